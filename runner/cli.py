@@ -1,0 +1,109 @@
+"""The command line: arguments and TOML to a Config, exceptions to messages and exit codes; nothing else."""
+
+import argparse
+import dataclasses
+import sys
+import time
+import typing
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+from runner.config import Config, make_config, parse_json_object, read_toml
+from runner.errors import EXIT_WHOLE, RunnerError, UsageError, render
+from runner.world import detect_launch
+
+_GROUPS = {"model": "the model", "data": "data and output", "work": "how to work"}
+_REQUIRED = ("model", "data", "output")
+_EXIT_CODES = """exit codes:
+  0   the output is whole
+  64  wrong usage, or a launch that cannot work
+  65  bad data, model or weights
+  70  a bug of the runner
+  73  the output cannot be written
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        config = _parse(arguments)
+        from runner.job import run  # loads PyTorch, MPI and Horovod
+
+        report = run(config)
+    except RunnerError as error:
+        _show(error)
+        return error.exit_code
+    if detect_launch().rank == 0:
+        print(f"runner: {report.summary()}")
+    return EXIT_WHOLE
+
+
+def _parse(arguments: Sequence[str] | None) -> Config:
+    try:
+        given = vars(_make_parser().parse_args(arguments))
+        given.pop("command")
+        config_path = given.pop("config", None)
+        values = (read_toml(config_path) if config_path else {}) | given
+        for name in _REQUIRED:
+            if not values.get(name):
+                raise UsageError(f"--{name} is missing; see python -m runner predict --help")
+        return make_config(values)
+    except UsageError as error:
+        error.shared = True  # every rank has the same command line
+        raise
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m runner",
+        description="Distributed batch inference: the predictions of a trained model for a whole data set, in order.",
+        epilog="Put horovodrun -np N, mpirun -np N or srun before it to use N ranks.",
+        allow_abbrev=False,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    predict = commands.add_parser(
+        "predict",
+        help="run a model over a data set",
+        description="Run a model over a data set. The same command goes on where a job that was ended had stopped.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    predict.add_argument("--config", metavar="PATH", help="TOML file of these options; the command line wins over it")
+    groups = {key: predict.add_argument_group(title) for key, title in _GROUPS.items()}
+    for field in dataclasses.fields(Config):
+        _add_option(groups[field.metadata["group"]], field)
+    return parser
+
+
+def _add_option(group: "argparse._ArgumentGroup", field: "dataclasses.Field[Any]") -> None:
+    option, help_text = f"--{field.name.replace('_', '-')}", field.metadata["help"]
+    if field.type is bool:
+        group.add_argument(option, action="store_true", help=help_text)
+        return
+    kind: Callable[[str], Any] = str
+    if field.name == "model_args":
+        kind = parse_json_object
+    elif int in (field.type, *typing.get_args(field.type)):
+        kind = int
+    default = "" if field.default in (None, "", dataclasses.MISSING) else f" (default {field.default})"
+    group.add_argument(option, type=kind, metavar=field.metadata["metavar"], help=help_text + default)
+
+
+def _show(error: RunnerError) -> None:
+    """Print an error once: rank 0 speaks for all where every rank has it, else a rank speaks for itself."""
+    launch = detect_launch()
+    if launch.rank == 0:
+        print(render(error), file=sys.stderr)
+    elif not error.shared:
+        time.sleep(1.0)  # rank 0 may have the same to say, and the launcher ends the job after it
+        error.who = error.who or f"rank {launch.rank} of {launch.world_size}"
+        print(render(error), file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage as an exception, so that one rank prints it and the exit code is ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")

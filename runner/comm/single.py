@@ -1,0 +1,44 @@
+"""The backend of one process without a launcher; needs neither MPI nor Horovod."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from runner.comm import Comm
+from runner.errors import RunnerError
+from runner.world import single_world
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+
+class SingleComm(Comm):
+    """A world of one: every collective is the identity."""
+
+    def __init__(self) -> None:
+        self.world = single_world()
+
+    def bcast(self, value: T) -> T:
+        return value
+
+    def gather_all(self, value: T) -> list[T]:
+        return [value]
+
+    def broadcast_(self, pieces: "Sequence[torch.Tensor]") -> None:
+        pass
+
+    def start_allgather(self, data: "torch.Tensor") -> Any:
+        return data
+
+    def poll(self, handle: Any) -> bool:
+        return True
+
+    def result(self, handle: "torch.Tensor") -> "torch.Tensor":
+        return handle
+
+    def fail(self, error: RunnerError) -> None:
+        pass
+
+    def close(self) -> None:
+        pass

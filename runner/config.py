@@ -1,0 +1,177 @@
+"""What a job is asked to do: one frozen dataclass, checked on construction. Pure; opens nothing but a TOML file."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.errors import UsageError
+from runner.imports import name_of, split_spec
+
+DEVICES = ("auto", "cpu", "cuda")
+NAMED_POSTPROCESS = ("argmax", "softmax", "topk:K")
+
+
+def _option(default: Any, group: str, help: str, metavar: str = "") -> Any:
+    """A field that is also a command-line option and a key of the TOML file."""
+    return dataclasses.field(default=default, metadata={"group": group, "help": help, "metavar": metavar})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """One prediction job.
+
+    From the command line every value is text or a number. From Python, `model` may also be a function that
+    returns an `nn.Module`, `data` an array or tensor, and `preprocess` and `postprocess` functions.
+
+    Raises:
+        UsageError: a value is not allowed; the message says which are.
+    """
+
+    model: str | Callable[..., Any] = _option(
+        "", "model", "factory of the model: a function or class that returns an nn.Module", "MODULE:FACTORY"
+    )
+    model_args: dict[str, Any] = dataclasses.field(
+        default_factory=dict,
+        metadata={"group": "model", "help": "keyword arguments of the factory, a JSON object", "metavar": "JSON"},
+    )
+    weights: str | None = _option(None, "model", "state dict: .safetensors, .pt or .pth; rank 0 alone reads it", "PATH")
+    data: Any = _option("", "data", "the data set, a .npy file; its first axis is the rows", "PATH")
+    output: str | None = _option(
+        None, "data", "the predictions, a .npy file; PATH.partial until whole, records in PATH.run/", "PATH"
+    )
+    overwrite: bool = _option(False, "data", "replace an output that is there already, once the new one is whole")
+    fresh: bool = _option(False, "data", "forget an unfinished run of this output and start over")
+    batch_size: int = _option(32, "work", "rows of one forward call", "ROWS")
+    chunk_size: int | None = _option(
+        None, "work", "rows that are handed over and recorded together, a multiple of the batch size", "ROWS"
+    )
+    preprocess: str | Callable[..., Any] | None = _option(
+        None, "work", "function from a batch of rows (a CPU tensor) to the model's input", "MODULE:FUNCTION"
+    )
+    postprocess: str | Callable[..., Any] | None = _option(
+        None,
+        "work",
+        "argmax, softmax, topk:K (class indices, best first) or a function from the model's output to a tensor",
+        "NAME|MODULE:FUNCTION",
+    )
+    device: str = _option("auto", "work", "auto takes a GPU where there is one", "auto|cpu|cuda")
+    threads: int | None = _option(None, "work", "CPU threads per rank; by default a fair share of the host", "N")
+
+    def __post_init__(self) -> None:
+        for name in ("model", "data"):
+            if isinstance(value := getattr(self, name), str) and not value:
+                raise UsageError(f"--{name} is missing")
+        if isinstance(self.model, str):
+            split_spec(self.model, "--model")
+        if not isinstance(self.model_args, dict) or not all(isinstance(key, str) for key in self.model_args):
+            raise UsageError(f"--model-args must be a JSON object, such as '{{\"n\": 64}}', not {self.model_args!r}")
+        _check_suffix("--weights", self.weights, (".safetensors", ".pt", ".pth"))
+        if isinstance(self.data, str):
+            _check_suffix("--data", self.data, (".npy",))
+        _check_suffix("--output", self.output, (".npy",))
+        _check_positive("--batch-size", self.batch_size)
+        if self.chunk_size is not None:
+            _check_positive("--chunk-size", self.chunk_size)
+            if self.chunk_size % self.batch_size:
+                raise UsageError(
+                    f"--chunk-size {self.chunk_size} is not a multiple of --batch-size {self.batch_size}; "
+                    f"near it are {_multiples_near(self.chunk_size, self.batch_size)}"
+                )
+        if self.threads is not None:
+            _check_positive("--threads", self.threads)
+        if self.device not in DEVICES:
+            raise UsageError(f"--device {self.device!r} is not one of {', '.join(DEVICES)}")
+        if isinstance(self.preprocess, str):
+            split_spec(self.preprocess, "--preprocess")
+        if isinstance(self.postprocess, str):
+            check_postprocess(self.postprocess)
+
+    def resolved(self) -> dict[str, Any]:
+        """The options as plain values, without those that are not set: what `config.toml` holds."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["data"] = self.data if isinstance(self.data, str) else name_of(self.data)
+        for name in ("model", "preprocess", "postprocess"):
+            if values[name] is not None:
+                values[name] = name_of(values[name])
+        return {name.replace("_", "-"): value for name, value in values.items() if value is not None}
+
+
+def make_config(values: dict[str, Any]) -> Config:
+    """A Config from keyword arguments as users write them: paths may be `Path`, functions may be functions.
+
+    Raises:
+        UsageError: an unknown option, or a value that is not allowed.
+    """
+    known = {field.name for field in dataclasses.fields(Config)}
+    for name in values:
+        if name not in known:
+            raise UsageError(f"unknown option {name!r}; the options are {', '.join(sorted(known))}")
+    plain: dict[str, Any] = {name: os.fspath(v) if isinstance(v, Path) else v for name, v in values.items()}
+    return Config(**plain)
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """The options in a TOML file, which has the names of the command line (`batch-size` or `batch_size`).
+
+    Raises:
+        UsageError: the file cannot be read, or is not TOML.
+    """
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            values = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"--config {path} is not TOML: {error}") from error
+    return {name.replace("-", "_"): value for name, value in values.items()}
+
+
+def parse_json_object(text: str) -> Any:
+    """JSON as given to --model-args.
+
+    Raises:
+        UsageError: it is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"--model-args is not JSON ({error}): {text!r}") from error
+
+
+def check_postprocess(spec: str) -> None:
+    """Raise UsageError unless `spec` is a named post-processing or of the form `module:function`."""
+    name, _, argument = spec.partition(":")
+    if name == "topk":
+        if not argument.isdecimal() or int(argument) < 1:
+            raise UsageError(f"--postprocess {spec!r}: topk:K wants a whole number K of 1 or more")
+    elif spec not in NAMED_POSTPROCESS:
+        if ":" not in spec:
+            raise UsageError(
+                f"--postprocess {spec!r} is none of {', '.join(NAMED_POSTPROCESS)}, nor of the form package.module:name"
+            )
+        split_spec(spec, "--postprocess")
+
+
+def _check_suffix(option: str, path: str | None, allowed: tuple[str, ...]) -> None:
+    if path is None:
+        return
+    if not isinstance(path, str):
+        raise UsageError(f"{option} must be a path, not {path!r}")
+    if not path.endswith(allowed):
+        raise UsageError(f"{option} {path!r} must end in {' or '.join(allowed)}")
+
+
+def _check_positive(option: str, value: Any) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{option} must be a whole number of 1 or more, not {value!r}")
+
+
+def _multiples_near(value: int, step: int) -> str:
+    below = value // step * step
+    return " and ".join(str(n) for n in (below, below + step) if n)

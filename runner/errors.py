@@ -1,0 +1,83 @@
+"""The exceptions of the runner and the exit code of each; knows nothing else.
+
+RunnerError             70  a bug of ours
++-- UsageError          64  wrong options, or a wrong launch
++-- InputError          65  bad data
+|   +-- ModelError      65  bad model, weights, pre- or post-processing
++-- OutputError         73  the output cannot be written
+"""
+
+import traceback
+
+EXIT_WHOLE = 0
+
+
+class RunnerError(Exception):
+    """An error with a message for the user.
+
+    Args:
+        message: what happened, on what, what is allowed, what to do.
+        details: more text for the user, such as the traceback of the user's own code.
+
+    Attributes:
+        shared: every rank raises this same error at the same point, so rank 0 can speak for all.
+        who: the rank and host it happened on; empty where every rank has it, or there is one process.
+    """
+
+    exit_code = 70
+
+    def __init__(self, message: str, details: str = "") -> None:
+        super().__init__(message, details)
+        self.message = message
+        self.details = details
+        self.shared = False
+        self.who = ""
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class UsageError(RunnerError):
+    """Wrong options, or a launch that cannot work."""
+
+    exit_code = 64
+
+
+class InputError(RunnerError):
+    """Data that cannot be used."""
+
+    exit_code = 65
+
+
+class ModelError(InputError):
+    """A model, its weights, or a user's function that cannot be used."""
+
+
+class OutputError(RunnerError):
+    """The output cannot be written."""
+
+    exit_code = 73
+
+
+def as_runner_error(error: BaseException) -> RunnerError:
+    """`error` itself where it is for users already; otherwise a RunnerError that carries its traceback."""
+    if isinstance(error, RunnerError):
+        return error
+    return RunnerError(f"unexpected {describe(error)} (a bug of the runner)", details=traceback_of(error))
+
+
+def describe(error: BaseException) -> str:
+    """The type of an exception and its text, as one phrase."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def traceback_of(error: BaseException) -> str:
+    """The traceback of an exception, as text."""
+    return "".join(traceback.format_exception(error)).rstrip()
+
+
+def render(error: RunnerError) -> str:
+    """The text shown to the user: details first, so that the message is the last thing on the screen."""
+    where = f" [{error.who}]" if error.who else ""
+    details = f"{error.details}\n" if error.details else ""
+    return f"{details}runner: error{where}: {error.message}"

@@ -1,0 +1,70 @@
+"""Index arithmetic: rows into batches, batches into chunks, chunks into slices. Pure; knows no data and no ranks' work.
+
+Every range is half-open. The cut depends on the index alone, never on a rank or on what was computed before:
+this is why the output does not depend on the number of ranks.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+CHUNK_BYTES = 4 << 20  # a chunk this size is cheap to hold and long enough to hide the cost of handing it over
+MIN_CHUNKS = 1024  # as many as there are batches for: enough chunks to share evenly among many ranks
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows `start..stop` of the data set, the unit of scheduling, collection and commit."""
+
+    index: int
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The cut of `num_rows` rows into batches of `batch_size` rows and chunks of `chunk_size` rows."""
+
+    num_rows: int
+    batch_size: int
+    chunk_size: int
+
+    def __post_init__(self) -> None:
+        assert self.num_rows >= 0, self
+        assert self.batch_size >= 1, self
+        assert self.chunk_size >= 1, self
+        assert self.chunk_size % self.batch_size == 0, self
+
+    @property
+    def num_chunks(self) -> int:
+        """How many chunks there are; the last may be short."""
+        return -(-self.num_rows // self.chunk_size)
+
+    def chunk(self, index: int) -> Chunk:
+        """The chunk of this index."""
+        assert 0 <= index < self.num_chunks, (index, self)
+        start = index * self.chunk_size
+        return Chunk(index, start, min(start + self.chunk_size, self.num_rows))
+
+    def batches(self, chunk: Chunk) -> Iterator[tuple[int, int]]:
+        """The `(start, stop)` of each batch of a chunk; the last of the data set may be short."""
+        for start in range(chunk.start, chunk.stop, self.batch_size):
+            yield start, min(start + self.batch_size, chunk.stop)
+
+
+def choose_chunk_size(num_rows: int, batch_size: int, row_bytes: int) -> int:
+    """Rows a chunk, a multiple of `batch_size`.
+
+    Args:
+        num_rows: rows of the data set.
+        batch_size: rows of one forward call.
+        row_bytes: bytes of one row, input and output together.
+    """
+    by_size = CHUNK_BYTES // max(1, batch_size * row_bytes)
+    by_count = num_rows // batch_size // MIN_CHUNKS
+    return batch_size * max(1, min(by_size, by_count))
+
+
+def share(num_items: int, rank: int, world_size: int) -> range:
+    """The contiguous items of one rank when `num_items` are shared evenly: sizes differ by one at most."""
+    assert 0 <= rank < world_size, (rank, world_size)
+    return range(num_items * rank // world_size, num_items * (rank + 1) // world_size)

@@ -1,0 +1,180 @@
+"""The story of a job, and the only place where the parts are joined."""
+
+import dataclasses
+import resource
+import time
+from typing import Any
+
+import torch
+
+from runner.collect import Collector
+from runner.comm import Comm, connect
+from runner.config import Config, make_config
+from runner.errors import InputError, UsageError, as_runner_error
+from runner.grid import Grid, choose_chunk_size
+from runner.imports import name_of
+from runner.infer import Inference, infer
+from runner.models import build_model
+from runner.recorder import Recorder
+from runner.report import Report
+from runner.schedule import static_slice
+from runner.sinks import RowType
+from runner.sources import Source, open_source
+from runner.stats import RankStats
+from runner.transforms import find_postprocess, find_preprocess
+from runner.world import detect_launch, fair_threads, process_start, requested_threads, usable_cpus
+
+
+def predict(**options: Any) -> Report:
+    """Run one prediction job with the ranks this process was launched with; every rank calls it alike.
+
+    Args:
+        options: the fields of `runner.config.Config`. `model` may be a function that returns an `nn.Module`, `data`
+            an array, `output` None: then rank 0 finds the predictions in the report.
+
+    Raises:
+        RunnerError: on every rank alike. An error on one rank alone ends the job, with exit code and message.
+    """
+    return run(make_config(options))
+
+
+def run(config: Config) -> Report:
+    """Run one prediction job; see `predict`."""
+    comm = connect(detect_launch(), _device_kind(config))
+    try:
+        report = _run(config, comm)
+    except BaseException as exception:
+        error = as_runner_error(exception)
+        if error.shared:
+            comm.close()
+        else:
+            comm.fail(error)
+        raise error from exception
+    comm.close()
+    return report
+
+
+def _run(config: Config, comm: Comm) -> Report:
+    world = comm.world
+    stats = RankStats(rank=world.rank, host=world.host, device="", threads=_set_threads(config, comm))
+    recorder = Recorder(config)
+
+    # what can be refused early is refused here, on all ranks alike
+    source = comm.on_each(lambda: open_source(config.data))
+    root_sees = comm.bcast(_shape_of(config, source))
+    comm.on_each(lambda: _check_same(config, source, root_sees))
+    known = comm.on_root(lambda: _fingerprint_of_options(config, source))
+    comm.on_root(lambda: recorder.prepare(known))
+    preprocess = comm.on_each(lambda: find_preprocess(config.preprocess))
+    postprocess = comm.on_each(lambda: find_postprocess(config.postprocess))
+    device = comm.on_each(lambda: _local_device(config, comm))
+    stats.device = str(device)
+
+    model, weights_digest = build_model(config, comm, device)
+    inference = Inference(model, device, preprocess, postprocess)
+    row_type = comm.on_root(lambda: inference.probe(source))
+
+    grid = _make_grid(config, source, row_type)
+    fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": str(row_type)}
+    committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type))
+
+    chunks = static_slice(grid, committed, world.rank, world.world_size)
+    collector = Collector(comm, recorder.deliver, stats.seconds)
+    stats.startup_seconds = time.time() - process_start()
+    loop_began = time.perf_counter()
+    for chunk, predictions, seconds in infer(chunks, grid, source, inference, row_type, stats.seconds):
+        collector.put(chunk, predictions, seconds)
+        stats.rows += len(predictions)
+        stats.chunks += 1
+    collector.close()
+    stats.loop_seconds = time.perf_counter() - loop_began
+    stats.seconds.write = recorder.write_seconds
+    stats.peak_rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB
+
+    ranks = comm.gather_all(stats)
+    report = comm.on_root(lambda: _finish(config, comm, recorder, collector, ranks))
+    return dataclasses.replace(report, predictions=recorder.predictions)
+
+
+def _finish(config: Config, comm: Comm, recorder: Recorder, collector: Collector, ranks: list[RankStats]) -> Report:
+    """Rank 0: make the output whole, then tell about it."""
+    recorder.finish()
+    computed_rows = sum(rank.rows for rank in ranks)
+    loop_seconds = max(rank.loop_seconds for rank in ranks)
+    report = Report(
+        status="whole",
+        num_rows=computed_rows + recorder.resumed_rows,
+        computed_rows=computed_rows,
+        resumed_rows=recorder.resumed_rows,
+        quarantined_rows=0,
+        world_size=comm.world.world_size,
+        wall_seconds=time.time() - process_start(),
+        startup_seconds=ranks[0].startup_seconds,
+        loop_seconds=loop_seconds,
+        rows_per_second=computed_rows / loop_seconds,
+        collect_bytes=collector.received_bytes,
+        peak_rss_bytes=[rank.peak_rss_bytes for rank in ranks],
+        output=config.output,
+        launcher=comm.world.launcher,
+        ranks=ranks,
+    )
+    recorder.write_report(report.to_json())
+    return report
+
+
+def _set_threads(config: Config, comm: Comm) -> int:
+    """Fix the CPU threads of this rank, and return how many."""
+    mine = (comm.world.host, usable_cpus())
+    local_cpus = [cpus for host, cpus in comm.gather_all(mine) if host == comm.world.host]
+    threads = config.threads or requested_threads() or fair_threads(mine[1], local_cpus)
+    torch.set_num_threads(threads)
+    return threads
+
+
+def _device_kind(config: Config) -> str:
+    if config.device != "auto":
+        return config.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _local_device(config: Config, comm: Comm) -> torch.device:
+    if _device_kind(config) == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if not count:
+        raise UsageError(
+            "--device cuda: PyTorch sees no GPU here (see nvidia-smi, CUDA_VISIBLE_DEVICES, torch.version.cuda)"
+        )
+    device = torch.device("cuda", comm.world.local_rank % count)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
+    """What must stay the same between a run and its resume, as far as it is known before the model is built."""
+    return {
+        "num_rows": source.num_rows,
+        "data": source.digest(),
+        "model": name_of(config.model),
+        "model_args": config.model_args,
+        "preprocess": config.preprocess and name_of(config.preprocess),
+        "postprocess": config.postprocess and name_of(config.postprocess),
+        "batch_size": config.batch_size,
+        "device": _device_kind(config),
+    }
+
+
+def _check_same(config: Config, source: Source, rank_0: tuple[Any, ...]) -> None:
+    here = _shape_of(config, source)
+    if here != rank_0:
+        raise InputError(f"not the same data or kind of device as on rank 0: {here} here, {rank_0} there")
+
+
+def _shape_of(config: Config, source: Source) -> tuple[Any, ...]:
+    return source.num_rows, source.row_shape, str(source.dtype), _device_kind(config)
+
+
+def _make_grid(config: Config, source: Source, row_type: RowType) -> Grid:
+    row_bytes = RowType(source.row_shape, source.dtype).row_bytes + row_type.row_bytes
+    chunk_size = config.chunk_size or choose_chunk_size(source.num_rows, config.batch_size, row_bytes)
+    return Grid(source.num_rows, config.batch_size, chunk_size)

@@ -1,0 +1,65 @@
+"""What a finished job tells: `report.json`, and the line on the screen."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from runner.stats import RankStats
+
+
+@dataclass
+class Report:
+    """The figures of one job; bytes, rows and seconds as the names say.
+
+    Attributes:
+        status: "whole" when the output is whole.
+        num_rows: of the data set; the sum of computed, resumed and quarantined rows.
+        computed_rows: by this job.
+        resumed_rows: by earlier jobs of the same output.
+        quarantined_rows: rows that failed and were set aside.
+        world_size: number of ranks.
+        wall_seconds: from the start of rank 0's process until the output was whole.
+        startup_seconds: of these, until rank 0's first batch.
+        loop_seconds: from then until all predictions were collected.
+        rows_per_second: computed rows over loop_seconds.
+        collect_bytes: predictions that rank 0 received from other ranks.
+        peak_rss_bytes: per rank, the most memory its process held.
+        output: path of the predictions, None when they are in `predictions`.
+        ranks: per rank.
+        predictions: on rank 0 of a job without an output file, `(num_rows, ...)`; else None. Not in the file.
+    """
+
+    status: str
+    num_rows: int
+    computed_rows: int
+    resumed_rows: int
+    quarantined_rows: int
+    world_size: int
+    wall_seconds: float
+    startup_seconds: float
+    loop_seconds: float
+    rows_per_second: float
+    collect_bytes: int
+    peak_rss_bytes: list[int]
+    output: str | None
+    launcher: str
+    ranks: list[RankStats]
+    predictions: np.ndarray | None = field(default=None, repr=False)
+
+    def to_json(self) -> str:
+        """All but the predictions."""
+        values: dict[str, Any] = dataclasses.asdict(dataclasses.replace(self, predictions=None))
+        del values["predictions"]
+        return json.dumps(values, indent=2) + "\n"
+
+    def summary(self) -> str:
+        """One line for people."""
+        resumed = f", {self.resumed_rows:,} resumed" if self.resumed_rows else ""
+        ranks = "1 rank" if self.world_size == 1 else f"{self.world_size} ranks"
+        return (
+            f"{self.num_rows:,} rows -> {self.output or 'memory'} (whole{resumed}): {self.rows_per_second:,.0f} rows/s "
+            f"on {ranks}, {self.wall_seconds:.1f} s in all, {self.startup_seconds:.1f} s of it start-up"
+        )

@@ -1,0 +1,58 @@
+"""Where rows come from: the protocol of a source, and the table that finds one for a data set."""
+
+from typing import Any, Protocol
+
+import numpy as np
+
+from runner.errors import InputError
+from runner.imports import load_attribute
+
+_BY_SUFFIX = {".npy": "runner.sources.npy:NpySource"}
+
+
+class Source(Protocol):
+    """A data set of `num_rows` rows, each of `row_shape` and `dtype`, that gives any range of them."""
+
+    num_rows: int
+    row_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Rows `start..stop` in memory of their own: `(stop - start, *row_shape)`, contiguous, native byte order.
+
+        May be called from another thread.
+
+        Raises:
+            InputError: they cannot be read.
+        """
+        ...
+
+    def digest(self) -> str:
+        """A checksum that tells another data set from this one. It may sample a large one."""
+        ...
+
+
+def open_source(data: Any) -> Source:
+    """The source for a path, or for an array or tensor.
+
+    Raises:
+        InputError: there is none for it, or it cannot be opened.
+    """
+    if isinstance(data, str):
+        for suffix, spec in _BY_SUFFIX.items():
+            if data.endswith(suffix):
+                source: Source = load_attribute(spec, "--data")(data)
+                return source
+        raise InputError(f"--data {data}: the suffix is not one of {', '.join(_BY_SUFFIX)}")
+    from runner.sources.array import ArraySource
+
+    return ArraySource(data)
+
+
+def check_dtype(dtype: np.dtype[Any], what: str) -> None:
+    """Raise InputError unless torch can hold the dtype."""
+    if dtype.kind not in "biufc" or dtype.itemsize > 16 or dtype.name in ("float128", "longdouble"):
+        raise InputError(
+            f"{what} is of dtype {dtype}; rows must be bool, integer, floating-point or complex numbers. "
+            "Save it again with .astype(...)"
+        )

@@ -1,0 +1,34 @@
+"""Rows of an array or tensor that every rank holds, given from Python."""
+
+from typing import Any
+
+import numpy as np
+
+from runner.checksum import checksum
+from runner.errors import InputError, describe
+from runner.sources import check_dtype
+
+
+class ArraySource:
+    """A NumPy array, a CPU tensor, or what `numpy.asarray` takes; its first axis is the rows.
+
+    Raises:
+        InputError: it is no array of numbers.
+    """
+
+    def __init__(self, data: Any) -> None:
+        try:
+            self._rows = np.asarray(data)
+        except Exception as error:
+            raise InputError(f"data, a {type(data).__name__}, is not an array: {describe(error)}") from error
+        check_dtype(self._rows.dtype, "data")
+        if self._rows.ndim == 0:
+            raise InputError(f"data, a {type(data).__name__}, is a single value; its first axis must be the rows")
+        self.num_rows, self.row_shape = self._rows.shape[0], self._rows.shape[1:]
+        self.dtype = self._rows.dtype.newbyteorder("=")
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return np.array(self._rows[start:stop], dtype=self.dtype, order="C")
+
+    def digest(self) -> str:
+        return checksum(np.ascontiguousarray(self._rows))

@@ -1,0 +1,93 @@
+"""Rows of a `.npy` file, read range by range and never whole.
+
+Plain reads instead of a memory map: a file that shrinks while it is read gives an error here and not a SIGBUS, a
+parallel file system gets large requests instead of page faults, and no file page counts as this process's memory.
+"""
+
+import os
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from runner.checksum import as_bytes
+from runner.errors import InputError, describe
+from runner.sources import check_dtype
+
+_WHOLE_BYTES = 64 << 20  # a file up to this size is digested whole
+_SAMPLES, _SAMPLE_BYTES = 256, 64 << 10  # a larger one by this many samples of this size
+
+
+class NpySource:
+    """A `.npy` file of any version; its first axis is the rows.
+
+    Raises:
+        InputError: no such file, not a .npy file, fewer bytes than its header says, a dtype that torch cannot hold.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        try:
+            self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - stays open for read()
+        except OSError as error:
+            raise InputError(f"--data {path}: {error.strerror}") from error
+        shape, fortran_order, dtype = self._read_header()
+        check_dtype(dtype, f"--data {path}")
+        if not shape:
+            raise InputError(f"--data {path} is a single value of shape (); its first axis must be the rows")
+        self._offset = self._file.tell()
+        self.num_rows, self.row_shape, self._stored_dtype = shape[0], shape[1:], dtype
+        self.dtype = dtype.newbyteorder("=")
+        self._row_bytes = dtype.itemsize * int(np.prod(self.row_shape, dtype=np.int64))
+        wanted_bytes = self._offset + self.num_rows * self._row_bytes
+        found_bytes = os.fstat(self._file.fileno()).st_size
+        if found_bytes < wanted_bytes:
+            raise InputError(
+                f"--data {path} is truncated: its header promises {wanted_bytes} bytes for shape {shape} of {dtype}, "
+                f"it has {found_bytes}"
+            )
+        self._column_major = np.load(path, mmap_mode="r") if fortran_order and len(shape) > 1 and all(shape) else None
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        if self._column_major is not None:  # the one layout in which the bytes of a row do not lie together
+            return np.ascontiguousarray(self._column_major[start:stop], dtype=self.dtype)
+        rows = np.empty((stop - start, *self.row_shape), self._stored_dtype)
+        self._read_into(as_bytes(rows), self._offset + start * self._row_bytes)
+        return rows.astype(self.dtype, copy=False)
+
+    def digest(self) -> str:
+        size = os.fstat(self._file.fileno()).st_size
+        state = xxhash.xxh3_128(str(size).encode())
+        if size <= _WHOLE_BYTES:
+            positions, length = range(0, size, _WHOLE_BYTES), size
+        else:
+            positions, length = range(0, size - _SAMPLE_BYTES, (size - _SAMPLE_BYTES) // _SAMPLES), _SAMPLE_BYTES
+        buffer = memoryview(bytearray(length))
+        for position in positions:
+            self._read_into(buffer, position)
+            state.update(buffer)
+        return f"xxh3:{state.hexdigest()}"
+
+    def _read_header(self) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+        header_of = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+            (3, 0): np.lib.format.read_array_header_2_0,  # differs from 2.0 in the text's encoding alone
+        }
+        try:
+            version = np.lib.format.read_magic(self._file)
+            if version not in header_of:
+                raise ValueError(f"version {version} of the format is not known")
+            return header_of[version](self._file)
+        except Exception as error:
+            raise InputError(f"--data {self._path} is not a .npy file: {describe(error)}") from error
+
+    def _read_into(self, buffer: memoryview, position: int) -> None:
+        while buffer:
+            try:
+                count = os.preadv(self._file.fileno(), [buffer], position)
+            except OSError as error:
+                raise InputError(f"--data {self._path}: reading at byte {position} failed: {error}") from error
+            if not count:
+                raise InputError(f"--data {self._path} has become shorter while it was read (byte {position})")
+            buffer, position = buffer[count:], position + count

@@ -1,0 +1,99 @@
+"""Who am I: rank, world size, host, threads. The only module that reads the environment; knows nothing of MPI calls."""
+
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+# Per launcher: its name, and the variables that hold the number of ranks and this rank's number. The first that is
+# set wins: mpirun inside a Slurm job starts its daemons by srun, so Slurm's variables describe those daemons then.
+_LAUNCHERS = (
+    ("horovodrun --gloo", "HOROVOD_SIZE", "HOROVOD_RANK"),
+    ("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("mpiexec", "PMI_SIZE", "PMI_RANK"),
+    ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
+)
+
+# The pause between two looks of Horovod's background thread, in milliseconds. Its own default of 1 ms takes a good
+# part of a core, which a CPU model needs itself; a GPU host has cores to spare and gains from shorter rounds.
+_CYCLE_TIME_MS = {"cpu": 20, "cuda": 5}
+
+
+@dataclass(frozen=True)
+class Launch:
+    """What the launcher told this process, before MPI starts. Without a launcher: one process, rank 0."""
+
+    launcher: str
+    rank: int
+    world_size: int
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among the ranks of the job, as MPI sees it."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    local_size: int
+    host: str
+    launcher: str
+
+    @property
+    def who(self) -> str:
+        """This rank in words, for messages."""
+        return f"rank {self.rank} of {self.world_size} on {self.host}"
+
+
+def detect_launch(environ: Mapping[str, str] = os.environ) -> Launch:
+    """The launch this process is part of, from the variables of the known launchers."""
+    for launcher, size_name, rank_name in _LAUNCHERS:
+        size, rank = environ.get(size_name, ""), environ.get(rank_name, "0")
+        if size.isdecimal() and rank.isdecimal():
+            return Launch(launcher, int(rank), int(size))
+    return Launch("none", 0, 1)
+
+
+def single_world() -> World:
+    """The world of one process without a launcher."""
+    return World(rank=0, world_size=1, local_rank=0, local_size=1, host=socket.gethostname(), launcher="none")
+
+
+def set_horovod_defaults(device: str, environ: dict[str, str] | os._Environ[str] = os.environ) -> None:
+    """Set what Horovod reads when it starts, except where the user has set it.
+
+    Args:
+        device: "cpu" or "cuda", what the ranks compute on.
+        environ: the environment to change.
+    """
+    environ.setdefault("HOROVOD_CYCLE_TIME", str(_CYCLE_TIME_MS[device]))
+
+
+def usable_cpus() -> frozenset[int]:
+    """The CPUs this process may run on."""
+    return frozenset(os.sched_getaffinity(0))
+
+
+def fair_threads(cpus: frozenset[int], local_cpus: Sequence[frozenset[int]]) -> int:
+    """CPU threads for one rank: a CPU that k local ranks may use counts 1/k.
+
+    Args:
+        cpus: the CPUs this rank may use.
+        local_cpus: the same of every rank on this host, this one included.
+    """
+    return max(1, int(sum(1 / sum(cpu in other for other in local_cpus) for cpu in cpus) + 1e-9))
+
+
+def requested_threads(environ: Mapping[str, str] = os.environ) -> int | None:
+    """The user's OMP_NUM_THREADS, where it is a plain number."""
+    value = environ.get("OMP_NUM_THREADS", "")
+    return int(value) if value.isdecimal() and int(value) > 0 else None
+
+
+def process_start() -> float:
+    """When this process started, in seconds since the epoch."""
+    with open("/proc/self/stat") as file:
+        started_ticks = int(file.read().rpartition(")")[2].split()[19])  # field 22; the name may hold spaces
+    age_seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / os.sysconf("SC_CLK_TCK")
+    return time.time() - age_seconds
