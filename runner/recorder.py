@@ -91,9 +91,10 @@ class Recorder:
                 self._partial.unlink(missing_ok=True)
                 shutil.rmtree(self._folder, ignore_errors=True)
             self._folder.mkdir(exist_ok=True)
-            (self._folder / "config.toml").write_text(tomli_w.dumps(self._config.resolved()))
         self._ledger = Ledger(self._folder)
         self._ledger.check(fingerprint)
+        with _storage_errors(str(self._folder)):
+            (self._folder / "config.toml").write_text(tomli_w.dumps(self._config.resolved()))
         resume = self._ledger.fingerprint is not None
         self._sink = sink = open_sink(self._config.output or "", grid.num_rows, row_type, resume)
         self._ledger.open(fingerprint)

@@ -5,6 +5,7 @@ parallel file system gets large requests instead of page faults, and no file pag
 """
 
 import os
+import weakref
 from typing import Any
 
 import numpy as np
@@ -28,23 +29,23 @@ class NpySource:
     def __init__(self, path: str) -> None:
         self._path = path
         try:
-            self._file = open(path, "rb", buffering=0)  # noqa: SIM115 - stays open for read()
+            self._fd = os.open(path, os.O_RDONLY)
         except OSError as error:
             raise InputError(f"--data {path}: {error.strerror}") from error
+        weakref.finalize(self, os.close, self._fd)
         shape, fortran_order, dtype = self._read_header()
         check_dtype(dtype, f"--data {path}")
         if not shape:
             raise InputError(f"--data {path} is a single value of shape (); its first axis must be the rows")
-        self._offset = self._file.tell()
         self.num_rows, self.row_shape, self._stored_dtype = shape[0], shape[1:], dtype
         self.dtype = dtype.newbyteorder("=")
         self._row_bytes = dtype.itemsize * int(np.prod(self.row_shape, dtype=np.int64))
-        wanted_bytes = self._offset + self.num_rows * self._row_bytes
-        found_bytes = os.fstat(self._file.fileno()).st_size
-        if found_bytes < wanted_bytes:
+        self._size = os.fstat(self._fd).st_size
+        wanted = self._offset + self.num_rows * self._row_bytes
+        if self._size < wanted:
             raise InputError(
-                f"--data {path} is truncated: its header promises {wanted_bytes} bytes for shape {shape} of {dtype}, "
-                f"it has {found_bytes}"
+                f"--data {path} is truncated: its header promises {wanted} bytes for shape {shape} of {dtype}, "
+                f"it has {self._size}"
             )
         self._column_major = np.load(path, mmap_mode="r") if fortran_order and len(shape) > 1 and all(shape) else None
 
@@ -56,7 +57,7 @@ class NpySource:
         return rows.astype(self.dtype, copy=False)
 
     def digest(self) -> str:
-        size = os.fstat(self._file.fileno()).st_size
+        size = self._size
         state = xxhash.xxh3_128(str(size).encode())
         if size <= _WHOLE_BYTES:
             positions, length = range(0, size, _WHOLE_BYTES), size
@@ -74,18 +75,21 @@ class NpySource:
             (2, 0): np.lib.format.read_array_header_2_0,
             (3, 0): np.lib.format.read_array_header_2_0,  # differs from 2.0 in the text's encoding alone
         }
-        try:
-            version = np.lib.format.read_magic(self._file)
-            if version not in header_of:
-                raise ValueError(f"version {version} of the format is not known")
-            return header_of[version](self._file)
-        except Exception as error:
-            raise InputError(f"--data {self._path} is not a .npy file: {describe(error)}") from error
+        with os.fdopen(os.dup(self._fd), "rb") as file:
+            try:
+                version = np.lib.format.read_magic(file)
+                if version not in header_of:
+                    raise ValueError(f"version {version} of the format is not known")
+                header = header_of[version](file)
+            except Exception as error:
+                raise InputError(f"--data {self._path} is not a .npy file: {describe(error)}") from error
+            self._offset = file.tell()
+        return header
 
     def _read_into(self, buffer: memoryview, position: int) -> None:
         while buffer:
             try:
-                count = os.preadv(self._file.fileno(), [buffer], position)
+                count = os.preadv(self._fd, [buffer], position)
             except OSError as error:
                 raise InputError(f"--data {self._path}: reading at byte {position} failed: {error}") from error
             if not count:

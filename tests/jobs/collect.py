@@ -1,0 +1,62 @@
+"""Chunks of many sizes and dtypes through the collector of real ranks: `collect.py SEED`.
+
+Every rank makes its chunks from their index alone; rank 0 compares what arrives, and counts. The pieces of a round are
+made tiny, so that frames and their headers are cut everywhere, and the outgoing stream overflows.
+"""
+
+import sys
+import threading
+import time
+
+import numpy as np
+
+import runner.collect
+from runner.collect import Collector
+from runner.comm import connect
+from runner.grid import Chunk
+from runner.ledger import Commit
+from runner.stats import Seconds
+from runner.world import detect_launch
+
+NUM_CHUNKS = 200
+DTYPES = ("<f4", "<f8", "|b1", "|i1", "<i8", "<f2", "<c8")
+
+
+def rows_of(index: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng([seed, index])
+    shape = tuple(rng.integers(0, [40, 5, 4])[: rng.integers(1, 4)])
+    return (rng.random(shape) * 2).astype(DTYPES[rng.integers(len(DTYPES))])
+
+
+if __name__ == "__main__":
+    seed = int(sys.argv[1])
+    runner.collect._PIECE_BYTES = int(np.random.default_rng(seed).integers(1, 3000))
+    comm = connect(detect_launch(), "cpu")
+    world = comm.world
+    arrived: list[int] = []
+
+    def deliver(commit: Commit, rows: np.ndarray) -> None:
+        expected = rows_of(commit.chunk, seed)
+        assert rows.dtype == expected.dtype, commit
+        assert rows.shape == expected.shape, commit
+        assert rows.tobytes() == expected.tobytes(), commit
+        assert (commit.chunk % 7) % world.world_size == commit.rank, commit
+        arrived.append(commit.chunk)
+
+    collector = Collector(comm, deliver, Seconds())
+    most_queued = 0
+    for index in range(NUM_CHUNKS):
+        if (index % 7) % world.world_size == world.rank:  # uneven; with more ranks than 7 some have none
+            rows = rows_of(index, seed)
+            collector.put(Chunk(index, index, index + 1), rows, 0.0)
+            most_queued = max(most_queued, collector._queued_bytes - rows.nbytes)
+            time.sleep(0.001 * (index % 3 == world.rank % 3))
+    collector.close()
+    assert most_queued <= 2 * runner.collect._PIECE_BYTES, most_queued
+    if world.rank == 0:
+        assert sorted(arrived) == list(range(NUM_CHUNKS)), sorted(arrived)
+        print(f"all {NUM_CHUNKS} chunks arrived")
+    else:
+        assert arrived == []
+    comm.close()
+    assert not any(thread.name == "collector" for thread in threading.enumerate())

@@ -1,0 +1,87 @@
+"""Start real ranks with the real launchers, each with a time limit, and leave no process behind."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+BIN = Path(sys.executable).parent
+
+# Open MPI refuses to run as root, as containers do, unless told twice; version 5 asks under another name
+AS_ROOT = {f"{prefix}_ALLOW_RUN_AS_ROOT{suffix}": "1" for prefix in ("OMPI", "PRTE") for suffix in ("", "_CONFIRM")}
+MPIRUN = ("mpirun", "--oversubscribe", "-np")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended."""
+
+    code: int
+    output: str  # stdout and stderr, as they came
+
+
+def environment(**extra: str) -> dict[str, str]:
+    """Of a launched command: this interpreter's programs, the tests' modules, one thread, no colours of a terminal."""
+    path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, **AS_ROOT, "PATH": path, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", **extra}
+
+
+def start(command: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    """A command in a session of its own, so that it can be ended with all its children."""
+    return subprocess.Popen(
+        [str(word) for word in command],
+        cwd=cwd,
+        env=dict(env or environment()),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def finish(process: subprocess.Popen[str], timeout: float) -> Outcome:
+    """Wait for the end; past the time limit, kill the whole session and fail."""
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        raise AssertionError(f"still running after {timeout} s; it had printed:\n{output}") from None
+    return Outcome(process.returncode, output)
+
+
+def run(command: Sequence[str | Path], cwd: Path, timeout: float = 90, env: Mapping[str, str] | None = None) -> Outcome:
+    """Run a command to its end."""
+    return finish(start(command, cwd, env), timeout)
+
+
+def mpirun(np: int) -> list[str]:
+    """The beginning of a command that starts `np` ranks with mpirun."""
+    return [*MPIRUN, str(np)]
+
+
+def horovodrun(np: int) -> list[str]:
+    """The same with horovodrun."""
+    return ["horovodrun", "-np", str(np)]
+
+
+LAUNCHERS: dict[str, list[str]] = {
+    "alone": [],
+    "mpirun-1": mpirun(1),
+    "mpirun-2": mpirun(2),
+    "mpirun-3": mpirun(3),
+    "mpirun-5": mpirun(5),
+    "horovodrun-2": horovodrun(2),
+}
+
+
+def predict_command(*options: str | Path, launcher: Sequence[str] = ()) -> list[str | Path]:
+    """`LAUNCHER python -m runner predict OPTIONS` with one thread, so that bytes can be compared."""
+    assert shutil.which("mpirun", path=environment()["PATH"]), "no mpirun beside this interpreter: scripts/setup.sh"
+    return [*launcher, sys.executable, "-m", "runner", "predict", "--threads", "1", *options]

@@ -1,0 +1,196 @@
+"""Bad input gives one clear message and the exit code, before any long work, and leaves nothing half-written."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zoo
+from launch import mpirun, predict_command, run
+from reference import random_rows
+
+from runner.cli import main
+
+GOOD = {"--model": "zoo:mlp", "--data": "d.npy", "--output": "p.npy", "--batch-size": "32"}
+
+# name: (exit code, what the message must contain, the options that differ from GOOD; None leaves one out)
+CASES: dict[str, tuple[int, list[str], dict[str, str | None]]] = {
+    "no such data": (65, ["no.npy: No such file"], {"--data": "no.npy"}),
+    "data is no npy": (65, ["text.npy is not a .npy file"], {"--data": "text.npy"}),
+    "empty data file": (65, ["empty.npy is not a .npy file"], {"--data": "empty.npy"}),
+    "truncated data": (65, ["short.npy is truncated", "64128 bytes"], {"--data": "short.npy"}),
+    "object dtype": (65, ["objects.npy is of dtype object"], {"--data": "objects.npy"}),
+    "text dtype": (65, ["words.npy is of dtype <U3"], {"--data": "words.npy"}),
+    "single value": (65, ["single value"], {"--data": "scalar.npy"}),
+    "data of another suffix": (64, ["--data 'd.csv' must end in .npy"], {"--data": "d.csv"}),
+    "no data": (64, ["--data is missing"], {"--data": None}),
+    "no model": (64, ["--model is missing"], {"--model": None}),
+    "no output": (64, ["--output is missing"], {"--output": None}),
+    "model without colon": (64, ["'zoo' is not of the form"], {"--model": "zoo"}),
+    "no such module": (65, ["nowhere:mlp", "No module named 'nowhere'"], {"--model": "nowhere:mlp"}),
+    "module that fails": (65, ["broken:mlp", "ZeroDivisionError"], {"--model": "broken:mlp"}),
+    "no such factory": (65, ["zoo has no attribute 'resnet'"], {"--model": "zoo:resnet"}),
+    "factory is a number": (65, ["not a function or class"], {"--model": "zoo:NUMBER"}),
+    "factory raises": (65, ["--model zoo:raises raised RuntimeError: no such arch"], {"--model": "zoo:raises"}),
+    "factory returns a list": (65, ["returned a list"], {"--model": "zoo:not_a_module"}),
+    "unknown factory argument": (65, ["unexpected keyword argument 'depth'"], {"--model-args": '{"depth": 3}'}),
+    "model args are no JSON": (64, ["--model-args is not JSON"], {"--model-args": "{width: 3}"}),
+    "model args are a list": (64, ["must be a JSON object"], {"--model-args": "[3]"}),
+    "no such weights": (65, ["no.pt: no such file"], {"--weights": "no.pt"}),
+    "weights of another suffix": (64, ["must end in .safetensors or .pt or .pth"], {"--weights": "w.bin"}),
+    "damaged weights": (65, ["text.pt cannot be read"], {"--weights": "text.pt"}),
+    "damaged safetensors": (65, ["text.safetensors cannot be read"], {"--weights": "text.safetensors"}),
+    "weights that need code": (65, ["whole.pt is not a plain state dict"], {"--weights": "whole.pt"}),
+    "nested weights": (65, ["holds keys epoch, model"], {"--weights": "nested.pt"}),
+    "weights of another shape": (
+        65,
+        ["of another shape 0.bias (99,) instead of (16,)"],
+        {"--weights": "reshaped.pt"},
+    ),
+    "missing and unexpected": (65, ["missing 0.bias;", "unexpected 9.bias."], {"--weights": "renamed.pt"}),
+    "no output folder": (73, ["there is no folder nowhere"], {"--output": "nowhere/p.npy"}),
+    "output is a folder": (73, ["is a folder"], {"--output": "folder.npy"}),
+    "output exists": (73, ["there.npy exists already", "--overwrite"], {"--output": "there.npy"}),
+    "output of another suffix": (64, ["must end in .npy"], {"--output": "p.csv"}),
+    "batch size 0": (64, ["--batch-size must be a whole number of 1 or more"], {"--batch-size": "0"}),
+    "batch size a word": (64, ["invalid int value: 'all'"], {"--batch-size": "all"}),
+    "chunk not a multiple": (64, ["--chunk-size 100", "96 and 128"], {"--chunk-size": "100"}),
+    "unknown option": (64, ["unrecognized arguments: --batchsize=3"], {"--batchsize=3": ""}),
+    "unknown device": (64, ["--device 'tpu' is not one of auto, cpu, cuda"], {"--device": "tpu"}),
+    "unknown postprocess": (64, ["'softmx' is none of argmax, softmax, topk:K"], {"--postprocess": "softmx"}),
+    "topk without a number": (64, ["whole number K"], {"--postprocess": "topk:many"}),
+    "topk of too few classes": (65, ["needs at least 11 classes; the model gave 10"], {"--postprocess": "topk:11"}),
+    "argmax of a vector": (
+        65,
+        ["needs an output of shape"],
+        {"--postprocess": "argmax", "--model": "zoo:Identity", "--data": "flat.npy"},
+    ),
+    "no such preprocess": (65, ["zoo has no attribute 'scale'"], {"--preprocess": "zoo:scale"}),
+    "preprocess fails": (
+        65,
+        ["--preprocess failed on rows 0..1"],
+        {"--preprocess": "zoo:first_column", "--data": "flat.npy"},
+    ),
+    "float64 rows": (65, ["float64", "torch.float32", "--preprocess"], {"--data": "double.npy"}),
+    "tuple output": (65, ["gave a tuple"], {"--model": "zoo:Wrong", "--model-args": '{"what": "tuple"}'}),
+    "output without rows": (65, ["gave shape ()"], {"--model": "zoo:Wrong", "--model-args": '{"what": "no rows"}'}),
+    "too few rows out": (65, ["gave shape (0, 8)"], {"--model": "zoo:Wrong", "--model-args": '{"what": "fewer rows"}'}),
+    "no such config": (64, ["no.toml: No such file"], {"--config": "no.toml"}),
+    "config is no TOML": (64, ["text.toml is not TOML"], {"--config": "text.toml"}),
+    "unknown name in config": (64, ["unknown option 'bathc_size'"], {"--config": "typo.toml"}),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Good and bad files of every kind."""
+    folder = tmp_path_factory.mktemp("bad")
+    rows = random_rows(2000, 8)
+    np.save(folder / "d.npy", rows)
+    np.save(folder / "there.npy", rows)
+    np.save(folder / "double.npy", rows.astype(np.float64))
+    np.save(folder / "flat.npy", rows[:, 0])
+    np.save(folder / "scalar.npy", np.float32(3))
+    np.save(folder / "objects.npy", np.array([None, 1]), allow_pickle=True)
+    np.save(folder / "words.npy", np.array(["one", "two"]))
+    (folder / "short.npy").write_bytes((folder / "d.npy").read_bytes()[:-1])
+    (folder / "empty.npy").touch()
+    (folder / "folder.npy").mkdir()
+    for suffix in ("npy", "pt", "safetensors", "toml"):
+        (folder / f"text.{suffix}").write_text("just some words, of no format at all\n" * 9)
+    (folder / "typo.toml").write_text("bathc-size = 3\n")
+    (folder / "broken.py").write_text("1 / 0\n")
+    state = zoo.mlp().state_dict()
+    torch.save(zoo.mlp(), folder / "whole.pt")
+    torch.save({"epoch": 3, "model": state}, folder / "nested.pt")
+    torch.save(state | {"0.bias": torch.zeros(99)}, folder / "reshaped.pt")
+    torch.save(
+        {("9.bias" if name == "0.bias" else name): tensor for name, tensor in state.items()}, folder / "renamed.pt"
+    )
+    return folder
+
+
+def options(changes: dict[str, str | None]) -> list[str]:
+    return [word for key, value in (GOOD | changes).items() if value is not None for word in (key, value) if word]
+
+
+def files(folder: Path) -> set[Path]:
+    return {path for path in folder.rglob("*") if "__pycache__" not in path.parts}
+
+
+def assert_one_message(text: str, messages: list[str]) -> None:
+    assert text.count("runner: error") == 1, text
+    message = text[text.index("runner: error") :]
+    for part in messages:
+        assert part in message
+    assert "a bug of the runner" not in message
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refused(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    code, messages, changes = CASES[name]
+    monkeypatch.chdir(folder)
+    before = files(folder)
+    assert main(["predict", *options(changes)]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert_one_message(captured.err, messages)
+    assert files(folder) == before
+
+
+@pytest.mark.parametrize("name", ["no such data", "batch size 0", "factory raises", "missing and unexpected"])
+def test_refused_by_three_ranks_with_one_message(name: str, folder: Path) -> None:
+    code, messages, changes = CASES[name]
+    before = files(folder)
+    outcome = run(predict_command(*options(changes), launcher=mpirun(3)), folder)
+    assert outcome.code == code, outcome.output
+    assert_one_message(outcome.output, messages)
+    assert files(folder) == before
+
+
+def test_read_only_output_folder(folder: Path, read_only: Path) -> None:
+    outcome = run(predict_command(*options({"--output": f"{read_only}/p.npy"})), folder)
+    assert outcome.code == 73, outcome.output
+    assert "is not writable" in outcome.output
+    assert outcome.output.count("runner: error") == 1
+
+
+@pytest.mark.parametrize("launcher", [[], mpirun(3), ["horovodrun", "-np", "3"]], ids=["alone", "mpirun", "horovodrun"])
+def test_forward_fails_on_one_rank(launcher: list[str], tmp_path: Path) -> None:
+    rows = random_rows(1797, 8)
+    rows[1700, 0] = 1000  # a row of the last rank
+    np.save(tmp_path / "d.npy", rows)
+    model = {"--model": "zoo:FailsAtRow", "--model-args": json.dumps({"value": 1000})}
+    outcome = run(predict_command(*options(model), launcher=launcher), tmp_path, timeout=60)
+    assert outcome.code == 65, outcome.output
+    assert outcome.output.count("runner: error") == 1
+    assert "failed on rows 1696..1728: ValueError: cannot digest this row" in outcome.output
+    assert ("[rank 2 of 3 on " in outcome.output) == bool(launcher)
+    assert not (tmp_path / "p.npy").exists()
+
+
+def test_rows_of_changing_width(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", random_rows(97, 8))
+    model = {"--model": "zoo:Wrong", "--model-args": json.dumps({"what": "wider"})}
+    outcome = run(predict_command(*options(model)), tmp_path)
+    assert outcome.code == 65
+    assert "float32 (16,) per row for rows 0..32 and float32 (8,) for the first row" in outcome.output
+
+
+def test_a_factory_that_differs_by_rank(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", random_rows(97, 8))
+    outcome = run(predict_command(*options({"--model": "zoo:by_rank"}), launcher=mpirun(2)), tmp_path)
+    assert outcome.code == 65, outcome.output
+    assert "[rank 1 of 2 on " in outcome.output
+    assert "builds another model here than on rank 0" in outcome.output
+
+
+def test_overwrite_replaces_only_when_whole(folder: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", random_rows(97, 8))
+    (tmp_path / "p.npy").write_text("the old one")
+    assert run(predict_command(*options({"--overwrite": "", "--model": "zoo:raises"})), tmp_path).code == 65
+    assert (tmp_path / "p.npy").read_text() == "the old one"
+    outcome = run(predict_command(*options({"--overwrite": ""})), tmp_path)
+    assert outcome.code == 0, outcome.output
+    assert np.load(tmp_path / "p.npy").shape == (97, 10)

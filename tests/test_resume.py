@@ -1,0 +1,131 @@
+"""A job that dies goes on with the same command, at any number of ranks, and computes only what is missing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zoo
+from launch import LAUNCHERS, Outcome, predict_command, run
+from reference import plain_loop, random_rows
+
+NUM_ROWS, BATCH_SIZE, CHUNK_SIZE, MARK = 1797, 32, 64, 1000.0
+
+
+class Job:
+    """A folder with a data set, a model that can be made to die at a row, and the output that must come out."""
+
+    def __init__(self, folder: Path, deadly_row: int) -> None:
+        self.folder = folder
+        rows = random_rows(NUM_ROWS, 8)
+        rows[deadly_row, 0] = MARK
+        np.save(folder / "d.npy", rows)
+        np.save(folder / "expected.npy", plain_loop(zoo.mlp(), rows, BATCH_SIZE))
+        self.model_args = {"value": MARK, "flag": str(folder / "flag")}
+        self.options = ["--model", "zoo:DiesOnce", "--model-args", json.dumps(self.model_args), "--data", "d.npy"]
+        self.options += ["--output", "p.npy", "--batch-size", str(BATCH_SIZE), "--chunk-size", str(CHUNK_SIZE)]
+
+    def run(self, launcher: str, *more: str) -> Outcome:
+        return run(predict_command(*self.options, *more, launcher=LAUNCHERS[launcher]), self.folder)
+
+    def die(self, launcher: str) -> None:
+        (self.folder / "flag").touch()
+        outcome = self.run(launcher)
+        assert outcome.code != 0, outcome.output
+        assert not (self.folder / "flag").exists(), outcome.output
+        assert not (self.folder / "p.npy").exists()
+
+    @property
+    def commits(self) -> list[dict[str, int]]:
+        return [json.loads(line) for line in (self.folder / "p.npy.run/ledger.jsonl").read_text().splitlines()[1:]]
+
+    @property
+    def report(self) -> dict[str, object]:
+        report: dict[str, object] = json.loads((self.folder / "p.npy.run/report.json").read_text())
+        return report
+
+    def files(self) -> dict[str, bytes]:
+        """All that an unfinished run has left."""
+        left = [self.folder / "p.npy.partial", *(self.folder / "p.npy.run").iterdir()]
+        return {path.name: path.read_bytes() for path in left}
+
+    def assert_whole(self) -> None:
+        assert (self.folder / "p.npy").read_bytes() == (self.folder / "expected.npy").read_bytes()
+        assert not (self.folder / "p.npy.partial").exists()
+
+
+@pytest.mark.parametrize(
+    ("deadly_row", "dies_under", "resumes_under"),
+    [
+        (NUM_ROWS - 1, "mpirun-3", "mpirun-2"),  # the last rank
+        (NUM_ROWS // 2 - 1, "mpirun-2", "alone"),  # rank 0
+        (NUM_ROWS - 1, "horovodrun-2", "mpirun-5"),
+        (NUM_ROWS - 100, "alone", "horovodrun-2"),
+    ],
+)
+def test_killed_rank_then_resume(deadly_row: int, dies_under: str, resumes_under: str, tmp_path: Path) -> None:
+    job = Job(tmp_path, deadly_row)
+    job.die(dies_under)
+    committed = [commit["chunk"] for commit in job.commits]
+    assert 0 < len(committed) < -(-NUM_ROWS // CHUNK_SIZE)
+
+    outcome = job.run(resumes_under)
+    assert outcome.code == 0, outcome.output
+    job.assert_whole()
+    chunks = [commit["chunk"] for commit in job.commits]
+    assert chunks[: len(committed)] == committed
+    assert sorted(chunks) == list(range(-(-NUM_ROWS // CHUNK_SIZE)))  # none computed twice
+    resumed_rows = sum(commit["stop"] - commit["start"] for commit in job.commits[: len(committed)])
+    assert (job.report["resumed_rows"], job.report["computed_rows"]) == (resumed_rows, NUM_ROWS - resumed_rows)
+    assert job.report["status"] == "whole"
+
+
+def test_torn_ledger_and_damaged_rows_are_computed_again(tmp_path: Path) -> None:
+    job = Job(tmp_path, NUM_ROWS - 1)
+    job.die("alone")
+    before = len(job.commits)
+    partial, ledger = tmp_path / "p.npy.partial", tmp_path / "p.npy.run/ledger.jsonl"
+    with partial.open("r+b") as file:  # a byte of the first chunk, which is committed
+        file.seek(200)
+        flipped = bytes([file.read(1)[0] ^ 1])
+        file.seek(200)
+        file.write(flipped)
+    ledger.write_bytes(ledger.read_bytes()[:-7])  # as if it had died while it wrote the last line
+
+    outcome = job.run("alone")
+    assert outcome.code == 0, outcome.output
+    job.assert_whole()
+    assert job.report["resumed_rows"] == (before - 2) * CHUNK_SIZE
+
+
+@pytest.mark.parametrize(
+    ("changed", "field"),
+    [
+        (["--batch-size", "16"], "batch_size"),
+        (["--chunk-size", "128"], "chunk_size"),
+        (["--postprocess", "argmax"], "postprocess"),
+        (["--model", "zoo:mlp", "--model-args", "{}"], "model "),
+        (["--data", "other.npy"], "data"),
+        (["--weights", "other.pt"], "weights"),
+    ],
+)
+def test_ledger_of_another_run_is_refused(changed: list[str], field: str, tmp_path: Path) -> None:
+    import torch
+
+    job = Job(tmp_path, NUM_ROWS - 1)
+    np.save(tmp_path / "other.npy", random_rows(NUM_ROWS, 8, seed=9))
+    torch.save(
+        zoo.DiesOnce(**{**job.model_args, "value": 1.0}).state_dict() | {"inner.0.bias": torch.ones(16)},
+        tmp_path / "other.pt",
+    )
+    job.die("alone")
+    before = job.files()
+
+    outcome = job.run("alone", *changed)
+    assert outcome.code == 65
+    assert "another job" in outcome.output
+    assert f" {field}" in outcome.output
+    assert job.files() == before
+
+    assert job.run("alone", *changed, "--fresh").code == 0
+    assert job.report["resumed_rows"] == 0

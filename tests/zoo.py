@@ -1,0 +1,160 @@
+"""Small models and functions that the tests hand to the runner, as a user would: `zoo:mlp`."""
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+
+def mlp(width: int = 16, seed: int = 0) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(8, width), nn.ReLU(), nn.BatchNorm1d(width), nn.Linear(width, 10))
+
+
+class Pixels(nn.Module):
+    """Images `(batch, 3, 6, 5)` to images `(batch, 2, 6, 5)`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(1)
+        self.conv = nn.Conv2d(3, 2, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.conv(images)
+
+
+class Cast(nn.Module):
+    """Vectors, or one score a row, in a dtype of choice."""
+
+    def __init__(self, dtype: str, score: bool = False) -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.linear = nn.Linear(8, 5)
+        self.dtype, self.score = getattr(torch, dtype), score
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        out = self.linear(rows)
+        out = out > 0 if self.dtype is torch.bool else (out * 100).to(self.dtype)
+        return out[:, 0] if self.score else out
+
+
+class Odd(nn.Module):
+    """All that makes weights hard to send: tied and shared parameters, a buffer that is not saved, bfloat16, bool,
+    a scalar, channels_last, an LSTM, and a tensor that is a plain attribute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(8, 8, bias=False)
+        self.head = nn.Linear(8, 8, bias=False)
+        self.head.weight = self.embed.weight
+        self.register_buffer("hidden", torch.randn(8), persistent=False)
+        self.register_buffer("mask", torch.rand(8) > 0.5)
+        self.register_buffer("scale", torch.rand(()))
+        self.half = nn.Parameter(torch.randn(8).to(torch.bfloat16))
+        self.conv = nn.Conv2d(1, 4, 3, padding=1).to(memory_format=torch.channels_last)
+        self.lstm = nn.LSTM(8, 8, batch_first=True)
+        self.plain = torch.randn(8)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        out = self.head(self.embed(rows)) * self.scale + self.hidden * self.mask + self.half.float() + self.plain
+        out = out + self.conv(rows.reshape(-1, 1, 2, 4)).mean(dim=1).reshape(-1, 8)
+        return out + self.lstm(out[:, None])[0][:, 0]
+
+
+class LooksAtItself(nn.Module):
+    """Cannot be built on the meta device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(8, int(torch.full((), 3.0).item()))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.linear(rows)
+
+
+def by_rank() -> nn.Module:
+    return nn.Linear(8, 2 + int(os.environ.get("OMPI_COMM_WORLD_RANK", "0")))
+
+
+class Identity(nn.Module):
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows
+
+
+class FailsAtRow(nn.Module):
+    """Raises at the batch that holds a row whose first column is `value`."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        if bool((rows[:, 0] == self.value).any()):
+            raise ValueError("cannot digest this row")
+        return rows * 2
+
+
+class DiesOnce(nn.Module):
+    """`mlp`, slowly; where the file `flag` exists, the process kills itself at the batch that holds `value`."""
+
+    def __init__(self, value: float, flag: str) -> None:
+        super().__init__()
+        self.inner, self.value, self.flag = mlp(), value, Path(flag)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        if bool((rows[:, 0] == self.value).any()) and self.flag.exists():
+            self.flag.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.02)
+        return self.inner(rows)
+
+
+class Wrong(nn.Module):
+    """Outputs that cannot be kept."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__()
+        self.what = what
+
+    def forward(self, rows: torch.Tensor) -> Any:
+        if self.what == "tuple":
+            return rows, rows
+        if self.what == "fewer rows":
+            return rows[:-1]
+        if self.what == "no rows":
+            return rows.sum()
+        return rows.repeat(1, 1 + int(rows.shape[0] > 1))  # another width for another batch
+
+
+class Wide(nn.Module):
+    """A few numbers in, `width` out: much to collect for little work."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.width = width
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows[:, :1].expand(-1, self.width)
+
+
+def raises() -> nn.Module:
+    raise RuntimeError("no such architecture")
+
+
+def not_a_module() -> list[int]:
+    return [1]
+
+
+def halve(rows: torch.Tensor) -> torch.Tensor:
+    return rows.to(torch.float32) / 2
+
+
+def first_column(output: torch.Tensor) -> torch.Tensor:
+    return output[:, 0]
+
+
+NUMBER = 3
