@@ -65,6 +65,13 @@ class Config:
         for name in ("model", "data"):
             if isinstance(value := getattr(self, name), str) and not value:
                 raise UsageError(f"--{name} is missing")
+        for name in ("model", "preprocess", "postprocess"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str) and not callable(value):
+                raise UsageError(f"--{name} must be a name or a function, not {value!r}")
+        for name in ("overwrite", "fresh"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"--{name} must be true or false, not {getattr(self, name)!r}")
         if isinstance(self.model, str):
             split_spec(self.model, "--model")
         if not isinstance(self.model_args, dict) or not all(isinstance(key, str) for key in self.model_args):

@@ -54,13 +54,13 @@ class Odd(nn.Module):
         self.register_buffer("hidden", torch.randn(8), persistent=False)
         self.register_buffer("mask", torch.rand(8) > 0.5)
         self.register_buffer("scale", torch.rand(()))
-        self.half = nn.Parameter(torch.randn(8).to(torch.bfloat16))
+        self.brain = nn.Parameter(torch.randn(8).to(torch.bfloat16))
         self.conv = nn.Conv2d(1, 4, 3, padding=1).to(memory_format=torch.channels_last)
         self.lstm = nn.LSTM(8, 8, batch_first=True)
         self.plain = torch.randn(8)
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        out = self.head(self.embed(rows)) * self.scale + self.hidden * self.mask + self.half.float() + self.plain
+        out = self.head(self.embed(rows)) * self.scale + self.hidden * self.mask + self.brain.float() + self.plain
         out = out + self.conv(rows.reshape(-1, 1, 2, 4)).mean(dim=1).reshape(-1, 8)
         return out + self.lstm(out[:, None])[0][:, 0]
 

@@ -1,0 +1,161 @@
+"""Fixtures of the launcher tests: pretend hosts with ssh, a real Slurm on them, and a job with a known answer."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).parent
+NUM_NODES = 2
+
+# "Fails" raises on a row below zero; any other batch keeps it busy for far longer than a test may take. It lets a
+# single row through, because rank 0 tries one before the ranks start.
+MODEL = """
+import time
+import torch
+from torch import nn
+
+def build():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+
+class Fails(nn.Module):
+    def forward(self, rows):
+        if (rows < 0).any():
+            raise ValueError("a bad row")
+        if len(rows) > 1:
+            time.sleep(600)
+        return rows
+"""
+NUM_ROWS = 211  # several chunks for each of four ranks, the last one not full
+
+
+def launch(command: Iterable[object], timeout: float, **options: object) -> tuple[int, str]:
+    """Run a command to its end, and all of its process group with it when time is out.
+
+    Returns:
+        (exit code, stdout and stderr as they came).
+    """
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        **options,
+    )
+    try:
+        output, _ = process.communicate(timeout=timeout)
+    except BaseException as error:
+        os.killpg(process.pid, signal.SIGKILL)
+        output, _ = process.communicate()
+        raise AssertionError(f"{command} ended by {error!r}; so far:\n{output}") from error
+    return process.returncode, output
+
+
+@dataclass(frozen=True)
+class Job:
+    """A small prediction job: `tiny_model.py` and `rows.npy` in `folder`, where it is to be started.
+
+    Attributes:
+        env: a plain environment, as of a user who has activated the virtual environment.
+        expected: the bytes of the output of a run without launcher.
+    """
+
+    folder: Path
+    env: dict[str, str]
+    expected: bytes
+    chunk_size: int = 8
+
+    def arguments(self, output: Path, model: str = "build", data: str = "rows.npy") -> list[object]:
+        """The arguments of `python -m runner predict`."""
+        sizes = ["--batch-size", 4, "--chunk-size", self.chunk_size, "--threads", 1]  # threads change the last bits
+        return ["--model", f"tiny_model:{model}", "--data", data, "--output", output, *sizes]
+
+    def command(self, output: Path, **options: str) -> list[object]:
+        """The whole command, for a launcher to be put before."""
+        return [sys.executable, "-m", "runner", "predict", *self.arguments(output, **options)]
+
+    def hosts(self, output: Path) -> list[str]:
+        """The host of each rank, as a finished job reports it."""
+        return [rank["host"] for rank in json.loads(Path(f"{output}.run/report.json").read_text())["ranks"]]
+
+    def run(self, *command: object, timeout: float = 90) -> tuple[int, str]:
+        """Run a command on this machine; returns exit code and output."""
+        return launch(command, timeout, cwd=self.folder, env=self.env)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """The hosts head, node1 and node2."""
+
+    folder: Path
+    job: Job
+
+    def run(self, host: str, *command: object, timeout: float = 90, **env: str) -> tuple[int, str]:
+        """Run a command on a host in the job's folder; returns exit code and output."""
+        on_host = [HERE / "on_host.sh", self.folder, host]
+        slurm_conf = {"SLURM_CONF": f"{self.folder}/slurm/slurm.conf"}
+        return launch([*on_host, *command], timeout, cwd=self.job.folder, env=self.job.env | slurm_conf | env)
+
+
+@pytest.fixture(scope="session")
+def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
+    folder = tmp_path_factory.mktemp("job")
+    (folder / "tiny_model.py").write_text(MODEL)
+    rows = np.random.default_rng(0).random((NUM_ROWS, 8), dtype=np.float32)
+    np.save(folder / "rows.npy", rows)
+    # these tests may themselves run under a launcher, whose variables are none of the job's business
+    launchers = ("OMPI_", "PMI", "PRTE_", "SLURM_", "SRUN_", "HOROVOD_")
+    env = {name: value for name, value in os.environ.items() if not name.startswith(launchers)}
+    env |= {
+        "PATH": f"{Path(sys.executable).parent}:{env['PATH']}",
+        "HOME": str(tmp_path_factory.mktemp("home")),  # horovodrun remembers in it which hosts ssh can reach
+        **{f"{name}_ALLOW_RUN_AS_ROOT{suffix}": "1" for name in ("OMPI", "PRTE") for suffix in ("", "_CONFIRM")},
+    }
+    alone = Job(folder, env, b"")
+    output = folder / "expected.npy"
+    code, said = alone.run(*alone.command(output))
+    assert code == 0, said
+    return Job(folder, env, output.read_bytes())
+
+
+@contextlib.contextmanager
+def _cluster(folder: Path, job: Job, *command: object) -> Iterator[Cluster]:
+    """The hosts, with what `command` starts on them; they live as long as the script's stdin is open."""
+    log = folder.with_suffix(".log")
+    with log.open("w") as file:
+        script = [HERE / "hosts.sh", folder, str(NUM_NODES), *command]
+        process = subprocess.Popen(script, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file)
+    try:
+        if process.stdout.readline() != "ready\n":
+            process.communicate(timeout=20)
+            end = pytest.skip if process.returncode == 77 else pytest.fail
+            end(log.read_text().strip())
+        yield Cluster(folder, job)
+    finally:
+        process.communicate(timeout=20)
+
+
+@pytest.fixture(scope="session")
+def hosts(tmp_path_factory: pytest.TempPathFactory, job: Job) -> Iterator[Cluster]:
+    """Hosts that reach each other by ssh."""
+    with _cluster(tmp_path_factory.mktemp("hosts") / "state", job) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory: pytest.TempPathFactory, job: Job) -> Iterator[Cluster]:
+    """Hosts with a real Slurm, to be used from head."""
+    folder = tmp_path_factory.mktemp("slurm") / "state"
+    with _cluster(folder, job, HERE / "slurm.sh", folder, str(NUM_NODES)) as cluster:
+        yield cluster

@@ -1,0 +1,53 @@
+"""Weights: rank 0 alone reads them, every rank gets the same bytes."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import zoo
+from launch import TESTS, mpirun, run
+from safetensors.torch import save_model
+
+from runner.errors import ModelError
+from runner.models.storages import digest, storages
+from runner.models.weights import load_weights
+
+
+@pytest.mark.parametrize("ranks", [1, 3])
+def test_every_rank_gets_the_weights_of_rank_0(ranks: int, tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    torch.save(zoo.Odd().state_dict(), tmp_path / "odd.pt")
+    save_model(zoo.mlp(seed=5), tmp_path / "mlp.safetensors")
+    outcome = run([*mpirun(ranks), sys.executable, TESTS / "jobs/weights.py", tmp_path], tmp_path)
+    assert outcome.code == 0, outcome.output
+    assert outcome.output.count("all weights equal") == 1
+
+
+def test_tied_weights_are_one_storage_and_one_name_is_enough(tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    model = zoo.Odd()
+    names = [name for name, _ in storages(model)]
+    assert "embed._parameters.weight" in names
+    assert "head._parameters.weight" not in names
+    save_model(model, str(tmp_path / "odd.safetensors"))  # keeps one of the two names
+    loaded = zoo.Odd()
+    with torch.no_grad():  # what no file holds
+        loaded.hidden.copy_(model.hidden)
+        loaded.plain.copy_(model.plain)
+    assert digest(loaded) != digest(model)
+    load_weights(loaded, str(tmp_path / "odd.safetensors"))
+    assert digest(loaded) == digest(model)
+
+
+def test_digest_sees_one_bit() -> None:
+    model = zoo.mlp()
+    before = digest(model)
+    model[2].running_mean.view(torch.uint8)[5].bitwise_xor_(1)
+    assert digest(model) != before
+
+
+def test_many_names_are_counted(tmp_path: Path) -> None:
+    torch.save({f"layer{i}.weight": torch.zeros(1) for i in range(50)}, tmp_path / "w.pt")
+    with pytest.raises(ModelError, match=r"layer5\.weight and 44 more"):
+        load_weights(zoo.mlp(), str(tmp_path / "w.pt"))
