@@ -1,7 +1,6 @@
 """The story of a job, and the only place where the parts are joined."""
 
 import dataclasses
-import resource
 import time
 from typing import Any
 
@@ -22,7 +21,7 @@ from runner.sinks import RowType
 from runner.sources import Source, open_source
 from runner.stats import RankStats
 from runner.transforms import find_postprocess, find_preprocess
-from runner.world import detect_launch, fair_threads, process_start, requested_threads, usable_cpus
+from runner.world import detect_launch, fair_threads, peak_rss_bytes, process_start, requested_threads, usable_cpus
 
 
 def predict(**options: Any) -> Report:
@@ -89,7 +88,7 @@ def _run(config: Config, comm: Comm) -> Report:
     collector.close()
     stats.loop_seconds = time.perf_counter() - loop_began
     stats.seconds.write = recorder.write_seconds
-    stats.peak_rss_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts KiB
+    stats.peak_rss_bytes = peak_rss_bytes()
 
     ranks = comm.gather_all(stats)
     report = comm.on_root(lambda: _finish(config, comm, recorder, collector, ranks))

@@ -55,9 +55,9 @@ def detect_launch(environ: Mapping[str, str] = os.environ) -> Launch:
     return Launch("none", 0, 1)
 
 
-def single_world() -> World:
-    """The world of one process without a launcher."""
-    return World(rank=0, world_size=1, local_rank=0, local_size=1, host=socket.gethostname(), launcher="none")
+def single_world(launcher: str) -> World:
+    """The world of one rank."""
+    return World(rank=0, world_size=1, local_rank=0, local_size=1, host=socket.gethostname(), launcher=launcher)
 
 
 def set_horovod_defaults(device: str, environ: dict[str, str] | os._Environ[str] = os.environ) -> None:
@@ -89,6 +89,12 @@ def requested_threads(environ: Mapping[str, str] = os.environ) -> int | None:
     """The user's OMP_NUM_THREADS, where it is a plain number."""
     value = environ.get("OMP_NUM_THREADS", "")
     return int(value) if value.isdecimal() and int(value) > 0 else None
+
+
+def peak_rss_bytes() -> int:
+    """The most memory this process has held, by the kernel's count, in bytes."""
+    with open("/proc/self/status") as file:  # getrusage would count what was there before exec, too
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) * 1024
 
 
 def process_start() -> float:

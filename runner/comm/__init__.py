@@ -1,6 +1,6 @@
 """Communication between ranks: what the rest of the runner may ask for, and which backend answers.
 
-The backends are one process (`single.py`) and Horovod over MPI (`horovod.py`), of one shape. Every method except
+The backends are one rank (`single.py`) and Horovod over MPI (`horovod.py`), of one shape. Every method except
 `abort` and `poll` is collective: every rank calls it, in the same order.
 """
 
@@ -103,10 +103,10 @@ def connect(launch: Launch, device: str) -> Comm:
     Raises:
         UsageError: the launch cannot work, or Horovod or mpi4py is missing.
     """
-    if launch.launcher == "none":
+    if launch.world_size == 1:  # also under a launcher, such as an interactive shell of Slurm
         from runner.comm.single import SingleComm
 
-        return SingleComm()
+        return SingleComm(launch)
     from runner.comm.horovod import HorovodComm
 
     return HorovodComm(launch, device)

@@ -1,11 +1,11 @@
-"""The backend of one process without a launcher; needs neither MPI nor Horovod."""
+"""The backend of one rank, with or without a launcher; needs neither MPI nor Horovod."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.comm import Comm
 from runner.errors import RunnerError
-from runner.world import single_world
+from runner.world import Launch, single_world
 
 if TYPE_CHECKING:
     import torch
@@ -16,8 +16,8 @@ T = TypeVar("T")
 class SingleComm(Comm):
     """A world of one: every collective is the identity."""
 
-    def __init__(self) -> None:
-        self.world = single_world()
+    def __init__(self, launch: Launch) -> None:
+        self.world = single_world(launch.launcher)
 
     def bcast(self, value: T) -> T:
         return value
