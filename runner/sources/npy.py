@@ -51,18 +51,18 @@ class NpySource:
 
     def read(self, start: int, stop: int) -> np.ndarray:
         if self._column_major is not None:  # the one layout in which the bytes of a row do not lie together
-            return np.ascontiguousarray(self._column_major[start:stop], dtype=self.dtype)
+            return np.array(self._column_major[start:stop], dtype=self.dtype, order="C")
         rows = np.empty((stop - start, *self.row_shape), self._stored_dtype)
         self._read_into(as_bytes(rows), self._offset + start * self._row_bytes)
         return rows.astype(self.dtype, copy=False)
 
     def digest(self) -> str:
-        size = self._size
-        state = xxhash.xxh3_128(str(size).encode())
-        if size <= _WHOLE_BYTES:
-            positions, length = range(0, size, _WHOLE_BYTES), size
-        else:
-            positions, length = range(0, size - _SAMPLE_BYTES, (size - _SAMPLE_BYTES) // _SAMPLES), _SAMPLE_BYTES
+        state = xxhash.xxh3_128(str(self._size).encode())
+        if self._size <= _WHOLE_BYTES:
+            positions, length = [0], self._size
+        else:  # evenly from the first byte to the last
+            length = _SAMPLE_BYTES
+            positions = [(self._size - length) * index // (_SAMPLES - 1) for index in range(_SAMPLES)]
         buffer = memoryview(bytearray(length))
         for position in positions:
             self._read_into(buffer, position)

@@ -1,0 +1,59 @@
+"""What the environment says, and how many threads are fair."""
+
+import pytest
+
+from runner.world import Launch, detect_launch, fair_threads, process_start, set_horovod_defaults
+
+
+@pytest.mark.parametrize(
+    ("environ", "launch"),
+    [
+        ({}, Launch("none", 0, 1)),
+        ({"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "3"}, Launch("mpirun", 3, 4)),
+        ({"PMI_SIZE": "2", "PMI_RANK": "1"}, Launch("mpiexec", 1, 2)),
+        ({"SLURM_STEP_NUM_TASKS": "8", "SLURM_PROCID": "5"}, Launch("srun", 5, 8)),
+        # a batch script of Slurm, which is no rank, though the job has tasks
+        ({"SLURM_NTASKS": "8", "SLURM_PROCID": "0", "SLURM_JOB_ID": "1"}, Launch("none", 0, 1)),
+        # mpirun inside Slurm, whose daemons srun started
+        (
+            {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1"}
+            | {"OMPI_COMM_WORLD_SIZE": "8", "OMPI_COMM_WORLD_RANK": "6"},
+            Launch("mpirun", 6, 8),
+        ),
+        ({"HOROVOD_SIZE": "2", "HOROVOD_RANK": "1"}, Launch("horovodrun --gloo", 1, 2)),
+        ({"OMPI_COMM_WORLD_SIZE": "many"}, Launch("none", 0, 1)),
+    ],
+)
+def test_launch(environ: dict[str, str], launch: Launch) -> None:
+    assert detect_launch(environ) == launch
+
+
+@pytest.mark.parametrize(
+    ("mine", "local", "threads"),
+    [
+        ({0, 1, 2, 3}, [{0, 1, 2, 3}], 4),  # alone on the host
+        ({0, 1, 2, 3}, [{0, 1, 2, 3}] * 2, 2),  # not bound: an equal share
+        ({0, 1, 2, 3}, [{0, 1, 2, 3}] * 3, 1),  # what is left over stays idle
+        ({0}, [{0}, {1}], 1),  # bound to a core each
+        ({0, 1}, [{0, 1}, {2, 3}], 2),  # bound to a socket each
+        ({0}, [{0}] * 5, 1),  # more ranks than cores
+        (set(range(96)), [set(range(96))] * 7, 13),
+    ],
+)
+def test_fair_threads(mine: set[int], local: list[set[int]], threads: int) -> None:
+    assert fair_threads(frozenset(mine), [frozenset(cpus) for cpus in local]) == threads
+
+
+def test_horovod_defaults_leave_the_users_alone() -> None:
+    environ = {"HOROVOD_CYCLE_TIME": "3"}
+    set_horovod_defaults("cpu", environ)
+    assert environ == {"HOROVOD_CYCLE_TIME": "3"}
+    fresh: dict[str, str] = {}
+    set_horovod_defaults("cpu", fresh)
+    assert float(fresh["HOROVOD_CYCLE_TIME"]) > 1
+
+
+def test_process_start_is_before_now_and_after_boot() -> None:
+    import time
+
+    assert 0 < time.time() - process_start() < 3600
