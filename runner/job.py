@@ -56,7 +56,7 @@ def run(config: Config) -> Report:
 def _run(config: Config, comm: Comm) -> Report:
     world = comm.world
     stats = RankStats(rank=world.rank, host=world.host, device="", threads=_set_threads(config, comm))
-    recorder = Recorder(config)
+    recorder = Recorder(config, _in_words(comm, stats.threads))
 
     # what can be refused early is refused here, on all ranks alike
     source = comm.on_each(lambda: open_source(config.data))
@@ -128,6 +128,12 @@ def _set_threads(config: Config, comm: Comm) -> int:
     threads = config.threads or requested_threads() or fair_threads(mine[1], local_cpus)
     torch.set_num_threads(threads)
     return threads
+
+
+def _in_words(comm: Comm, threads: int) -> str:
+    hosts = len(set(comm.gather_all(comm.world.host)))
+    ranks = "1 rank" if comm.world.world_size == 1 else f"{comm.world.world_size} ranks"
+    return f"{ranks}, {hosts} host{'s' * (hosts > 1)}, {threads} CPU thread{'s' * (threads > 1)} a rank"
 
 
 def _device_kind(config: Config) -> str:

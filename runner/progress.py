@@ -13,13 +13,16 @@ class Progress:
     Args:
         num_rows: of the whole job.
         done_rows: those an earlier run has computed.
+        where: who works on them, in words.
         stream: where to.
     """
 
-    def __init__(self, num_rows: int, done_rows: int, stream: TextIO | None = None) -> None:
+    def __init__(self, num_rows: int, done_rows: int, where: str, stream: TextIO | None = None) -> None:
         stream = stream or sys.stderr
         self._num_rows, self._done, self._resumed, self._stream = num_rows, done_rows, done_rows, stream
         self._started = self._last_line = time.monotonic()
+        resumed = f" ({done_rows:,} of them done by an earlier job)" if done_rows else ""
+        print(f"runner: {num_rows:,} rows{resumed} on {where}", file=stream, flush=True)
         self._bar: Any = None
         if stream.isatty():
             from tqdm import tqdm

@@ -29,6 +29,7 @@ class Recorder:
 
     Args:
         config: the job.
+        where: who works on it, in words.
 
     Attributes:
         write_seconds: spent in `deliver`.
@@ -36,8 +37,8 @@ class Recorder:
         predictions: `(num_rows, ...)` once finished, where there is no output file; else None.
     """
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, where: str) -> None:
+        self._config, self._where = config, where
         self._folder = Path(f"{config.output}.run") if config.output else None
         self._partial = Path(f"{config.output}.partial")
         self._starts_over = True
@@ -84,7 +85,7 @@ class Recorder:
         """
         if self._folder is None:
             self._sink = MemorySink(grid.num_rows, row_type)
-            self._progress = Progress(grid.num_rows, 0)
+            self._progress = Progress(grid.num_rows, 0, self._where)
             return set()
         with _storage_errors(str(self._folder)):
             if self._starts_over:
@@ -104,7 +105,7 @@ class Recorder:
             if checksum(sink.read(commit.start, commit.stop)) == commit.checksum
         }
         self.resumed_rows = sum(intact.values())
-        self._progress = Progress(grid.num_rows, self.resumed_rows)
+        self._progress = Progress(grid.num_rows, self.resumed_rows, self._where)
         return set(intact)
 
     def deliver(self, commit: Commit, rows: np.ndarray) -> None:
