@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# Everything that is checked: lint, types, layers, and the whole test suite. Arguments go to pytest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scripts/setup.sh --extras dev
+# shellcheck source=/dev/null
+source .venv/bin/activate
+
+ruff check .
+ruff format --check .
+mypy
+lint-imports --no-logo
+shellcheck --external-sources scripts/*.sh scripts/*.sbatch tests/cluster/*.sh .ci/run
+python -m pytest "$@"
