@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import signal
 import sys
 import time
 import typing
@@ -95,11 +96,16 @@ def _show(error: RunnerError) -> None:
     """Print an error once: rank 0 speaks for all where every rank has it, else a rank speaks for itself."""
     launch = detect_launch()
     if launch.rank == 0:
-        print(render(error), file=sys.stderr)
-    elif not error.shared:
-        time.sleep(1.0)  # rank 0 may have the same to say, and the launcher ends the job after it
+        print(render(error), file=sys.stderr, flush=True)
+    if launch.world_size == 1:
+        return
+    # A launcher ends the other ranks as soon as one has left with an error. Rank 0 may have the same to say, and each
+    # is to leave with the exit code of the error, not of a signal: so they leave together.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(1.0)
+    if launch.rank and not error.shared:
         error.who = error.who or f"rank {launch.rank} of {launch.world_size}"
-        print(render(error), file=sys.stderr)
+        print(render(error), file=sys.stderr, flush=True)
 
 
 class _Parser(argparse.ArgumentParser):

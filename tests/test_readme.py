@@ -46,7 +46,7 @@ def test_commands_and_code_in_their_order(tmp_path: Path) -> None:
     assert np.allclose(alone, two, atol=1e-6)  # not to the byte: the number of threads per rank differs
     assert np.array_equal(two, again)
 
-    outcome = run(["mpirun", "-np", "2", "python", "script.py"], tmp_path)
+    outcome = run(["mpirun", "--bind-to", "none", "-np", "2", "python", "script.py"], tmp_path)
     assert outcome.code == 0, outcome.output
     assert outcome.output.count("10,000 rows -> memory (whole)") == 1
 

@@ -132,18 +132,16 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
 @contextlib.contextmanager
 def _cluster(folder: Path, job: Job, *command: object) -> Iterator[Cluster]:
     """The hosts, with what `command` starts on them; they live as long as the script's stdin is open."""
+    script = [HERE / "hosts.sh", folder, str(NUM_NODES), *command]
     log = folder.with_suffix(".log")
-    with log.open("w") as file:
-        script = [HERE / "hosts.sh", folder, str(NUM_NODES), *command]
-        process = subprocess.Popen(script, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file)
-    try:
+    with (
+        log.open("w") as file,
+        subprocess.Popen(script, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file) as process,
+    ):
         if process.stdout.readline() != "ready\n":
-            process.communicate(timeout=20)
-            end = pytest.skip if process.returncode == 77 else pytest.fail
-            end(log.read_text().strip())
+            assert process.wait() == 77, log.read_text()
+            pytest.skip(log.read_text().strip())
         yield Cluster(folder, job)
-    finally:
-        process.communicate(timeout=20)
 
 
 @pytest.fixture(scope="session")

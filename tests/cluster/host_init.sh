@@ -19,4 +19,4 @@ ip address add "$address/24" dev eth0
 ip link set eth0 up
 
 # As process 1 it also reaps orphans. It writes its pid file once it listens.
-exec /usr/sbin/sshd -D -f "$dir/sshd_config" -h "$dir/$name.key" -E "$dir/$name.sshd.log" -o PidFile="$dir/$name.ready"
+exec "$(command -v sshd)" -D -f "$dir/sshd_config" -h "$dir/$name.key" -E "$dir/$name.sshd.log" -o PidFile="$dir/$name.ready"

@@ -9,6 +9,7 @@ set -euo pipefail
 
 dir=$1 nodes=$2
 shift 2
+export PATH=$PATH:/usr/sbin
 here=$(cd "$(dirname "$0")" && pwd)
 names=(head)
 for ((i = 1; i <= nodes; i++)); do names+=("node$i"); done
@@ -28,7 +29,7 @@ await() { # FILE WHAT
 }
 
 ((EUID == 0)) || skip "pretend hosts need root"
-for tool in ip:iproute2 ssh:openssh-client /usr/sbin/sshd:openssh-server setpriv:util-linux nsenter:util-linux; do
+for tool in ip:iproute2 ssh:openssh-client sshd:openssh-server setpriv:util-linux nsenter:util-linux; do
     command -v "${tool%:*}" >/dev/null || skip "pretend hosts need ${tool%:*} (Debian: ${tool#*:})"
 done
 namespaces=(--net --uts --mount --ipc --pid --fork --kill-child --mount-proc)

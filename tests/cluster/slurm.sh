@@ -7,7 +7,7 @@ set -euo pipefail
 dir=$1 nodes=$2
 on_host=("$(dirname "$0")/on_host.sh" "$dir")
 slurm=$dir/slurm
-export SLURM_CONF=$slurm/slurm.conf PATH=$PATH:/usr/sbin
+export SLURM_CONF=$slurm/slurm.conf
 
 skip() {
     echo "$*" >&2
@@ -69,5 +69,10 @@ if (($(wc -w <<<"$idle") != nodes)); then
     tail -n 5 "$slurm"/*.log >&2
     exit 1
 fi
-"${on_host[@]}" head srun --mpi=pmix true ||
-    skip "a pretend Slurm needs the PMIx library that its plugin looks for (Debian: libpmix-dev)"
+if ! said=$("${on_host[@]}" head srun --mpi=pmix true 2>&1); then
+    if [[ $said == *"can not load PMIx library"* ]]; then
+        skip "a pretend Slurm needs the PMIx library where its plugin looks for it (Debian: libpmix-dev)"
+    fi
+    echo "$said" >&2
+    exit 1
+fi

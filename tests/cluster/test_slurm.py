@@ -57,7 +57,7 @@ def test_mpirun_inside_a_job(slurm, job, tmp_path):
 def test_ranks_that_do_not_find_each_other_are_refused(slurm, job, tmp_path):
     """Open MPI 5 under --mpi=none starts as many jobs of one rank, each of which would write the output."""
     output = tmp_path / "predictions.npy"
-    code, said = slurm.run("head", "srun", "--mpi=none", *ONE_EACH, *job.command(output))
+    code, said = slurm.run("head", "srun", "-K1", "--mpi=none", *ONE_EACH, *job.command(output))
     assert code == 64, said
     assert said.count("runner: error") == 1, said
     assert "--mpi=pmix" in said
@@ -87,3 +87,4 @@ def test_a_rank_that_does_not_start_ends_the_job(slurm, job, tmp_path):
     arguments = job.arguments(tmp_path / "predictions.npy")
     state, _, said = submit(slurm, tmp_path, *ONE_EACH, SCRIPT, *arguments, PYTHONPATH=str(tmp_path))
     assert state == "FAILED", said
+    assert "task 1: Exited with exit code 3" in said
