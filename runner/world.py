@@ -3,7 +3,8 @@
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 # Per launcher: its name, and the variables that hold the number of ranks and this rank's number. The first that is
@@ -73,6 +74,17 @@ def set_horovod_defaults(device: str, environ: dict[str, str] | os._Environ[str]
 def usable_cpus() -> frozenset[int]:
     """The CPUs this process may run on."""
     return frozenset(os.sched_getaffinity(0))
+
+
+@contextmanager
+def unbound() -> Iterator[None]:
+    """Let the threads that are started inside run on any CPU of this job, whatever core the launcher chose for us."""
+    own = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # the kernel keeps to the CPUs of the job's control group
+        yield
+    finally:
+        os.sched_setaffinity(0, own)
 
 
 def fair_threads(cpus: frozenset[int], local_cpus: Sequence[frozenset[int]]) -> int:

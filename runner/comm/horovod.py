@@ -17,7 +17,7 @@ import torch
 
 from runner.comm import Comm, wait
 from runner.errors import RunnerError, UsageError, as_runner_error, describe, render
-from runner.world import Launch, World, set_horovod_defaults
+from runner.world import Launch, World, set_horovod_defaults, unbound
 
 T = TypeVar("T")
 
@@ -34,7 +34,10 @@ class HorovodComm(Comm):
         set_horovod_defaults(device)
         mpi = _load_mpi(launch)
         hvd = _load_horovod(mpi)
-        hvd.init(comm=mpi.COMM_WORLD)
+        # mpirun binds a rank to one core by itself. Horovod's thread must not share it: it spins there while it waits
+        # for the other ranks, which between hosts has kept the start from ever ending.
+        with unbound():
+            hvd.init(comm=mpi.COMM_WORLD)
         if hvd.size() != launch.world_size:
             raise _shared(
                 UsageError(
