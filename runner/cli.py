@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from runner.config import Config, make_config, parse_json_object, read_toml
-from runner.errors import EXIT_WHOLE, RunnerError, UsageError, render
+from runner.errors import EXIT_STOPPED, EXIT_WHOLE, RunnerError, UsageError, render
+from runner.stop import SIGNALS
 from runner.world import detect_launch
 
 _GROUPS = {"model": "the model", "data": "data and output", "work": "how to work"}
@@ -21,6 +22,7 @@ _EXIT_CODES = """exit codes:
   65  bad data, model or weights
   70  a bug of the runner
   73  the output cannot be written
+  75  stopped early on purpose (time limit, signal); the same command goes on from there
 """
 
 
@@ -35,8 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _show(error)
         return error.exit_code
     if detect_launch().rank == 0:
-        print(f"runner: {report.summary()}")
-    return EXIT_WHOLE
+        print(f"runner: {report.summary()}", flush=True)
+    if report.status == "whole":
+        return EXIT_WHOLE
+    _leave_together()
+    return EXIT_STOPPED
 
 
 def _parse(arguments: Sequence[str] | None) -> Config:
@@ -99,13 +104,21 @@ def _show(error: RunnerError) -> None:
         print(render(error), file=sys.stderr, flush=True)
     if launch.world_size == 1:
         return
-    # A launcher ends the other ranks as soon as one has left with an error. Rank 0 may have the same to say, and each
-    # is to leave with the exit code of the error, not of a signal: so they leave together.
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    time.sleep(1.0)
+    _leave_together()
     if launch.rank and not error.shared:
         error.who = error.who or f"rank {launch.rank} of {launch.world_size}"
         print(render(error), file=sys.stderr, flush=True)
+
+
+def _leave_together() -> None:
+    """Wait a moment, so that each rank leaves with the exit code it has, and rank 0 with its message.
+
+    A launcher ends the other ranks, by a signal, as soon as one has left with an exit code that is not 0.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if detect_launch().world_size > 1:
+        time.sleep(1.0)
 
 
 class _Parser(argparse.ArgumentParser):

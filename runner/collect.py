@@ -29,6 +29,7 @@ from runner.errors import RunnerError
 from runner.grid import Chunk
 from runner.ledger import Commit
 from runner.stats import Seconds
+from runner.stop import Stop
 
 Deliver = Callable[[Commit, np.ndarray], None]
 
@@ -40,7 +41,7 @@ _PIECE_BYTES = 16 << 20
 # The longest time between two rounds. Shorter shows progress sooner and costs every rank more CPU time.
 _PACE_SECONDS = 0.1
 
-_ROUND_HEADER = struct.Struct(">4s?QQ")  # magic, done, bytes of the piece, bytes that stay queued
+_ROUND_HEADER = struct.Struct(">4s?BQQ")  # magic, done, why to stop, bytes of the piece, bytes that stay queued
 _FRAME_HEADER = struct.Struct(">4sIQ")  # magic, bytes of the description (JSON), bytes of the rows
 _ROUND_MAGIC, _FRAME_MAGIC = b"RND1", b"FRM1"
 
@@ -51,14 +52,15 @@ class Collector:
     Args:
         comm: the ranks.
         deliver: called on rank 0, in the collector's thread, with every chunk of every rank.
+        stop: a request of any rank to stop reaches all through the rounds.
         seconds: where to count this rank's time.
 
     Attributes:
         received_bytes: what rank 0 has received of the other ranks' rows.
     """
 
-    def __init__(self, comm: Comm, deliver: Deliver, seconds: Seconds) -> None:
-        self._comm, self._deliver, self._seconds = comm, deliver, seconds
+    def __init__(self, comm: Comm, deliver: Deliver, stop: Stop, seconds: Seconds) -> None:
+        self._comm, self._deliver, self._stop, self._seconds = comm, deliver, stop, seconds
         self._is_root = comm.world.rank == 0
         self._cap = min(_PIECE_BYTES, ROUND_BYTES // comm.world.world_size)
         self._changed = threading.Condition()
@@ -122,7 +124,8 @@ class Collector:
                 wait(partial(self._comm.poll, handle))
                 gathered = self._comm.result(handle).numpy()
                 all_done, more, carried = True, False, 0
-                for rank, (rank_done, queued_bytes, data) in enumerate(_split_round(gathered)):
+                for rank, (rank_done, stop_code, queued_bytes, data) in enumerate(_split_round(gathered)):
+                    self._stop.request(stop_code)
                     all_done &= rank_done
                     more |= queued_bytes > 0
                     carried += len(data)
@@ -165,7 +168,7 @@ class Collector:
             self._queued_bytes = queued_bytes + sum(rows.nbytes for _, rows in self._own)
             self._changed.notify_all()
         done = closing and not queued_bytes
-        _ROUND_HEADER.pack_into(piece, 0, _ROUND_MAGIC, done, size, queued_bytes)
+        _ROUND_HEADER.pack_into(piece, 0, _ROUND_MAGIC, done, self._stop.code, size, queued_bytes)
         return piece
 
 
@@ -222,12 +225,12 @@ def _frame(commit: Commit, rows: np.ndarray) -> list[memoryview]:
     return [memoryview(head), as_bytes(rows)]
 
 
-def _split_round(gathered: np.ndarray) -> Iterator[tuple[bool, int, np.ndarray]]:
-    """Per rank: whether it is done, the bytes it has still queued, and its piece."""
+def _split_round(gathered: np.ndarray) -> Iterator[tuple[bool, int, int, np.ndarray]]:
+    """Per rank: whether it is done, why it wants to stop (or 0), the bytes it has still queued, and its piece."""
     position = 0
     while position < len(gathered):
-        magic, done, size, queued_bytes = _ROUND_HEADER.unpack_from(gathered, position)
+        magic, done, stop_code, size, queued_bytes = _ROUND_HEADER.unpack_from(gathered, position)
         assert magic == _ROUND_MAGIC, magic
         position += _ROUND_HEADER.size
-        yield done, queued_bytes, gathered[position : position + size]
+        yield done, stop_code, queued_bytes, gathered[position : position + size]
         position += size

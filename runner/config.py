@@ -61,6 +61,10 @@ class Config:
     device: str = _option("auto", "work", "auto takes a GPU where there is one", "auto|cpu|cuda")
     threads: int | None = _option(None, "work", "CPU threads per rank; by default a fair share of the host", "N")
 
+    time_limit: int | None = _option(
+        None, "work", "stop in time to have ended this long after the start; what is done is kept", "SECONDS"
+    )
+
     def __post_init__(self) -> None:
         for name in ("model", "data"):
             if isinstance(value := getattr(self, name), str) and not value:
@@ -88,8 +92,9 @@ class Config:
                     f"--chunk-size {self.chunk_size} is not a multiple of --batch-size {self.batch_size}; "
                     f"near it are {_multiples_near(self.chunk_size, self.batch_size)}"
                 )
-        if self.threads is not None:
-            _check_positive("--threads", self.threads)
+        for name in ("threads", "time_limit"):
+            if getattr(self, name) is not None:
+                _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
         if self.device not in DEVICES:
             raise UsageError(f"--device {self.device!r} is not one of {', '.join(DEVICES)}")
         if isinstance(self.preprocess, str):

@@ -10,6 +10,7 @@ RunnerError             70  a bug of ours
 import traceback
 
 EXIT_WHOLE = 0
+EXIT_STOPPED = 75  # on purpose and in time; the same command goes on from there
 
 
 class RunnerError(Exception):

@@ -15,6 +15,7 @@ from runner.grid import Chunk, Grid
 from runner.sinks import RowType
 from runner.sources import Source
 from runner.stats import Seconds
+from runner.stop import Stop
 from runner.transforms import Transform
 
 Item = TypeVar("Item")
@@ -102,9 +103,15 @@ class Inference:
 
 
 def infer(
-    chunks: Iterable[Chunk], grid: Grid, source: Source, inference: Inference, row_type: RowType, seconds: Seconds
+    chunks: Iterable[Chunk],
+    grid: Grid,
+    source: Source,
+    inference: Inference,
+    row_type: RowType,
+    stop: Stop,
+    seconds: Seconds,
 ) -> Iterator[tuple[Chunk, np.ndarray, float]]:
-    """Compute chunks.
+    """Compute chunks, until there are no more or it is time to stop.
 
     Yields:
         (chunk, predictions, seconds): predictions of shape `(chunk.stop - chunk.start, *row_type.shape)`.
@@ -115,27 +122,30 @@ def infer(
 
     def read(batch: tuple[Chunk, int, int]) -> Any:
         began = time.perf_counter()
-        _, start, stop = batch
-        inputs = inference.prepare(source.read(start, stop), start)
+        _, first, last = batch
+        inputs = inference.prepare(source.read(first, last), first)
         seconds.read += time.perf_counter() - began
         return inputs
 
-    batches = ((chunk, start, stop) for chunk in chunks for start, stop in grid.batches(chunk))
+    batches = ((chunk, first, last) for chunk in chunks for first, last in grid.batches(chunk))
     chunk_began = waited_since = time.perf_counter()
     predictions = np.empty(0)
-    for (chunk, start, stop), inputs in read_ahead(batches, read, _READ_AHEAD):
+    for (chunk, first, last), inputs in read_ahead(batches, read, _READ_AHEAD):
         began = time.perf_counter()
         seconds.wait += began - waited_since
-        output = inference.forward(inputs, start, stop - start)
-        _check_row_type(output, row_type, start, stop)
-        if start == chunk.start:
-            chunk_began = began
+        if first == chunk.start:
+            if not stop.may_start():
+                return
+            chunk_began = waited_since
             predictions = np.empty((chunk.stop - chunk.start, *row_type.shape), row_type.dtype)
+        output = inference.forward(inputs, first, last - first)
+        _check_row_type(output, row_type, first, last)
         # a copy even on the CPU: a model may use the memory of its output again in the next call
-        torch.from_numpy(predictions[start - chunk.start : stop - chunk.start]).copy_(output)
+        torch.from_numpy(predictions[first - chunk.start : last - chunk.start]).copy_(output)
         ended = time.perf_counter()
         seconds.forward += ended - began
-        if stop == chunk.stop:
+        if last == chunk.stop:
+            stop.took(ended - chunk_began)
             yield chunk, predictions, ended - chunk_began
         waited_since = time.perf_counter()
 

@@ -20,8 +20,17 @@ from runner.schedule import static_slice
 from runner.sinks import RowType
 from runner.sources import Source, open_source
 from runner.stats import RankStats
+from runner.stop import REASONS, Stop
 from runner.transforms import find_postprocess, find_preprocess
-from runner.world import detect_launch, fair_threads, peak_rss_bytes, process_start, requested_threads, usable_cpus
+from runner.world import (
+    detect_launch,
+    fair_threads,
+    job_end,
+    peak_rss_bytes,
+    process_start,
+    requested_threads,
+    usable_cpus,
+)
 
 
 def predict(**options: Any) -> Report:
@@ -41,7 +50,8 @@ def run(config: Config) -> Report:
     """Run one prediction job; see `predict`."""
     comm = connect(detect_launch(), _device_kind(config))
     try:
-        report = _run(config, comm)
+        with Stop(_deadline(config)) as stop:
+            report = _run(config, comm, stop)
     except BaseException as exception:
         error = as_runner_error(exception)
         if error.shared:
@@ -53,7 +63,7 @@ def run(config: Config) -> Report:
     return report
 
 
-def _run(config: Config, comm: Comm) -> Report:
+def _run(config: Config, comm: Comm, stop: Stop) -> Report:
     world = comm.world
     stats = RankStats(rank=world.rank, host=world.host, device="", threads=_set_threads(config, comm))
     recorder = Recorder(config, _in_words(comm, stats.threads))
@@ -78,10 +88,10 @@ def _run(config: Config, comm: Comm) -> Report:
     committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type))
 
     chunks = static_slice(grid, committed, world.rank, world.world_size)
-    collector = Collector(comm, recorder.deliver, stats.seconds)
+    collector = Collector(comm, recorder.deliver, stop, stats.seconds)
     stats.startup_seconds = time.time() - process_start()
     loop_began = time.perf_counter()
-    for chunk, predictions, seconds in infer(chunks, grid, source, inference, row_type, stats.seconds):
+    for chunk, predictions, seconds in infer(chunks, grid, source, inference, row_type, stop, stats.seconds):
         collector.put(chunk, predictions, seconds)
         stats.rows += len(predictions)
         stats.chunks += 1
@@ -91,21 +101,35 @@ def _run(config: Config, comm: Comm) -> Report:
     stats.peak_rss_bytes = peak_rss_bytes()
 
     ranks = comm.gather_all(stats)
-    report = comm.on_root(lambda: _finish(config, comm, recorder, collector, ranks))
+    report = comm.on_root(lambda: _finish(config, comm, source.num_rows, recorder, collector, ranks, stop))
     return dataclasses.replace(report, predictions=recorder.predictions)
 
 
-def _finish(config: Config, comm: Comm, recorder: Recorder, collector: Collector, ranks: list[RankStats]) -> Report:
-    """Rank 0: make the output whole, then tell about it."""
-    recorder.finish()
+def _finish(
+    config: Config,
+    comm: Comm,
+    num_rows: int,
+    recorder: Recorder,
+    collector: Collector,
+    ranks: list[RankStats],
+    stop: Stop,
+) -> Report:
+    """Rank 0: make the output whole, or leave it to the next job; then tell about it."""
     computed_rows = sum(rank.rows for rank in ranks)
+    remaining_rows = num_rows - computed_rows - recorder.resumed_rows
+    if remaining_rows:
+        recorder.suspend()
+    else:
+        recorder.finish()
     loop_seconds = max(rank.loop_seconds for rank in ranks)
     report = Report(
-        status="whole",
-        num_rows=computed_rows + recorder.resumed_rows,
+        status="stopped" if remaining_rows else "whole",
+        stopped_by=REASONS[stop.code] if remaining_rows else "",
+        num_rows=num_rows,
         computed_rows=computed_rows,
         resumed_rows=recorder.resumed_rows,
         quarantined_rows=0,
+        remaining_rows=remaining_rows,
         world_size=comm.world.world_size,
         wall_seconds=time.time() - process_start(),
         startup_seconds=ranks[0].startup_seconds,
@@ -128,6 +152,12 @@ def _set_threads(config: Config, comm: Comm) -> int:
     threads = config.threads or requested_threads() or fair_threads(mine[1], local_cpus)
     torch.set_num_threads(threads)
     return threads
+
+
+def _deadline(config: Config) -> float | None:
+    """When this process must have ended: by the user's limit or by the scheduler's, whichever is sooner."""
+    limits = [job_end(), process_start() + config.time_limit if config.time_limit else None]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _in_words(comm: Comm, threads: int) -> str:

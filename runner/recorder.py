@@ -123,6 +123,21 @@ class Recorder:
         self._progress.add(len(rows))
         self.write_seconds += time.perf_counter() - began
 
+    def suspend(self) -> None:
+        """Leave what is done so far to the next job.
+
+        Raises:
+            OutputError: the storage failed.
+        """
+        assert self._sink is not None
+        assert self._progress is not None
+        self._progress.close()
+        self._sink.sync()
+        self._sink.close()
+        if self._ledger is not None:
+            self._ledger.sync()
+            self._ledger.close()
+
     def finish(self) -> None:
         """Give the whole output its name.
 

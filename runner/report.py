@@ -15,11 +15,13 @@ class Report:
     """The figures of one job; bytes, rows and seconds as the names say.
 
     Attributes:
-        status: "whole" when the output is whole.
-        num_rows: of the data set; the sum of computed, resumed and quarantined rows.
+        status: "whole" when the output is whole, "stopped" when the job has stopped before, on purpose.
+        stopped_by: a signal or the time limit; empty where the output is whole.
+        num_rows: of the data set; the sum of computed, resumed, quarantined and remaining rows.
         computed_rows: by this job.
         resumed_rows: by earlier jobs of the same output.
         quarantined_rows: rows that failed and were set aside.
+        remaining_rows: left to the next job.
         world_size: number of ranks.
         wall_seconds: from the start of rank 0's process until the output was whole.
         startup_seconds: of these, until rank 0's first batch.
@@ -33,10 +35,12 @@ class Report:
     """
 
     status: str
+    stopped_by: str
     num_rows: int
     computed_rows: int
     resumed_rows: int
     quarantined_rows: int
+    remaining_rows: int
     world_size: int
     wall_seconds: float
     startup_seconds: float
@@ -57,6 +61,13 @@ class Report:
 
     def summary(self) -> str:
         """One line for people."""
+        if self.remaining_rows:
+            jobs = -(-self.remaining_rows // self.computed_rows) if self.computed_rows else 0
+            more = f"{jobs} more {'job' if jobs == 1 else 'jobs'} of this length" if jobs else "this job was too short"
+            return (
+                f"stopped by {self.stopped_by}: {self.num_rows - self.remaining_rows:,} of {self.num_rows:,} rows are "
+                f"done and kept, {self.remaining_rows:,} are left ({more}); the same command goes on"
+            )
         resumed = f", {self.resumed_rows:,} resumed" if self.resumed_rows else ""
         ranks = "1 rank" if self.world_size == 1 else f"{self.world_size} ranks"
         return (

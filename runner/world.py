@@ -71,6 +71,12 @@ def set_horovod_defaults(device: str, environ: dict[str, str] | os._Environ[str]
     environ.setdefault("HOROVOD_CYCLE_TIME", str(_CYCLE_TIME_MS[device]))
 
 
+def job_end(environ: Mapping[str, str] = os.environ) -> float | None:
+    """When the scheduler will end this job, in seconds since the epoch; None where it does not say (Slurm does)."""
+    value = environ.get("SLURM_JOB_END_TIME", "")
+    return float(value) if value.isdecimal() else None
+
+
 def usable_cpus() -> frozenset[int]:
     """The CPUs this process may run on."""
     return frozenset(os.sched_getaffinity(0))

@@ -25,7 +25,7 @@ def test_help_tells_every_option_and_exit_code(tmp_path: Path) -> None:
     assert outcome.code == 0
     for field in dataclasses.fields(Config):
         assert f"--{field.name.replace('_', '-')}" in outcome.output
-    for code in (0, 64, 65, 70, 73):
+    for code in (0, 64, 65, 70, 73, 75):
         assert f"\n  {code} " in outcome.output
 
 
