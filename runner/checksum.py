@@ -9,6 +9,11 @@ def checksum(rows: np.ndarray) -> str:
     return f"xxh3:{xxhash.xxh3_128(as_bytes(rows)).hexdigest()}"
 
 
+def checksum_of_text(text: str) -> str:
+    """The checksum of a text."""
+    return f"xxh3:{xxhash.xxh3_128(text.encode()).hexdigest()}"
+
+
 def as_bytes(rows: np.ndarray) -> memoryview:
     """The memory of a contiguous array, as bytes."""
     return memoryview(rows.reshape(-1).view(np.uint8))

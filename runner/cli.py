@@ -16,6 +16,7 @@ from runner.world import detect_launch
 
 _GROUPS = {"model": "the model", "data": "data and output", "work": "how to work"}
 _REQUIRED = ("model", "data", "output")
+_VERIFY = "Read a finished output again: exit code 0 where every row is what was computed, 65 on any doubt."
 _EXIT_CODES = """exit codes:
   0   the output is whole
   64  wrong usage, or a launch that cannot work
@@ -29,13 +30,37 @@ _EXIT_CODES = """exit codes:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     try:
-        config = _parse(arguments)
-        from runner.job import run  # loads PyTorch, MPI and Horovod
-
-        report = run(config)
+        command, options = _parse(arguments)
+        return _COMMANDS[command](options)
     except RunnerError as error:
         _show(error)
         return error.exit_code
+
+
+def _parse(arguments: Sequence[str] | None) -> tuple[str, Any]:
+    """The command, and its Config or other arguments."""
+    try:
+        given = vars(_make_parser().parse_args(arguments))
+        command = given.pop("command")
+        return command, _make_predict_config(given) if command == "predict" else given
+    except UsageError as error:
+        error.shared = True  # every rank has the same command line
+        raise
+
+
+def _make_predict_config(given: dict[str, Any]) -> Config:
+    config_path = given.pop("config", None)
+    values = (read_toml(config_path) if config_path else {}) | given
+    for name in _REQUIRED:
+        if not values.get(name):
+            raise UsageError(f"--{name} is missing; see python -m runner predict --help")
+    return make_config(values)
+
+
+def _predict(config: Config) -> int:
+    from runner.job import run  # loads PyTorch, MPI and Horovod
+
+    report = run(config)
     if detect_launch().rank == 0:
         print(f"runner: {report.summary()}", flush=True)
     if report.status == "whole":
@@ -44,19 +69,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return EXIT_STOPPED
 
 
-def _parse(arguments: Sequence[str] | None) -> Config:
-    try:
-        given = vars(_make_parser().parse_args(arguments))
-        given.pop("command")
-        config_path = given.pop("config", None)
-        values = (read_toml(config_path) if config_path else {}) | given
-        for name in _REQUIRED:
-            if not values.get(name):
-                raise UsageError(f"--{name} is missing; see python -m runner predict --help")
-        return make_config(values)
-    except UsageError as error:
-        error.shared = True  # every rank has the same command line
-        raise
+def _verify(given: dict[str, Any]) -> int:
+    from runner.verify import verify
+
+    print(f"runner: {verify(given['output'])}")
+    return EXIT_WHOLE
+
+
+_COMMANDS: dict[str, Callable[[Any], int]] = {"predict": _predict, "verify": _verify}
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -77,6 +97,10 @@ def _make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     predict.add_argument("--config", metavar="PATH", help="TOML file of these options; the command line wins over it")
+    verify = commands.add_parser(
+        "verify", help="check a finished output against its certificate", allow_abbrev=False, description=_VERIFY
+    )
+    verify.add_argument("output", metavar="OUTPUT", help="what predict wrote; its records are in OUTPUT.run/")
     groups = {key: predict.add_argument_group(title) for key, title in _GROUPS.items()}
     for field in dataclasses.fields(Config):
         _add_option(groups[field.metadata["group"]], field)

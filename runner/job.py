@@ -14,7 +14,7 @@ from runner.grid import Grid, choose_chunk_size
 from runner.imports import name_of
 from runner.infer import Inference, infer
 from runner.models import build_model
-from runner.recorder import Recorder
+from runner.recorder import Recorder, make_recorder
 from runner.report import Report
 from runner.schedule import static_slice
 from runner.sinks import RowType
@@ -66,7 +66,7 @@ def run(config: Config) -> Report:
 def _run(config: Config, comm: Comm, stop: Stop) -> Report:
     world = comm.world
     stats = RankStats(rank=world.rank, host=world.host, device="", threads=_set_threads(config, comm))
-    recorder = Recorder(config, _in_words(comm, stats.threads))
+    recorder = make_recorder(config, _in_words(comm, stats.threads))
 
     # what can be refused early is refused here, on all ranks alike
     source = comm.on_each(lambda: open_source(config.data))
@@ -85,7 +85,7 @@ def _run(config: Config, comm: Comm, stop: Stop) -> Report:
 
     grid = _make_grid(config, source, row_type)
     fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": str(row_type)}
-    committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type))
+    committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, _this_job(comm)))
 
     chunks = static_slice(grid, committed, world.rank, world.world_size)
     collector = Collector(comm, recorder.deliver, stop, stats.seconds)
@@ -152,6 +152,12 @@ def _set_threads(config: Config, comm: Comm) -> int:
     threads = config.threads or requested_threads() or fair_threads(mine[1], local_cpus)
     torch.set_num_threads(threads)
     return threads
+
+
+def _this_job(comm: Comm) -> dict[str, Any]:
+    """What the ledger keeps of a job."""
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(process_start()))
+    return {"started": started, "world_size": comm.world.world_size, "launcher": comm.world.launcher}
 
 
 def _deadline(config: Config) -> float | None:

@@ -1,8 +1,8 @@
 """Which chunks are committed, in `NAME.run/ledger.jsonl`; used by rank 0 alone, knows nothing of how chunks are made.
 
-The first line is the fingerprint: what run the ledger belongs to. Then one line a committed chunk, written in one
-append after the chunk's rows are in the output. A torn last line, left by a death in the middle of an append, counts
-as never written.
+The first line is the fingerprint: what run the ledger belongs to. Then a line for each job that works on it and for
+each committed chunk, written in one append after the chunk's rows are in the output. A torn last line, left by a death
+in the middle of an append, counts as never written, and so does any line that is damaged: its chunk is computed again.
 """
 
 import json
@@ -42,12 +42,14 @@ class Ledger:
 
     Attributes:
         fingerprint: of the unfinished run found there, None where there is none.
+        jobs: what the jobs that have worked on it said of themselves.
         commits: its committed chunks by index.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "ledger.jsonl"
         self.fingerprint: dict[str, Any] | None = None
+        self.jobs: list[dict[str, Any]] = []
         self.commits: dict[int, Commit] = {}
         self._fd = -1
         try:
@@ -59,14 +61,15 @@ class Ledger:
         whole_lines = raw[: raw.rfind(b"\n") + 1]
         self._whole_bytes = len(whole_lines)
         lines = whole_lines.splitlines()
-        try:
-            if lines:
-                self.fingerprint = json.loads(lines[0])
-            for line in lines[1:]:
-                commit = Commit(**json.loads(line))
+        if lines:
+            self.fingerprint = _parse(lines[0])
+            if self.fingerprint is None:
+                raise InputError(f"the first line of {self.path} is damaged. --fresh forgets the run and starts over")
+        for record in filter(None, map(_parse, lines[1:])):
+            if isinstance(record.get("job"), dict):
+                self.jobs.append(record["job"])
+            elif (commit := _commit(record)) is not None:
                 self.commits[commit.chunk] = commit
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{self.path} is damaged ({error}). --fresh forgets it and starts over") from error
 
     def check(self, fingerprint: dict[str, Any]) -> None:
         """Raise InputError where the unfinished run differs from this one, naming how; only the given fields count."""
@@ -84,8 +87,19 @@ class Ledger:
                 "Give the same options to go on with it, --fresh to forget it and start over, or another --output"
             )
 
-    def open(self, fingerprint: dict[str, Any]) -> None:
-        """Start to append, after the last whole line; a new ledger gets the fingerprint first."""
+    @property
+    def is_complete(self) -> bool:
+        """Whether every row is committed."""
+        rows = sum(commit.stop - commit.start for commit in self.commits.values())
+        return self.fingerprint is not None and rows == self.fingerprint.get("num_rows")
+
+    def open(self, fingerprint: dict[str, Any], job: dict[str, Any]) -> None:
+        """Start to append, after the last whole line.
+
+        Args:
+            fingerprint: the first line of a new ledger.
+            job: what this job says of itself.
+        """
         try:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
             os.ftruncate(self._fd, self._whole_bytes)
@@ -94,6 +108,8 @@ class Ledger:
         if self.fingerprint is None:
             self.fingerprint = fingerprint
             self._append(fingerprint)
+        self._append({"job": job})
+        self.jobs.append(job)
 
     def commit(self, entry: Commit) -> None:
         """Record a chunk whose rows are in the output."""
@@ -121,3 +137,19 @@ class Ledger:
             raise OutputError(f"writing {self.path} failed: {error.strerror}") from error
         if written != len(line):
             raise OutputError(f"writing {self.path} failed: {written} of {len(line)} bytes (disk full?)")
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _commit(record: dict[str, Any]) -> Commit | None:
+    try:
+        commit = Commit(**record)
+    except TypeError:
+        return None
+    return commit if all(type(n) is int for n in (commit.chunk, commit.start, commit.stop)) else None

@@ -3,11 +3,20 @@
 import dataclasses
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from runner.stats import RankStats
+
+
+def read_status(folder: Path) -> str:
+    """The status in the report of a run folder; empty where there is none that can be read."""
+    try:
+        return str(json.loads((folder / "report.json").read_text())["status"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 @dataclass

@@ -117,7 +117,15 @@ def peak_rss_bytes() -> int:
 
 def process_start() -> float:
     """When this process started, in seconds since the epoch."""
-    with open("/proc/self/stat") as file:
-        started_ticks = int(file.read().rpartition(")")[2].split()[19])  # field 22; the name may hold spaces
-    age_seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / os.sysconf("SC_CLK_TCK")
+    age_seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - start_ticks(os.getpid()) / os.sysconf("SC_CLK_TCK")
     return time.time() - age_seconds
+
+
+def start_ticks(pid: int) -> int:
+    """When a process of this host started, in clock ticks since it was booted: with the pid it names the process.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    with open(f"/proc/{pid}/stat") as file:
+        return int(file.read().rpartition(")")[2].split()[19])  # field 22; the program's name may hold spaces

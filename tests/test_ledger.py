@@ -13,7 +13,7 @@ COMMITS = [Commit(index, index * 10, index * 10 + 10, f"xxh3:{index}", 0, 0.5) f
 
 def write(folder: Path, commits: list[Commit]) -> bytes:
     ledger = Ledger(folder)
-    ledger.open(FINGERPRINT)
+    ledger.open(FINGERPRINT, {"ranks": 2})
     for commit in commits:
         ledger.commit(commit)
     ledger.close()
@@ -24,19 +24,33 @@ def test_every_truncation_is_read_and_continued(tmp_path: Path) -> None:
     whole = write(tmp_path, COMMITS)
     path = tmp_path / "ledger.jsonl"
     ends = [position + 1 for position, byte in enumerate(whole) if byte == ord("\n")]
+    assert len(ends) == 2 + len(COMMITS)  # the fingerprint, the job, the chunks
     for size in range(len(whole) + 1):
         path.write_bytes(whole[:size])
         num_lines = sum(end <= size for end in ends)
         ledger = Ledger(tmp_path)
         assert (ledger.fingerprint is None) == (num_lines == 0)
-        assert list(ledger.commits.values()) == COMMITS[: max(0, num_lines - 1)]
-        assert write(tmp_path, COMMITS[max(0, num_lines - 1) :]) == whole
+        assert len(ledger.jobs) == (num_lines > 1)
+        assert list(ledger.commits.values()) == COMMITS[: max(0, num_lines - 2)]
+        write(tmp_path, COMMITS[len(ledger.commits) :])
+        ledger = Ledger(tmp_path)
+        assert list(ledger.commits.values()) == COMMITS
+        assert ledger.is_complete
+        assert len(ledger.jobs) == 1 + (num_lines > 1)
 
 
-def test_a_damaged_line_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+@pytest.mark.parametrize("damaged", [b'{"chink": 1', b'{"chunk": "1"', b'"chunk": 1', b"[1, 2], {", b"\xff"])
+def test_a_damaged_line_counts_as_never_written(damaged: bytes, tmp_path: Path) -> None:
     whole = write(tmp_path, COMMITS)
-    (tmp_path / "ledger.jsonl").write_bytes(whole.replace(b'"chunk": 1', b'"chink": 1'))
-    with pytest.raises(InputError, match=r"is damaged .* --fresh"):
+    (tmp_path / "ledger.jsonl").write_bytes(whole.replace(b'{"chunk": 1', damaged))
+    assert list(Ledger(tmp_path).commits.values()) == [COMMITS[0], COMMITS[2]]
+
+
+@pytest.mark.parametrize("damaged", [b"", b"[]", b'{"num_rows": 30', b"\xff\xfe"])
+def test_a_damaged_fingerprint_is_an_error_that_says_what_to_do(damaged: bytes, tmp_path: Path) -> None:
+    whole = write(tmp_path, COMMITS)
+    (tmp_path / "ledger.jsonl").write_bytes(damaged + whole[whole.index(b"\n") :])
+    with pytest.raises(InputError, match=r"first line .* is damaged\. --fresh"):
         Ledger(tmp_path)
 
 

@@ -1,5 +1,6 @@
 """Where predictions go: the protocol of a sink, and the table that finds one for an output. Used by rank 0 alone."""
 
+import os
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,6 +53,21 @@ class Sink(Protocol):
     def close(self) -> None:
         """Let go of the output as it is."""
         ...
+
+
+def check_space(path: str, total_bytes: int) -> None:
+    """Raise OutputError where the file system lacks room for `path` to grow to `total_bytes`."""
+    try:
+        file_system = os.statvfs(os.path.dirname(path) or ".")
+        has_bytes = os.stat(path).st_blocks * 512 if os.path.exists(path) else 0
+    except OSError as error:
+        raise OutputError(f"--output: {path}: {error.strerror}") from error
+    needed, free = total_bytes - has_bytes, file_system.f_bavail * file_system.f_frsize
+    if needed > free:
+        raise OutputError(
+            f"--output: {path} needs {needed:,} bytes more, and its file system has {free:,} free. Make room, or "
+            "choose another --output"
+        )
 
 
 def open_sink(output: str, num_rows: int, row_type: RowType, resume: bool) -> Sink:

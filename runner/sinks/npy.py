@@ -9,7 +9,7 @@ import numpy as np
 
 from runner.checksum import as_bytes
 from runner.errors import OutputError
-from runner.sinks import RowType
+from runner.sinks import RowType, check_space
 
 
 class NpySink:
@@ -22,6 +22,7 @@ class NpySink:
         shape = (num_rows, *row_type.shape)
         np.lib.format.write_array_header_1_0(header, {"descr": description, "fortran_order": False, "shape": shape})
         self._offset = len(header.getvalue())
+        check_space(self._partial, self._offset + num_rows * row_type.row_bytes)
         with self._storage_errors("opening"):
             self._fd = os.open(self._partial, os.O_RDWR | os.O_CREAT | (0 if resume else os.O_TRUNC), 0o666)
             os.ftruncate(self._fd, self._offset + num_rows * row_type.row_bytes)

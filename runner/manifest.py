@@ -1,0 +1,50 @@
+"""The certificate of a whole output, `NAME.run/manifest.json`: what it was made of and how to check it. Pure."""
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from runner.checksum import checksum_of_text
+from runner.ledger import Ledger
+from runner.sinks import RowType
+
+_PACKAGES = ("horovod-inference-runner", "torch", "numpy", "horovod", "mpi4py")
+
+
+def make_manifest(output: str, fingerprint: dict[str, Any], row_type: RowType, ledger: Ledger) -> str:
+    """The manifest of an output whose every chunk is committed, as JSON."""
+    return (
+        json.dumps(
+            {
+                "output": output,
+                "num_rows": fingerprint["num_rows"],
+                "row_shape": list(row_type.shape),
+                "dtype": row_type.dtype.str,
+                "quarantined_rows": 0,
+                "chunks": len(ledger.commits),
+                "chunks_checksum": chunks_checksum(ledger),
+                "run": fingerprint,
+                "restarts": len(ledger.jobs) - 1,
+                "jobs": ledger.jobs,
+                "versions": _versions(),
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+
+
+def chunks_checksum(ledger: Ledger) -> str:
+    """One checksum for all rows: of the rows and checksums of the chunks in order."""
+    return checksum_of_text("".join(f"{c.start} {c.stop} {c.checksum}\n" for _, c in sorted(ledger.commits.items())))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

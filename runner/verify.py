@@ -1,0 +1,64 @@
+"""`python -m runner verify OUTPUT`: reads a finished output again and compares it with its certificate."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from runner.checksum import checksum
+from runner.errors import InputError
+from runner.ledger import Ledger
+from runner.manifest import chunks_checksum
+from runner.sources import open_source
+
+
+def verify(output: str) -> str:
+    """Check every row of an output against what was computed.
+
+    Returns:
+        One line that says what was checked.
+
+    Raises:
+        InputError: the output is not whole, or not what was computed; the message says where.
+    """
+    path, folder = Path(output), Path(f"{output}.run")
+    if not path.exists():
+        unfinished = Path(f"{output}.partial").exists()
+        raise InputError(f"{output}: no such file{'; its job has not finished' if unfinished else ''}")
+    manifest = _read_manifest(folder / "manifest.json")
+    ledger = Ledger(folder)
+    try:
+        num_rows, row_shape, dtype = manifest["num_rows"], tuple(manifest["row_shape"]), manifest["dtype"]
+        chunks, chunks_sum, run = manifest["chunks"], manifest["chunks_checksum"], manifest["run"]
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{folder / 'manifest.json'} is damaged: it lacks {error}") from error
+    if ledger.fingerprint != run or len(ledger.commits) != chunks or chunks_checksum(ledger) != chunks_sum:
+        raise InputError(f"{ledger.path} is not the ledger that {folder / 'manifest.json'} certifies")
+
+    source = open_source(output)
+    if (source.num_rows, source.row_shape, source.dtype.str) != (num_rows, row_shape, dtype):
+        raise InputError(
+            f"{output} holds {source.num_rows} rows of {source.dtype.str} {source.row_shape}; "
+            f"{num_rows} of {dtype} {row_shape} were computed"
+        )
+    expected = 0
+    for _, commit in sorted(ledger.commits.items()):
+        if commit.start != expected:
+            raise InputError(f"{ledger.path}: rows {expected}..{commit.start} are not accounted for")
+        expected = commit.stop
+        if checksum(source.read(commit.start, commit.stop)) != commit.checksum:
+            raise InputError(f"{output}: rows {commit.start}..{commit.stop} are not what was computed (checksum)")
+    if expected != num_rows:
+        raise InputError(f"{ledger.path}: rows {expected}..{num_rows} are not accounted for")
+    return f"{output}: all {num_rows:,} rows are there once, in order, and are what was computed"
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: there is nothing to check the output against") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not isinstance(manifest, dict):
+        raise InputError(f"{path} is damaged: it is not an object")
+    return manifest
