@@ -30,6 +30,7 @@ from runner.grid import Chunk
 from runner.ledger import Commit
 from runner.stats import Seconds
 from runner.stop import Stop
+from runner.watch import Watch
 
 Deliver = Callable[[Commit, np.ndarray], None]
 
@@ -52,6 +53,7 @@ class Collector:
     Args:
         comm: the ranks.
         deliver: called on rank 0, in the collector's thread, with every chunk of every rank.
+        watch: learns what is waited for.
         stop: a request of any rank to stop reaches all through the rounds.
         seconds: where to count this rank's time.
 
@@ -59,8 +61,8 @@ class Collector:
         received_bytes: what rank 0 has received of the other ranks' rows.
     """
 
-    def __init__(self, comm: Comm, deliver: Deliver, stop: Stop, seconds: Seconds) -> None:
-        self._comm, self._deliver, self._stop, self._seconds = comm, deliver, stop, seconds
+    def __init__(self, comm: Comm, deliver: Deliver, stop: Stop, watch: Watch, seconds: Seconds) -> None:
+        self._comm, self._hand_over, self._stop, self._watch, self._seconds = comm, deliver, stop, watch, seconds
         self._is_root = comm.world.rank == 0
         self._cap = min(_PIECE_BYTES, ROUND_BYTES // comm.world.world_size)
         self._changed = threading.Condition()
@@ -86,6 +88,7 @@ class Collector:
         """
         commit = Commit(chunk.index, chunk.start, chunk.stop, checksum(rows), self._comm.world.rank, round(seconds, 6))
         began = time.perf_counter()
+        self._watch.main.wait()
         with self._changed:
             self._changed.wait_for(lambda: self._queued_bytes <= 2 * self._cap or self._error)
             self._raise_error()
@@ -103,6 +106,7 @@ class Collector:
         Raises:
             RunnerError: collecting has failed.
         """
+        self._watch.main.wait()
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -112,6 +116,11 @@ class Collector:
     def _raise_error(self) -> None:
         if self._error is not None:
             raise self._error
+
+    def _deliver(self, commit: Commit, rows: np.ndarray) -> None:
+        self._watch.collector.begin(f"writing rows {commit.start}..{commit.stop}")
+        self._hand_over(commit, rows)
+        self._watch.collector.wait()
 
     def _run(self) -> None:
         try:

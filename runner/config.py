@@ -65,6 +65,10 @@ class Config:
         None, "work", "stop in time to have ended this long after the start; what is done is kept", "SECONDS"
     )
 
+    stall_timeout: int = _option(
+        900, "work", "end the job when one thing (a batch, a read) takes a rank longer, or a rank is silent", "SECONDS"
+    )
+
     def __post_init__(self) -> None:
         for name in ("model", "data"):
             if isinstance(value := getattr(self, name), str) and not value:
@@ -92,7 +96,7 @@ class Config:
                     f"--chunk-size {self.chunk_size} is not a multiple of --batch-size {self.batch_size}; "
                     f"near it are {_multiples_near(self.chunk_size, self.batch_size)}"
                 )
-        for name in ("threads", "time_limit"):
+        for name in ("threads", "time_limit", "stall_timeout"):
             if getattr(self, name) is not None:
                 _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
         if self.device not in DEVICES:

@@ -1,6 +1,6 @@
 """The exceptions of the runner and the exit code of each; knows nothing else.
 
-RunnerError             70  a bug of ours
+RunnerError             70  a rank that hung, or a bug of ours
 +-- UsageError          64  wrong options, or a wrong launch
 +-- InputError          65  bad data
 |   +-- ModelError      65  bad model, weights, pre- or post-processing

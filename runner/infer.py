@@ -17,6 +17,7 @@ from runner.sources import Source
 from runner.stats import Seconds
 from runner.stop import Stop
 from runner.transforms import Transform
+from runner.watch import Activity
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -109,6 +110,7 @@ def infer(
     inference: Inference,
     row_type: RowType,
     stop: Stop,
+    activity: Activity,
     seconds: Seconds,
 ) -> Iterator[tuple[Chunk, np.ndarray, float]]:
     """Compute chunks, until there are no more or it is time to stop.
@@ -130,7 +132,9 @@ def infer(
     batches = ((chunk, first, last) for chunk in chunks for first, last in grid.batches(chunk))
     chunk_began = waited_since = time.perf_counter()
     predictions = np.empty(0)
+    activity.begin("reading the first rows")
     for (chunk, first, last), inputs in read_ahead(batches, read, _READ_AHEAD):
+        activity.begin(f"computing rows {first}..{last}")
         began = time.perf_counter()
         seconds.wait += began - waited_since
         if first == chunk.start:
@@ -147,6 +151,7 @@ def infer(
         if last == chunk.stop:
             stop.took(ended - chunk_began)
             yield chunk, predictions, ended - chunk_began
+        activity.begin(f"reading what follows row {last}")
         waited_since = time.perf_counter()
 
 

@@ -22,6 +22,7 @@ from runner.sources import Source, open_source
 from runner.stats import RankStats
 from runner.stop import REASONS, Stop
 from runner.transforms import find_postprocess, find_preprocess
+from runner.watch import Watch
 from runner.world import (
     detect_launch,
     fair_threads,
@@ -50,8 +51,8 @@ def run(config: Config) -> Report:
     """Run one prediction job; see `predict`."""
     comm = connect(detect_launch(), _device_kind(config))
     try:
-        with Stop(_deadline(config)) as stop:
-            report = _run(config, comm, stop)
+        with Stop(_deadline(config)) as stop, Watch(comm, config.stall_timeout) as watch:
+            report = _run(config, comm, stop, watch)
     except BaseException as exception:
         error = as_runner_error(exception)
         if error.shared:
@@ -63,7 +64,7 @@ def run(config: Config) -> Report:
     return report
 
 
-def _run(config: Config, comm: Comm, stop: Stop) -> Report:
+def _run(config: Config, comm: Comm, stop: Stop, watch: Watch) -> Report:
     world = comm.world
     stats = RankStats(rank=world.rank, host=world.host, device="", threads=_set_threads(config, comm))
     recorder = make_recorder(config, _in_words(comm, stats.threads))
@@ -79,19 +80,23 @@ def _run(config: Config, comm: Comm, stop: Stop) -> Report:
     device = comm.on_each(lambda: _local_device(config, comm))
     stats.device = str(device)
 
+    watch.main.begin("building the model")
     model, weights_digest = build_model(config, comm, device)
     inference = Inference(model, device, preprocess, postprocess)
     row_type = comm.on_root(lambda: inference.probe(source))
 
+    watch.main.begin("opening the output")
     grid = _make_grid(config, source, row_type)
     fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": str(row_type)}
     committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, _this_job(comm)))
 
     chunks = static_slice(grid, committed, world.rank, world.world_size)
-    collector = Collector(comm, recorder.deliver, stop, stats.seconds)
+    collector = Collector(comm, recorder.deliver, stop, watch, stats.seconds)
     stats.startup_seconds = time.time() - process_start()
     loop_began = time.perf_counter()
-    for chunk, predictions, seconds in infer(chunks, grid, source, inference, row_type, stop, stats.seconds):
+    for chunk, predictions, seconds in infer(
+        chunks, grid, source, inference, row_type, stop, watch.main, stats.seconds
+    ):
         collector.put(chunk, predictions, seconds)
         stats.rows += len(predictions)
         stats.chunks += 1
@@ -100,6 +105,8 @@ def _run(config: Config, comm: Comm, stop: Stop) -> Report:
     stats.seconds.write = recorder.write_seconds
     stats.peak_rss_bytes = peak_rss_bytes()
 
+    if world.rank == 0:
+        watch.main.begin("finishing the output")
     ranks = comm.gather_all(stats)
     report = comm.on_root(lambda: _finish(config, comm, source.num_rows, recorder, collector, ranks, stop))
     return dataclasses.replace(report, predictions=recorder.predictions)

@@ -158,3 +158,29 @@ def first_column(output: torch.Tensor) -> torch.Tensor:
 
 
 NUMBER = 3
+
+
+class HangsAtRow(nn.Module):
+    """Goes silent, in one of several ways, at the batch that holds a row whose first column is `value`."""
+
+    def __init__(self, value: float, how: str) -> None:
+        super().__init__()
+        self.value, self.how = value, how
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        if bool((rows[:, 0] == self.value).any()):
+            if self.how == "sleep":
+                time.sleep(600)
+            elif self.how == "exit":
+                os._exit(0)
+            elif self.how == "stop":
+                os.kill(os.getpid(), signal.SIGSTOP)
+        time.sleep(0.01)
+        return rows * 2
+
+
+def blocks(rows: torch.Tensor) -> torch.Tensor:
+    """A `--preprocess` that waits for ever for the rows after number 1000 of `arange` data."""
+    if rows[0, 0] > 1000:
+        time.sleep(600)
+    return rows

@@ -1,7 +1,7 @@
 """Communication between ranks: what the rest of the runner may ask for, and which backend answers.
 
 The backends are one rank (`single.py`) and Horovod over MPI (`horovod.py`), of one shape. Every method except
-`abort` and `poll` is collective: every rank calls it, in the same order.
+`fail`, `beat` and `poll` is collective: every rank calls it, in the same order.
 """
 
 import time
@@ -52,8 +52,23 @@ class Comm(ABC):
         """What a completed allgather has gathered: 1-D uint8, by rank."""
 
     @abstractmethod
+    def beat(self, state: str) -> list[str] | None:
+        """Send a sign of life to the next rank; return those that have come from the previous one since the last call.
+
+        Not collective; may be called in a thread of its own. None where there is no other rank.
+        """
+
+    @property
+    def previous(self) -> str:
+        """The previous rank of the ring, in words."""
+        return f"rank {(self.world.rank - 1) % self.world.world_size} of {self.world.world_size}"
+
+    @abstractmethod
     def fail(self, error: RunnerError) -> None:
-        """End the job because of an error on this rank alone; does not return where there are other ranks."""
+        """End the job at once because of an error on this rank alone.
+
+        Returns only where this is the only rank and the call is in its main thread, which can raise the error.
+        """
 
     @abstractmethod
     def close(self) -> None:

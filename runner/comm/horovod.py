@@ -47,6 +47,8 @@ class HorovodComm(Comm):
             )
         self._hvd = hvd
         self._mpi = mpi.COMM_WORLD.Dup()  # our own messages, apart from Horovod's
+        self._ring = mpi.COMM_WORLD.Dup()  # signs of life
+        self._beat_sent: Any = None
         self.world = World(
             rank=hvd.rank(),
             world_size=hvd.size(),
@@ -89,6 +91,15 @@ class HorovodComm(Comm):
         assert gathered.numel() <= _MAX_GATHER_BYTES, gathered.numel()
         return gathered
 
+    def beat(self, state: str) -> list[str] | None:
+        size = self.world.world_size
+        if self._beat_sent is None or self._beat_sent.Test():
+            self._beat_sent = self._ring.isend(state, dest=(self.world.rank + 1) % size)
+        received = []
+        while self._ring.iprobe(source=(self.world.rank - 1) % size):
+            received.append(self._ring.recv(source=(self.world.rank - 1) % size))
+        return received
+
     def fail(self, error: RunnerError) -> None:
         if self.world.world_size == 1:
             return
@@ -100,8 +111,10 @@ class HorovodComm(Comm):
 
     def close(self) -> None:
         self._barrier()  # the first rank to leave would shut Horovod down under the others
+        self.beat("")  # takes in what the previous rank had sent until then
         self._hvd.shutdown()  # its background thread takes CPU time for as long as it lives
         self._mpi.Free()
+        self._ring.Free()
 
     def _barrier(self) -> None:
         wait(self._mpi.Ibarrier().Test)

@@ -1,10 +1,13 @@
 """The backend of one rank, with or without a launcher; needs neither MPI nor Horovod."""
 
+import os
+import sys
+import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from runner.comm import Comm
-from runner.errors import RunnerError
+from runner.errors import RunnerError, render
 from runner.world import Launch, single_world
 
 if TYPE_CHECKING:
@@ -37,8 +40,13 @@ class SingleComm(Comm):
     def result(self, handle: "torch.Tensor") -> "torch.Tensor":
         return handle
 
+    def beat(self, state: str) -> list[str] | None:
+        return None
+
     def fail(self, error: RunnerError) -> None:
-        pass
+        if threading.current_thread() is not threading.main_thread():
+            print(render(error), file=sys.stderr, flush=True)
+            os._exit(error.exit_code)  # the main thread hangs
 
     def close(self) -> None:
         pass

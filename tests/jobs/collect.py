@@ -17,6 +17,7 @@ from runner.grid import Chunk
 from runner.ledger import Commit
 from runner.stats import Seconds
 from runner.stop import Stop
+from runner.watch import Watch
 from runner.world import detect_launch
 
 NUM_CHUNKS = 200
@@ -44,7 +45,7 @@ if __name__ == "__main__":
         assert (commit.chunk % 7) % world.world_size == commit.rank, commit
         arrived.append(commit.chunk)
 
-    collector = Collector(comm, deliver, Stop(None), Seconds())
+    collector = Collector(comm, deliver, Stop(None), Watch(comm, 60.0), Seconds())
     most_queued = 0
     for index in range(NUM_CHUNKS):
         if (index % 7) % world.world_size == world.rank:  # uneven; with more ranks than 7 some have none

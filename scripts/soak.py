@@ -1,0 +1,173 @@
+"""Kill jobs at random moments and let others go on, until so many are killed: `soak.py --kills 60 --seed 1`.
+
+Each job runs on 1 to 4 ranks, under mpirun, horovodrun or no launcher. After a random time one of these gets SIGKILL: a
+random rank, rank 0, the launcher, or all of them at once. The next job goes on, on another number of ranks. Every
+output that becomes whole is compared with that of an undisturbed run, verified, and its ledger searched for chunks
+that were computed twice. Exits with 1 at the first deviation, hang, or process left behind.
+"""
+
+import argparse
+import collections
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+MODEL = """
+import time, torch
+from torch import nn
+
+class Slow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear = nn.Linear(8, 5)
+
+    def forward(self, rows):
+        time.sleep(0.01)
+        return self.linear(rows)
+"""
+COMMAND = [sys.executable, "-m", "runner", "predict", "--model", "soak_model:Slow", "--data", "rows.npy"]
+COMMAND += ["--output", "p.npy", "--batch-size", "8", "--threads", "1"]
+NUM_ROWS = 3001
+VICTIMS = ("a rank", "rank 0", "the launcher", "all at once")
+END_SECONDS = 30
+
+
+def environment() -> dict[str, str]:
+    """Of the jobs; Open MPI refuses root unless told so, in two spellings."""
+    as_root = {f"{p}_ALLOW_RUN_AS_ROOT{s}": "1" for p in ("OMPI", "PRTE") for s in ("", "_CONFIRM")}
+    return {**os.environ, **as_root, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+
+def processes(folder: Path) -> dict[int, int]:
+    """The ranks of the job in this folder: pid by rank."""
+    found = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            if (entry / "cwd").readlink() != folder or b"\0runner\0predict" not in (entry / "cmdline").read_bytes():
+                continue
+            if b"mpirun" in (entry / "cmdline").read_bytes():
+                continue
+            variables = dict(v.split("=", 1) for v in (entry / "environ").read_text().split("\0") if "=" in v)
+            found[int(variables.get("OMPI_COMM_WORLD_RANK", "0"))] = int(entry.name)
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def strike(victim: str, launcher_pid: int, folder: Path, rng: random.Random) -> bool:
+    """Kill; False where there was nothing to kill yet."""
+    ranks = processes(folder)
+    pids = {
+        "a rank": [rng.choice(sorted(ranks.values()))] if ranks else [],
+        "rank 0": [ranks[0]] if 0 in ranks else [],
+        "the launcher": [launcher_pid],
+        "all at once": [launcher_pid, *ranks.values()],
+    }[victim]
+    for pid in pids:
+        kill(pid)
+    return bool(pids)
+
+
+def await_end(process: "subprocess.Popen[bytes]", folder: Path) -> float:
+    """Wait until the launcher and all ranks are gone; returns how long it took."""
+    began = time.monotonic()
+    while process.poll() is None or processes(folder):
+        if time.monotonic() - began > END_SECONDS:
+            left = processes(folder)
+            for pid in [process.pid, *left.values()]:
+                kill(pid)
+            sys.exit(f"soak: after {END_SECONDS} s these are still there: launcher {process.poll()}, ranks {left}")
+        time.sleep(0.02)
+    return time.monotonic() - began
+
+
+def chunks_computed(folder: Path) -> list[int]:
+    """The chunks in the ledger, as often as they were committed."""
+    path = folder / "p.npy.run/ledger.jsonl"
+    lines = path.read_bytes().split(b"\n")[1:-1] if path.exists() else []
+    return [record["chunk"] for record in map(json.loads, lines) if "chunk" in record]
+
+
+def check_whole(folder: Path, expected: bytes) -> None:
+    """Compare a finished output, and make room for the next."""
+    if (folder / "p.npy").read_bytes() != expected:
+        sys.exit("soak: the output differs from that of the undisturbed run")
+    subprocess.run([sys.executable, "-m", "runner", "verify", "p.npy"], cwd=folder, check=True, capture_output=True)
+    chunks = chunks_computed(folder)
+    if len(chunks) != len(set(chunks)):
+        sys.exit(f"soak: computed twice: {[c for c, n in collections.Counter(chunks).items() if n > 1]}")
+    (folder / "p.npy").unlink()
+    shutil.rmtree(folder / "p.npy.run")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=60)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name).resolve()
+        (folder / "soak_model.py").write_text(MODEL)
+        np.save(folder / "rows.npy", np.random.default_rng(arguments.seed).random((NUM_ROWS, 8), dtype=np.float32))
+        subprocess.run(COMMAND, cwd=folder, check=True, capture_output=True)
+        expected = (folder / "p.npy").read_bytes()
+        check_whole(folder, expected)
+
+        kills: collections.Counter[str] = collections.Counter()
+        wholes, longest, former_ranks = 0, 0.0, 1
+        while sum(kills.values()) < arguments.kills:
+            ranks = rng.choice([n for n in (1, 2, 3, 4) if n != former_ranks])
+            launcher = rng.choice([[], ["mpirun", "-np", "1"]] if ranks == 1 else [["mpirun"], ["horovodrun"]])
+            if ranks > 1:
+                launcher = [*launcher, "-np", str(ranks)]
+                launcher[1:1] = ["--oversubscribe", "--bind-to", "none"] if launcher[0] == "mpirun" else []
+            log = (folder / "log").open("wb")
+            process = subprocess.Popen(
+                [*launcher, *COMMAND], cwd=folder, env=environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+            log.close()
+            # mostly while it computes: from the first commit on, which comes after some seconds of start-up
+            before = len(chunks_computed(folder))
+            if rng.random() < 0.8:
+                while process.poll() is None and len(chunks_computed(folder)) == before:
+                    time.sleep(0.01)
+                time.sleep(rng.uniform(0, 4.0 / ranks))
+            else:
+                time.sleep(rng.uniform(0.5, 5.0))
+            victim = rng.choice(VICTIMS)
+            if process.poll() is None and strike(victim, process.pid, folder, rng):
+                kills[victim] += 1
+            longest = max(longest, await_end(process, folder))
+            if (folder / "p.npy").exists():
+                wholes += 1
+                if not (folder / "p.npy.run/report.json").exists():  # it died between the name and the last record
+                    subprocess.run(COMMAND, cwd=folder, check=True, capture_output=True)
+                check_whole(folder, expected)
+            former_ranks = ranks
+            print(f"{sum(kills.values())} kills, {wholes} whole outputs", end="\r", flush=True)
+        counts = ", ".join(f"{count} of {victim}" for victim, count in kills.items())
+        print(f"soak: seed {arguments.seed}: {sum(kills.values())} kills ({counts}); {wholes} outputs became whole,")
+        print(
+            f"all as undisturbed; no chunk computed twice; each job was gone {longest:.1f} s after its kill or before"
+        )
+
+
+if __name__ == "__main__":
+    main()
