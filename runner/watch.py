@@ -65,7 +65,7 @@ class Watch:
     def _run(self) -> None:
         heard, last_words = time.monotonic(), ""
         ticked = heard
-        while not self._ended.wait(_BEAT_SECONDS):
+        while not self._ended.is_set():
             now = time.monotonic()
             if now - ticked > max(3 * _BEAT_SECONDS, self._timeout / 2):
                 # this process was suspended as a whole: then so may all have been, and nobody is to blame
@@ -86,6 +86,7 @@ class Watch:
                     + (f", and was last {last_words}" if last_words else "")
                     + ": it is stopped, or its host or network is gone"
                 )
+            self._ended.wait(_BEAT_SECONDS)
 
     def _end(self, message: str) -> None:
         self._comm.fail(
