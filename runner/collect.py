@@ -28,6 +28,7 @@ from runner.comm import Comm, wait
 from runner.errors import RunnerError
 from runner.grid import Chunk
 from runner.ledger import Commit
+from runner.quarantine import BadRow
 from runner.stats import Seconds
 from runner.stop import Stop
 from runner.watch import Watch
@@ -75,18 +76,27 @@ class Collector:
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
         self._thread.start()
 
-    def put(self, chunk: Chunk, rows: np.ndarray, seconds: float) -> None:
+    def put(self, chunk: Chunk, rows: np.ndarray, bad: list[BadRow], seconds: float) -> None:
         """Hand over a chunk; waits while too much is on its way.
 
         Args:
             chunk: which.
             rows: its predictions, contiguous; not to be changed any more.
+            bad: those of its rows that failed.
             seconds: what it took to compute them.
 
         Raises:
             RunnerError: collecting has failed.
         """
-        commit = Commit(chunk.index, chunk.start, chunk.stop, checksum(rows), self._comm.world.rank, round(seconds, 6))
+        commit = Commit(
+            chunk.index,
+            chunk.start,
+            chunk.stop,
+            checksum(rows),
+            self._comm.world.rank,
+            round(seconds, 6),
+            [asdict(row) for row in bad],
+        )
         began = time.perf_counter()
         self._watch.main.wait()
         with self._changed:

@@ -12,6 +12,7 @@ from runner.errors import UsageError
 from runner.imports import name_of, split_spec
 
 DEVICES = ("auto", "cpu", "cuda")
+ON_ERROR = ("stop", "quarantine")
 NAMED_POSTPROCESS = ("argmax", "softmax", "topk:K")
 
 
@@ -61,6 +62,10 @@ class Config:
     device: str = _option("auto", "work", "auto takes a GPU where there is one", "auto|cpu|cuda")
     threads: int | None = _option(None, "work", "CPU threads per rank; by default a fair share of the host", "N")
 
+    on_error: str = _option(
+        "stop", "work", "for a row that fails: stop, or set it aside (quarantine) and go on", "stop|quarantine"
+    )
+    max_bad: int | None = _option(None, "work", "stop after all when more rows than this are set aside", "ROWS")
     time_limit: int | None = _option(
         None, "work", "stop in time to have ended this long after the start; what is done is kept", "SECONDS"
     )
@@ -99,6 +104,10 @@ class Config:
         for name in ("threads", "time_limit", "stall_timeout"):
             if getattr(self, name) is not None:
                 _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
+        if self.on_error not in ON_ERROR:
+            raise UsageError(f"--on-error {self.on_error!r} is not one of {', '.join(ON_ERROR)}")
+        if self.max_bad is not None and (not isinstance(self.max_bad, int) or self.max_bad < 0):
+            raise UsageError(f"--max-bad must be a whole number of 0 or more, not {self.max_bad!r}")
         if self.device not in DEVICES:
             raise UsageError(f"--device {self.device!r} is not one of {', '.join(DEVICES)}")
         if isinstance(self.preprocess, str):

@@ -6,15 +6,18 @@ from typing import Any
 
 import torch
 
+from runner.batch import Inference
 from runner.collect import Collector
 from runner.comm import Comm, connect
 from runner.config import Config, make_config
 from runner.errors import InputError, UsageError, as_runner_error
+from runner.file_recorder import FileRecorder
 from runner.grid import Grid, choose_chunk_size
 from runner.imports import name_of
-from runner.infer import Inference, infer
+from runner.infer import infer
 from runner.models import build_model
-from runner.recorder import Recorder, make_recorder
+from runner.quarantine import Bisection
+from runner.recorder import MemoryRecorder, Recorder
 from runner.report import Report
 from runner.schedule import static_slice
 from runner.sinks import RowType
@@ -32,6 +35,8 @@ from runner.world import (
     requested_threads,
     usable_cpus,
 )
+
+_PROBES = 1000  # rows that are tried for one that works, where bad rows are set aside
 
 
 def predict(**options: Any) -> Report:
@@ -51,8 +56,12 @@ def run(config: Config) -> Report:
     """Run one prediction job; see `predict`."""
     comm = connect(detect_launch(), _device_kind(config))
     try:
-        with Stop(_deadline(config)) as stop, Watch(comm, config.stall_timeout) as watch:
-            report = _run(config, comm, stop, watch)
+        with (
+            _make_recorder(config) as recorder,
+            Stop(_deadline(config)) as stop,
+            Watch(comm, config.stall_timeout) as watch,
+        ):
+            report = _run(config, comm, recorder, stop, watch)
     except BaseException as exception:
         error = as_runner_error(exception)
         if error.shared:
@@ -64,10 +73,9 @@ def run(config: Config) -> Report:
     return report
 
 
-def _run(config: Config, comm: Comm, stop: Stop, watch: Watch) -> Report:
+def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watch) -> Report:
     world = comm.world
     stats = RankStats(rank=world.rank, host=world.host, device="", threads=_set_threads(config, comm))
-    recorder = make_recorder(config, _in_words(comm, stats.threads))
 
     # what can be refused early is refused here, on all ranks alike
     source = comm.on_each(lambda: open_source(config.data))
@@ -83,22 +91,26 @@ def _run(config: Config, comm: Comm, stop: Stop, watch: Watch) -> Report:
     watch.main.begin("building the model")
     model, weights_digest = build_model(config, comm, device)
     inference = Inference(model, device, preprocess, postprocess)
-    row_type = comm.on_root(lambda: inference.probe(source))
+    quarantine = config.on_error == "quarantine"
+    row_type, good_row = comm.on_root(lambda: inference.probe(source, _PROBES if quarantine else 1))
+    bisection = Bisection(source, inference, good_row)
+    rescue = bisection.set_aside if quarantine else bisection.name_the_row
 
     watch.main.begin("opening the output")
     grid = _make_grid(config, source, row_type)
     fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": str(row_type)}
-    committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, _this_job(comm)))
+    where = _in_words(comm, stats.threads)
+    committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, _this_job(comm), where))
 
     chunks = static_slice(grid, committed, world.rank, world.world_size)
     collector = Collector(comm, recorder.deliver, stop, watch, stats.seconds)
     stats.startup_seconds = time.time() - process_start()
     loop_began = time.perf_counter()
-    for chunk, predictions, seconds in infer(
-        chunks, grid, source, inference, row_type, stop, watch.main, stats.seconds
+    for chunk, predictions, bad, seconds in infer(
+        chunks, grid, source, inference, rescue, row_type, stop, watch.main, stats.seconds
     ):
-        collector.put(chunk, predictions, seconds)
-        stats.rows += len(predictions)
+        collector.put(chunk, predictions, bad, seconds)
+        stats.rows += len(predictions) - len(bad)
         stats.chunks += 1
     collector.close()
     stats.loop_seconds = time.perf_counter() - loop_began
@@ -112,6 +124,11 @@ def _run(config: Config, comm: Comm, stop: Stop, watch: Watch) -> Report:
     return dataclasses.replace(report, predictions=recorder.predictions)
 
 
+def _make_recorder(config: Config) -> Recorder:
+    """What keeps the predictions; used on rank 0 alone."""
+    return MemoryRecorder(config.max_bad) if config.output is None else FileRecorder(config, config.output)
+
+
 def _finish(
     config: Config,
     comm: Comm,
@@ -123,7 +140,7 @@ def _finish(
 ) -> Report:
     """Rank 0: make the output whole, or leave it to the next job; then tell about it."""
     computed_rows = sum(rank.rows for rank in ranks)
-    remaining_rows = num_rows - computed_rows - recorder.resumed_rows
+    remaining_rows = num_rows - computed_rows - recorder.resumed_rows - recorder.bad_rows
     if remaining_rows:
         recorder.suspend()
     else:
@@ -135,7 +152,7 @@ def _finish(
         num_rows=num_rows,
         computed_rows=computed_rows,
         resumed_rows=recorder.resumed_rows,
-        quarantined_rows=0,
+        quarantined_rows=recorder.bad_rows,
         remaining_rows=remaining_rows,
         world_size=comm.world.world_size,
         wall_seconds=time.time() - process_start(),

@@ -7,7 +7,7 @@ in the middle of an append, counts as never written, and so does any line that i
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Commit:
         checksum: of its rows' bytes as they are in the output.
         rank: who computed it.
         seconds: the time that took.
+        bad: its rows that failed, each with `row`, `error` and `traceback`; the output has a gap there.
     """
 
     chunk: int
@@ -32,6 +33,7 @@ class Commit:
     checksum: str
     rank: int
     seconds: float
+    bad: list[dict[str, Any]] = field(default_factory=list)
 
 
 class Ledger:
@@ -152,4 +154,8 @@ def _commit(record: dict[str, Any]) -> Commit | None:
         commit = Commit(**record)
     except TypeError:
         return None
-    return commit if all(type(n) is int for n in (commit.chunk, commit.start, commit.stop)) else None
+    numbers: list[Any] = [commit.chunk, commit.start, commit.stop]
+    if not isinstance(commit.bad, list) or not all(isinstance(bad, dict) for bad in commit.bad):
+        return None
+    numbers += [bad.get("row") for bad in commit.bad]
+    return commit if all(type(number) is int for number in numbers) else None

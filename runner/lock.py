@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import OutputError
-from runner.world import start_ticks
+from runner.world import is_running, start_ticks
 
 _TOUCH_SECONDS = 2.0
 _WATCH_SECONDS = 4 * _TOUCH_SECONDS  # untouched for this long, a lock of another host is a dead job's
@@ -89,18 +89,16 @@ class OutputLock:
 
     def _is_alive(self, owner: dict[str, Any]) -> bool:
         me = _me()
-        if all(owner.get(key) == me[key] for key in ("host", "pid_namespace")):
-            try:
-                return bool(start_ticks(owner["pid"]) == owner["start_ticks"])
-            except (OSError, KeyError):
-                return False
+        is_here = all(owner.get(key) == me[key] for key in ("host", "pid_namespace"))
         before = self._touched()
         give_up = time.monotonic() + _WATCH_SECONDS
         while time.monotonic() < give_up:
-            time.sleep(_TOUCH_SECONDS / 4)
+            if is_here and not is_running(owner.get("pid", 0), owner.get("start_ticks", 0)):
+                return False
             if self._touched() != before:
                 return self._touched() is not None  # touched: it lives; gone: it has ended
-        return False
+            time.sleep(_TOUCH_SECONDS / 8)
+        return is_here  # a process that does nothing is suspended; a host that does nothing is gone
 
     def _touched(self) -> int | None:
         try:

@@ -12,7 +12,7 @@ from runner.sinks import RowType
 _PACKAGES = ("horovod-inference-runner", "torch", "numpy", "horovod", "mpi4py")
 
 
-def make_manifest(output: str, fingerprint: dict[str, Any], row_type: RowType, ledger: Ledger) -> str:
+def make_manifest(output: str, fingerprint: dict[str, Any], row_type: RowType, ledger: Ledger, bad_rows: int) -> str:
     """The manifest of an output whose every chunk is committed, as JSON."""
     return (
         json.dumps(
@@ -21,7 +21,7 @@ def make_manifest(output: str, fingerprint: dict[str, Any], row_type: RowType, l
                 "num_rows": fingerprint["num_rows"],
                 "row_shape": list(row_type.shape),
                 "dtype": row_type.dtype.str,
-                "quarantined_rows": 0,
+                "quarantined_rows": bad_rows,
                 "chunks": len(ledger.commits),
                 "chunks_checksum": chunks_checksum(ledger),
                 "run": fingerprint,

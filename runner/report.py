@@ -77,9 +77,11 @@ class Report:
                 f"stopped by {self.stopped_by}: {self.num_rows - self.remaining_rows:,} of {self.num_rows:,} rows are "
                 f"done and kept, {self.remaining_rows:,} are left ({more}); the same command goes on"
             )
+        bad = f", {self.quarantined_rows:,} of them in quarantine" if self.quarantined_rows else ""
         resumed = f", {self.resumed_rows:,} resumed" if self.resumed_rows else ""
         ranks = "1 rank" if self.world_size == 1 else f"{self.world_size} ranks"
         return (
-            f"{self.num_rows:,} rows -> {self.output or 'memory'} (whole{resumed}): {self.rows_per_second:,.0f} rows/s "
-            f"on {ranks}, {self.wall_seconds:.1f} s in all, {self.startup_seconds:.1f} s of it start-up"
+            f"{self.num_rows:,} rows -> {self.output or 'memory'} (whole{bad}{resumed}): "
+            f"{self.rows_per_second:,.0f} rows/s on {ranks}, {self.wall_seconds:.1f} s in all, "
+            f"{self.startup_seconds:.1f} s of it start-up"
         )

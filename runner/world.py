@@ -127,5 +127,19 @@ def start_ticks(pid: int) -> int:
     Raises:
         OSError: there is no such process.
     """
+    return int(_stat_fields(pid)[19])  # field 22
+
+
+def is_running(pid: int, ticks: int) -> bool:
+    """Whether the process of this host with this pid and start time runs; one that is dead but not reaped does not."""
+    try:
+        fields = _stat_fields(pid)
+    except OSError:
+        return False
+    return int(fields[19]) == ticks and fields[0] not in "ZX"
+
+
+def _stat_fields(pid: int) -> list[str]:
+    """/proc/PID/stat from field 3, the state, on: the program's name before it may hold spaces."""
     with open(f"/proc/{pid}/stat") as file:
-        return int(file.read().rpartition(")")[2].split()[19])  # field 22; the program's name may hold spaces
+        return file.read().rpartition(")")[2].split()

@@ -69,7 +69,7 @@ CASES: dict[str, tuple[int, list[str], dict[str, str | None]]] = {
     "no such preprocess": (65, ["zoo has no attribute 'scale'"], {"--preprocess": "zoo:scale"}),
     "preprocess fails": (
         65,
-        ["--preprocess failed on rows 0..1"],
+        ["--preprocess failed on row 0:"],
         {"--preprocess": "zoo:first_column", "--data": "flat.npy"},
     ),
     "float64 rows": (65, ["float64", "torch.float32", "--preprocess"], {"--data": "double.npy"}),
@@ -165,7 +165,7 @@ def test_forward_fails_on_one_rank(launcher: list[str], tmp_path: Path) -> None:
     outcome = run(predict_command(*options(model), launcher=launcher), tmp_path, timeout=60)
     assert outcome.code == 65, outcome.output
     assert outcome.output.count("runner: error") == 1
-    assert "failed on rows 1696..1728: ValueError: cannot digest this row" in outcome.output
+    assert "failed on row 1700: ValueError: cannot digest this row" in outcome.output
     assert ("[rank 2 of 3 on " in outcome.output) == bool(launcher)
     assert not (tmp_path / "p.npy").exists()
 

@@ -37,7 +37,8 @@ class Job:
 
     @property
     def commits(self) -> list[dict[str, int]]:
-        return [json.loads(line) for line in (self.folder / "p.npy.run/ledger.jsonl").read_text().splitlines()[1:]]
+        records = map(json.loads, (self.folder / "p.npy.run/ledger.jsonl").read_text().splitlines()[1:])
+        return [record for record in records if "chunk" in record]  # the others are of jobs
 
     @property
     def report(self) -> dict[str, object]:
@@ -45,9 +46,9 @@ class Job:
         return report
 
     def files(self) -> dict[str, bytes]:
-        """All that an unfinished run has left."""
+        """All that an unfinished run has left, but the lock of its dead job."""
         left = [self.folder / "p.npy.partial", *(self.folder / "p.npy.run").iterdir()]
-        return {path.name: path.read_bytes() for path in left}
+        return {path.name: path.read_bytes() for path in left if path.name != "lock"}
 
     def assert_whole(self) -> None:
         assert (self.folder / "p.npy").read_bytes() == (self.folder / "expected.npy").read_bytes()

@@ -184,3 +184,37 @@ def blocks(rows: torch.Tensor) -> torch.Tensor:
     if rows[0, 0] > 1000:
         time.sleep(600)
     return rows
+
+
+class Picky(nn.Module):
+    """`mlp` that refuses rows whose first column is NaN or above 1e6; in the dtype asked for."""
+
+    def __init__(self, dtype: str = "float32") -> None:
+        super().__init__()
+        self.inner, self.dtype = mlp(), getattr(torch, dtype)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        if not bool((rows[:, 0] < 1e6).all()):
+            raise ValueError("a row that is not a number")
+        return self.inner(rows).to(self.dtype)
+
+
+class Breaks(nn.Module):
+    """Like a device that is broken for good: from its 20th call on it fails for every row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        if self.calls >= 20:
+            raise RuntimeError("device-side assert triggered")
+        return rows
+
+
+def refuse_negative(rows: torch.Tensor) -> torch.Tensor:
+    """A `--preprocess` that refuses rows whose second column is below -1e6."""
+    if bool((rows[:, 1] < -1e6).any()):
+        raise ArithmeticError("below zero")
+    return rows

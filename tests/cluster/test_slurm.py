@@ -75,7 +75,7 @@ def test_a_rank_that_fails_ends_the_job(slurm, job, tmp_path):
     state, code, said = submit(slurm, tmp_path, SCRIPT, *arguments)
     assert (state, code) == ("FAILED", "65:0"), said
     assert said.count("runner: error") == 1, said
-    assert f"runner: error [rank 2 of 4 on node2]: the model failed on rows {bad_row}.." in said
+    assert f"runner: error [rank 2 of 4 on node2]: the model failed on row {bad_row}: " in said
     assert "ValueError: a bad row" in said
     assert not output.exists()
 

@@ -50,7 +50,7 @@ if __name__ == "__main__":
     for index in range(NUM_CHUNKS):
         if (index % 7) % world.world_size == world.rank:  # uneven; with more ranks than 7 some have none
             rows = rows_of(index, seed)
-            collector.put(Chunk(index, index, index + 1), rows, 0.0)
+            collector.put(Chunk(index, index, index + 1), rows, [], 0.0)
             most_queued = max(most_queued, collector._queued_bytes - rows.nbytes)
             time.sleep(0.001 * (index % 3 == world.rank % 3))
     collector.close()

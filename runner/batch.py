@@ -1,0 +1,141 @@
+"""The way of one batch: rows, preprocess, model, postprocess, predictions. Knows nothing of chunks or ranks."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from runner.errors import InputError, ModelError, describe, traceback_of
+from runner.sinks import RowType
+from runner.sources import Source
+from runner.transforms import Transform
+
+
+class Inference:
+    """A model with what comes before and after it.
+
+    Args:
+        model: in evaluation mode, on `device`.
+        device: where the model is.
+        preprocess: from a CPU tensor of rows `(batch, *row_shape)` to the model's input, or None.
+        postprocess: from the model's output to a tensor `(batch, ...)`, or None.
+    """
+
+    def __init__(
+        self, model: nn.Module, device: torch.device, preprocess: Transform | None, postprocess: Transform | None
+    ) -> None:
+        self._model, self._device, self._preprocess, self._postprocess = model, device, preprocess, postprocess
+
+    def prepare(self, rows: np.ndarray, start: int) -> Any:
+        """The model's input for rows that begin at row `start`, on the CPU.
+
+        Raises:
+            ModelError: the user's function failed.
+        """
+        batch = torch.from_numpy(rows)
+        if self._preprocess is None:
+            return batch
+        try:
+            with torch.inference_mode():
+                return self._preprocess(batch)
+        except Exception as error:
+            raise _failure("--preprocess", start, len(rows), error) from error
+
+    def forward(self, inputs: Any, start: int, num_rows: int) -> torch.Tensor:
+        """The predictions for a prepared batch: `(num_rows, ...)`, on the model's device.
+
+        Raises:
+            ModelError: the model or the user's function failed, or gave something else than one row for each.
+        """
+        with torch.inference_mode():
+            try:
+                output = self._model(_to_device(inputs, self._device))
+            except Exception as error:
+                raise _failure("the model", start, num_rows, error, self._dtype_hint(inputs)) from error
+            if self._postprocess is not None:
+                try:
+                    output = self._postprocess(output)
+                except ModelError:
+                    raise
+                except Exception as error:
+                    raise _failure("--postprocess", start, num_rows, error) from error
+        if not isinstance(output, torch.Tensor):
+            raise ModelError(
+                f"the model gave a {type(output).__name__} for rows {start}..{start + num_rows}; one tensor is needed. "
+                "Choose it with --postprocess module:function"
+            )
+        if output.ndim == 0 or output.shape[0] != num_rows:
+            raise ModelError(
+                f"the model gave shape {tuple(output.shape)} for rows {start}..{start + num_rows}; "
+                f"its first axis must be the {num_rows} rows of the batch"
+            )
+        return output
+
+    def probe(self, source: Source, num_tries: int) -> tuple[RowType, int | None]:
+        """The shape and dtype of a row of predictions, and the row by which they were found.
+
+        Tries the first `num_tries` rows, until one works; a row of zeros where there are none.
+
+        Raises:
+            InputError, ModelError: the error of the first row, where none works.
+        """
+        if not source.num_rows:
+            return self._row_type(np.zeros((1, *source.row_shape), source.dtype), 0), None
+        first_error: InputError | None = None
+        for row in range(min(num_tries, source.num_rows)):
+            try:
+                return self._row_type(source.read(row, row + 1), row), row
+            except InputError as error:
+                first_error = first_error or error
+        assert first_error is not None
+        raise first_error
+
+    def _row_type(self, rows: np.ndarray, start: int) -> RowType:
+        output = self.forward(self.prepare(rows, start), start, len(rows))
+        return RowType(tuple(output.shape[1:]), _stored_dtype(output))
+
+    def _dtype_hint(self, inputs: Any) -> str:
+        """What to do where rows and model are of different floating-point dtypes, the commonest mistake."""
+        wanted = next((p.dtype for p in self._model.parameters() if p.is_floating_point()), None)
+        if not isinstance(inputs, torch.Tensor) or wanted is None or inputs.dtype == wanted:
+            return ""
+        return f" The model's input is {inputs.dtype}, its weights are {wanted}: convert it with --preprocess"
+
+
+def _to_device(inputs: Any, device: torch.device) -> Any:
+    if isinstance(inputs, torch.Tensor):
+        return inputs.to(device)
+    if isinstance(inputs, dict):
+        return {key: _to_device(value, device) for key, value in inputs.items()}
+    if isinstance(inputs, list | tuple):
+        return type(inputs)(_to_device(value, device) for value in inputs)
+    return inputs
+
+
+def _stored_dtype(output: torch.Tensor) -> np.dtype[Any]:
+    """How predictions are kept: as they are, but bfloat16, which NumPy lacks, as float32, which holds it exactly."""
+    if output.dtype == torch.bfloat16:
+        return np.dtype(np.float32)
+    try:
+        return torch.empty(0, dtype=output.dtype).numpy().dtype
+    except TypeError as error:
+        raise ModelError(
+            f"the model gives {output.dtype}, which NumPy cannot hold; convert it with --postprocess"
+        ) from error
+
+
+def check_row_type(output: torch.Tensor, row_type: RowType, start: int, stop: int) -> None:
+    """Raise ModelError unless a batch of predictions has rows of this type."""
+    found = RowType(tuple(output.shape[1:]), _stored_dtype(output))
+    if found != row_type:
+        raise ModelError(
+            f"the model gave {found} per row for rows {start}..{stop} and {row_type} for the first row; "
+            "every row must be of one shape and dtype"
+        )
+
+
+def _failure(what: str, start: int, num_rows: int, error: Exception, hint: str = "") -> Exception:
+    kind = type(error) if isinstance(error, InputError) else ModelError
+    rows = f"row {start}" if num_rows == 1 else f"rows {start}..{start + num_rows}"
+    return kind(f"{what} failed on {rows}: {describe(error)}.{hint}", traceback_of(error))
