@@ -93,7 +93,7 @@ class FileRecorder(Recorder):
         intact = {
             commit.chunk: commit
             for commit in self._ledger.commits.values()
-            if commit == _on_grid(commit, grid) and checksum(sink.read(commit.start, commit.stop)) == commit.checksum
+            if checksum(sink.read(commit.start, commit.stop)) == commit.checksum
         }
         for chunk in set(self._ledger.commits) - set(intact):
             del self._ledger.commits[chunk]
@@ -160,11 +160,3 @@ class FileRecorder(Recorder):
             yield
         except OSError as error:
             raise OutputError(f"{error.filename or self._folder}: {error.strerror or error}") from error
-
-
-def _on_grid(commit: Commit, grid: Grid) -> Commit | None:
-    """The commit, if it is of a chunk of the grid: a damaged ledger may say anything."""
-    if not 0 <= commit.chunk < grid.num_chunks:
-        return None
-    chunk = grid.chunk(commit.chunk)
-    return commit if (commit.start, commit.stop) == (chunk.start, chunk.stop) else None

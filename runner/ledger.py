@@ -70,7 +70,7 @@ class Ledger:
         for record in filter(None, map(_parse, lines[1:])):
             if isinstance(record.get("job"), dict):
                 self.jobs.append(record["job"])
-            elif (commit := _commit(record)) is not None:
+            elif (commit := _commit(record)) is not None and _is_on_grid(commit, self.fingerprint):
                 self.commits[commit.chunk] = commit
 
     def check(self, fingerprint: dict[str, Any]) -> None:
@@ -159,3 +159,12 @@ def _commit(record: dict[str, Any]) -> Commit | None:
         return None
     numbers += [bad.get("row") for bad in commit.bad]
     return commit if all(type(number) is int for number in numbers) else None
+
+
+def _is_on_grid(commit: Commit, fingerprint: dict[str, Any] | None) -> bool:
+    """Whether these are the rows of that chunk: a damaged line may say anything."""
+    num_rows, chunk_size = ((fingerprint or {}).get(name) for name in ("num_rows", "chunk_size"))
+    if not isinstance(num_rows, int) or not isinstance(chunk_size, int):
+        return False
+    start = commit.chunk * chunk_size
+    return 0 <= start < num_rows and (commit.start, commit.stop) == (start, min(start + chunk_size, num_rows))

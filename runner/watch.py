@@ -67,9 +67,11 @@ class Watch:
         ticked = heard
         while not self._ended.is_set():
             now = time.monotonic()
-            if now - ticked > max(3 * _BEAT_SECONDS, self._timeout / 2):
-                # this process was suspended as a whole: then so may all have been, and nobody is to blame
-                heard = self.main.since = self.collector.since = now
+            if (gap := now - ticked - _BEAT_SECONDS) > 2 * _BEAT_SECONDS:
+                # this process was suspended, as then all may have been: that time counts against nobody
+                heard += gap
+                self.main.since += gap
+                self.collector.since += gap
             ticked = now
             beats = self._comm.beat(self.main.what)
             if beats is None:

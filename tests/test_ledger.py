@@ -7,7 +7,7 @@ import pytest
 from runner.errors import InputError
 from runner.ledger import Commit, Ledger
 
-FINGERPRINT = {"num_rows": 30, "model": "zoo:mlp"}
+FINGERPRINT = {"num_rows": 30, "chunk_size": 10, "model": "zoo:mlp"}
 COMMITS = [Commit(index, index * 10, index * 10 + 10, f"xxh3:{index}", 0, 0.5) for index in range(3)]
 
 
@@ -39,7 +39,9 @@ def test_every_truncation_is_read_and_continued(tmp_path: Path) -> None:
         assert len(ledger.jobs) == 1 + (num_lines > 1)
 
 
-@pytest.mark.parametrize("damaged", [b'{"chink": 1', b'{"chunk": "1"', b'"chunk": 1', b"[1, 2], {", b"\xff"])
+@pytest.mark.parametrize(
+    "damaged", [b'{"chunk": 7', b'{"chunk": 2', b'{"chink": 1', b'{"chunk": "1"', b'"chunk": 1', b"[1, 2], {", b"\xff"]
+)
 def test_a_damaged_line_counts_as_never_written(damaged: bytes, tmp_path: Path) -> None:
     whole = write(tmp_path, COMMITS)
     (tmp_path / "ledger.jsonl").write_bytes(whole.replace(b'{"chunk": 1', damaged))
