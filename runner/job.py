@@ -46,6 +46,10 @@ def predict(**options: Any) -> Report:
         options: the fields of `runner.config.Config`. `model` may be a function that returns an `nn.Module`, `data`
             an array, `output` None: then rank 0 finds the predictions in the report.
 
+    Returns:
+        The report, on every rank. Where its `status` is "stopped", a signal or the time limit has ended the job before
+        the output was whole; the same call goes on.
+
     Raises:
         RunnerError: on every rank alike. An error on one rank alone ends the job, with exit code and message.
     """

@@ -87,18 +87,17 @@ class HorovodComm(Comm):
         return bool(self._hvd.poll(handle))
 
     def result(self, handle: Any) -> torch.Tensor:
-        gathered: torch.Tensor = self._hvd.synchronize(handle)
+        try:
+            gathered: torch.Tensor = self._hvd.synchronize(handle)
+        except Exception as error:
+            raise RunnerError(f"the other ranks cannot be reached any more: {describe(error)}") from error
         assert gathered.numel() <= _MAX_GATHER_BYTES, gathered.numel()
         return gathered
 
     def beat(self, state: str) -> list[str] | None:
-        size = self.world.world_size
         if self._beat_sent is None or self._beat_sent.Test():
-            self._beat_sent = self._ring.isend(state, dest=(self.world.rank + 1) % size)
-        received = []
-        while self._ring.iprobe(source=(self.world.rank - 1) % size):
-            received.append(self._ring.recv(source=(self.world.rank - 1) % size))
-        return received
+            self._beat_sent = self._ring.isend(state, dest=(self.world.rank + 1) % self.world.world_size)
+        return self._take_beats()
 
     def fail(self, error: RunnerError) -> None:
         if self.world.world_size == 1:
@@ -111,10 +110,16 @@ class HorovodComm(Comm):
 
     def close(self) -> None:
         self._barrier()  # the first rank to leave would shut Horovod down under the others
-        self.beat("")  # takes in what the previous rank had sent until then
+        self._take_beats()  # all have stopped to send: nothing is left on its way when MPI ends
         self._hvd.shutdown()  # its background thread takes CPU time for as long as it lives
         self._mpi.Free()
         self._ring.Free()
+
+    def _take_beats(self) -> list[str]:
+        source, beats = (self.world.rank - 1) % self.world.world_size, []
+        while self._ring.iprobe(source=source):
+            beats.append(self._ring.recv(source=source))
+        return beats
 
     def _barrier(self) -> None:
         wait(self._mpi.Ibarrier().Test)
@@ -134,6 +139,13 @@ def _load_mpi(launch: Launch) -> Any:
                 f"{launch.launcher} started {launch.world_size} ranks, but MPI sees {MPI.COMM_WORLD.Get_size()} "
                 f"(MPI library: {_library(MPI)}). Launcher and MPI library do not fit: use the mpirun of that library, "
                 "or under Slurm srun --mpi=pmix"
+            )
+        )
+    if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+        raise _shared(
+            UsageError(
+                f"this MPI library ({_library(MPI)}) does not let several threads call it (MPI_THREAD_MULTIPLE), "
+                "which Horovod beside mpi4py needs; use one that is built so"
             )
         )
     return MPI
