@@ -16,8 +16,8 @@ import pytest
 HERE = Path(__file__).parent
 NUM_NODES = 2
 
-# "Fails" raises on a row below zero; any other batch keeps it busy for far longer than a test may take. It lets a
-# single row through, because rank 0 tries one before the ranks start.
+# "Fails" raises on a row below zero; any other whole batch keeps it busy for far longer than a test may take. It lets
+# fewer rows through: rank 0 tries one before the ranks start, and a batch that fails is halved to find the bad row.
 MODEL = """
 import time
 import torch
@@ -31,7 +31,7 @@ class Fails(nn.Module):
     def forward(self, rows):
         if (rows < 0).any():
             raise ValueError("a bad row")
-        if len(rows) > 1:
+        if len(rows) == 4:
             time.sleep(600)
         return rows
 """
