@@ -44,7 +44,7 @@ _PIECE_BYTES = 16 << 20
 _PACE_SECONDS = 0.1
 
 _ROUND_HEADER = struct.Struct(">4s?BQQ")  # magic, done, why to stop, bytes of the piece, bytes that stay queued
-_FRAME_HEADER = struct.Struct(">4sIQ")  # magic, bytes of the description (JSON), bytes of the rows
+_FRAME_HEADER = struct.Struct(">4sI")  # magic, bytes of the description (JSON), from which those of the rows follow
 _ROUND_MAGIC, _FRAME_MAGIC = b"RND1", b"FRM1"
 
 
@@ -222,7 +222,7 @@ class _Decoder:
         data = self._fill_head(data, _FRAME_HEADER.size)
         if len(self._head) < _FRAME_HEADER.size:
             return data
-        magic, description_bytes, _ = _FRAME_HEADER.unpack_from(self._head)
+        magic, description_bytes = _FRAME_HEADER.unpack_from(self._head)
         assert magic == _FRAME_MAGIC, magic
         data = self._fill_head(data, _FRAME_HEADER.size + description_bytes)
         if len(self._head) == _FRAME_HEADER.size + description_bytes:
@@ -240,7 +240,7 @@ class _Decoder:
 
 def _frame(commit: Commit, rows: np.ndarray) -> list[memoryview]:
     description = json.dumps({"commit": asdict(commit), "dtype": rows.dtype.str, "shape": rows.shape}).encode()
-    head = _FRAME_HEADER.pack(_FRAME_MAGIC, len(description), rows.nbytes) + description
+    head = _FRAME_HEADER.pack(_FRAME_MAGIC, len(description)) + description
     return [memoryview(head), as_bytes(rows)]
 
 

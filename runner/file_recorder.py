@@ -61,10 +61,11 @@ class FileRecorder(Recorder):
             if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
                 raise OutputError(f"--output {output}: the folder {folder} is not writable")
         self._lock.refuse_if_held()
-        if output.exists() and not self._config.overwrite and not self._lacks_only_its_report():
+        lacks_only_its_report = self._lacks_only_its_report()
+        if output.exists() and not self._config.overwrite and not lacks_only_its_report:
             raise OutputError(f"--output {output} exists already; --overwrite replaces it once the new one is whole")
         # without its rows a ledger is worth nothing
-        has_rows = self._partial.exists() or self._lacks_only_its_report()
+        has_rows = self._partial.exists() or lacks_only_its_report
         self._starts_over = self._config.fresh or not has_rows
         if not self._starts_over:
             Ledger(self._folder).check(fingerprint)
