@@ -1,12 +1,13 @@
 """The way of one batch: rows, preprocess, model, postprocess, predictions. Knows nothing of chunks or ranks."""
 
+import traceback
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from runner.errors import InputError, ModelError, describe, traceback_of
+from runner.errors import InputError, MemoryShortage, ModelError, describe, traceback_of
 from runner.sinks import RowType
 from runner.sources import Source
 from runner.transforms import Transform
@@ -47,6 +48,7 @@ class Inference:
 
         Raises:
             ModelError: the model or the user's function failed, or gave something else than one row for each.
+            MemoryShortage: the batch does not fit the memory of the device.
         """
         with torch.inference_mode():
             try:
@@ -135,7 +137,25 @@ def check_row_type(output: torch.Tensor, row_type: RowType, start: int, stop: in
         )
 
 
+def copy_out(output: torch.Tensor, rows: np.ndarray) -> None:
+    """Copy predictions from their device into rows in memory, even on the CPU: a model may use its output again."""
+    torch.from_numpy(rows).copy_(output)
+
+
 def _failure(what: str, start: int, num_rows: int, error: Exception, hint: str = "") -> Exception:
-    kind = type(error) if isinstance(error, InputError) else ModelError
+    kind: type[InputError] = ModelError
+    if isinstance(error, InputError):
+        kind = type(error)
+    elif _is_memory_shortage(error):
+        kind = MemoryShortage
     rows = f"row {start}" if num_rows == 1 else f"rows {start}..{start + num_rows}"
-    return kind(f"{what} failed on {rows}: {describe(error)}.{hint}", traceback_of(error))
+    failure = kind(f"{what} failed on {rows}: {describe(error)}.{hint}", traceback_of(error))
+    if kind is MemoryShortage:
+        traceback.clear_frames(error.__traceback__)  # the model's frames hold what it had allocated
+    return failure
+
+
+def _is_memory_shortage(error: Exception) -> bool:
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # on the CPU it has no type

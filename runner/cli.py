@@ -21,7 +21,7 @@ _EXIT_CODES = """exit codes:
   0   the output is whole
   64  wrong usage, or a launch that cannot work
   65  bad data, model or weights
-  70  a rank that hung (--stall-timeout), or a bug of the runner
+  70  a rank that hung (--stall-timeout) or computes wrong, or a bug of the runner
   73  the output cannot be written
   75  stopped early on purpose (time limit, signal); the same command goes on from there
 """

@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
+from typing import Self
 
 import numpy as np
 import torch
@@ -26,9 +27,7 @@ import torch
 from runner.checksum import as_bytes, checksum
 from runner.comm import Comm, wait
 from runner.errors import RunnerError
-from runner.grid import Chunk
 from runner.ledger import Commit
-from runner.quarantine import BadRow
 from runner.stats import Seconds
 from runner.stop import Stop
 from runner.watch import Watch
@@ -70,33 +69,34 @@ class Collector:
         self._stream: deque[memoryview] = deque()  # what goes to rank 0
         self._own: deque[tuple[Commit, np.ndarray]] = deque()  # rank 0's own chunks need no way
         self._queued_bytes = 0
-        self._closing = False
+        self._closing = self._abandoned = False
         self._error: BaseException | None = None
         self.received_bytes = 0
         self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
         self._thread.start()
 
-    def put(self, chunk: Chunk, rows: np.ndarray, bad: list[BadRow], seconds: float) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """After an error, leave nothing at work behind: what has been handed over is delivered, nothing else."""
+        if kind is None or self._comm.world.world_size > 1:  # then the job ends, and this process with it
+            return
+        with self._changed:
+            self._abandoned = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def put(self, commit: Commit, rows: np.ndarray) -> None:
         """Hand over a chunk; waits while too much is on its way.
 
         Args:
-            chunk: which.
+            commit: what there is to know of it.
             rows: its predictions, contiguous; not to be changed any more.
-            bad: those of its rows that failed.
-            seconds: what it took to compute them.
 
         Raises:
             RunnerError: collecting has failed.
         """
-        commit = Commit(
-            chunk.index,
-            chunk.start,
-            chunk.stop,
-            checksum(rows),
-            self._comm.world.rank,
-            round(seconds, 6),
-            [asdict(row) for row in bad],
-        )
         began = time.perf_counter()
         self._watch.main.wait()
         with self._changed:
@@ -136,7 +136,7 @@ class Collector:
         try:
             decoders = [_Decoder() for _ in range(self._comm.world.world_size)]
             all_done, more = False, False
-            while not all_done:
+            while not all_done and not (self._abandoned and not self._own):
                 piece = self._next_piece(more)
                 began = time.perf_counter()
                 handle = self._comm.start_allgather(torch.from_numpy(piece))
@@ -159,11 +159,14 @@ class Collector:
                 self._error = error
                 self._changed.notify_all()
 
+    def _ends(self) -> bool:
+        return self._closing or self._abandoned
+
     def _next_piece(self, at_once: bool) -> np.ndarray:
         """Wait until it is time for a round; return this rank's header and piece for it."""
         with self._changed:
             if not at_once:
-                self._changed.wait_for(lambda: self._queued_bytes >= self._cap or self._closing, _PACE_SECONDS)
+                self._changed.wait_for(lambda: self._queued_bytes >= self._cap or self._ends(), _PACE_SECONDS)
             own, self._own = self._own, deque()
             parts, size = [], 0
             while self._stream and size < self._cap:

@@ -13,6 +13,7 @@ from runner.imports import name_of, split_spec
 
 DEVICES = ("auto", "cpu", "cuda")
 ON_ERROR = ("stop", "quarantine")
+ON_NONFINITE = ("keep", "quarantine")
 NAMED_POSTPROCESS = ("argmax", "softmax", "topk:K")
 
 
@@ -61,15 +62,19 @@ class Config:
     )
     device: str = _option("auto", "work", "auto takes a GPU where there is one", "auto|cpu|cuda")
     threads: int | None = _option(None, "work", "CPU threads per rank; by default a fair share of the host", "N")
-
     on_error: str = _option(
         "stop", "work", "for a row that fails: stop, or set it aside (quarantine) and go on", "stop|quarantine"
+    )
+    on_nonfinite: str = _option(
+        "keep", "work", "for a row with NaN or infinity in its predictions: keep and count it", "keep|quarantine"
     )
     max_bad: int | None = _option(None, "work", "stop after all when more rows than this are set aside", "ROWS")
     time_limit: int | None = _option(
         None, "work", "stop in time to have ended this long after the start; what is done is kept", "SECONDS"
     )
-
+    canary: bool = _option(
+        False, "work", "compare the ranks' answers to the same rows at the end, too, not only at the start"
+    )
     stall_timeout: int = _option(
         900, "work", "end the job when one thing (a batch, a read) takes a rank longer, or a rank is silent", "SECONDS"
     )
@@ -82,7 +87,7 @@ class Config:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str) and not callable(value):
                 raise UsageError(f"--{name} must be a name or a function, not {value!r}")
-        for name in ("overwrite", "fresh"):
+        for name in ("overwrite", "fresh", "canary"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"--{name} must be true or false, not {getattr(self, name)!r}")
         if isinstance(self.model, str):
@@ -104,12 +109,11 @@ class Config:
         for name in ("threads", "time_limit", "stall_timeout"):
             if getattr(self, name) is not None:
                 _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
-        if self.on_error not in ON_ERROR:
-            raise UsageError(f"--on-error {self.on_error!r} is not one of {', '.join(ON_ERROR)}")
+        _check_choice("--on-error", self.on_error, ON_ERROR)
+        _check_choice("--on-nonfinite", self.on_nonfinite, ON_NONFINITE)
         if self.max_bad is not None and (not isinstance(self.max_bad, int) or self.max_bad < 0):
             raise UsageError(f"--max-bad must be a whole number of 0 or more, not {self.max_bad!r}")
-        if self.device not in DEVICES:
-            raise UsageError(f"--device {self.device!r} is not one of {', '.join(DEVICES)}")
+        _check_choice("--device", self.device, DEVICES)
         if isinstance(self.preprocess, str):
             split_spec(self.preprocess, "--preprocess")
         if isinstance(self.postprocess, str):
@@ -190,6 +194,11 @@ def _check_suffix(option: str, path: str | None, allowed: tuple[str, ...]) -> No
         raise UsageError(f"{option} must be a path, not {path!r}")
     if not path.endswith(allowed):
         raise UsageError(f"{option} {path!r} must end in {' or '.join(allowed)}")
+
+
+def _check_choice(option: str, value: Any, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{option} {value!r} is not one of {', '.join(allowed)}")
 
 
 def _check_positive(option: str, value: Any) -> None:

@@ -1,10 +1,12 @@
 """The exceptions of the runner and the exit code of each; knows nothing else.
 
-RunnerError             70  a rank that hung, or a bug of ours
+RunnerError             70  a rank that hung or computes wrong, or a bug of ours
 +-- UsageError          64  wrong options, or a wrong launch
 +-- InputError          65  bad data
 |   +-- ModelError      65  bad model, weights, pre- or post-processing
+|       +-- MemoryShortage  65  a batch that does not fit the memory of its device
 +-- OutputError         73  the output cannot be written
++-- Interrupted         75  a second ^C
 """
 
 import traceback
@@ -54,16 +56,28 @@ class ModelError(InputError):
     """A model, its weights, or a user's function that cannot be used."""
 
 
+class MemoryShortage(ModelError):
+    """A batch that does not fit the memory of its device."""
+
+
 class OutputError(RunnerError):
     """The output cannot be written."""
 
     exit_code = 73
 
 
+class Interrupted(RunnerError):
+    """Asked a second time to stop, by hand."""
+
+    exit_code = EXIT_STOPPED
+
+
 def as_runner_error(error: BaseException) -> RunnerError:
     """`error` itself where it is for users already; otherwise a RunnerError that carries its traceback."""
     if isinstance(error, RunnerError):
         return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted at once. What is recorded is kept; the same command goes on from there")
     return RunnerError(f"unexpected {describe(error)} (a bug of the runner)", details=traceback_of(error))
 
 

@@ -7,9 +7,9 @@ The folder `NAME.run/` beside the output `NAME` keeps the records: `config.toml`
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,11 @@ from runner.ledger import Commit, Ledger
 from runner.lock import OutputLock
 from runner.manifest import make_manifest
 from runner.progress import Progress
-from runner.recorder import Recorder
+from runner.recorder import Committed, Recorder
 from runner.report import read_status
 from runner.sinks import RowType, open_sink
 
+_CHECKERS = 4  # threads that read committed chunks again
 _SYNC_SECONDS = 15.0  # a crash of rank 0's host, unlike that of a process, may cost what was computed for this long
 
 
@@ -47,6 +48,8 @@ class FileRecorder(Recorder):
         self._ledger: Ledger
         self._fingerprint: dict[str, Any] = {}
         self._row_type: RowType
+        self._recorded: list[Commit] = []  # by this job
+        self._open_files = ExitStack()
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="sync")
         self._syncing: Future[None] | None = None
         self._last_sync = time.monotonic()
@@ -72,7 +75,7 @@ class FileRecorder(Recorder):
 
     def open(
         self, fingerprint: dict[str, Any], grid: Grid, row_type: RowType, job: dict[str, Any], where: str
-    ) -> set[int]:
+    ) -> Committed:
         self._fingerprint, self._row_type = fingerprint, row_type
         with self._storage_errors():
             self._folder.mkdir(exist_ok=True)
@@ -89,20 +92,25 @@ class FileRecorder(Recorder):
         self._ledger.check(fingerprint)
         self._write("config.toml", tomli_w.dumps(self._config.resolved()))
         resume = self._ledger.fingerprint is not None
-        self._sink = sink = open_sink(str(self._output), grid.num_rows, row_type, resume)
+        self._sink = open_sink(str(self._output), grid.num_rows, row_type, resume)
+        self._open_files.callback(self._sink.close)
+        former_jobs = list(self._ledger.jobs)
         self._ledger.open(fingerprint, job)
-        intact = {
-            commit.chunk: commit
-            for commit in self._ledger.commits.values()
-            if checksum(sink.read(commit.start, commit.stop)) == commit.checksum
-        }
-        for chunk in set(self._ledger.commits) - set(intact):
-            del self._ledger.commits[chunk]
-        self.bad_rows = sum(len(commit.bad) for commit in intact.values())
-        done_rows = sum(commit.stop - commit.start for commit in intact.values())
+        self._open_files.callback(self._ledger.close)
+        commits = list(self._ledger.commits.values())
+        with ThreadPoolExecutor(_CHECKERS, thread_name_prefix="checker") as pool:
+            for commit, intact in zip(commits, pool.map(self._is_intact, commits), strict=True):
+                if not intact:
+                    del self._ledger.commits[commit.chunk]
+        intact_commits = self._ledger.commits.values()
+        for commit in intact_commits:
+            self._count(commit)
+        done_rows = sum(commit.stop - commit.start for commit in intact_commits)
         self.resumed_rows = done_rows - self.bad_rows
         self._progress = Progress(grid.num_rows, done_rows, where)
-        return set(intact)
+        may_have_changed = any(former.get("data") != job["data"] for former in former_jobs)
+        to_check = [(c.chunk, c.inputs) for c in intact_commits if c.inputs] if may_have_changed else []
+        return Committed(frozenset(self._ledger.commits), to_check)
 
     def finish(self) -> None:
         self._close()
@@ -117,11 +125,22 @@ class FileRecorder(Recorder):
     def write_report(self, text: str) -> None:
         self._write("report.json", text)
 
+    def distrust(self, ranks: Collection[int]) -> int:
+        withdrawn = [commit for commit in self._recorded if commit.rank in ranks]
+        self._ledger.withdraw([commit.chunk for commit in withdrawn])
+        return sum(commit.stop - commit.start for commit in withdrawn)
+
     def release(self) -> None:
+        self._syncer.shutdown()
+        self._open_files.close()
         self._lock.release()
+
+    def _is_intact(self, commit: Commit) -> bool:
+        return checksum(self._sink.read(commit.start, commit.stop)) == commit.checksum
 
     def _record(self, commit: Commit) -> None:
         self._ledger.commit(commit)
+        self._recorded.append(commit)
         if self._lock.lost:
             raise OutputError(f"--output {self._output}: another job took the lock while this one was suspended")
         if self._syncing is not None and self._syncing.done():

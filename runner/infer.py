@@ -4,18 +4,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
-from runner.batch import Inference, check_row_type
+from runner.batch import Inference, check_row_type, copy_out
+from runner.checksum import checksum
 from runner.errors import InputError
+from runner.finite import nonfinite_rows
 from runner.grid import Chunk, Grid
-from runner.quarantine import BadRow, Rescue, fill_value
+from runner.inputs import chunk_checksum
+from runner.ledger import Commit
+from runner.quarantine import BadRow, Rescue, Rescued, fill_value
 from runner.sinks import RowType
 from runner.sources import Source
-from runner.stats import Seconds
+from runner.stats import RankStats
 from runner.stop import Stop
 from runner.watch import Activity
 
@@ -34,34 +38,38 @@ def infer(
     row_type: RowType,
     stop: Stop,
     activity: Activity,
-    seconds: Seconds,
-) -> Iterator[tuple[Chunk, np.ndarray, list[BadRow], float]]:
+    stats: RankStats,
+    on_nonfinite: str,
+) -> Iterator[tuple[Commit, np.ndarray]]:
     """Compute chunks, until there are no more or it is time to stop.
 
     Yields:
-        (chunk, predictions, bad, seconds): predictions of shape `(chunk.stop - chunk.start, *row_type.shape)`, with a
-        gap for each bad row.
+        (commit, predictions): what there is to know of a chunk, and its predictions of shape
+        `(commit.stop - commit.start, *row_type.shape)`, with a gap for each bad row.
 
     Raises:
         InputError, ModelError: what `rescue` does not deal with; a batch whose rows are not of `row_type`.
     """
+    seconds = stats.seconds
 
-    def read(batch: tuple[Chunk, int, int]) -> Any:
+    def read(batch: tuple[Chunk, int, int]) -> tuple[Any, str]:
         began = time.perf_counter()
         _, first, last = batch
+        digest = ""
         try:
-            return inference.prepare(source.read(first, last), first)
+            rows = source.read(first, last)
+            digest = checksum(rows)  # before preprocessing, which may change them in place
+            return inference.prepare(rows, first), digest
         except InputError as error:
-            return error  # for the main thread to see to, in its turn
+            return error, digest  # for the main thread to see to, in its turn
         finally:
             seconds.read += time.perf_counter() - began
 
     batches = ((chunk, first, last) for chunk in chunks for first, last in grid.batches(chunk))
     chunk_began = waited_since = time.perf_counter()
-    predictions = np.empty(0)
-    bad: list[BadRow] = []
+    draft = _Draft(Chunk(0, 0, 0), row_type)
     activity.begin("reading the first rows")
-    for (chunk, first, last), inputs in read_ahead(batches, read, _READ_AHEAD):
+    for (chunk, first, last), (inputs, digest) in read_ahead(batches, read, _READ_AHEAD):
         activity.begin(f"computing rows {first}..{last}")
         began = time.perf_counter()
         seconds.wait += began - waited_since
@@ -69,28 +77,63 @@ def infer(
             if not stop.may_start():
                 return
             chunk_began = waited_since
-            predictions = np.empty((chunk.stop - chunk.start, *row_type.shape), row_type.dtype)
-            bad = []
-        output: torch.Tensor | None
+            draft = _Draft(chunk, row_type)
         try:
             if isinstance(inputs, InputError):
                 raise inputs
-            output = inference.forward(inputs, first, last - first)
+            batch = Rescued(inference.forward(inputs, first, last - first), [], halved=False)
         except InputError as error:
-            output, found = rescue(first, last, error)
-            bad += found
-        if output is not None:
-            check_row_type(output, row_type, first, last)
-            # a copy even on the CPU: a model may use the memory of its output again in the next call
-            torch.from_numpy(predictions[first - chunk.start : last - chunk.start]).copy_(output)
+            batch = rescue(first, last, error)
+        draft.add(first, last, batch, digest)
         ended = time.perf_counter()
         seconds.forward += ended - began
         if last == chunk.stop:
             stop.took(ended - chunk_began)
-            predictions[[row.row - chunk.start for row in bad]] = fill_value(row_type.dtype)
-            yield chunk, predictions, bad, ended - chunk_began
+            yield draft.finish(stats.rank, ended - chunk_began, on_nonfinite)
         activity.begin(f"reading what follows row {last}")
         waited_since = time.perf_counter()
+
+
+class _Draft:
+    """A chunk that is being computed, batch by batch."""
+
+    def __init__(self, chunk: Chunk, row_type: RowType) -> None:
+        self._chunk, self._row_type = chunk, row_type
+        self._predictions = np.empty((chunk.stop - chunk.start, *row_type.shape), row_type.dtype)
+        self._bad: list[BadRow] = []
+        self._halved: list[list[int]] = []
+        self._input_checksums: list[str] = []
+
+    def add(self, first: int, last: int, batch: Rescued, input_checksum: str) -> None:
+        start = self._chunk.start
+        if batch.output is not None:
+            check_row_type(batch.output, self._row_type, first, last)
+            copy_out(batch.output, self._predictions[first - start : last - start])
+        self._bad += batch.bad
+        self._halved += [[first, last]] * batch.halved
+        self._input_checksums.append(input_checksum)
+
+    def finish(self, rank: int, seconds: float, on_nonfinite: str) -> tuple[Commit, np.ndarray]:
+        chunk, rows = self._chunk, self._predictions
+        nonfinite = set(nonfinite_rows(rows)) - {row.row - chunk.start for row in self._bad}
+        if on_nonfinite == "quarantine":
+            self._bad += [BadRow(chunk.start + row, "the prediction is not finite", "") for row in nonfinite]
+            self._bad.sort(key=lambda row: row.row)
+            nonfinite = set()
+        rows[[row.row - chunk.start for row in self._bad]] = fill_value(rows.dtype)
+        commit = Commit(
+            chunk=chunk.index,
+            start=chunk.start,
+            stop=chunk.stop,
+            checksum=checksum(rows),
+            inputs=chunk_checksum(self._input_checksums) if all(self._input_checksums) else "",
+            rank=rank,
+            seconds=round(seconds, 6),
+            nonfinite=len(nonfinite),
+            bad=[asdict(row) for row in self._bad],
+            halved=self._halved,
+        )
+        return commit, rows
 
 
 def read_ahead(items: Iterable[Item], read: Callable[[Item], Read], depth: int) -> Iterator[tuple[Item, Read]]:

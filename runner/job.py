@@ -1,22 +1,25 @@
 """The story of a job, and the only place where the parts are joined."""
 
 import dataclasses
+import sys
 import time
 from typing import Any
 
 import torch
 
 from runner.batch import Inference
+from runner.canary import EQUAL, Canary
 from runner.collect import Collector
 from runner.comm import Comm, connect
 from runner.config import Config, make_config
-from runner.errors import InputError, UsageError, as_runner_error
+from runner.errors import InputError, RunnerError, UsageError, as_runner_error
 from runner.file_recorder import FileRecorder
-from runner.grid import Grid, choose_chunk_size
+from runner.grid import Grid, choose_chunk_size, share
 from runner.imports import name_of
 from runner.infer import infer
+from runner.inputs import check_inputs
 from runner.models import build_model
-from runner.quarantine import Bisection
+from runner.quarantine import Rescue
 from runner.recorder import MemoryRecorder, Recorder
 from runner.report import Report
 from runner.schedule import static_slice
@@ -95,36 +98,49 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     watch.main.begin("building the model")
     model, weights_digest = build_model(config, comm, device)
     inference = Inference(model, device, preprocess, postprocess)
-    quarantine = config.on_error == "quarantine"
-    row_type, good_row = comm.on_root(lambda: inference.probe(source, _PROBES if quarantine else 1))
-    bisection = Bisection(source, inference, good_row)
-    rescue = bisection.set_aside if quarantine else bisection.name_the_row
+    sets_aside = config.on_error == "quarantine"
+    row_type, good_row = comm.on_root(lambda: inference.probe(source, _PROBES if sets_aside else 1))
+    rescue = Rescue(source, inference, good_row, sets_aside)
+    canary = None
+    if good_row is not None and (comm.world.world_size > 1 or config.canary):
+        watch.main.begin("computing the canary")
+        canary = Canary(comm, inference, source, good_row, config.batch_size, row_type)
+    canary_says = canary.compare() if canary else ""
+    if world.rank == 0 and canary_says not in ("", EQUAL):
+        print(f"runner: warning: {canary_says}", file=sys.stderr, flush=True)
 
     watch.main.begin("opening the output")
     grid = _make_grid(config, source, row_type)
     fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": str(row_type)}
     where = _in_words(comm, stats.threads)
-    committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, _this_job(comm), where))
+    stamp = source.stamp()
+    committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, _this_job(comm, stamp), where))
+    mine = share(len(committed.to_check), world.rank, world.world_size)
+    comm.on_each(lambda: check_inputs(source, grid, committed.to_check[mine.start : mine.stop]))
 
-    chunks = static_slice(grid, committed, world.rank, world.world_size)
-    collector = Collector(comm, recorder.deliver, stop, watch, stats.seconds)
-    stats.startup_seconds = time.time() - process_start()
-    loop_began = time.perf_counter()
-    for chunk, predictions, bad, seconds in infer(
-        chunks, grid, source, inference, rescue, row_type, stop, watch.main, stats.seconds
-    ):
-        collector.put(chunk, predictions, bad, seconds)
-        stats.rows += len(predictions) - len(bad)
-        stats.chunks += 1
-    collector.close()
+    chunks = static_slice(grid, committed.chunks, world.rank, world.world_size)
+    with Collector(comm, recorder.deliver, stop, watch, stats.seconds) as collector:
+        stats.startup_seconds = time.time() - process_start()
+        loop_began = time.perf_counter()
+        for commit, predictions in infer(
+            chunks, grid, source, inference, rescue, row_type, stop, watch.main, stats, config.on_nonfinite
+        ):
+            collector.put(commit, predictions)
+            stats.rows += commit.stop - commit.start - len(commit.bad)
+            stats.chunks += 1
+        collector.close()
     stats.loop_seconds = time.perf_counter() - loop_began
     stats.seconds.write = recorder.write_seconds
     stats.peak_rss_bytes = peak_rss_bytes()
 
     if world.rank == 0:
         watch.main.begin("finishing the output")
+    if canary and config.canary:
+        changed = canary.compare_again()
+        comm.on_root(lambda: _trust(recorder, changed))
+    comm.on_root(lambda: _check_unmodified(config, source, stamp))
     ranks = comm.gather_all(stats)
-    report = comm.on_root(lambda: _finish(config, comm, source.num_rows, recorder, collector, ranks, stop))
+    report = comm.on_root(lambda: _finish(config, comm, source.num_rows, recorder, collector, ranks, stop, canary_says))
     return dataclasses.replace(report, predictions=recorder.predictions)
 
 
@@ -141,6 +157,7 @@ def _finish(
     collector: Collector,
     ranks: list[RankStats],
     stop: Stop,
+    canary_says: str,
 ) -> Report:
     """Rank 0: make the output whole, or leave it to the next job; then tell about it."""
     computed_rows = sum(rank.rows for rank in ranks)
@@ -158,6 +175,9 @@ def _finish(
         resumed_rows=recorder.resumed_rows,
         quarantined_rows=recorder.bad_rows,
         remaining_rows=remaining_rows,
+        nonfinite_rows=recorder.nonfinite_rows,
+        halved_rows=recorder.halved_rows,
+        canary=canary_says,
         world_size=comm.world.world_size,
         wall_seconds=time.time() - process_start(),
         startup_seconds=ranks[0].startup_seconds,
@@ -182,10 +202,30 @@ def _set_threads(config: Config, comm: Comm) -> int:
     return threads
 
 
-def _this_job(comm: Comm) -> dict[str, Any]:
+def _trust(recorder: Recorder, changed: dict[int, str]) -> None:
+    """Rank 0, at the end: take back what ranks have computed that no longer compute what they did at the start."""
+    if changed:
+        rows = recorder.distrust(changed)
+        raise RunnerError(
+            f"the answer to the canary is no longer what it was at the start on {', '.join(changed.values())}: a "
+            f"processor or GPU is at fault, or the model keeps a state. The {rows:,} rows computed there by this job "
+            "are taken back; the same command computes them again"
+        )
+
+
+def _check_unmodified(config: Config, source: Source, stamp: str) -> None:
+    if source.stamp() != stamp:
+        raise InputError(
+            f"{name_of(config.data)} has been written to while this job read it. The same command compares it with "
+            "what was read, and goes on where nothing has changed"
+        )
+
+
+def _this_job(comm: Comm, stamp: str) -> dict[str, Any]:
     """What the ledger keeps of a job."""
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(process_start()))
-    return {"started": started, "world_size": comm.world.world_size, "launcher": comm.world.launcher}
+    world = comm.world
+    return {"started": started, "world_size": world.world_size, "launcher": world.launcher, "data": stamp}
 
 
 def _deadline(config: Config) -> float | None:
@@ -229,6 +269,7 @@ def _fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
         "preprocess": config.preprocess and name_of(config.preprocess),
         "postprocess": config.postprocess and name_of(config.postprocess),
         "batch_size": config.batch_size,
+        "on_nonfinite": config.on_nonfinite,
         "device": _device_kind(config),
     }
 

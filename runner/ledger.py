@@ -1,7 +1,8 @@
 """Which chunks are committed, in `NAME.run/ledger.jsonl`; used by rank 0 alone, knows nothing of how chunks are made.
 
 The first line is the fingerprint: what run the ledger belongs to. Then a line for each job that works on it and for
-each committed chunk, written in one append after the chunk's rows are in the output. A torn last line, left by a death
+each committed chunk, written in one append after the chunk's rows are in the output. A line may also withdraw chunks
+that are not to be trusted after all: they count as never committed. A torn last line, left by a death
 in the middle of an append, counts as never written, and so does any line that is damaged: its chunk is computed again.
 """
 
@@ -22,18 +23,24 @@ class Commit:
         chunk: its index.
         start, stop: its rows.
         checksum: of its rows' bytes as they are in the output.
+        inputs: the checksum of the rows it was computed from; empty where some could not be read.
         rank: who computed it.
         seconds: the time that took.
+        nonfinite: how many of its rows hold a NaN or an infinity, bad rows not counted.
         bad: its rows that failed, each with `row`, `error` and `traceback`; the output has a gap there.
+        halved: `[first, last]` of each batch that was computed in smaller pieces, for want of memory.
     """
 
     chunk: int
     start: int
     stop: int
     checksum: str
+    inputs: str
     rank: int
     seconds: float
+    nonfinite: int = 0
     bad: list[dict[str, Any]] = field(default_factory=list)
+    halved: list[list[int]] = field(default_factory=list)
 
 
 class Ledger:
@@ -70,6 +77,8 @@ class Ledger:
         for record in filter(None, map(_parse, lines[1:])):
             if isinstance(record.get("job"), dict):
                 self.jobs.append(record["job"])
+            elif isinstance(record.get("withdrawn"), list):
+                self.commits = {index: c for index, c in self.commits.items() if index not in record["withdrawn"]}
             elif (commit := _commit(record)) is not None and _is_on_grid(commit, self.fingerprint):
                 self.commits[commit.chunk] = commit
 
@@ -118,6 +127,12 @@ class Ledger:
         self._append(asdict(entry))
         self.commits[entry.chunk] = entry
 
+    def withdraw(self, chunks: list[int]) -> None:
+        """Take back commits: the chunks are to be computed again."""
+        self._append({"withdrawn": chunks})
+        for chunk in chunks:
+            self.commits.pop(chunk, None)
+
     def sync(self) -> None:
         """Make the records survive a crash of the machine."""
         try:
@@ -154,8 +169,10 @@ def _commit(record: dict[str, Any]) -> Commit | None:
         commit = Commit(**record)
     except TypeError:
         return None
-    numbers: list[Any] = [commit.chunk, commit.start, commit.stop]
+    numbers: list[Any] = [commit.chunk, commit.start, commit.stop, commit.nonfinite]
     if not isinstance(commit.bad, list) or not all(isinstance(bad, dict) for bad in commit.bad):
+        return None
+    if not isinstance(commit.halved, list) or not all(isinstance(batch, list) for batch in commit.halved):
         return None
     numbers += [bad.get("row") for bad in commit.bad]
     return commit if all(type(number) is int for number in numbers) else None

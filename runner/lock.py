@@ -5,6 +5,7 @@ touched every few seconds. Whether its owner lives is seen from its process on t
 whether the file is still being touched. Used by rank 0 alone.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -61,6 +62,8 @@ class OutputLock:
                 fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             except FileExistsError:
                 continue  # another job was quicker
+            except OSError as error:
+                raise OutputError(f"{self._path}: {error.strerror}") from error
             with os.fdopen(fd, "w") as file:
                 json.dump(_me(), file)
                 self._inode = os.fstat(fd).st_ino
@@ -72,20 +75,24 @@ class OutputLock:
         if self._inode and not self._released.is_set():
             self._released.set()
             if self._is_ours():
-                self._path.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # left behind, it counts as that of a dead job
+                    self._path.unlink()
 
     def _keep_touching(self) -> None:
         while not self._released.wait(_TOUCH_SECONDS):
             if not self._is_ours():  # we were suspended for so long that another job took us for dead
                 self.lost = True
                 return
-            os.utime(self._path)
+            with contextlib.suppress(OSError):  # storage that fails shows where rows are written
+                os.utime(self._path)
 
     def _is_ours(self) -> bool:
         try:
             return os.stat(self._path).st_ino == self._inode
-        except OSError:
+        except FileNotFoundError:
             return False
+        except OSError:  # storage that fails for a moment takes nobody's lock away
+            return True
 
     def _is_alive(self, owner: dict[str, Any]) -> bool:
         me = _me()

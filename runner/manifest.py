@@ -22,6 +22,8 @@ def make_manifest(output: str, fingerprint: dict[str, Any], row_type: RowType, l
                 "row_shape": list(row_type.shape),
                 "dtype": row_type.dtype.str,
                 "quarantined_rows": bad_rows,
+                "nonfinite_rows": sum(commit.nonfinite for commit in ledger.commits.values()),
+                "halved_batches": sorted(batch for commit in ledger.commits.values() for batch in commit.halved),
                 "chunks": len(ledger.commits),
                 "chunks_checksum": chunks_checksum(ledger),
                 "run": fingerprint,

@@ -1,14 +1,14 @@
-"""Bad rows: which rows of a batch make it fail, and what the others give. Knows nothing of ranks or files."""
+"""A batch that fails: rows that are bad, or too little memory. Knows nothing of ranks or files."""
 
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
 from runner.batch import Inference
-from runner.errors import InputError, ModelError
+from runner.errors import InputError, MemoryShortage, ModelError
 from runner.sources import Source
 
 _TRACEBACK_LINES = 6
@@ -23,9 +23,19 @@ class BadRow:
     traceback: str
 
 
-# What to do when rows `first..last` fail together: raise, or give the predictions of the batch (None where no row has
-# any) and its bad rows.
-Rescue = Callable[[int, int, InputError], tuple[torch.Tensor | None, list[BadRow]]]
+@dataclass(frozen=True)
+class Rescued:
+    """What a batch gives that has failed at first.
+
+    Attributes:
+        output: its predictions, where bad rows have any; None where all rows are bad.
+        bad: its bad rows.
+        halved: whether it was computed in smaller pieces, for want of memory.
+    """
+
+    output: torch.Tensor | None
+    bad: list[BadRow]
+    halved: bool
 
 
 def fill_value(dtype: np.dtype[Any]) -> Any:
@@ -37,35 +47,49 @@ def fill_value(dtype: np.dtype[Any]) -> Any:
     return False if dtype.kind == "b" else -1
 
 
-class Bisection:
-    """Finds the rows at which a batch fails by halving it: about `2 k log2(n / k)` calls of the model for k of n rows.
+class Rescue:
+    """What to do with a batch that has failed.
+
+    The bad rows are found by halving it: about `2 k log2(n / k)` calls of the model for k of n rows. A batch that does
+    not fit the memory of the device is halved until the pieces do.
 
     Args:
         source: where the rows are.
         inference: the way of a batch.
         known_good_row: a row that has worked before, None where there was none.
+        set_aside: go on without the bad rows; else raise the error of the first.
     """
 
-    def __init__(self, source: Source, inference: Inference, known_good_row: int | None) -> None:
+    def __init__(self, source: Source, inference: Inference, known_good_row: int | None, set_aside: bool) -> None:
         self._source, self._inference, self._known_good_row = source, inference, known_good_row
+        self._sets_aside = set_aside
+        self._halved = False
 
-    def name_the_row(self, first: int, last: int, error: InputError) -> tuple[torch.Tensor | None, list[BadRow]]:
-        """The rescue of `--on-error stop`: raises the error of the first bad row, where it is the row's own."""
-        _, bad = self._find_bad(first, last)
-        if not bad:
-            raise error
-        raise bad[min(bad)]
-
-    def set_aside(self, first: int, last: int, error: InputError) -> tuple[torch.Tensor | None, list[BadRow]]:
-        """The rescue of `--on-error quarantine`.
-
-        The other rows are computed once more in a batch of the same size, in which a good row stands for each bad one:
-        so they get the very bytes that they would have had.
+    def __call__(self, first: int, last: int, error: InputError) -> Rescued:
+        """The predictions of rows `first..last`, which have failed together with `error`.
 
         Raises:
-            InputError: the rows work one by one but not together, or not even the row works that had worked before.
+            InputError: `error` itself where the rows work one by one; that of the first bad row where none is to be
+                set aside; one that says so where not even the row works that had worked before.
         """
-        rows, bad = self._find_bad(first, last)
+        if isinstance(error, MemoryShortage):
+            try:
+                return Rescued(self._compute(self._source.read(first, last), first), [], True)
+            except InputError as again:
+                error = again
+        return self._without_the_bad(first, last, error) if self._sets_aside else self._name_the_row(first, last, error)
+
+    def _name_the_row(self, first: int, last: int, error: InputError) -> NoReturn:
+        rows, unreadable = self._read(first, last)
+        readable = range(first, min(unreadable, default=last))
+        _, first_error = next(self._search(readable, rows, first), (0, None))
+        raise first_error or unreadable.get(readable.stop, error)
+
+    def _without_the_bad(self, first: int, last: int, error: InputError) -> Rescued:
+        # The other rows are computed once more in a batch of the same size, in which a good row stands for each bad
+        # one: so they get the very bytes that they would have had.
+        rows, bad = self._read(first, last)
+        bad |= dict(self._search([row for row in range(first, last) if row not in bad], rows, first))
         good = [row for row in range(first, last) if row not in bad]
         found = [BadRow(row, why.message, _short(why.details)) for row, why in sorted(bad.items())]
         if not bad:
@@ -73,7 +97,8 @@ class Bisection:
         if good:
             for row in bad:
                 rows[row - first] = rows[good[0] - first]
-            return self._compute(rows, first), found
+            self._halved = False
+            return Rescued(self._compute(rows, first), found, self._halved)
         if self._known_good_row is not None:
             try:
                 self._compute(self._source.read(self._known_good_row, self._known_good_row + 1), self._known_good_row)
@@ -83,34 +108,44 @@ class Bisection:
                     f"it is not the rows. {again.message}",
                     again.details,
                 ) from again
-        return None, found
+        return Rescued(None, found, False)
 
-    def _find_bad(self, first: int, last: int) -> tuple[np.ndarray, dict[int, InputError]]:
+    def _read(self, first: int, last: int) -> tuple[np.ndarray, dict[int, InputError]]:
+        """Rows `first..last`, and the errors of those that cannot be read."""
         rows = np.zeros((last - first, *self._source.row_shape), self._source.dtype)
-        bad: dict[int, InputError] = {}
+        unreadable: dict[int, InputError] = {}
         for row in range(first, last):
             try:
                 rows[row - first] = self._source.read(row, row + 1)[0]
             except InputError as error:
-                bad[row] = error
-        self._search([row for row in range(first, last) if row not in bad], rows, first, bad)
-        return rows, bad
+                unreadable[row] = error
+        return rows, unreadable
 
-    def _search(self, candidates: list[int], rows: np.ndarray, first: int, bad: dict[int, InputError]) -> None:
+    def _search(self, candidates: Sequence[int], rows: np.ndarray, first: int) -> Iterator[tuple[int, InputError]]:
+        """The rows that fail and their errors, in order."""
         if not candidates:
             return
         try:
             self._compute(rows[[row - first for row in candidates]], candidates[0])
         except InputError as error:
             if len(candidates) == 1:
-                bad[candidates[0]] = error
+                yield candidates[0], error
                 return
-            half = len(candidates) // 2
-            self._search(candidates[:half], rows, first, bad)
-            self._search(candidates[half:], rows, first, bad)
+        else:
+            return
+        half = len(candidates) // 2
+        yield from self._search(candidates[:half], rows, first)
+        yield from self._search(candidates[half:], rows, first)
 
     def _compute(self, rows: np.ndarray, first: int) -> torch.Tensor:
-        return self._inference.forward(self._inference.prepare(rows, first), first, len(rows))
+        try:
+            return self._inference.forward(self._inference.prepare(rows, first), first, len(rows))
+        except MemoryShortage:
+            if len(rows) == 1:
+                raise
+        self._halved = True  # and out of the `except`: it holds on to the memory that the call had taken
+        half = len(rows) // 2
+        return torch.cat([self._compute(rows[:half], first).cpu(), self._compute(rows[half:], first + half).cpu()])
 
 
 def _short(details: str) -> str:

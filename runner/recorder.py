@@ -2,6 +2,8 @@
 
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -12,6 +14,19 @@ from runner.ledger import Commit
 from runner.progress import Progress
 from runner.sinks import RowType, Sink
 from runner.sinks.memory import MemorySink
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What earlier jobs have left.
+
+    Attributes:
+        chunks: those that need not be computed again.
+        to_check: of these, when the data may have changed since, each with the checksum of the rows it came from.
+    """
+
+    chunks: frozenset[int] = frozenset()
+    to_check: list[tuple[int, str]] = field(default_factory=list)
 
 
 class Recorder(ABC):
@@ -26,6 +41,8 @@ class Recorder(ABC):
         write_seconds: spent in `deliver`.
         resumed_rows: committed by earlier jobs, but bad ones.
         bad_rows: set aside, by this job and earlier ones.
+        nonfinite_rows: with a NaN or an infinity in their predictions, likewise.
+        halved_rows: in batches that were computed in smaller pieces, likewise.
         predictions: `(num_rows, ...)` once finished, where there is no output file; else None.
     """
 
@@ -34,7 +51,7 @@ class Recorder(ABC):
         self._sink: Sink
         self._progress: Progress
         self.write_seconds = 0.0
-        self.resumed_rows = self.bad_rows = 0
+        self.resumed_rows = self.bad_rows = self.nonfinite_rows = self.halved_rows = 0
         self.predictions: np.ndarray | None = None
 
     def __enter__(self) -> Self:
@@ -58,8 +75,8 @@ class Recorder(ABC):
     @abstractmethod
     def open(
         self, fingerprint: dict[str, Any], grid: Grid, row_type: RowType, job: dict[str, Any], where: str
-    ) -> set[int]:
-        """Make ready to write; return the chunks that earlier jobs have committed and that are still what they wrote.
+    ) -> Committed:
+        """Make ready to write.
 
         Args:
             fingerprint: all of its fields.
@@ -67,6 +84,9 @@ class Recorder(ABC):
             row_type: of the predictions.
             job: what the ledger keeps of this job.
             where: who works on it, in words.
+
+        Returns:
+            The chunks that earlier jobs have committed and that are still what they wrote.
 
         Raises:
             OutputError, InputError: as `prepare`.
@@ -104,7 +124,7 @@ class Recorder(ABC):
             InputError: there are more bad rows than allowed.
         """
         began = time.perf_counter()
-        self.bad_rows += len(commit.bad)
+        self._count(commit)
         if self._max_bad is not None and self.bad_rows > self._max_bad:
             raise InputError(
                 f"{self.bad_rows} rows are bad, and --max-bad is {self._max_bad}. The latest is row "
@@ -116,9 +136,18 @@ class Recorder(ABC):
         self._progress.add(len(rows))
         self.write_seconds += time.perf_counter() - began
 
+    def distrust(self, ranks: Collection[int]) -> int:
+        """Take back what these ranks have computed in this job; return how many rows that is."""
+        return 0
+
     @abstractmethod
     def release(self) -> None:
         """Let go of the output; does nothing where that has been done."""
+
+    def _count(self, commit: Commit) -> None:
+        self.bad_rows += len(commit.bad)
+        self.nonfinite_rows += commit.nonfinite
+        self.halved_rows += sum(last - first for first, last in commit.halved)
 
     @abstractmethod
     def _record(self, commit: Commit) -> None:
@@ -133,10 +162,10 @@ class MemoryRecorder(Recorder):
 
     def open(
         self, fingerprint: dict[str, Any], grid: Grid, row_type: RowType, job: dict[str, Any], where: str
-    ) -> set[int]:
+    ) -> Committed:
         self._sink = MemorySink(grid.num_rows, row_type)
         self._progress = Progress(grid.num_rows, 0, where)
-        return set()
+        return Committed()
 
     def finish(self) -> None:
         self._progress.close()

@@ -31,6 +31,10 @@ class Report:
         resumed_rows: by earlier jobs of the same output.
         quarantined_rows: rows that failed and were set aside.
         remaining_rows: left to the next job.
+        nonfinite_rows: whole or not, with a NaN or an infinity in their predictions; bad rows are not counted.
+        halved_rows: in batches that were computed in smaller pieces, for want of memory: they may differ in the last
+            bits from what one batch gives. The ledger names them.
+        canary: how the ranks' answers to the same rows compare; empty where there is one rank.
         world_size: number of ranks.
         wall_seconds: from the start of rank 0's process until the output was whole.
         startup_seconds: of these, until rank 0's first batch.
@@ -50,6 +54,9 @@ class Report:
     resumed_rows: int
     quarantined_rows: int
     remaining_rows: int
+    nonfinite_rows: int
+    halved_rows: int
+    canary: str
     world_size: int
     wall_seconds: float
     startup_seconds: float
@@ -77,11 +84,13 @@ class Report:
                 f"stopped by {self.stopped_by}: {self.num_rows - self.remaining_rows:,} of {self.num_rows:,} rows are "
                 f"done and kept, {self.remaining_rows:,} are left ({more}); the same command goes on"
             )
+        notes = f", {self.nonfinite_rows:,} with predictions that are not finite" if self.nonfinite_rows else ""
+        notes += f", {self.halved_rows:,} in smaller batches for want of memory" if self.halved_rows else ""
         bad = f", {self.quarantined_rows:,} of them in quarantine" if self.quarantined_rows else ""
         resumed = f", {self.resumed_rows:,} resumed" if self.resumed_rows else ""
         ranks = "1 rank" if self.world_size == 1 else f"{self.world_size} ranks"
         return (
-            f"{self.num_rows:,} rows -> {self.output or 'memory'} (whole{bad}{resumed}): "
+            f"{self.num_rows:,} rows -> {self.output or 'memory'} (whole{bad}{notes}{resumed}): "
             f"{self.rows_per_second:,.0f} rows/s on {ranks}, {self.wall_seconds:.1f} s in all, "
             f"{self.startup_seconds:.1f} s of it start-up"
         )

@@ -8,7 +8,7 @@ from runner.errors import InputError
 from runner.ledger import Commit, Ledger
 
 FINGERPRINT = {"num_rows": 30, "chunk_size": 10, "model": "zoo:mlp"}
-COMMITS = [Commit(index, index * 10, index * 10 + 10, f"xxh3:{index}", 0, 0.5) for index in range(3)]
+COMMITS = [Commit(index, index * 10, index * 10 + 10, f"xxh3:{index}", "", 0, 0.5) for index in range(3)]
 
 
 def write(folder: Path, commits: list[Commit]) -> bytes:
@@ -61,3 +61,16 @@ def test_only_the_fields_that_are_given_are_compared(tmp_path: Path) -> None:
     Ledger(tmp_path).check({"num_rows": 30})
     with pytest.raises(InputError, match=r"differs in num_rows \(was 30, is 31\)\. Give"):
         Ledger(tmp_path).check({"num_rows": 31})
+
+
+def test_withdrawn_commits_are_to_be_computed_again(tmp_path: Path) -> None:
+    write(tmp_path, COMMITS)
+    ledger = Ledger(tmp_path)
+    ledger.open({}, {})
+    ledger.withdraw([0, 2])
+    ledger.commit(COMMITS[2])
+    ledger.close()
+    assert set(ledger.commits) == set(Ledger(tmp_path).commits) == {1, 2}
+    with (tmp_path / "ledger.jsonl").open("a") as file:
+        file.write('{"withdrawn": 1}\n{"withdrawn": [[1], {}, null]}\n')  # damaged
+    assert set(Ledger(tmp_path).commits) == {1, 2}

@@ -113,3 +113,88 @@ def test_no_row_works(tmp_path: Path) -> None:
     outcome = predict(tmp_path, "--model", "zoo:Picky", "--on-error", "quarantine")
     assert outcome.code == 65, outcome.output
     assert "the model failed on row 0: ValueError" in outcome.output
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "float64"])
+def test_predictions_that_are_not_finite_are_counted(dtype: str, tmp_path: Path) -> None:
+    rows = np.abs(random_rows(1797, 4)) + 1
+    rows[::100, 2] = 0  # 18
+    rows[50, 1] = np.nan
+    np.save(tmp_path / "d.npy", rows)
+    model = ["--model", "zoo:Reciprocal", "--model-args", json.dumps({"dtype": dtype})]
+    outcome = predict(tmp_path, *model, launcher="mpirun-2")
+    assert outcome.code == 0, outcome.output
+    assert "19 with predictions that are not finite" in outcome.output
+    assert json.loads((tmp_path / "p.npy.run/manifest.json").read_text())["nonfinite_rows"] == 19
+    report = json.loads((tmp_path / "p.npy.run/report.json").read_text())
+    assert (report["nonfinite_rows"], report["quarantined_rows"], report["computed_rows"]) == (19, 0, 1797)
+    assert np.isfinite(np.load(tmp_path / "p.npy")).sum() == 1797 * 4 - 19
+
+
+def test_large_but_finite_predictions_are_not_counted(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", np.full((97, 4), 3e-39, np.float32))  # their reciprocals sum up to infinity
+    assert predict(tmp_path, "--model", "zoo:Reciprocal").code == 0
+    assert np.isfinite(np.load(tmp_path / "p.npy")).all()
+    assert json.loads((tmp_path / "p.npy.run/report.json").read_text())["nonfinite_rows"] == 0
+
+
+def test_predictions_that_are_not_finite_are_set_aside(tmp_path: Path) -> None:
+    rows = np.abs(random_rows(1797, 4)) + 1
+    rows[::100, 2] = 0
+    np.save(tmp_path / "d.npy", rows)
+    files = []
+    for launcher in ("alone", "mpirun-3"):
+        options = ["--model", "zoo:Reciprocal", "--on-nonfinite", "quarantine", "--overwrite"]
+        outcome = predict(tmp_path, *options, launcher=launcher)
+        assert outcome.code == 0, outcome.output
+        found = quarantined(tmp_path)
+        assert [record["row"] for record in found] == list(range(0, 1797, 100))
+        assert {record["error"] for record in found} == {"the prediction is not finite"}
+        files.append((tmp_path / "p.npy").read_bytes())
+    assert files[0] == files[1]
+    predictions = np.load(tmp_path / "p.npy")
+    assert np.isnan(predictions[::100]).all()
+    good = np.setdiff1d(np.arange(1797), np.arange(0, 1797, 100))
+    assert np.array_equal(predictions[good], 1 / rows[good])
+
+
+MIB = 1 << 20
+HUNGRY = ["--model", "zoo:Hungry", "--model-args"]
+
+
+@pytest.mark.parametrize("launcher", ["alone", "mpirun-2"])
+def test_too_little_memory_halves_the_batch(launcher: str, tmp_path: Path) -> None:
+    rows = random_rows(200, 8)
+    rows[[7, 70], 0] = np.nan
+    np.save(tmp_path / "d.npy", rows)
+    # 32 rows want 1,280 MiB and 8 rows 320 MiB, of 400 MiB: all batches but the last, of 8 rows, are too large
+    arguments = json.dumps({"row_bytes": 40 * MIB, "limit_bytes": 400 * MIB})
+    outcome = predict(tmp_path, *HUNGRY, arguments, "--on-error", "quarantine", launcher=launcher)
+    assert outcome.code == 0, outcome.output
+    assert "192 in smaller batches for want of memory" in outcome.output
+    assert [record["row"] for record in quarantined(tmp_path)] == [7, 70]
+    manifest = json.loads((tmp_path / "p.npy.run/manifest.json").read_text())
+    assert manifest["halved_batches"] == [[first, first + 32] for first in range(0, 192, 32)]
+    predictions, expected = np.load(tmp_path / "p.npy"), plain_loop(zoo.mlp(), rows, 8)
+    good = np.setdiff1d(np.arange(200), [7, 70])
+    assert np.allclose(predictions[good], expected[good], rtol=1e-5, atol=1e-6)
+    assert np.isnan(predictions[[7, 70]]).all()
+
+
+def test_too_little_memory_and_a_bad_row(tmp_path: Path) -> None:
+    rows = random_rows(200, 8)
+    rows[70, 0] = np.nan
+    np.save(tmp_path / "d.npy", rows)
+    arguments = json.dumps({"row_bytes": 40 * MIB, "limit_bytes": 400 * MIB})
+    outcome = predict(tmp_path, *HUNGRY, arguments)
+    assert outcome.code == 65, outcome.output
+    assert "the model failed on row 70: ValueError: a row that is not a number" in outcome.output
+
+
+def test_too_little_memory_for_one_row(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", random_rows(200, 8))
+    arguments = json.dumps({"row_bytes": 400 * MIB, "limit_bytes": 40 * MIB})
+    outcome = predict(tmp_path, *HUNGRY, arguments, "--on-error", "quarantine")
+    assert outcome.code == 65, outcome.output
+    assert "the model failed on row 0: RuntimeError: " in outcome.output
+    assert "DefaultCPUAllocator" in outcome.output

@@ -1,12 +1,15 @@
 """A job that dies goes on with the same command, at any number of ranks, and computes only what is missing."""
 
 import json
+import os
+import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zoo
-from launch import LAUNCHERS, Outcome, predict_command, run
+from launch import LAUNCHERS, Outcome, finish, predict_command, run, start
 from reference import plain_loop, random_rows
 
 NUM_ROWS, BATCH_SIZE, CHUNK_SIZE, MARK = 1797, 32, 64, 1000.0
@@ -130,3 +133,62 @@ def test_ledger_of_another_run_is_refused(changed: list[str], field: str, tmp_pa
 
     assert job.run("alone", *changed, "--fresh").code == 0
     assert job.report["resumed_rows"] == 0
+
+
+def change_one_row(path: Path, row: int) -> None:
+    rows = np.load(path, mmap_mode="r+")
+    rows[row, 3] += 1
+    rows.flush()
+
+
+@pytest.mark.parametrize("next_launcher", ["alone", "mpirun-3"])
+def test_data_that_changes_between_two_jobs(next_launcher: str, tmp_path: Path) -> None:
+    """One number of a file that is too large to be digested whole."""
+    rows = np.zeros((900_000, 32), np.float32)  # 115 MB
+    rows[:, 0] = np.arange(len(rows))
+    np.save(tmp_path / "d.npy", rows)
+    command = ["--model", "zoo:DiesOnce", "--data", "d.npy", "--output", "p.npy", "--batch-size", "9000"]
+    command += ["--preprocess", "zoo:first_eight"]
+    command += ["--model-args", json.dumps({"value": 450_000.0, "flag": "flag", "seconds": 0})]
+    (tmp_path / "flag").touch()
+    assert run(predict_command(*command), tmp_path).code != 0
+    kept = tmp_path / "kept"
+    shutil.copytree(tmp_path / "p.npy.run", kept)
+    records = [json.loads(line) for line in (kept / "ledger.jsonl").read_text().splitlines()]
+    done = max(record["stop"] for record in records if "chunk" in record)
+    assert 0 < done < 451_000
+
+    resumed = predict_command(*command, launcher=LAUNCHERS[next_launcher])
+    change_one_row(tmp_path / "d.npy", 122_000)
+    outcome = run(resumed, tmp_path)
+    assert outcome.code == 65, outcome.output
+    assert "the data has changed since an earlier job read it: rows 117000..126000 are not what" in outcome.output
+    assert outcome.output.count("runner: error") == 1
+
+    np.save(tmp_path / "d.npy", rows)  # another file, with the same rows as before
+    change_one_row(tmp_path / "d.npy", 602_000)  # nobody has read it yet
+    outcome = run(resumed, tmp_path)
+    assert outcome.code == 0, outcome.output
+    report = json.loads((tmp_path / "p.npy.run/report.json").read_text())
+    assert report["resumed_rows"] == done
+    expected = plain_loop(zoo.mlp(), np.load(tmp_path / "d.npy")[:, :8], 9000)
+    assert np.load(tmp_path / "p.npy").tobytes() == expected.tobytes()
+
+
+def test_data_that_is_written_to_while_it_is_read(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", random_rows(1797, 8))
+    slowly = ["--model", "zoo:DiesOnce", "--model-args", json.dumps({"value": 1e9, "flag": "flag", "seconds": 0.05})]
+    command = predict_command(*slowly, "--data", "d.npy", "--output", "p.npy", launcher=LAUNCHERS["mpirun-2"])
+    process = start(command, tmp_path)
+    ledger = tmp_path / "p.npy.run/ledger.jsonl"
+    while not ledger.exists() or len(ledger.read_bytes().splitlines()) < 8:
+        time.sleep(0.05)
+        assert process.poll() is None
+    os.utime(tmp_path / "d.npy")
+    outcome = finish(process, timeout=60)
+    assert outcome.code == 65, outcome.output
+    assert "d.npy has been written to while this job read it" in outcome.output
+    assert not (tmp_path / "p.npy").exists()
+    outcome = run(command, tmp_path)  # the rows are what they were
+    assert outcome.code == 0, outcome.output
+    assert json.loads((tmp_path / "p.npy.run/report.json").read_text())["computed_rows"] == 0

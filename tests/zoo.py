@@ -1,6 +1,7 @@
 """Small models and functions that the tests hand to the runner, as a user would: `zoo:mlp`."""
 
 import os
+import resource
 import signal
 import time
 from pathlib import Path
@@ -218,3 +219,60 @@ def refuse_negative(rows: torch.Tensor) -> torch.Tensor:
     if bool((rows[:, 1] < -1e6).any()):
         raise ArithmeticError("below zero")
     return rows
+
+
+class Deviates(nn.Module):
+    """`mlp` whose output is off by the factor `1 + off` on one rank, after so many calls."""
+
+    def __init__(self, rank: int, off: float, after: int = 0, flag: str = "") -> None:
+        super().__init__()
+        is_that_rank = os.environ.get("OMPI_COMM_WORLD_RANK", "0") == str(rank)
+        self.inner, self.calls, self.flag = mlp(), 0, flag
+        self.after, self.off = after, off if is_that_rank else 0.0
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        wrong = self.calls > self.after and (not self.flag or Path(self.flag).exists())
+        return self.inner(rows) * (1 + self.off * wrong)
+
+
+class Chance(nn.Module):
+    """Another answer at each call."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return torch.rand(len(rows), 3)
+
+
+class Reciprocal(nn.Module):
+    """1 / row, in the dtype asked for: infinite for 0."""
+
+    def __init__(self, dtype: str = "float32") -> None:
+        super().__init__()
+        self.dtype = getattr(torch, dtype)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return (1 / rows).to(self.dtype)
+
+
+class Hungry(nn.Module):
+    """`mlp` that allocates `row_bytes` for each row, in a process that may have only `limit_bytes` more than now."""
+
+    def __init__(self, row_bytes: int, limit_bytes: int) -> None:
+        super().__init__()
+        self.inner, self.row_bytes, self.limit_bytes = mlp(), row_bytes, limit_bytes
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        if not bool((rows[:, 0] < 1e6).all()):
+            raise ValueError("a row that is not a number")
+        used_bytes = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (used_bytes + self.limit_bytes, resource.RLIM_INFINITY))
+        try:
+            work = torch.empty(len(rows), self.row_bytes, dtype=torch.uint8)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        return self.inner(rows) + work[0, 0] * 0
+
+
+def first_eight(rows: torch.Tensor) -> torch.Tensor:
+    """A `--preprocess` that keeps the first eight columns."""
+    return rows[:, :8]

@@ -31,6 +31,10 @@ class Source(Protocol):
         """A checksum that tells another data set from this one. It may sample a large one."""
         ...
 
+    def stamp(self) -> str:
+        """What is another as soon as the data set has been written to, and quick to get; its rows may be the same."""
+        ...
+
 
 def open_source(data: Any) -> Source:
     """The source for a path, or for an array or tensor.

@@ -30,5 +30,8 @@ class ArraySource:
     def read(self, start: int, stop: int) -> np.ndarray:
         return np.array(self._rows[start:stop], dtype=self.dtype, order="C")
 
+    def stamp(self) -> str:
+        return ""  # its digest tells all
+
     def digest(self) -> str:
         return checksum(np.ascontiguousarray(self._rows))

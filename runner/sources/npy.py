@@ -69,6 +69,13 @@ class NpySource:
             state.update(buffer)
         return f"xxh3:{state.hexdigest()}"
 
+    def stamp(self) -> str:
+        try:
+            status = os.stat(self._path)  # by name: a file put in its place counts, too
+        except OSError as error:
+            raise InputError(f"--data {self._path}: {error.strerror}") from error
+        return f"{status.st_size} bytes of {status.st_mtime_ns}"
+
     def _read_header(self) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         header_of = {
             (1, 0): np.lib.format.read_array_header_1_0,

@@ -1,0 +1,105 @@
+"""The canary: the same small batch on every rank, so that a rank that computes wrong is named before it does harm.
+
+Ranks on unlike processors, or with unlike numbers of threads, may differ in the last bits: that is said, and no error.
+"""
+
+from collections import Counter
+
+import numpy as np
+
+from runner.batch import Inference, copy_out
+from runner.checksum import checksum
+from runner.comm import Comm
+from runner.errors import RunnerError
+from runner.sinks import RowType
+from runner.sources import Source
+
+EQUAL = "equal"
+_ROWS, _BYTES = 8, 4 << 20  # at most
+_TOLERANCE = 0.02  # of the largest value: more than rounding does, even in bfloat16
+
+
+class Canary:
+    """One rank's end of it; every rank makes it and calls its methods, at the same points.
+
+    Args:
+        comm: the ranks.
+        inference: the way of a batch.
+        source: where the rows are.
+        row: one that works; it is repeated to make a batch.
+        batch_size: the most rows of a batch.
+        row_type: of the predictions.
+    """
+
+    def __init__(
+        self, comm: Comm, inference: Inference, source: Source, row: int, batch_size: int, row_type: RowType
+    ) -> None:
+        self._comm, self._inference, self._row, self._row_type = comm, inference, row, row_type
+        num_rows = max(1, min(_ROWS, batch_size, _BYTES // max(1, row_type.row_bytes)))
+        self._rows = comm.on_each(lambda: np.repeat(source.read(row, row + 1), num_rows, axis=0))
+        self._first: np.ndarray
+        self._repeats = True
+
+    def compare(self) -> str:
+        """Compare the ranks' answers.
+
+        Returns:
+            EQUAL, or in words how they differ where that is to be expected.
+
+        Raises:
+            RunnerError: on every rank, naming those that compute something else than most.
+        """
+        self._first = self._comm.on_each(self._answer)
+        digests = self._comm.gather_all(checksum(self._first))
+        if len(set(digests)) == 1:
+            return EQUAL
+        most = Counter(digests).most_common(1)[0][0]  # of equally many, that of the lowest rank
+        is_reference = self._comm.world.rank == digests.index(most)
+        reference = self._comm.gather_all(self._first if is_reference else None)[digests.index(most)]
+        assert reference is not None
+        self._repeats = _deviation(self._comm.on_each(self._answer), self._first) <= _TOLERANCE
+        found = self._comm.gather_all((_deviation(self._first, reference), self._repeats, self._comm.world.who))
+        return self._comm.on_each(lambda: self._judge(found))
+
+    def compare_again(self) -> dict[int, str]:
+        """The ranks whose answer is no longer what it was, each in words."""
+        off = _deviation(self._comm.on_each(self._answer), self._first) if self._repeats else 0.0
+        found = self._comm.gather_all((off, self._comm.world.who))
+        return {rank: who for rank, (off, who) in enumerate(found) if not off <= _TOLERANCE}
+
+    def _judge(self, found: list[tuple[float, bool, str]]) -> str:
+        """Per rank: how far off it is, whether it repeats its own answer, and its name. The same on every rank."""
+        if not any(repeats for _, repeats, _ in found):
+            return f"the model gives another answer to row {self._row} at each call"
+        if wrong := [f"{who} (off by {off:.2g})" for off, _, who in found if not off <= _TOLERANCE]:
+            raise RunnerError(
+                f"the ranks do not agree on row {self._row}: {', '.join(wrong)} of the largest value, from what most "
+                "compute. Its processor, GPU or libraries are at fault, or the model depends on the rank or on chance"
+            )
+        return (
+            f"the ranks' answers differ by up to {max(off for off, _, _ in found):.1g} of the largest value: unlike "
+            "processors or numbers of threads. The last bits of a row depend on the rank that computes it"
+        )
+
+    def _answer(self) -> np.ndarray:
+        inputs = self._inference.prepare(self._rows.copy(), self._row)
+        output = self._inference.forward(inputs, self._row, len(self._rows))
+        answer = np.empty((len(self._rows), *self._row_type.shape), self._row_type.dtype)
+        copy_out(output, answer)
+        return answer
+
+
+def _deviation(answer: np.ndarray, reference: np.ndarray) -> float:
+    """The largest difference, relative to the reference's largest value; infinite where finite meets not finite."""
+    if answer.tobytes() == reference.tobytes():
+        return 0.0
+    wide = np.complex128 if reference.dtype.kind == "c" else np.float64
+    found, expected = answer.astype(wide), reference.astype(wide)
+    finite = np.isfinite(expected)
+    if not np.array_equal(found[~finite], expected[~finite], equal_nan=True):
+        return float("inf")
+    difference = float(np.abs(found[finite] - expected[finite]).max(initial=0.0))
+    scale = float(np.abs(expected[finite]).max(initial=0.0))
+    if np.isnan(difference) or (difference and not scale):
+        return float("inf")
+    return difference / scale if difference else 0.0

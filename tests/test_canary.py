@@ -1,0 +1,82 @@
+"""A rank that computes wrong is named before it does harm; what it has done is taken back."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zoo
+from launch import LAUNCHERS, Outcome, predict_command, run
+from reference import plain_loop, random_rows
+
+NUM_ROWS, BATCH_SIZE = 997, 8
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    np.save(tmp_path / "d.npy", random_rows(NUM_ROWS, 8))
+    return tmp_path
+
+
+def predict(folder: Path, launcher: str, model: str, *options: str, **arguments: object) -> Outcome:
+    paths = ["--data", "d.npy", "--output", "p.npy", "--batch-size", str(BATCH_SIZE)]
+    command = [*paths, "--model", model, "--model-args", json.dumps(arguments), *options]
+    return run(predict_command(*command, launcher=LAUNCHERS[launcher]), folder)
+
+
+def is_right(folder: Path) -> bool:
+    expected = plain_loop(zoo.mlp(), np.load(folder / "d.npy"), BATCH_SIZE)
+    return np.load(folder / "p.npy").tobytes() == expected.tobytes()
+
+
+def canary(folder: Path) -> str:
+    return str(json.loads((folder / "p.npy.run/report.json").read_text())["canary"])
+
+
+@pytest.mark.parametrize(("launcher", "rank"), [("mpirun-2", 1), ("mpirun-3", 0), ("mpirun-3", 2), ("horovodrun-2", 1)])
+@pytest.mark.parametrize("off", [1.0, float("nan")])
+def test_a_rank_that_deviates_is_named(launcher: str, rank: int, off: float, folder: Path) -> None:
+    outcome = predict(folder, launcher, "zoo:Deviates", rank=rank, off=off)
+    assert outcome.code == 70, outcome.output
+    assert outcome.output.count("runner: error") == 1
+    assert f"the ranks do not agree on row 0: rank {rank} of {launcher[-1]} on " in outcome.output
+    assert not list(folder.glob("p.npy*"))
+
+
+def test_the_last_bits_are_a_warning(folder: Path) -> None:
+    outcome = predict(folder, "mpirun-2", "zoo:Deviates", rank=1, off=1e-6)
+    assert outcome.code == 0, outcome.output
+    assert outcome.output.count("runner: warning: the ranks' answers differ by up to 1e-06") == 1
+    assert canary(folder).startswith("the ranks' answers differ by up to 1e-06")
+
+
+def test_equal_ranks(folder: Path) -> None:
+    assert predict(folder, "mpirun-3", "zoo:mlp", "--canary").code == 0
+    assert canary(folder) == "equal"
+    assert is_right(folder)
+
+
+def test_a_model_of_chance_is_a_warning(folder: Path) -> None:
+    outcome = predict(folder, "mpirun-2", "zoo:Chance", "--canary")
+    assert outcome.code == 0, outcome.output
+    assert "warning: the model gives another answer to row 0 at each call" in outcome.output
+
+
+@pytest.mark.parametrize(("launcher", "rank"), [("mpirun-3", 2), ("mpirun-3", 0), ("alone", 0)])
+def test_a_rank_that_goes_wrong_on_the_way(launcher: str, rank: int, folder: Path) -> None:
+    options = ["--canary", "--time-limit", "60"]
+    (folder / "flag").touch()  # as long as it is there, the rank computes wrong from its 20th call on
+    arguments = {"rank": rank, "off": 1.0, "after": 20, "flag": "flag"}
+    outcome = predict(folder, launcher, "zoo:Deviates", *options, **arguments)
+    assert outcome.code == 70, outcome.output
+    assert "the answer to the canary is no longer what it was at the start on rank" in outcome.output
+    assert outcome.output.count("runner: error") == 1
+    assert not (folder / "p.npy").exists()
+    (folder / "flag").unlink()
+    outcome = predict(folder, "mpirun-2", "zoo:Deviates", *options, **arguments)
+    assert outcome.code == 0, outcome.output
+    assert is_right(folder)
+    report = json.loads((folder / "p.npy.run/report.json").read_text())
+    ranks = int(launcher[-1]) if launcher != "alone" else 1
+    assert abs(report["computed_rows"] - NUM_ROWS / ranks) <= BATCH_SIZE  # those of the bad rank alone
+    assert run(["python", "-m", "runner", "verify", "p.npy"], folder).code == 0
