@@ -50,8 +50,8 @@ def fill_value(dtype: np.dtype[Any]) -> Any:
 class Rescue:
     """What to do with a batch that has failed.
 
-    The bad rows are found by halving it: about `2 k log2(n / k)` calls of the model for k of n rows. A batch that does
-    not fit the memory of the device is halved until the pieces do.
+    The bad rows are found by halving it: about `1.5 k log2(n / k)` calls of the model for k of n rows. A batch that
+    does not fit the memory of the device is halved until the pieces do.
 
     Args:
         source: where the rows are.
@@ -82,14 +82,15 @@ class Rescue:
     def _name_the_row(self, first: int, last: int, error: InputError) -> NoReturn:
         rows, unreadable = self._read(first, last)
         readable = range(first, min(unreadable, default=last))
-        _, first_error = next(self._search(readable, rows, first), (0, None))
+        _, first_error = next(self._search(readable, rows, first, surely=not unreadable), (0, None))
         raise first_error or unreadable.get(readable.stop, error)
 
     def _without_the_bad(self, first: int, last: int, error: InputError) -> Rescued:
         # The other rows are computed once more in a batch of the same size, in which a good row stands for each bad
         # one: so they get the very bytes that they would have had.
         rows, bad = self._read(first, last)
-        bad |= dict(self._search([row for row in range(first, last) if row not in bad], rows, first))
+        readable = [row for row in range(first, last) if row not in bad]
+        bad |= dict(self._search(readable, rows, first, surely=not bad))
         good = [row for row in range(first, last) if row not in bad]
         found = [BadRow(row, why.message, _short(why.details)) for row, why in sorted(bad.items())]
         if not bad:
@@ -121,21 +122,26 @@ class Rescue:
                 unreadable[row] = error
         return rows, unreadable
 
-    def _search(self, candidates: Sequence[int], rows: np.ndarray, first: int) -> Iterator[tuple[int, InputError]]:
-        """The rows that fail and their errors, in order."""
+    def _search(
+        self, candidates: Sequence[int], rows: np.ndarray, first: int, surely: bool
+    ) -> Iterator[tuple[int, InputError]]:
+        """The rows that fail and their errors, in order; `surely` where the candidates are known to fail together."""
         if not candidates:
             return
-        try:
-            self._compute(rows[[row - first for row in candidates]], candidates[0])
-        except InputError as error:
-            if len(candidates) == 1:
-                yield candidates[0], error
+        if not surely or len(candidates) == 1:
+            try:
+                self._compute(rows[[row - first for row in candidates]], candidates[0])
+            except InputError as error:
+                if len(candidates) == 1:
+                    yield candidates[0], error
+                    return
+            else:
                 return
-        else:
-            return
-        half = len(candidates) // 2
-        yield from self._search(candidates[:half], rows, first)
-        yield from self._search(candidates[half:], rows, first)
+        half, is_first_half_good = len(candidates) // 2, True
+        for found in self._search(candidates[:half], rows, first, surely=False):
+            is_first_half_good = False
+            yield found
+        yield from self._search(candidates[half:], rows, first, surely=is_first_half_good)
 
     def _compute(self, rows: np.ndarray, first: int) -> torch.Tensor:
         try:
