@@ -5,14 +5,12 @@ import sys
 import time
 from typing import Any
 
-import torch
-
 from runner.batch import Inference
 from runner.canary import EQUAL, Canary
 from runner.collect import Collector
 from runner.comm import Comm, connect
 from runner.config import Config, make_config
-from runner.errors import InputError, RunnerError, UsageError, as_runner_error
+from runner.errors import InputError, RunnerError, as_runner_error
 from runner.file_recorder import FileRecorder
 from runner.grid import Grid, choose_chunk_size, share
 from runner.imports import name_of
@@ -22,6 +20,7 @@ from runner.models import build_model
 from runner.quarantine import Rescue
 from runner.recorder import MemoryRecorder, Recorder
 from runner.report import Report
+from runner.resources import deadline, device_kind, in_words, local_device, set_threads
 from runner.schedule import static_slice
 from runner.sinks import RowType
 from runner.sources import Source, open_source
@@ -29,15 +28,7 @@ from runner.stats import RankStats
 from runner.stop import REASONS, Stop
 from runner.transforms import find_postprocess, find_preprocess
 from runner.watch import Watch
-from runner.world import (
-    detect_launch,
-    fair_threads,
-    job_end,
-    peak_rss_bytes,
-    process_start,
-    requested_threads,
-    usable_cpus,
-)
+from runner.world import detect_launch, peak_rss_bytes, process_start
 
 _PROBES = 1000  # rows that are tried for one that works, where bad rows are set aside
 
@@ -61,11 +52,11 @@ def predict(**options: Any) -> Report:
 
 def run(config: Config) -> Report:
     """Run one prediction job; see `predict`."""
-    comm = connect(detect_launch(), _device_kind(config))
+    comm = connect(detect_launch(), device_kind(config))
     try:
         with (
             _make_recorder(config) as recorder,
-            Stop(_deadline(config)) as stop,
+            Stop(deadline(config)) as stop,
             Watch(comm, config.stall_timeout) as watch,
         ):
             report = _run(config, comm, recorder, stop, watch)
@@ -82,17 +73,18 @@ def run(config: Config) -> Report:
 
 def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watch) -> Report:
     world = comm.world
-    stats = RankStats(rank=world.rank, host=world.host, device="", threads=_set_threads(config, comm))
+    stats = RankStats(rank=world.rank, host=world.host, device="", threads=set_threads(config, comm))
 
     # what can be refused early is refused here, on all ranks alike
     source = comm.on_each(lambda: open_source(config.data))
+    stamp = comm.on_root(source.stamp)  # before a row is read
     root_sees = comm.bcast(_shape_of(config, source))
     comm.on_each(lambda: _check_same(config, source, root_sees))
     known = comm.on_root(lambda: _fingerprint_of_options(config, source))
     comm.on_root(lambda: recorder.prepare(known))
     preprocess = comm.on_each(lambda: find_preprocess(config.preprocess))
     postprocess = comm.on_each(lambda: find_postprocess(config.postprocess))
-    device = comm.on_each(lambda: _local_device(config, comm))
+    device = comm.on_each(lambda: local_device(config, comm))
     stats.device = str(device)
 
     watch.main.begin("building the model")
@@ -112,8 +104,7 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     watch.main.begin("opening the output")
     grid = _make_grid(config, source, row_type)
     fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": str(row_type)}
-    where = _in_words(comm, stats.threads)
-    stamp = source.stamp()
+    where = in_words(comm, stats.threads)
     committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, _this_job(comm, stamp), where))
     mine = share(len(committed.to_check), world.rank, world.world_size)
     comm.on_each(lambda: check_inputs(source, grid, committed.to_check[mine.start : mine.stop]))
@@ -193,15 +184,6 @@ def _finish(
     return report
 
 
-def _set_threads(config: Config, comm: Comm) -> int:
-    """Fix the CPU threads of this rank, and return how many."""
-    mine = (comm.world.host, usable_cpus())
-    local_cpus = [cpus for host, cpus in comm.gather_all(mine) if host == comm.world.host]
-    threads = config.threads or requested_threads() or fair_threads(mine[1], local_cpus)
-    torch.set_num_threads(threads)
-    return threads
-
-
 def _trust(recorder: Recorder, changed: dict[int, str]) -> None:
     """Rank 0, at the end: take back what ranks have computed that no longer compute what they did at the start."""
     if changed:
@@ -228,37 +210,6 @@ def _this_job(comm: Comm, stamp: str) -> dict[str, Any]:
     return {"started": started, "world_size": world.world_size, "launcher": world.launcher, "data": stamp}
 
 
-def _deadline(config: Config) -> float | None:
-    """When this process must have ended: by the user's limit or by the scheduler's, whichever is sooner."""
-    limits = [job_end(), process_start() + config.time_limit if config.time_limit else None]
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _in_words(comm: Comm, threads: int) -> str:
-    hosts = len(set(comm.gather_all(comm.world.host)))
-    ranks = "1 rank" if comm.world.world_size == 1 else f"{comm.world.world_size} ranks"
-    return f"{ranks}, {hosts} host{'s' * (hosts > 1)}, {threads} CPU thread{'s' * (threads > 1)} a rank"
-
-
-def _device_kind(config: Config) -> str:
-    if config.device != "auto":
-        return config.device
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def _local_device(config: Config, comm: Comm) -> torch.device:
-    if _device_kind(config) == "cpu":
-        return torch.device("cpu")
-    count = torch.cuda.device_count()
-    if not count:
-        raise UsageError(
-            "--device cuda: PyTorch sees no GPU here (see nvidia-smi, CUDA_VISIBLE_DEVICES, torch.version.cuda)"
-        )
-    device = torch.device("cuda", comm.world.local_rank % count)
-    torch.cuda.set_device(device)
-    return device
-
-
 def _fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
     """What must stay the same between a run and its resume, as far as it is known before the model is built."""
     return {
@@ -270,7 +221,7 @@ def _fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
         "postprocess": config.postprocess and name_of(config.postprocess),
         "batch_size": config.batch_size,
         "on_nonfinite": config.on_nonfinite,
-        "device": _device_kind(config),
+        "device": device_kind(config),
     }
 
 
@@ -281,7 +232,7 @@ def _check_same(config: Config, source: Source, rank_0: tuple[Any, ...]) -> None
 
 
 def _shape_of(config: Config, source: Source) -> tuple[Any, ...]:
-    return source.num_rows, source.row_shape, str(source.dtype), _device_kind(config)
+    return source.num_rows, source.row_shape, str(source.dtype), device_kind(config)
 
 
 def _make_grid(config: Config, source: Source, row_type: RowType) -> Grid:
