@@ -13,6 +13,9 @@ from runner.imports import name_of, split_spec
 
 DEVICES = ("auto", "cpu", "cuda")
 ON_ERROR = ("stop", "quarantine")
+SCHEDULES = ("static", "dynamic")
+COLLECT = ("allgather", "alltoall", "direct")
+COMM = ("horovod", "mpi")
 ON_NONFINITE = ("keep", "quarantine")
 NAMED_POSTPROCESS = ("argmax", "softmax", "topk:K")
 
@@ -50,6 +53,18 @@ class Config:
     batch_size: int = _option(32, "work", "rows of one forward call", "ROWS")
     chunk_size: int | None = _option(
         None, "work", "rows that are handed over and recorded together, a multiple of the batch size", "ROWS"
+    )
+    schedule: str = _option(
+        "static", "work", "who computes what: even shares, or whoever is free takes the next rows", "static|dynamic"
+    )
+    collect: str = _option(
+        "allgather",
+        "work",
+        "how predictions come to the output: through all ranks, to rank 0 alone, or written by each rank",
+        "allgather|alltoall|direct",
+    )
+    comm: str = _option(
+        "horovod", "work", "what carries them: Horovod, or MPI alone where it is missing", "horovod|mpi"
     )
     preprocess: str | Callable[..., Any] | None = _option(
         None, "work", "function from a batch of rows (a CPU tensor) to the model's input", "MODULE:FUNCTION"
@@ -109,6 +124,11 @@ class Config:
         for name in ("threads", "time_limit", "stall_timeout"):
             if getattr(self, name) is not None:
                 _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
+        _check_choice("--schedule", self.schedule, SCHEDULES)
+        _check_choice("--collect", self.collect, COLLECT)
+        _check_choice("--comm", self.comm, COMM)
+        if self.collect == "direct" and self.output is None:
+            raise UsageError("--collect direct needs an --output")
         _check_choice("--on-error", self.on_error, ON_ERROR)
         _check_choice("--on-nonfinite", self.on_nonfinite, ON_NONFINITE)
         if self.max_bad is not None and (not isinstance(self.max_bad, int) or self.max_bad < 0):

@@ -138,7 +138,7 @@ class FileRecorder(Recorder):
     def _is_intact(self, commit: Commit) -> bool:
         return checksum(self._sink.read(commit.start, commit.stop)) == commit.checksum
 
-    def _record(self, commit: Commit) -> None:
+    def _keep(self, commit: Commit) -> None:
         self._ledger.commit(commit)
         self._recorded.append(commit)
         if self._lock.lost:

@@ -10,6 +10,7 @@ from runner.canary import EQUAL, Canary
 from runner.collect import Collector
 from runner.comm import Comm, connect
 from runner.config import Config, make_config
+from runner.direct import open_direct
 from runner.errors import InputError, RunnerError, as_runner_error
 from runner.file_recorder import FileRecorder
 from runner.grid import Grid, choose_chunk_size, share
@@ -21,7 +22,7 @@ from runner.quarantine import Rescue
 from runner.recorder import MemoryRecorder, Recorder
 from runner.report import Report
 from runner.resources import deadline, device_kind, in_words, local_device, set_threads
-from runner.schedule import static_slice
+from runner.schedule import dynamic_share, static_slice
 from runner.sinks import RowType
 from runner.sources import Source, open_source
 from runner.stats import RankStats
@@ -52,7 +53,7 @@ def predict(**options: Any) -> Report:
 
 def run(config: Config) -> Report:
     """Run one prediction job; see `predict`."""
-    comm = connect(detect_launch(), device_kind(config))
+    comm = connect(detect_launch(), config.comm, config.collect, device_kind(config))
     try:
         with (
             _make_recorder(config) as recorder,
@@ -109,8 +110,17 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     mine = share(len(committed.to_check), world.rank, world.world_size)
     comm.on_each(lambda: check_inputs(source, grid, committed.to_check[mine.start : mine.stop]))
 
-    chunks = static_slice(grid, committed.chunks, world.rank, world.world_size)
-    with Collector(comm, recorder.deliver, stop, watch, stats.seconds) as collector:
+    own_sink = None
+    if config.collect == "direct" and config.output is not None:
+        own_sink = open_direct(comm, config.output, source.num_rows, row_type)
+    write = own_sink.write if own_sink else recorder.write
+    counter = comm.counter() if config.schedule == "dynamic" else None
+    chunks = (
+        dynamic_share(grid, committed.chunks, counter, world.world_size)
+        if counter
+        else static_slice(grid, committed.chunks, world.rank, world.world_size)
+    )
+    with Collector(comm, write, recorder.record, config.collect == "direct", stop, watch, stats.seconds) as collector:
         stats.startup_seconds = time.time() - process_start()
         loop_began = time.perf_counter()
         for commit, predictions in infer(
@@ -120,8 +130,11 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
             stats.rows += commit.stop - commit.start - len(commit.bad)
             stats.chunks += 1
         collector.close()
+    if config.collect == "direct":
+        comm.on_each(lambda: own_sink.sync() if own_sink else None)
+    if counter:
+        counter.close()
     stats.loop_seconds = time.perf_counter() - loop_began
-    stats.seconds.write = recorder.write_seconds
     stats.peak_rss_bytes = peak_rss_bytes()
 
     if world.rank == 0:

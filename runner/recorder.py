@@ -1,6 +1,5 @@
 """Rank 0's side of the output: what every kind has in common, and the kind that stays in memory."""
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass, field
@@ -38,7 +37,6 @@ class Recorder(ABC):
         max_bad: the most bad rows there may be, None for any number.
 
     Attributes:
-        write_seconds: spent in `deliver`.
         resumed_rows: committed by earlier jobs, but bad ones.
         bad_rows: set aside, by this job and earlier ones.
         nonfinite_rows: with a NaN or an infinity in their predictions, likewise.
@@ -50,7 +48,6 @@ class Recorder(ABC):
         self._max_bad = max_bad
         self._sink: Sink
         self._progress: Progress
-        self.write_seconds = 0.0
         self.resumed_rows = self.bad_rows = self.nonfinite_rows = self.halved_rows = 0
         self.predictions: np.ndarray | None = None
 
@@ -116,14 +113,21 @@ class Recorder(ABC):
             OutputError: the storage failed.
         """
 
-    def deliver(self, commit: Commit, rows: np.ndarray) -> None:
-        """Write a chunk, then record it.
+    def write(self, start: int, rows: np.ndarray) -> None:
+        """Put rows into the output, from row `start` on.
+
+        Raises:
+            OutputError: the storage failed.
+        """
+        self._sink.write(start, rows)
+
+    def record(self, commit: Commit) -> None:
+        """Note that a chunk is written.
 
         Raises:
             OutputError: the storage failed.
             InputError: there are more bad rows than allowed.
         """
-        began = time.perf_counter()
         self._count(commit)
         if self._max_bad is not None and self.bad_rows > self._max_bad:
             raise InputError(
@@ -131,10 +135,8 @@ class Recorder(ABC):
                 f"{commit.bad[-1]['row']}: {commit.bad[-1]['error']}",
                 commit.bad[-1]["traceback"],
             )
-        self._sink.write(commit.start, rows)
-        self._record(commit)
-        self._progress.add(len(rows))
-        self.write_seconds += time.perf_counter() - began
+        self._keep(commit)
+        self._progress.add(commit.stop - commit.start)
 
     def distrust(self, ranks: Collection[int]) -> int:
         """Take back what these ranks have computed in this job; return how many rows that is."""
@@ -150,8 +152,8 @@ class Recorder(ABC):
         self.halved_rows += sum(last - first for first, last in commit.halved)
 
     @abstractmethod
-    def _record(self, commit: Commit) -> None:
-        """Note that a chunk is written."""
+    def _keep(self, commit: Commit) -> None:
+        """Keep the record of a chunk."""
 
 
 class MemoryRecorder(Recorder):
@@ -181,5 +183,5 @@ class MemoryRecorder(Recorder):
     def release(self) -> None:
         pass
 
-    def _record(self, commit: Commit) -> None:
+    def _keep(self, commit: Commit) -> None:
         pass

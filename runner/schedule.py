@@ -1,12 +1,43 @@
 """Which chunks a rank computes: an iterator of chunks. Knows nothing of what is done with them."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 
+from runner.comm import Counter
 from runner.grid import Chunk, Grid, share
+
+_BLOCKS = 8  # a rank takes 1 / (8 * ranks) of what is left, so that one that is 8 times slower is not the last
 
 
 def static_slice(grid: Grid, committed: Collection[int], rank: int, world_size: int) -> Iterator[Chunk]:
     """The slice of one rank: its even, contiguous share of the chunks that are not committed yet."""
-    missing = [index for index in range(grid.num_chunks) if index not in committed]
+    missing = missing_chunks(grid, committed)
     for position in share(len(missing), rank, world_size):
         yield grid.chunk(missing[position])
+
+
+def dynamic_share(grid: Grid, committed: Collection[int], counter: Counter, world_size: int) -> Iterator[Chunk]:
+    """Whatever this rank is free to take: block after block of the missing chunks, each by drawing a number.
+
+    Guided self-scheduling (Polychronopoulos and Kuck, 1987): blocks are large at first, so that a rank reads rows that
+    lie together, and single chunks in the end, so that all ranks end together.
+    """
+    missing = missing_chunks(grid, committed)
+    blocks = guided_blocks(len(missing), world_size)
+    while (number := counter.next()) < len(blocks):
+        for position in blocks[number]:
+            yield grid.chunk(missing[position])
+
+
+def missing_chunks(grid: Grid, committed: Collection[int]) -> list[int]:
+    """The chunks that are not committed yet, in order."""
+    return [index for index in range(grid.num_chunks) if index not in committed]
+
+
+def guided_blocks(num_items: int, world_size: int) -> Sequence[range]:
+    """The items `0..num_items` in order, in blocks that become smaller; the same on every rank."""
+    blocks, start = [], 0
+    while start < num_items:
+        stop = start + max(1, (num_items - start) // (_BLOCKS * world_size))
+        blocks.append(range(start, stop))
+        start = stop
+    return blocks

@@ -12,7 +12,7 @@ class Seconds:
         forward: in the model and post-processing, and copying predictions to the CPU.
         wait: the model's thread waited for rows, or for room in the outgoing stream.
         collect: rounds that carried predictions.
-        write: rank 0 wrote predictions and recorded them.
+        write: writing predictions, and on rank 0 recording them.
     """
 
     read: float = 0.0

@@ -68,6 +68,8 @@ CHANGES = [
         "['-bind-to none', '-map-by slot']",
         "['--bind-to none', '--map-by slot']",
     ),
+    # Open MPI 5 waits for a second at the start of every rank where libfabric is built in and no fabric is there.
+    ("horovod/runner/mpi_run.py", "'-mca btl ^openib'", "'-mca btl ^openib,ofi'"),
     # horovodrun becomes a shell that waits for mpirun, and a signal ended only that shell while the ranks went on:
     # with exec it is mpirun itself that gets the signal.
     (

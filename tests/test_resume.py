@@ -149,7 +149,7 @@ def test_data_that_changes_between_two_jobs(next_launcher: str, tmp_path: Path) 
     np.save(tmp_path / "d.npy", rows)
     command = ["--model", "zoo:DiesOnce", "--data", "d.npy", "--output", "p.npy", "--batch-size", "9000"]
     command += ["--preprocess", "zoo:first_eight"]
-    command += ["--model-args", json.dumps({"value": 450_000.0, "flag": "flag", "seconds": 0})]
+    command += ["--model-args", json.dumps({"value": 450_000.0, "flag": "flag", "seconds": 0.02})]
     (tmp_path / "flag").touch()
     assert run(predict_command(*command), tmp_path).code != 0
     kept = tmp_path / "kept"

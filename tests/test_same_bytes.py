@@ -46,10 +46,21 @@ def expected(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+WAYS = [
+    *((launcher, "") for launcher in LAUNCHERS),
+    ("alone", "schedule=dynamic collect=direct"),
+    ("horovodrun-2", "collect=alltoall schedule=dynamic"),
+    ("mpirun-3", "collect=direct"),
+    ("mpirun-3", "comm=mpi"),
+    ("mpirun-3", "comm=mpi collect=alltoall schedule=dynamic"),
+    ("mpirun-5", "collect=direct schedule=dynamic"),
+]
+
+
+@pytest.mark.parametrize(("launcher", "options"), WAYS)
 @pytest.mark.timeout(200)
-def test_bytes_equal_a_plain_loop(launcher: str, data: Path, expected: Path, tmp_path: Path) -> None:
-    command = [*LAUNCHERS[launcher], sys.executable, TESTS / "jobs/matrix.py", data, tmp_path]
+def test_bytes_equal_a_plain_loop(launcher: str, options: str, data: Path, expected: Path, tmp_path: Path) -> None:
+    command = [*LAUNCHERS[launcher], sys.executable, TESTS / "jobs/matrix.py", data, tmp_path, *options.split()]
     outcome = run(command, tmp_path, timeout=180)
     assert outcome.code == 0, outcome.output
     differing = [

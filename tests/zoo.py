@@ -276,3 +276,16 @@ class Hungry(nn.Module):
 def first_eight(rows: torch.Tensor) -> torch.Tensor:
     """A `--preprocess` that keeps the first eight columns."""
     return rows[:, :8]
+
+
+class OneIsSlow(nn.Module):
+    """`mlp` that takes `seconds` a batch, and `factor` times as long on one rank."""
+
+    def __init__(self, rank: int, seconds: float, factor: float) -> None:
+        super().__init__()
+        is_slow = os.environ.get("OMPI_COMM_WORLD_RANK") == str(rank)
+        self.inner, self.seconds = mlp(), seconds * (factor if is_slow else 1)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        time.sleep(self.seconds)
+        return self.inner(rows)

@@ -1,21 +1,46 @@
 """Communication between ranks: what the rest of the runner may ask for, and which backend answers.
 
-The backends are one rank (`single.py`) and Horovod over MPI (`horovod.py`), of one shape. Every method except
-`fail`, `beat` and `poll` is collective: every rank calls it, in the same order.
+The backends are one rank (`single.py`), Horovod over MPI (`horovod.py`) and MPI alone (`mpi.py`), of one shape. Every
+method except `fail` and `beat` is collective: every rank calls it, in the same order.
 """
 
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from runner.errors import RunnerError, as_runner_error
 from runner.world import Launch, World
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
 
 T = TypeVar("T")
+
+
+class Round(ABC):
+    """One exchange that is under way."""
+
+    @abstractmethod
+    def done(self) -> bool:
+        """Whether it is complete; moves it on."""
+
+    @abstractmethod
+    def result(self) -> list[tuple[bytes, "np.ndarray"]]:
+        """By rank, once it is done: the header, and on rank 0 the piece (elsewhere perhaps an empty one)."""
+
+
+class Counter(ABC):
+    """A number that all ranks share, which begins with 0."""
+
+    @abstractmethod
+    def next(self) -> int:
+        """The number, which is one higher then. Any rank may call it at any time."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of it; collective."""
 
 
 class Comm(ABC):
@@ -40,16 +65,17 @@ class Comm(ABC):
         """
 
     @abstractmethod
-    def start_allgather(self, data: "torch.Tensor") -> Any:
-        """Start to gather every rank's 1-D uint8 CPU tensor, of any length, on every rank; return a handle."""
+    def start_round(self, header: bytes, parts: Sequence[memoryview]) -> Round:
+        """Start to bring every rank's header to every rank, and every rank's piece to rank 0. One at a time.
+
+        Args:
+            header: of the same length on every rank.
+            parts: bytes that together are the piece, of any length; all ranks' together at most 1 GiB.
+        """
 
     @abstractmethod
-    def poll(self, handle: Any) -> bool:
-        """Whether what the handle stands for is complete."""
-
-    @abstractmethod
-    def result(self, handle: Any) -> "torch.Tensor":
-        """What a completed allgather has gathered: 1-D uint8, by rank."""
+    def counter(self) -> Counter:
+        """Make a counter that all ranks share."""
 
     @abstractmethod
     def beat(self, state: str) -> list[str] | None:
@@ -108,11 +134,13 @@ def _attempt(function: Callable[[], T]) -> T | RunnerError:
         return found
 
 
-def connect(launch: Launch, device: str) -> Comm:
+def connect(launch: Launch, backend: str, collect: str, device: str) -> Comm:
     """Join the job this process was launched into.
 
     Args:
         launch: what the launcher said.
+        backend: "horovod" or "mpi", for more than one rank.
+        collect: "alltoall" brings the pieces of a round to rank 0 alone, anything else to all ranks.
         device: "cpu" or "cuda", what the ranks will compute on.
 
     Raises:
@@ -122,9 +150,13 @@ def connect(launch: Launch, device: str) -> Comm:
         from runner.comm.single import SingleComm
 
         return SingleComm(launch)
+    if backend == "mpi":
+        from runner.comm.mpi import MpiComm
+
+        return MpiComm(launch, collect)
     from runner.comm.horovod import HorovodComm
 
-    return HorovodComm(launch, device)
+    return HorovodComm(launch, collect, device)
 
 
 def wait(done: Callable[[], bool]) -> None:

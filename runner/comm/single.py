@@ -1,12 +1,15 @@
 """The backend of one rank, with or without a launcher; needs neither MPI nor Horovod."""
 
+import itertools
 import os
 import sys
 import threading
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from runner.comm import Comm
+import numpy as np
+
+from runner.comm import Comm, Counter, Round
 from runner.errors import RunnerError, render
 from runner.world import Launch, single_world
 
@@ -31,14 +34,11 @@ class SingleComm(Comm):
     def broadcast_(self, pieces: "Sequence[torch.Tensor]") -> None:
         pass
 
-    def start_allgather(self, data: "torch.Tensor") -> Any:
-        return data
+    def start_round(self, header: bytes, parts: Sequence[memoryview]) -> Round:
+        return _SingleRound(header, np.frombuffer(b"".join(parts), np.uint8))
 
-    def poll(self, handle: Any) -> bool:
-        return True
-
-    def result(self, handle: "torch.Tensor") -> "torch.Tensor":
-        return handle
+    def counter(self) -> Counter:
+        return _SingleCounter()
 
     def beat(self, state: str) -> list[str] | None:
         return None
@@ -47,6 +47,28 @@ class SingleComm(Comm):
         if threading.current_thread() is not threading.main_thread():
             print(render(error), file=sys.stderr, flush=True)
             os._exit(error.exit_code)  # the main thread hangs
+
+    def close(self) -> None:
+        pass
+
+
+class _SingleRound(Round):
+    def __init__(self, header: bytes, piece: np.ndarray) -> None:
+        self._header, self._piece = header, piece
+
+    def done(self) -> bool:
+        return True
+
+    def result(self) -> list[tuple[bytes, np.ndarray]]:
+        return [(self._header, self._piece)]
+
+
+class _SingleCounter(Counter):
+    def __init__(self) -> None:
+        self._numbers = itertools.count()
+
+    def next(self) -> int:
+        return next(self._numbers)
 
     def close(self) -> None:
         pass

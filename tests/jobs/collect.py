@@ -1,4 +1,4 @@
-"""Chunks of many sizes and dtypes through the collector of real ranks: `collect.py SEED`.
+"""Chunks of many sizes and dtypes through the collector of real ranks: `collect.py SEED COMM COLLECT`.
 
 Every rank makes its chunks from their index alone; rank 0 compares what arrives, and counts. The pieces of a round are
 made tiny, so that frames and their headers are cut everywhere, and the outgoing stream overflows.
@@ -11,9 +11,9 @@ import time
 import numpy as np
 
 import runner.collect
+from runner.checksum import checksum
 from runner.collect import Collector
 from runner.comm import connect
-from runner.grid import Chunk
 from runner.ledger import Commit
 from runner.stats import Seconds
 from runner.stop import Stop
@@ -31,34 +31,43 @@ def rows_of(index: int, seed: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    seed = int(sys.argv[1])
+    seed, backend, collect = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     runner.collect._PIECE_BYTES = int(np.random.default_rng(seed).integers(1, 3000))
-    comm = connect(detect_launch(), "cpu")
+    comm = connect(detect_launch(), backend, collect, "cpu")
     world = comm.world
-    arrived: list[int] = []
+    is_direct = collect == "direct"
+    written: list[int] = []
+    recorded: list[int] = []
 
-    def deliver(commit: Commit, rows: np.ndarray) -> None:
-        expected = rows_of(commit.chunk, seed)
-        assert rows.dtype == expected.dtype, commit
-        assert rows.shape == expected.shape, commit
-        assert rows.tobytes() == expected.tobytes(), commit
+    def write(start: int, rows: np.ndarray) -> None:
+        expected = rows_of(start, seed)
+        assert rows.dtype == expected.dtype, start
+        assert rows.shape == expected.shape, start
+        assert rows.tobytes() == expected.tobytes(), start
+        written.append(start)
+
+    def record(commit: Commit) -> None:
         assert (commit.chunk % 7) % world.world_size == commit.rank, commit
-        arrived.append(commit.chunk)
+        assert is_direct or commit.chunk in written, commit
+        recorded.append(commit.chunk)
 
-    collector = Collector(comm, deliver, Stop(None), Watch(comm, 60.0), Seconds())
+    collector = Collector(comm, write, record, is_direct, Stop(None), Watch(comm, 60.0), Seconds())
     most_queued = 0
     for index in range(NUM_CHUNKS):
         if (index % 7) % world.world_size == world.rank:  # uneven; with more ranks than 7 some have none
             rows = rows_of(index, seed)
-            collector.put(Chunk(index, index, index + 1), rows, [], 0.0)
+            collector.put(Commit(index, index, index + 1, checksum(rows), "", world.rank, 0.0), rows)
             most_queued = max(most_queued, collector._queued_bytes - rows.nbytes)
             time.sleep(0.001 * (index % 3 == world.rank % 3))
     collector.close()
     assert most_queued <= 2 * runner.collect._PIECE_BYTES, most_queued
     if world.rank == 0:
-        assert sorted(arrived) == list(range(NUM_CHUNKS)), sorted(arrived)
+        assert sorted(recorded) == list(range(NUM_CHUNKS)), sorted(recorded)
         print(f"all {NUM_CHUNKS} chunks arrived")
     else:
-        assert arrived == []
+        assert recorded == []
+    own = [index for index in range(NUM_CHUNKS) if (index % 7) % world.world_size == world.rank]
+    expected = own if is_direct else list(range(NUM_CHUNKS)) if world.rank == 0 else []
+    assert sorted(written) == expected, sorted(written)
     comm.close()
     assert not any(thread.name == "collector" for thread in threading.enumerate())

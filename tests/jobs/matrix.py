@@ -1,6 +1,7 @@
-"""One job of many predictions, run under each launcher: `matrix.py DATA_FOLDER OUTPUT_FOLDER`.
+"""One job of many predictions, run under each launcher: `matrix.py DATA_FOLDER OUTPUT_FOLDER [NAME=VALUE ...]`.
 
-A line of CASES is a name, the number of rows, their shape, the batch size and further options.
+A line of CASES is a name, the number of rows, their shape, the batch size and further options; those of the command
+line are for all.
 """
 
 import sys
@@ -49,4 +50,5 @@ if __name__ == "__main__":
             batch_size=batch_size,
             threads=1,
             **options,
+            **dict(word.split("=") for word in sys.argv[3:]),
         )

@@ -14,7 +14,7 @@ from runner.world import detect_launch
 
 if __name__ == "__main__":
     folder = Path(sys.argv[1])
-    comm = connect(detect_launch(), "cpu")
+    comm = connect(detect_launch(), "horovod", "allgather", "cpu")
     torch.manual_seed(comm.world.rank)  # a factory that does not seed would differ by rank
     for model_name, weights in (("Odd", None), ("Odd", "odd.pt"), ("LooksAtItself", None), ("mlp", "mlp.safetensors")):
         own_path = folder / f"rank-{comm.world.rank}.pt"

@@ -1,0 +1,248 @@
+"""The backend of many ranks on mpi4py alone, and what the Horovod backend has in common with it.
+
+mpi4py is imported here and nowhere else. Whoever waits, polls and sleeps: a blocking call spins on a core that a
+computing rank on the same host may need, and cannot be interrupted from Python.
+"""
+
+import contextlib
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from runner.comm import Comm, Counter, Round, wait
+from runner.errors import RunnerError, UsageError, as_runner_error, describe, render
+from runner.world import Launch, World
+
+T = TypeVar("T")
+
+_PIECE_BYTES = 256 << 20  # one broadcast: far below 2^31, the most elements one MPI call can count
+
+
+class MpiComm(Comm):
+    """The ranks of an MPI job.
+
+    Args:
+        launch: what the launcher said.
+        collect: "alltoall" brings the pieces of a round to rank 0 alone, anything else to all ranks.
+    """
+
+    def __init__(self, launch: Launch, collect: str) -> None:
+        mpi = load_mpi(launch)
+        self._library = mpi
+        self._mpi = mpi.COMM_WORLD.Dup()  # our own messages, apart from Horovod's
+        self._ring = mpi.COMM_WORLD.Dup()  # signs of life
+        self._beat_sent: Any = None
+        self._outgoing = Buffer()
+        self._to_root_alone = collect == "alltoall"
+        host = self._mpi.Split_type(mpi.COMM_TYPE_SHARED)
+        self.world = World(
+            rank=self._mpi.Get_rank(),
+            world_size=self._mpi.Get_size(),
+            local_rank=host.Get_rank(),
+            local_size=host.Get_size(),
+            host=socket.gethostname(),
+            launcher=launch.launcher,
+        )
+        host.Free()
+        _abort_on_exception(self.world.who, mpi.COMM_WORLD)
+
+    def bcast(self, value: T) -> T:
+        self._barrier()
+        received: T = self._mpi.bcast(value, root=0)
+        return received
+
+    def gather_all(self, value: T) -> list[T]:
+        self._barrier()
+        gathered: list[T] = self._mpi.allgather(value)
+        return gathered
+
+    def broadcast_(self, pieces: Sequence[torch.Tensor]) -> None:
+        requests = [
+            self._mpi.Ibcast(part.numpy(), root=0)
+            for piece in pieces
+            for part in torch.split(piece, _PIECE_BYTES)
+            if len(part)
+        ]
+        for request in requests:
+            wait(request.Test)
+
+    def start_round(self, header: bytes, parts: Sequence[memoryview]) -> Round:
+        size = sum(map(len, parts))
+        return _MpiRound(self._mpi, size.to_bytes(8) + header, self._outgoing.fill(parts), self._to_root_alone)
+
+    def counter(self) -> Counter:
+        return _MpiCounter(self._library, self._mpi)
+
+    def beat(self, state: str) -> list[str] | None:
+        if self._beat_sent is None or self._beat_sent.Test():
+            self._beat_sent = self._ring.isend(state, dest=(self.world.rank + 1) % self.world.world_size)
+        return self._take_beats()
+
+    def fail(self, error: RunnerError) -> None:
+        time.sleep(0.2 * min(self.world.rank, 10))  # when all fail alike, one message is enough: the first ends the job
+        error.who = self.world.who
+        print(render(error), file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        self._mpi.Abort(error.exit_code)
+
+    def close(self) -> None:
+        self._barrier()  # the first rank to leave would end Horovod and MPI under the others
+        self._take_beats()  # all have stopped to send: nothing is left on its way when MPI ends
+        self._mpi.Free()
+        self._ring.Free()
+
+    def _take_beats(self) -> list[str]:
+        source, beats = (self.world.rank - 1) % self.world.world_size, []
+        while self._ring.iprobe(source=source):
+            beats.append(self._ring.recv(source=source))
+        return beats
+
+    def _barrier(self) -> None:
+        wait(self._mpi.Ibarrier().Test)
+
+
+class Buffer:
+    """Memory that is used again and again: fresh memory costs a page fault every 4 KiB."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.uint8)
+
+    def fill(self, parts: Sequence["bytes | memoryview"]) -> np.ndarray:
+        """The parts, one after another: 1-D uint8, good until the next call."""
+        size = sum(map(len, parts))
+        if size > len(self._memory):
+            self._memory = np.empty(size, np.uint8)
+        position = 0
+        for part in parts:
+            self._memory[position : position + len(part)] = np.frombuffer(part, np.uint8)
+            position += len(part)
+        return self._memory[:size]
+
+
+class _MpiRound(Round):
+    """The sizes first, to all; then the pieces."""
+
+    def __init__(self, mpi: Any, head: bytes, piece: np.ndarray, to_root_alone: bool) -> None:
+        self._mpi, self._piece = mpi, piece
+        self._gets_pieces = not to_root_alone or mpi.Get_rank() == 0
+        self._to_root_alone = to_root_alone
+        self._own = np.frombuffer(head, np.uint8)
+        self._heads = np.empty((mpi.Get_size(), len(self._own)), np.uint8)
+        self._request = mpi.Iallgather(self._own, self._heads)
+        self._sizes: list[int] | None = None
+        self._pieces = np.empty(0, np.uint8)
+
+    def done(self) -> bool:
+        if not self._request.Test():
+            return False
+        if self._sizes is not None:
+            return True
+        self._sizes = [int.from_bytes(head[:8].tobytes()) for head in self._heads]
+        if not any(self._sizes):
+            return True
+        if self._gets_pieces:
+            self._pieces = np.empty(sum(self._sizes), np.uint8)
+        received = [self._pieces, self._sizes] if self._gets_pieces else None
+        if self._to_root_alone:
+            self._request = self._mpi.Igatherv(self._piece, received, root=0)
+        else:
+            self._request = self._mpi.Iallgatherv(self._piece, received)
+        return bool(self._request.Test())
+
+    def result(self) -> list[tuple[bytes, np.ndarray]]:
+        assert self._sizes is not None
+        gathered, position = [], 0
+        for head, size in zip(self._heads, self._sizes, strict=True):
+            gathered.append((head[8:].tobytes(), self._pieces[position : position + size]))
+            position += size
+        return gathered
+
+
+class _MpiCounter(Counter):
+    """A number in rank 0's memory, reached by one-sided operations: no rank serves it."""
+
+    def __init__(self, library: Any, mpi: Any) -> None:
+        self._library = library
+        self._window = library.Win.Allocate(8 if mpi.Get_rank() == 0 else 0, disp_unit=8, comm=mpi)
+        if mpi.Get_rank() == 0:
+            self._window.Lock(0)
+            np.frombuffer(self._window.tomemory(), np.int64)[0] = 0
+            self._window.Unlock(0)
+        wait(mpi.Ibarrier().Test)  # none may count, or hold a lock that rank 0 would wait for, before it is 0
+        self._window.Lock_all()
+
+    def next(self) -> int:
+        one, before = np.ones(1, np.int64), np.empty(1, np.int64)
+        self._window.Fetch_and_op(one, before, 0, op=self._library.SUM)
+        self._window.Flush(0)
+        return int(before[0])
+
+    def close(self) -> None:
+        self._window.Unlock_all()
+        self._window.Free()
+
+
+def load_mpi(launch: Launch) -> Any:
+    """mpi4py's MPI, started, and of the launcher's size.
+
+    Raises:
+        UsageError: it is missing, or the launch cannot work.
+    """
+    if launch.launcher == "horovodrun --gloo":
+        raise shared(UsageError("started by horovodrun with Gloo; the runner needs MPI: horovodrun --mpi -np N ..."))
+    try:
+        from mpi4py import MPI
+    except Exception as error:
+        raise UsageError(f"mpi4py does not load ({describe(error)}); scripts/setup.sh installs it") from error
+    if MPI.COMM_WORLD.Get_size() != launch.world_size:
+        raise shared(
+            UsageError(
+                f"{launch.launcher} started {launch.world_size} ranks, but MPI sees {MPI.COMM_WORLD.Get_size()} "
+                f"(MPI library: {library_name(MPI)}). Launcher and MPI library do not fit: use the mpirun of that "
+                "library, or under Slurm srun --mpi=pmix"
+            )
+        )
+    if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
+        raise shared(
+            UsageError(
+                f"this MPI library ({library_name(MPI)}) does not let several threads call it (MPI_THREAD_MULTIPLE), "
+                "which the runner needs; use one that is built so"
+            )
+        )
+    return MPI
+
+
+def library_name(mpi: Any) -> str:
+    """The MPI library and its version."""
+    return str(mpi.Get_library_version()).split(",")[0].split("\n")[0].strip("\0 ")
+
+
+def shared(error: RunnerError) -> RunnerError:
+    """The error, as one that every rank has."""
+    error.shared = True
+    return error
+
+
+def _abort_on_exception(who: str, mpi_comm: Any) -> None:
+    """Make an exception that ends this process end the job: other ranks would wait for this one for ever.
+
+    It stays for the life of the process, because the script that called us may still fail between two jobs.
+    """
+    former_hook = sys.excepthook
+    if getattr(former_hook, "ends_the_job", False):
+        return
+
+    def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        with contextlib.suppress(Exception):
+            former_hook(kind, error, trace)
+        print(f"runner: error [{who}]: an exception ended this rank, and with it the job", file=sys.stderr, flush=True)
+        mpi_comm.Abort(as_runner_error(error).exit_code)
+
+    hook.ends_the_job = True  # type: ignore[attr-defined]
+    sys.excepthook = hook

@@ -1,0 +1,55 @@
+"""What a rank computes with: its device, its threads, its time."""
+
+import torch
+
+from runner.comm import Comm
+from runner.config import Config
+from runner.errors import UsageError
+from runner.world import fair_threads, job_end, process_start, requested_threads, usable_cpus
+
+
+def device_kind(config: Config) -> str:
+    """What the ranks compute on, "cpu" or "cuda"."""
+    if config.device != "auto":
+        return config.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def local_device(config: Config, comm: Comm) -> torch.device:
+    """The device of this rank: of GPUs, the one that its number on the host chooses.
+
+    Raises:
+        UsageError: there is no GPU, and one was asked for.
+    """
+    if device_kind(config) == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if not count:
+        raise UsageError(
+            "--device cuda: PyTorch sees no GPU here (see nvidia-smi, CUDA_VISIBLE_DEVICES, torch.version.cuda)"
+        )
+    device = torch.device("cuda", comm.world.local_rank % count)
+    torch.cuda.set_device(device)
+    return device
+
+
+def set_threads(config: Config, comm: Comm) -> int:
+    """Fix the CPU threads of this rank, and return how many; every rank calls it."""
+    mine = (comm.world.host, usable_cpus())
+    local_cpus = [cpus for host, cpus in comm.gather_all(mine) if host == comm.world.host]
+    threads = config.threads or requested_threads() or fair_threads(mine[1], local_cpus)
+    torch.set_num_threads(threads)
+    return threads
+
+
+def deadline(config: Config) -> float | None:
+    """When this process must have ended: by the user's limit or by the scheduler's, whichever is sooner."""
+    limits = [job_end(), process_start() + config.time_limit if config.time_limit else None]
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
+def in_words(comm: Comm, threads: int) -> str:
+    """Who works on the job; every rank calls it."""
+    hosts = len(set(comm.gather_all(comm.world.host)))
+    ranks = "1 rank" if comm.world.world_size == 1 else f"{comm.world.world_size} ranks"
+    return f"{ranks}, {hosts} host{'s' * (hosts > 1)}, {threads} CPU thread{'s' * (threads > 1)} a rank"
