@@ -1,6 +1,7 @@
 """The way of one batch: rows, preprocess, model, postprocess, predictions. Knows nothing of chunks or ranks."""
 
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from torch import nn
 
 from runner.errors import InputError, MemoryShortage, ModelError, describe, traceback_of
+from runner.rows import Rows, name_rows, pad
 from runner.sinks import RowType
-from runner.sources import Source
+from runner.sources import Source, zero_row
 from runner.transforms import Transform
 
 
@@ -19,7 +21,9 @@ class Inference:
     Args:
         model: in evaluation mode, on `device`.
         device: where the model is.
-        preprocess: from a CPU tensor of rows `(batch, *row_shape)` to the model's input, or None.
+        preprocess: from a CPU tensor of rows `(batch, *row_shape)`, or a list of 1-D tensors where rows are ragged, to
+            the model's input; None leaves the tensor as it is, and pads ragged rows. Of an input that is a tuple or a
+            dict the model gets the items as its arguments.
         postprocess: from the model's output to a tensor `(batch, ...)`, or None.
     """
 
@@ -28,23 +32,23 @@ class Inference:
     ) -> None:
         self._model, self._device, self._preprocess, self._postprocess = model, device, preprocess, postprocess
 
-    def prepare(self, rows: np.ndarray, start: int) -> Any:
-        """The model's input for rows that begin at row `start`, on the CPU.
+    def prepare(self, rows: Rows, ids: Sequence[int]) -> Any:
+        """The model's input for rows whose numbers are `ids`, on the CPU.
 
         Raises:
             ModelError: the user's function failed.
         """
-        batch = torch.from_numpy(rows)
+        batch = torch.from_numpy(rows) if isinstance(rows, np.ndarray) else rows.tensors()
         if self._preprocess is None:
-            return batch
+            return batch if isinstance(batch, torch.Tensor) else pad(batch)
         try:
             with torch.inference_mode():
                 return self._preprocess(batch)
         except Exception as error:
-            raise _failure("--preprocess", start, len(rows), error) from error
+            raise _failure("--preprocess", ids, error) from error
 
-    def forward(self, inputs: Any, start: int, num_rows: int) -> torch.Tensor:
-        """The predictions for a prepared batch: `(num_rows, ...)`, on the model's device.
+    def forward(self, inputs: Any, ids: Sequence[int]) -> torch.Tensor:
+        """The predictions for a prepared batch: `(len(ids), ...)`, on the model's device.
 
         Raises:
             ModelError: the model or the user's function failed, or gave something else than one row for each.
@@ -52,27 +56,32 @@ class Inference:
         """
         with torch.inference_mode():
             try:
-                output = self._model(_to_device(inputs, self._device))
+                output = self._call(_to_device(inputs, self._device))
             except Exception as error:
-                raise _failure("the model", start, num_rows, error, self._dtype_hint(inputs)) from error
+                raise _failure("the model", ids, error, self._dtype_hint(inputs)) from error
             if self._postprocess is not None:
                 try:
                     output = self._postprocess(output)
                 except ModelError:
                     raise
                 except Exception as error:
-                    raise _failure("--postprocess", start, num_rows, error) from error
+                    raise _failure("--postprocess", ids, error) from error
         if not isinstance(output, torch.Tensor):
             raise ModelError(
-                f"the model gave a {type(output).__name__} for rows {start}..{start + num_rows}; one tensor is needed. "
+                f"the model gave a {type(output).__name__} for {name_rows(ids)}; one tensor is needed. "
                 "Choose it with --postprocess module:function"
             )
-        if output.ndim == 0 or output.shape[0] != num_rows:
+        if output.ndim == 0 or output.shape[0] != len(ids):
             raise ModelError(
-                f"the model gave shape {tuple(output.shape)} for rows {start}..{start + num_rows}; "
-                f"its first axis must be the {num_rows} rows of the batch"
+                f"the model gave shape {tuple(output.shape)} for {name_rows(ids)}; "
+                f"its first axis must be the {len(ids)} rows of the batch"
             )
         return output
+
+    def _call(self, inputs: Any) -> Any:
+        if isinstance(inputs, tuple):
+            return self._model(*inputs)
+        return self._model(**inputs) if isinstance(inputs, dict) else self._model(inputs)
 
     def probe(self, source: Source, num_tries: int) -> tuple[RowType, int | None]:
         """The shape and dtype of a row of predictions, and the row by which they were found.
@@ -83,7 +92,7 @@ class Inference:
             InputError, ModelError: the error of the first row, where none works.
         """
         if not source.num_rows:
-            return self._row_type(np.zeros((1, *source.row_shape), source.dtype), 0), None
+            return self._row_type(zero_row(source), 0), None
         first_error: InputError | None = None
         for row in range(min(num_tries, source.num_rows)):
             try:
@@ -93,8 +102,8 @@ class Inference:
         assert first_error is not None
         raise first_error
 
-    def _row_type(self, rows: np.ndarray, start: int) -> RowType:
-        output = self.forward(self.prepare(rows, start), start, len(rows))
+    def _row_type(self, rows: Rows, row: int) -> RowType:
+        output = self.forward(self.prepare(rows, [row]), [row])
         return RowType(tuple(output.shape[1:]), _stored_dtype(output))
 
     def _dtype_hint(self, inputs: Any) -> str:
@@ -127,12 +136,12 @@ def _stored_dtype(output: torch.Tensor) -> np.dtype[Any]:
         ) from error
 
 
-def check_row_type(output: torch.Tensor, row_type: RowType, start: int, stop: int) -> None:
+def check_row_type(output: torch.Tensor, row_type: RowType, ids: Sequence[int]) -> None:
     """Raise ModelError unless a batch of predictions has rows of this type."""
     found = RowType(tuple(output.shape[1:]), _stored_dtype(output))
     if found != row_type:
         raise ModelError(
-            f"the model gave {found} per row for rows {start}..{stop} and {row_type} for the first row; "
+            f"the model gave {found} per row for {name_rows(ids)} and {row_type} for the first row; "
             "every row must be of one shape and dtype"
         )
 
@@ -142,14 +151,13 @@ def copy_out(output: torch.Tensor, rows: np.ndarray) -> None:
     torch.from_numpy(rows).copy_(output)
 
 
-def _failure(what: str, start: int, num_rows: int, error: Exception, hint: str = "") -> Exception:
+def _failure(what: str, ids: Sequence[int], error: Exception, hint: str = "") -> Exception:
     kind: type[InputError] = ModelError
     if isinstance(error, InputError):
         kind = type(error)
     elif _is_memory_shortage(error):
         kind = MemoryShortage
-    rows = f"row {start}" if num_rows == 1 else f"rows {start}..{start + num_rows}"
-    failure = kind(f"{what} failed on {rows}: {describe(error)}.{hint}", traceback_of(error))
+    failure = kind(f"{what} failed on {name_rows(ids)}: {describe(error)}.{hint}", traceback_of(error))
     if kind is MemoryShortage:
         traceback.clear_frames(error.__traceback__)  # the model's frames hold what it had allocated
     return failure

@@ -11,6 +11,7 @@ from runner.batch import Inference, copy_out
 from runner.checksum import checksum
 from runner.comm import Comm
 from runner.errors import RunnerError
+from runner.rows import concatenate, take
 from runner.sinks import RowType
 from runner.sources import Source
 
@@ -36,7 +37,7 @@ class Canary:
     ) -> None:
         self._comm, self._inference, self._row, self._row_type = comm, inference, row, row_type
         num_rows = max(1, min(_ROWS, batch_size, _BYTES // max(1, row_type.row_bytes)))
-        self._rows = comm.on_each(lambda: np.repeat(source.read(row, row + 1), num_rows, axis=0))
+        self._rows = comm.on_each(lambda: concatenate([source.read(row, row + 1)] * num_rows))
         self._first: np.ndarray
         self._repeats = True
 
@@ -82,8 +83,9 @@ class Canary:
         )
 
     def _answer(self) -> np.ndarray:
-        inputs = self._inference.prepare(self._rows.copy(), self._row)
-        output = self._inference.forward(inputs, self._row, len(self._rows))
+        ids = [self._row] * len(self._rows)
+        rows = take(self._rows, range(len(self._rows)))  # a copy: preprocessing may change rows in place
+        output = self._inference.forward(self._inference.prepare(rows, ids), ids)
         answer = np.empty((len(self._rows), *self._row_type.shape), self._row_type.dtype)
         copy_out(output, answer)
         return answer

@@ -44,7 +44,9 @@ class Config:
         metadata={"group": "model", "help": "keyword arguments of the factory, a JSON object", "metavar": "JSON"},
     )
     weights: str | None = _option(None, "model", "state dict: .safetensors, .pt or .pth; rank 0 alone reads it", "PATH")
-    data: Any = _option("", "data", "the data set, a .npy file; its first axis is the rows", "PATH")
+    data: Any = _option(
+        "", "data", "the data set: .npy, its first axis the rows, or .parquet, of one column or PATH::COLUMN", "PATH"
+    )
     output: str | None = _option(
         None, "data", "the predictions, a .npy file; PATH.partial until whole, records in PATH.run/", "PATH"
     )
@@ -67,7 +69,10 @@ class Config:
         "horovod", "work", "what carries them: Horovod, or MPI alone where it is missing", "horovod|mpi"
     )
     preprocess: str | Callable[..., Any] | None = _option(
-        None, "work", "function from a batch of rows (a CPU tensor) to the model's input", "MODULE:FUNCTION"
+        None,
+        "work",
+        "function from a batch of rows (a CPU tensor; a list of them where lengths differ) to the model's input",
+        "MODULE:FUNCTION",
     )
     postprocess: str | Callable[..., Any] | None = _option(
         None,
@@ -111,7 +116,7 @@ class Config:
             raise UsageError(f"--model-args must be a JSON object, such as '{{\"n\": 64}}', not {self.model_args!r}")
         _check_suffix("--weights", self.weights, (".safetensors", ".pt", ".pth"))
         if isinstance(self.data, str):
-            _check_suffix("--data", self.data, (".npy",))
+            _check_suffix("--data", self.data.partition("::")[0], (".npy", ".parquet"))
         _check_suffix("--output", self.output, (".npy",))
         _check_positive("--batch-size", self.batch_size)
         if self.chunk_size is not None:

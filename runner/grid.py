@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 CHUNK_BYTES = 4 << 20  # a chunk this size is cheap to hold and long enough to hide the cost of handing it over
+SORTED_BATCHES = 16  # for rows of unlike lengths: so many batches a chunk leave little to pad in each
 MIN_CHUNKS = 1024  # as many as there are batches for: enough chunks to share evenly among many ranks
 
 
@@ -51,16 +52,19 @@ class Grid:
             yield start, min(start + self.batch_size, chunk.stop)
 
 
-def choose_chunk_size(num_rows: int, batch_size: int, row_bytes: int) -> int:
+def choose_chunk_size(num_rows: int, batch_size: int, row_bytes: int, is_ragged: bool) -> int:
     """Rows a chunk, a multiple of `batch_size`.
 
     Args:
         num_rows: rows of the data set.
         batch_size: rows of one forward call.
         row_bytes: bytes of one row, input and output together.
+        is_ragged: rows are of unlike lengths; they are put in order inside a chunk.
     """
     by_size = CHUNK_BYTES // max(1, batch_size * row_bytes)
     by_count = num_rows // batch_size // MIN_CHUNKS
+    if is_ragged:
+        by_count = max(by_count, SORTED_BATCHES)
     return batch_size * max(1, min(by_size, by_count))
 
 

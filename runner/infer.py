@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -14,9 +14,10 @@ from runner.checksum import checksum
 from runner.errors import InputError
 from runner.finite import nonfinite_rows
 from runner.grid import Chunk, Grid
-from runner.inputs import chunk_checksum
+from runner.inputs import BatchReader, chunk_checksum
 from runner.ledger import Commit
 from runner.quarantine import BadRow, Rescue, Rescued, fill_value
+from runner.rows import name_rows, rows_checksum
 from runner.sinks import RowType
 from runner.sources import Source
 from runner.stats import RankStats
@@ -50,18 +51,19 @@ def infer(
     Raises:
         InputError, ModelError: what `rescue` does not deal with; a batch whose rows are not of `row_type`.
     """
-    seconds = stats.seconds
+    seconds, reader = stats.seconds, BatchReader(source, grid)
 
-    def read(batch: tuple[Chunk, int, int]) -> tuple[Any, str]:
+    def read(batch: tuple[Chunk, int, int]) -> tuple[Sequence[int], Any, str]:
         began = time.perf_counter()
-        _, first, last = batch
+        ids, rows = reader.read(*batch)
         digest = ""
         try:
-            rows = source.read(first, last)
-            digest = checksum(rows)  # before preprocessing, which may change them in place
-            return inference.prepare(rows, first), digest
+            if isinstance(rows, InputError):
+                return ids, rows, ""
+            digest = rows_checksum(rows)  # before preprocessing, which may change them in place
+            return ids, inference.prepare(rows, ids), digest
         except InputError as error:
-            return error, digest  # for the main thread to see to, in its turn
+            return ids, error, digest  # for the main thread to see to, in its turn
         finally:
             seconds.read += time.perf_counter() - began
 
@@ -69,8 +71,8 @@ def infer(
     chunk_began = waited_since = time.perf_counter()
     draft = _Draft(Chunk(0, 0, 0), row_type)
     activity.begin("reading the first rows")
-    for (chunk, first, last), (inputs, digest) in read_ahead(batches, read, _READ_AHEAD):
-        activity.begin(f"computing rows {first}..{last}")
+    for (chunk, first, last), (ids, inputs, digest) in read_ahead(batches, read, _READ_AHEAD):
+        activity.begin(f"computing {name_rows(ids)}")
         began = time.perf_counter()
         seconds.wait += began - waited_since
         if first == chunk.start:
@@ -81,10 +83,10 @@ def infer(
         try:
             if isinstance(inputs, InputError):
                 raise inputs
-            batch = Rescued(inference.forward(inputs, first, last - first), [], halved=False)
+            batch = Rescued(inference.forward(inputs, ids), [], halved=False)
         except InputError as error:
-            batch = rescue(first, last, error)
-        draft.add(first, last, batch, digest)
+            batch = rescue(ids, error)
+        draft.add(ids, batch, digest)
         ended = time.perf_counter()
         seconds.forward += ended - began
         if last == chunk.stop:
@@ -104,13 +106,18 @@ class _Draft:
         self._halved: list[list[int]] = []
         self._input_checksums: list[str] = []
 
-    def add(self, first: int, last: int, batch: Rescued, input_checksum: str) -> None:
+    def add(self, ids: Sequence[int], batch: Rescued, input_checksum: str) -> None:
         start = self._chunk.start
         if batch.output is not None:
-            check_row_type(batch.output, self._row_type, first, last)
-            copy_out(batch.output, self._predictions[first - start : last - start])
+            check_row_type(batch.output, self._row_type, ids)
+            if isinstance(ids, range):
+                copy_out(batch.output, self._predictions[ids.start - start : ids.stop - start])
+            else:
+                rows = np.empty((len(ids), *self._row_type.shape), self._row_type.dtype)
+                copy_out(batch.output, rows)
+                self._predictions[np.asarray(ids) - start] = rows
         self._bad += batch.bad
-        self._halved += [[first, last]] * batch.halved
+        self._halved += [[min(ids), max(ids) + 1]] * batch.halved
         self._input_checksums.append(input_checksum)
 
     def finish(self, rank: int, seconds: float, on_nonfinite: str) -> tuple[Commit, np.ndarray]:
@@ -118,8 +125,8 @@ class _Draft:
         nonfinite = set(nonfinite_rows(rows)) - {row.row - chunk.start for row in self._bad}
         if on_nonfinite == "quarantine":
             self._bad += [BadRow(chunk.start + row, "the prediction is not finite", "") for row in nonfinite]
-            self._bad.sort(key=lambda row: row.row)
             nonfinite = set()
+        self._bad.sort(key=lambda row: row.row)
         rows[[row.row - chunk.start for row in self._bad]] = fill_value(rows.dtype)
         commit = Commit(
             chunk=chunk.index,

@@ -24,7 +24,7 @@ from runner.report import Report
 from runner.resources import deadline, device_kind, in_words, local_device, set_threads
 from runner.schedule import dynamic_share, static_slice
 from runner.sinks import RowType
-from runner.sources import Source, open_source
+from runner.sources import RAGGED, Source, open_source
 from runner.stats import RankStats
 from runner.stop import REASONS, Stop
 from runner.transforms import find_postprocess, find_preprocess
@@ -249,6 +249,6 @@ def _shape_of(config: Config, source: Source) -> tuple[Any, ...]:
 
 
 def _make_grid(config: Config, source: Source, row_type: RowType) -> Grid:
-    row_bytes = RowType(source.row_shape, source.dtype).row_bytes + row_type.row_bytes
-    chunk_size = config.chunk_size or choose_chunk_size(source.num_rows, config.batch_size, row_bytes)
+    row_bytes, is_ragged = source.row_bytes + row_type.row_bytes, source.row_shape == RAGGED
+    chunk_size = config.chunk_size or choose_chunk_size(source.num_rows, config.batch_size, row_bytes, is_ragged)
     return Grid(source.num_rows, config.batch_size, chunk_size)

@@ -9,6 +9,7 @@ import torch
 
 from runner.batch import Inference
 from runner.errors import InputError, MemoryShortage, ModelError
+from runner.rows import Rows, concatenate, name_rows
 from runner.sources import Source
 
 _TRACEBACK_LINES = 6
@@ -65,72 +66,75 @@ class Rescue:
         self._sets_aside = set_aside
         self._halved = False
 
-    def __call__(self, first: int, last: int, error: InputError) -> Rescued:
-        """The predictions of rows `first..last`, which have failed together with `error`.
+    def __call__(self, ids: Sequence[int], error: InputError) -> Rescued:
+        """The predictions of the rows of these numbers, which have failed together with `error`.
 
         Raises:
             InputError: `error` itself where the rows work one by one; that of the first bad row where none is to be
                 set aside; one that says so where not even the row works that had worked before.
         """
+        rows, unreadable = self._read(ids)
         if isinstance(error, MemoryShortage):
             try:
-                return Rescued(self._compute(self._source.read(first, last), first), [], True)
+                return Rescued(self._compute(rows, ids), [], True)
             except InputError as again:
                 error = again
-        return self._without_the_bad(first, last, error) if self._sets_aside else self._name_the_row(first, last, error)
+        if self._sets_aside:
+            return self._without_the_bad(ids, rows, unreadable, error)
+        self._name_the_row(ids, rows, unreadable, error)
 
-    def _name_the_row(self, first: int, last: int, error: InputError) -> NoReturn:
-        rows, unreadable = self._read(first, last)
-        readable = range(first, min(unreadable, default=last))
-        _, first_error = next(self._search(readable, rows, first, surely=not unreadable), (0, None))
-        raise first_error or unreadable.get(readable.stop, error)
+    def _name_the_row(
+        self, ids: Sequence[int], rows: dict[int, Rows], unreadable: dict[int, InputError], error: InputError
+    ) -> NoReturn:
+        for row, why in self._search(sorted(rows), rows, surely=not unreadable):
+            unreadable[row] = why
+            break
+        raise unreadable[min(unreadable)] if unreadable else error
 
-    def _without_the_bad(self, first: int, last: int, error: InputError) -> Rescued:
+    def _without_the_bad(
+        self, ids: Sequence[int], rows: dict[int, Rows], unreadable: dict[int, InputError], error: InputError
+    ) -> Rescued:
         # The other rows are computed once more in a batch of the same size, in which a good row stands for each bad
         # one: so they get the very bytes that they would have had.
-        rows, bad = self._read(first, last)
-        readable = [row for row in range(first, last) if row not in bad]
-        bad |= dict(self._search(readable, rows, first, surely=not bad))
-        good = [row for row in range(first, last) if row not in bad]
-        found = [BadRow(row, why.message, _short(why.details)) for row, why in sorted(bad.items())]
+        bad = unreadable | dict(self._search([row for row in ids if row in rows], rows, surely=not unreadable))
         if not bad:
             raise error
+        found = [BadRow(row, why.message, _short(why.details)) for row, why in sorted(bad.items())]
+        good = [row for row in ids if row not in bad]
         if good:
-            for row in bad:
-                rows[row - first] = rows[good[0] - first]
             self._halved = False
-            return Rescued(self._compute(rows, first), found, self._halved)
-        if self._known_good_row is not None:
+            return Rescued(self._compute(rows | dict.fromkeys(bad, rows[good[0]]), ids), found, self._halved)
+        if (known := self._known_good_row) is not None:
             try:
-                self._compute(self._source.read(self._known_good_row, self._known_good_row + 1), self._known_good_row)
+                self._compute({known: self._source.read(known, known + 1)}, [known])
             except InputError as again:
                 raise ModelError(
-                    f"every row of {first}..{last} fails, and so does row {self._known_good_row}, which had worked: "
-                    f"it is not the rows. {again.message}",
+                    f"each of {name_rows(ids)} fails, and so does row {known}, which had worked: it is not the rows. "
+                    f"{again.message}",
                     again.details,
                 ) from again
         return Rescued(None, found, False)
 
-    def _read(self, first: int, last: int) -> tuple[np.ndarray, dict[int, InputError]]:
-        """Rows `first..last`, and the errors of those that cannot be read."""
-        rows = np.zeros((last - first, *self._source.row_shape), self._source.dtype)
+    def _read(self, ids: Sequence[int]) -> tuple[dict[int, Rows], dict[int, InputError]]:
+        """The rows one by one, and the errors of those that cannot be read."""
+        rows: dict[int, Rows] = {}
         unreadable: dict[int, InputError] = {}
-        for row in range(first, last):
+        for row in ids:
             try:
-                rows[row - first] = self._source.read(row, row + 1)[0]
+                rows[row] = self._source.read(row, row + 1)
             except InputError as error:
                 unreadable[row] = error
         return rows, unreadable
 
     def _search(
-        self, candidates: Sequence[int], rows: np.ndarray, first: int, surely: bool
+        self, candidates: Sequence[int], rows: dict[int, Rows], surely: bool
     ) -> Iterator[tuple[int, InputError]]:
         """The rows that fail and their errors, in order; `surely` where the candidates are known to fail together."""
         if not candidates:
             return
         if not surely or len(candidates) == 1:
             try:
-                self._compute(rows[[row - first for row in candidates]], candidates[0])
+                self._compute(rows, candidates)
             except InputError as error:
                 if len(candidates) == 1:
                     yield candidates[0], error
@@ -138,20 +142,20 @@ class Rescue:
             else:
                 return
         half, is_first_half_good = len(candidates) // 2, True
-        for found in self._search(candidates[:half], rows, first, surely=False):
+        for found in self._search(candidates[:half], rows, surely=False):
             is_first_half_good = False
             yield found
-        yield from self._search(candidates[half:], rows, first, surely=is_first_half_good)
+        yield from self._search(candidates[half:], rows, surely=is_first_half_good)
 
-    def _compute(self, rows: np.ndarray, first: int) -> torch.Tensor:
+    def _compute(self, rows: dict[int, Rows], ids: Sequence[int]) -> torch.Tensor:
         try:
-            return self._inference.forward(self._inference.prepare(rows, first), first, len(rows))
+            return self._inference.forward(self._inference.prepare(concatenate([rows[i] for i in ids]), ids), ids)
         except MemoryShortage:
-            if len(rows) == 1:
+            if len(ids) == 1:
                 raise
         self._halved = True  # and out of the `except`: it holds on to the memory that the call had taken
-        half = len(rows) // 2
-        return torch.cat([self._compute(rows[:half], first).cpu(), self._compute(rows[half:], first + half).cpu()])
+        half = len(ids) // 2
+        return torch.cat([self._compute(rows, ids[:half]).cpu(), self._compute(rows, ids[half:]).cpu()])
 
 
 def _short(details: str) -> str:

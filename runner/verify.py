@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from runner.checksum import checksum
 from runner.errors import InputError
 from runner.ledger import Ledger
 from runner.manifest import chunks_checksum
+from runner.rows import rows_checksum
 from runner.sources import open_source
 
 
@@ -45,7 +45,7 @@ def verify(output: str) -> str:
         if commit.start != expected:
             raise InputError(f"{ledger.path}: rows {expected}..{commit.start} are not accounted for")
         expected = commit.stop
-        if checksum(source.read(commit.start, commit.stop)) != commit.checksum:
+        if rows_checksum(source.read(commit.start, commit.stop)) != commit.checksum:
             raise InputError(f"{output}: rows {commit.start}..{commit.stop} are not what was computed (checksum)")
     if expected != num_rows:
         raise InputError(f"{ledger.path}: rows {expected}..{num_rows} are not accounted for")

@@ -40,7 +40,7 @@ def test_shares_are_contiguous_and_even(num_items: int, world_size: int) -> None
     ],
 )
 def test_chosen_chunk_size(num_rows: int, batch_size: int, row_bytes: int, chunk_size: int) -> None:
-    assert choose_chunk_size(num_rows, batch_size, row_bytes) == chunk_size
+    assert choose_chunk_size(num_rows, batch_size, row_bytes, is_ragged=False) == chunk_size
     assert chunk_size % batch_size == 0
 
 

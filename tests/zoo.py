@@ -289,3 +289,32 @@ class OneIsSlow(nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         time.sleep(self.seconds)
         return self.inner(rows)
+
+
+class Tokens(nn.Module):
+    """Token lists, padded, and their mask, to the mean of their embeddings through a small network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(4)
+        self.embed, self.head = nn.Embedding(100, 6), nn.Linear(6, 6)
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        weights = mask[..., None].float()
+        return self.head((self.embed(tokens) * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1))
+
+
+class TokensDieOnce(Tokens):
+    """`Tokens`, slowly; where the file `flag` exists, the process kills itself at a call."""
+
+    def __init__(self, calls: int, flag: str) -> None:
+        super().__init__()
+        self.calls, self.flag = calls, Path(flag)
+
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        self.calls -= 1
+        if self.calls == 0 and self.flag.exists():
+            self.flag.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(0.02)
+        return super().forward(tokens, mask)

@@ -6,18 +6,28 @@ import numpy as np
 
 from runner.errors import InputError
 from runner.imports import load_attribute
+from runner.rows import Ragged, Rows
 
-_BY_SUFFIX = {".npy": "runner.sources.npy:NpySource"}
+RAGGED = (-1,)  # the shape of rows of unlike lengths
+
+_BY_SUFFIX = {
+    ".npy": "runner.sources.npy:NpySource",
+    ".parquet": "runner.sources.parquet:ParquetSource",
+}
 
 
 class Source(Protocol):
-    """A data set of `num_rows` rows, each of `row_shape` and `dtype`, that gives any range of them."""
+    """A data set of `num_rows` rows, each of `row_shape` and `dtype`, that gives any range of them.
+
+    `row_shape` is RAGGED where rows are 1-D of unlike lengths; `row_bytes` is what a row takes, on average.
+    """
 
     num_rows: int
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    row_bytes: int
 
-    def read(self, start: int, stop: int) -> np.ndarray:
+    def read(self, start: int, stop: int) -> Rows:
         """Rows `start..stop` in memory of their own: `(stop - start, *row_shape)`, contiguous, native byte order.
 
         May be called from another thread.
@@ -44,13 +54,20 @@ def open_source(data: Any) -> Source:
     """
     if isinstance(data, str):
         for suffix, spec in _BY_SUFFIX.items():
-            if data.endswith(suffix):
+            if data.partition("::")[0].endswith(suffix):
                 source: Source = load_attribute(spec, "--data")(data)
                 return source
         raise InputError(f"--data {data}: the suffix is not one of {', '.join(_BY_SUFFIX)}")
     from runner.sources.array import ArraySource
 
     return ArraySource(data)
+
+
+def zero_row(source: Source) -> Rows:
+    """One row of zeros, for a data set that has none."""
+    if source.row_shape == RAGGED:
+        return Ragged(np.zeros(1, source.dtype), np.array([0, 1]))
+    return np.zeros((1, *source.row_shape), source.dtype)
 
 
 def check_dtype(dtype: np.dtype[Any], what: str) -> None:

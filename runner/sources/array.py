@@ -26,6 +26,7 @@ class ArraySource:
             raise InputError(f"data, a {type(data).__name__}, is a single value; its first axis must be the rows")
         self.num_rows, self.row_shape = self._rows.shape[0], self._rows.shape[1:]
         self.dtype = self._rows.dtype.newbyteorder("=")
+        self.row_bytes = self._rows.nbytes // max(1, self.num_rows)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         return np.array(self._rows[start:stop], dtype=self.dtype, order="C")

@@ -39,9 +39,9 @@ class NpySource:
             raise InputError(f"--data {path} is a single value of shape (); its first axis must be the rows")
         self.num_rows, self.row_shape, self._stored_dtype = shape[0], shape[1:], dtype
         self.dtype = dtype.newbyteorder("=")
-        self._row_bytes = dtype.itemsize * int(np.prod(self.row_shape, dtype=np.int64))
+        self.row_bytes = dtype.itemsize * int(np.prod(self.row_shape, dtype=np.int64))
         self._size = os.fstat(self._fd).st_size
-        wanted = self._offset + self.num_rows * self._row_bytes
+        wanted = self._offset + self.num_rows * self.row_bytes
         if self._size < wanted:
             raise InputError(
                 f"--data {path} is truncated: its header promises {wanted} bytes for shape {shape} of {dtype}, "
@@ -53,7 +53,7 @@ class NpySource:
         if self._column_major is not None:  # the one layout in which the bytes of a row do not lie together
             return np.array(self._column_major[start:stop], dtype=self.dtype, order="C")
         rows = np.empty((stop - start, *self.row_shape), self._stored_dtype)
-        self._read_into(as_bytes(rows), self._offset + start * self._row_bytes)
+        self._read_into(as_bytes(rows), self._offset + start * self.row_bytes)
         return rows.astype(self.dtype, copy=False)
 
     def digest(self) -> str:

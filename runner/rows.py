@@ -1,0 +1,80 @@
+"""Rows in memory: an array whose first axis they are, or rows of unlike lengths. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from runner.checksum import checksum, checksum_of_text
+
+
+@dataclass(frozen=True)
+class Ragged:
+    """Rows of unlike lengths.
+
+    Attributes:
+        values: 1-D, one row after another.
+        offsets: 1-D int64, where each row begins, and the end of the last.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Of each row."""
+        return np.diff(self.offsets)
+
+    def tensors(self) -> list[torch.Tensor]:
+        """Each row as a 1-D tensor; they share its memory."""
+        return list(torch.split(torch.from_numpy(self.values), self.lengths.tolist()))
+
+
+Rows = np.ndarray | Ragged
+
+
+def take(rows: Rows, indices: Sequence[int] | np.ndarray) -> Rows:
+    """Some of the rows, in the order asked for, in memory of their own."""
+    if isinstance(rows, np.ndarray):
+        return rows[np.asarray(indices, np.int64)]
+    return concatenate([Ragged(rows.values[a:b], np.array([0, b - a])) for a, b in _bounds(rows, indices)])
+
+
+def concatenate(parts: Sequence[Rows]) -> Rows:
+    """All rows of the parts, at least one, which are of one kind."""
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
+    ragged = [part for part in parts if isinstance(part, Ragged)]
+    lengths = np.concatenate([part.lengths for part in ragged])
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    return Ragged(np.concatenate([part.values for part in ragged]), offsets)
+
+
+def rows_checksum(rows: Rows) -> str:
+    """The checksum of rows."""
+    if isinstance(rows, np.ndarray):
+        return checksum(rows)
+    return checksum_of_text(f"{checksum(rows.values)} {checksum(rows.lengths)}")
+
+
+def pad(batch: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of unlike lengths as one tensor `(batch, longest)`, filled up with 0, and a bool mask, True at its rows."""
+    lengths = torch.tensor([len(row) for row in batch])
+    padded = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
+    return padded, torch.arange(padded.shape[1]) < lengths[:, None]
+
+
+def name_rows(ids: Sequence[int]) -> str:
+    """Some rows of the data set, in words."""
+    first, last = (ids.start, ids.stop) if isinstance(ids, range) else (min(ids), max(ids) + 1)
+    if len(ids) == 1:
+        return f"row {first}"
+    return f"rows {first}..{last}" if last - first == len(ids) else f"{len(ids)} of the rows {first}..{last}"
+
+
+def _bounds(rows: Ragged, indices: Sequence[int] | np.ndarray) -> list[tuple[int, int]]:
+    return [(int(rows.offsets[index]), int(rows.offsets[index + 1])) for index in indices]

@@ -1,0 +1,184 @@
+"""Rows of unlike lengths, from Parquet: put in order by length inside a chunk, given back in the order of the rows."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import torch
+import zoo
+from launch import LAUNCHERS, Outcome, predict_command, run
+
+from runner.errors import InputError
+from runner.grid import Chunk, Grid
+from runner.inputs import BatchReader
+from runner.rows import Ragged, concatenate, pad, take
+from runner.sources import RAGGED, open_source
+
+NUM_ROWS, BATCH_SIZE, CHUNK_SIZE = 997, 8, 64
+
+
+def make_tokens(num_rows: int, seed: int = 0) -> list[list[int]]:
+    rng = np.random.default_rng(seed)
+    lengths = np.clip(rng.lognormal(2.5, 0.8, num_rows), 1, 120).astype(int)
+    return [rng.integers(1, 100, length).tolist() for length in lengths]
+
+
+def write(path: Path, tokens: list[list[int]], row_group: int = 100) -> None:
+    table = pa.table({"tokens": pa.array(tokens, pa.list_(pa.int64())), "id": np.arange(len(tokens))})
+    pa.parquet.write_table(table, path, row_group_size=row_group)
+
+
+def by_hand(tokens: list[list[int]], batch_size: int, chunk_size: int) -> np.ndarray:
+    """What must come out: the same order inside each chunk, by a loop of its own."""
+    torch.set_num_threads(1)
+    model = zoo.Tokens().eval()
+    predictions = np.empty((len(tokens), 6), np.float32)
+    for start in range(0, len(tokens), chunk_size):
+        chunk = sorted(range(start, min(start + chunk_size, len(tokens))), key=lambda row: -len(tokens[row]))
+        for first in range(0, len(chunk), batch_size):
+            ids = chunk[first : first + batch_size]
+            padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(tokens[row]) for row in ids], batch_first=True)
+            with torch.inference_mode():
+                predictions[ids] = model(padded, padded > 0).numpy()
+    return predictions
+
+
+def predict(folder: Path, *more: str, launcher: str = "alone") -> Outcome:
+    options = ["--model", "zoo:Tokens", "--data", "d.parquet::tokens", "--output", "p.npy"]
+    options += ["--batch-size", str(BATCH_SIZE), "--chunk-size", str(CHUNK_SIZE), *more]
+    return run(predict_command(*options, launcher=LAUNCHERS[launcher]), folder)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "options"),
+    [("alone", []), ("mpirun-3", []), ("horovodrun-2", ["--schedule", "dynamic", "--collect", "direct"])],
+)
+def test_bytes_equal_a_loop_by_hand(launcher: str, options: list[str], tmp_path: Path) -> None:
+    tokens = make_tokens(NUM_ROWS)
+    write(tmp_path / "d.parquet", tokens)
+    outcome = predict(tmp_path, *options, launcher=launcher)
+    assert outcome.code == 0, outcome.output
+    assert np.load(tmp_path / "p.npy").tobytes() == by_hand(tokens, BATCH_SIZE, CHUNK_SIZE).tobytes()
+    assert run(["python", "-m", "runner", "verify", "p.npy"], tmp_path).code == 0
+
+
+def test_a_row_alone_gives_the_same(tmp_path: Path) -> None:
+    """Padding does not matter to this model but for rounding."""
+    tokens = make_tokens(97)
+    assert np.allclose(by_hand(tokens, 1, 1), by_hand(tokens, 8, 64), atol=1e-5)
+
+
+@pytest.mark.parametrize("num_rows", [0, 1, 7])
+def test_few_rows(num_rows: int, tmp_path: Path) -> None:
+    tokens = make_tokens(num_rows)
+    write(tmp_path / "d.parquet", tokens)
+    assert predict(tmp_path, launcher="mpirun-2").code == 0
+    assert np.load(tmp_path / "p.npy").tobytes() == by_hand(tokens, BATCH_SIZE, CHUNK_SIZE).tobytes()
+
+
+def test_bad_rows_are_found_by_their_numbers(tmp_path: Path) -> None:
+    tokens = make_tokens(NUM_ROWS)
+    bad = [3, 70, 500, 501, 996]
+    for row in bad:
+        tokens[row][-1] = 666  # outside the vocabulary
+    write(tmp_path / "d.parquet", tokens)
+    outcome = predict(tmp_path, launcher="mpirun-2")
+    assert outcome.code == 65, outcome.output
+    assert "the model failed on row 3: IndexError" in outcome.output or "row 500: IndexError" in outcome.output
+    outcome = predict(tmp_path, "--on-error", "quarantine", launcher="mpirun-2")
+    assert outcome.code == 0, outcome.output
+    lines = (tmp_path / "p.npy.run/quarantine.jsonl").read_text().splitlines()
+    assert [json.loads(line)["row"] for line in lines] == bad
+    predictions = np.load(tmp_path / "p.npy")
+    assert np.isnan(predictions[bad]).all()
+    good = np.setdiff1d(np.arange(NUM_ROWS), bad)
+    assert np.allclose(predictions[good], by_hand(make_tokens(NUM_ROWS), BATCH_SIZE, CHUNK_SIZE)[good], atol=1e-5)
+
+
+def test_a_changed_row_is_found_at_the_resume(tmp_path: Path) -> None:
+    tokens = make_tokens(NUM_ROWS)
+    write(tmp_path / "d.parquet", tokens)
+    slowly = ["--model", "zoo:TokensDieOnce", "--model-args", json.dumps({"calls": 60, "flag": "flag"})]
+    (tmp_path / "flag").touch()
+    assert predict(tmp_path, *slowly).code != 0
+    write(tmp_path / "d.parquet", tokens)  # the same once more
+    assert predict(tmp_path, *slowly, "--time-limit", "1").code == 75
+    first, second = tokens[5][0], tokens[5][1:2]
+    tokens[5][0] = first % 98 + 1  # within what the footer says of the column
+    assert second
+    write(tmp_path / "d.parquet", tokens)
+    outcome = predict(tmp_path, *slowly)
+    assert outcome.code == 65, outcome.output
+    assert "rows 0..64 are not what their predictions were computed from" in outcome.output
+
+
+@pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])
+def test_numbers_and_lists_of_one_length(compression: str, tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).random((250, 3), dtype=np.float32)
+    table = pa.table(
+        {
+            "vector": pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), 3),
+            "score": pa.array(vectors[:, 0].astype(np.float64)),
+            "big": pa.array([list(range(i % 4)) for i in range(250)], pa.large_list(pa.int32())),
+        }
+    )
+    path = str(tmp_path / "d.parquet")
+    pa.parquet.write_table(table, path, row_group_size=40, compression=compression)
+    source = open_source(f"{path}::vector")
+    assert (source.num_rows, source.row_shape, source.dtype) == (250, (3,), np.float32)
+    assert np.array_equal(source.read(35, 130), vectors[35:130])
+    source = open_source(f"{path}::score")
+    assert (source.row_shape, source.dtype) == ((), np.float64)
+    assert np.array_equal(source.read(249, 250), vectors[249:, 0].astype(np.float64))
+    source = open_source(f"{path}::big")
+    assert source.row_shape == RAGGED
+    assert source.read(38, 43).lengths.tolist() == [2, 3, 0, 1, 2]
+
+
+def test_what_cannot_be_read(tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    with pytest.raises(InputError, match="No such file"):
+        open_source(str(path))
+    path.write_text("no Parquet")
+    with pytest.raises(InputError, match=r"d\.parquet: "):
+        open_source(str(path))
+    pa.parquet.write_table(pa.table({"a": ["x", "y"], "b": [1, None], "c": [[1], [None]]}), path)
+    with pytest.raises(InputError, match=r"has 3 columns; choose with ::COLUMN one of a, b, c"):
+        open_source(str(path))
+    with pytest.raises(InputError, match="has no column 'd'"):
+        open_source(f"{path}::d")
+    with pytest.raises(InputError, match="column a, is of dtype object"):
+        open_source(f"{path}::a")
+    with pytest.raises(InputError, match="row 1 of column b is null"):
+        open_source(f"{path}::b").read(0, 2)
+    with pytest.raises(InputError, match=r"a value of column c in rows 0\.\.2 is null"):
+        open_source(f"{path}::c").read(0, 2)
+
+
+def test_batches_are_in_order_of_length_and_hold_every_row_once(tmp_path: Path) -> None:
+    tokens = make_tokens(300)
+    write(tmp_path / "d.parquet", tokens)
+    grid = Grid(300, 8, 64)
+    reader = BatchReader(open_source(f"{tmp_path}/d.parquet::tokens"), grid)
+    for index in range(grid.num_chunks):
+        chunk: Chunk = grid.chunk(index)
+        seen: list[int] = []
+        for first, last in grid.batches(chunk):
+            ids, rows = reader.read(chunk, first, last)
+            assert isinstance(rows, Ragged)
+            assert [tensor.tolist() for tensor in rows.tensors()] == [tokens[row] for row in ids]
+            seen += ids
+        assert sorted(seen) == list(range(chunk.start, chunk.stop))
+        assert [len(tokens[row]) for row in seen] == sorted((len(tokens[row]) for row in seen), reverse=True)
+
+
+def test_rows_in_memory() -> None:
+    rows = Ragged(np.arange(6), np.array([0, 2, 2, 6]))
+    assert [row.tolist() for row in take(rows, [2, 0]).tensors()] == [[2, 3, 4, 5], [0, 1]]
+    assert concatenate([rows, rows]).lengths.tolist() == [2, 0, 4, 2, 0, 4]
+    padded, mask = pad(rows.tensors())
+    assert padded.tolist() == [[0, 1, 0, 0], [0, 0, 0, 0], [2, 3, 4, 5]]
+    assert mask.sum(dim=1).tolist() == [2, 0, 4]
