@@ -13,6 +13,7 @@ from runner.config import Config, make_config
 from runner.direct import open_direct
 from runner.errors import InputError, RunnerError, as_runner_error
 from runner.file_recorder import FileRecorder
+from runner.fingerprint import check_same, fingerprint_of_options, shape_of
 from runner.grid import Grid, choose_chunk_size, share
 from runner.imports import name_of
 from runner.infer import infer
@@ -21,15 +22,15 @@ from runner.models import build_model
 from runner.quarantine import Rescue
 from runner.recorder import MemoryRecorder, Recorder
 from runner.report import Report
-from runner.resources import deadline, device_kind, in_words, local_device, set_threads
-from runner.schedule import dynamic_share, static_slice
-from runner.sinks import RowType
+from runner.resources import deadline, device_kind, in_words, keep_freed_memory, local_device, set_threads
+from runner.schedule import make_schedule
+from runner.sinks import RowType, Sink
 from runner.sources import RAGGED, Source, open_source
 from runner.stats import RankStats
 from runner.stop import REASONS, Stop
 from runner.transforms import find_postprocess, find_preprocess
 from runner.watch import Watch
-from runner.world import detect_launch, peak_rss_bytes, process_start
+from runner.world import World, detect_launch, peak_rss_bytes, process_start
 
 _PROBES = 1000  # rows that are tried for one that works, where bad rows are set aside
 
@@ -79,9 +80,9 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     # what can be refused early is refused here, on all ranks alike
     source = comm.on_each(lambda: open_source(config.data))
     stamp = comm.on_root(source.stamp)  # before a row is read
-    root_sees = comm.bcast(_shape_of(config, source))
-    comm.on_each(lambda: _check_same(config, source, root_sees))
-    known = comm.on_root(lambda: _fingerprint_of_options(config, source))
+    root_sees = comm.bcast(shape_of(config, source))
+    comm.on_each(lambda: check_same(config, source, root_sees))
+    known = comm.on_root(lambda: fingerprint_of_options(config, source))
     comm.on_root(lambda: recorder.prepare(known))
     preprocess = comm.on_each(lambda: find_preprocess(config.preprocess))
     postprocess = comm.on_each(lambda: find_postprocess(config.postprocess))
@@ -94,33 +95,25 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     sets_aside = config.on_error == "quarantine"
     row_type, good_row = comm.on_root(lambda: inference.probe(source, _PROBES if sets_aside else 1))
     rescue = Rescue(source, inference, good_row, sets_aside)
-    canary = None
-    if good_row is not None and (comm.world.world_size > 1 or config.canary):
-        watch.main.begin("computing the canary")
-        canary = Canary(comm, inference, source, good_row, config.batch_size, row_type)
-    canary_says = canary.compare() if canary else ""
-    if world.rank == 0 and canary_says not in ("", EQUAL):
-        print(f"runner: warning: {canary_says}", file=sys.stderr, flush=True)
+    watch.main.begin("computing the canary")
+    canary, canary_says = _start_canary(config, comm, inference, source, good_row, row_type)
 
-    watch.main.begin("opening the output")
+    _let_rank_0(watch, world, "opening the output and checking what is there")
     grid = _make_grid(config, source, row_type)
     fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": str(row_type)}
     where = in_words(comm, stats.threads)
     committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, _this_job(comm, stamp), where))
     mine = share(len(committed.to_check), world.rank, world.world_size)
+    watch.main.begin("comparing the data with what earlier jobs have read")
     comm.on_each(lambda: check_inputs(source, grid, committed.to_check[mine.start : mine.stop]))
 
-    own_sink = None
-    if config.collect == "direct" and config.output is not None:
-        own_sink = open_direct(comm, config.output, source.num_rows, row_type)
+    is_direct = config.collect == "direct"
+    own_sink = open_direct(comm, config.output or "", source.num_rows, row_type) if is_direct else None
     write = own_sink.write if own_sink else recorder.write
     counter = comm.counter() if config.schedule == "dynamic" else None
-    chunks = (
-        dynamic_share(grid, committed.chunks, counter, world.world_size)
-        if counter
-        else static_slice(grid, committed.chunks, world.rank, world.world_size)
-    )
-    with Collector(comm, write, recorder.record, config.collect == "direct", stop, watch, stats.seconds) as collector:
+    chunks = make_schedule(grid, committed.chunks, counter, world.rank, world.world_size)
+    keep_freed_memory(device)
+    with Collector(comm, write, recorder.record, is_direct, stop, watch, stats.seconds) as collector:
         stats.startup_seconds = time.time() - process_start()
         loop_began = time.perf_counter()
         for commit, predictions in infer(
@@ -130,15 +123,14 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
             stats.rows += commit.stop - commit.start - len(commit.bad)
             stats.chunks += 1
         collector.close()
-    if config.collect == "direct":
-        comm.on_each(lambda: own_sink.sync() if own_sink else None)
+    if is_direct:
+        comm.on_each(lambda: _sync_and_close(own_sink))
     if counter:
         counter.close()
     stats.loop_seconds = time.perf_counter() - loop_began
     stats.peak_rss_bytes = peak_rss_bytes()
 
-    if world.rank == 0:
-        watch.main.begin("finishing the output")
+    _let_rank_0(watch, world, "finishing the output")
     if canary and config.canary:
         changed = canary.compare_again()
         comm.on_root(lambda: _trust(recorder, changed))
@@ -146,6 +138,33 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     ranks = comm.gather_all(stats)
     report = comm.on_root(lambda: _finish(config, comm, source.num_rows, recorder, collector, ranks, stop, canary_says))
     return dataclasses.replace(report, predictions=recorder.predictions)
+
+
+def _start_canary(
+    config: Config, comm: Comm, inference: Inference, source: Source, row: int | None, row_type: RowType
+) -> tuple[Canary | None, str]:
+    """The canary and what it says at the start; None where there is nothing to compare, or no row to do it with."""
+    if row is None or (comm.world.world_size == 1 and not config.canary):
+        return None, ""
+    canary = Canary(comm, inference, source, row, config.batch_size, row_type)
+    says = canary.compare()
+    if comm.world.rank == 0 and says != EQUAL:
+        print(f"runner: warning: {says}", file=sys.stderr, flush=True)
+    return canary, says
+
+
+def _let_rank_0(watch: Watch, world: World, what: str) -> None:
+    """Rank 0 does something, and the others wait for it."""
+    if world.rank == 0:
+        watch.main.begin(what)
+    else:
+        watch.main.wait()
+
+
+def _sync_and_close(sink: Sink | None) -> None:
+    if sink is not None:
+        sink.sync()
+        sink.close()
 
 
 def _make_recorder(config: Config) -> Recorder:
@@ -221,31 +240,6 @@ def _this_job(comm: Comm, stamp: str) -> dict[str, Any]:
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(process_start()))
     world = comm.world
     return {"started": started, "world_size": world.world_size, "launcher": world.launcher, "data": stamp}
-
-
-def _fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
-    """What must stay the same between a run and its resume, as far as it is known before the model is built."""
-    return {
-        "num_rows": source.num_rows,
-        "data": source.digest(),
-        "model": name_of(config.model),
-        "model_args": config.model_args,
-        "preprocess": config.preprocess and name_of(config.preprocess),
-        "postprocess": config.postprocess and name_of(config.postprocess),
-        "batch_size": config.batch_size,
-        "on_nonfinite": config.on_nonfinite,
-        "device": device_kind(config),
-    }
-
-
-def _check_same(config: Config, source: Source, rank_0: tuple[Any, ...]) -> None:
-    here = _shape_of(config, source)
-    if here != rank_0:
-        raise InputError(f"not the same data or kind of device as on rank 0: {here} here, {rank_0} there")
-
-
-def _shape_of(config: Config, source: Source) -> tuple[Any, ...]:
-    return source.num_rows, source.row_shape, str(source.dtype), device_kind(config)
 
 
 def _make_grid(config: Config, source: Source, row_type: RowType) -> Grid:

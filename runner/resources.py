@@ -1,11 +1,15 @@
 """What a rank computes with: its device, its threads, its time."""
 
+import ctypes
+
 import torch
 
 from runner.comm import Comm
 from runner.config import Config
 from runner.errors import UsageError
 from runner.world import fair_threads, job_end, process_start, requested_threads, usable_cpus
+
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt(3)
 
 
 def device_kind(config: Config) -> str:
@@ -40,6 +44,18 @@ def set_threads(config: Config, comm: Comm) -> int:
     threads = config.threads or requested_threads() or fair_threads(mine[1], local_cpus)
     torch.set_num_threads(threads)
     return threads
+
+
+def keep_freed_memory(device: torch.device) -> None:
+    """Let the memory that the model frees stay with the process, for the next batch to use.
+
+    By itself glibc gives every large block back to the kernel, and the next forward call pays a page fault for each
+    4 KiB of it again: on a CPU a quarter of the time of a convolutional network.
+    """
+    libc = ctypes.CDLL(None)
+    if device.type == "cpu" and hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 def deadline(config: Config) -> float | None:

@@ -8,6 +8,15 @@ from runner.grid import Chunk, Grid, share
 _BLOCKS = 8  # a rank takes 1 / (8 * ranks) of what is left, so that one that is 8 times slower is not the last
 
 
+def make_schedule(
+    grid: Grid, committed: Collection[int], counter: Counter | None, rank: int, world_size: int
+) -> Iterator[Chunk]:
+    """The chunks of one rank: what it draws from the counter where there is one, else its slice."""
+    if counter is None:
+        return static_slice(grid, committed, rank, world_size)
+    return dynamic_share(grid, committed, counter, world_size)
+
+
 def static_slice(grid: Grid, committed: Collection[int], rank: int, world_size: int) -> Iterator[Chunk]:
     """The slice of one rank: its even, contiguous share of the chunks that are not committed yet."""
     missing = missing_chunks(grid, committed)

@@ -139,7 +139,8 @@ def commands(workload: str, data: Path, peers_python: Path | None) -> dict[str, 
     for name, (script, package) in PEERS.items():
         if job.is_ragged and script in NOT_RAGGED:
             continue
-        python = peers_python or Path(sys.executable)
+        # the same MPI as the runner's, for a fair start
+        python = Path(sys.executable) if script.startswith("mpi4py") else peers_python or Path(sys.executable)
         if subprocess.run([python, "-c", f"import {package}"], capture_output=True, check=False).returncode:
             print(f"{name} is left out: {python} has no {package}", flush=True)
             continue

@@ -31,3 +31,24 @@ def test_one_hostfile_serves_both_launchers(job, tmp_path, launcher):
     assert code == 0, said
     assert output.read_bytes() == job.expected
     assert job.hosts(output) == [socket.gethostname()] * 2
+
+
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("comm", ["horovod", "mpi"])
+def test_two_hosts_and_whoever_is_free(hosts, job, tmp_path, comm):
+    """One-sided operations and all-to-all between hosts."""
+    output = tmp_path / "predictions.npy"
+    way = ["--comm", comm, "--schedule", "dynamic", "--collect", "alltoall"]
+    code, said = hosts.run("head", *MPIRUN, "-np", 4, "--host", "node1:2,node2:2", *job.command(output), *way)
+    assert code == 0, said
+    assert output.read_bytes() == job.expected
+
+
+@pytest.mark.timeout(100)
+def test_hosts_that_might_overwrite_one_another_may_not_write_directly(hosts, job, tmp_path):
+    output = tmp_path / "predictions.npy"
+    direct = [*job.command(output), "--collect", "direct"]
+    code, said = hosts.run("head", *MPIRUN, "-np", 4, "--host", "node1:2,node2:2", *direct)
+    assert code == 64, said
+    assert said.count("runner: error: --collect direct: the ranks are on several hosts, and ") == 1
+    assert not output.exists()

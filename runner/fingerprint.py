@@ -1,0 +1,36 @@
+"""What run this is: by it a resume is told from another job, and a rank that sees other data from the others."""
+
+from typing import Any
+
+from runner.config import Config
+from runner.errors import InputError
+from runner.imports import name_of
+from runner.resources import device_kind
+from runner.sources import Source
+
+
+def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
+    """What must stay the same between a run and its resume, as far as it is known before the model is built."""
+    return {
+        "num_rows": source.num_rows,
+        "data": source.digest(),
+        "model": name_of(config.model),
+        "model_args": config.model_args,
+        "preprocess": config.preprocess and name_of(config.preprocess),
+        "postprocess": config.postprocess and name_of(config.postprocess),
+        "batch_size": config.batch_size,
+        "on_nonfinite": config.on_nonfinite,
+        "device": device_kind(config),
+    }
+
+
+def check_same(config: Config, source: Source, rank_0: tuple[Any, ...]) -> None:
+    """Raise InputError where this rank sees something else than rank 0 does, by what `shape_of` gives."""
+    here = shape_of(config, source)
+    if here != rank_0:
+        raise InputError(f"not the same data or kind of device as on rank 0: {here} here, {rank_0} there")
+
+
+def shape_of(config: Config, source: Source) -> tuple[Any, ...]:
+    """What every rank must see alike."""
+    return source.num_rows, source.row_shape, str(source.dtype), device_kind(config)
