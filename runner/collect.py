@@ -138,15 +138,17 @@ class Collector:
                 exchange = self._comm.start_round(header, parts)
                 self._deliver(decoders, arrived, own)  # while it is under way
                 wait(exchange.done)
-                all_done, more, arrived = True, False, []
+                all_done, more, arrived, carried = True, False, [], 0
                 for rank_header, data in exchange.result():
                     magic, rank_done, stop_code, queued_bytes = _HEADER.unpack(rank_header)
                     assert magic == _MAGIC, magic
                     self._stop.request(stop_code)
                     all_done &= rank_done
                     more |= queued_bytes > 0
-                    arrived.append(data)
-                if carried := sum(map(len, arrived)):
+                    carried += len(data)
+                    if self._is_root:
+                        arrived.append(data)
+                if carried:
                     self._seconds.collect += time.perf_counter() - began
                     self.received_bytes += carried
             self._deliver(decoders, arrived, [])
@@ -185,7 +187,7 @@ class Collector:
         """Rank 0: write and record what has arrived, and what it has computed itself."""
         if not self._is_root:
             return
-        for decoder, data in zip(decoders, arrived, strict=False):
+        for decoder, data in zip(decoders, arrived, strict=False):  # before the first round nothing has arrived
             for commit, rows in decoder.feed(data):
                 self._put_away(commit, rows, self._record)
         for commit, rows in own:

@@ -15,6 +15,7 @@ BIN = Path(sys.executable).parent
 # Open MPI refuses to run as root, as containers do, unless told twice; version 5 asks under another name
 AS_ROOT = {f"{prefix}_ALLOW_RUN_AS_ROOT{suffix}": "1" for prefix in ("OMPI", "PRTE") for suffix in ("", "_CONFIRM")}
 MPIRUN = ("mpirun", "--oversubscribe", "-np")
+_OPEN_MPI_FAILED = "The PMIx server's listener thread failed to start"
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,10 @@ def finish(process: subprocess.Popen[str], timeout: float) -> Outcome:
 
 def run(command: Sequence[str | Path], cwd: Path, timeout: float = 90, env: Mapping[str, str] | None = None) -> Outcome:
     """Run a command to its end."""
-    return finish(start(command, cwd, env), timeout)
+    outcome = finish(start(command, cwd, env), timeout)
+    if _OPEN_MPI_FAILED in outcome.output:  # as it does now and then, before a rank has begun
+        outcome = finish(start(command, cwd, env), timeout)
+    return outcome
 
 
 def mpirun(np: int) -> list[str]:
