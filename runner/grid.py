@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 CHUNK_BYTES = 4 << 20  # a chunk this size is cheap to hold and long enough to hide the cost of handing it over
-SORTED_BATCHES = 16  # for rows of unlike lengths: so many batches a chunk leave little to pad in each
+# For rows of unlike lengths: so many batches a chunk leave little to pad in each; and at least so many chunks to share.
+SORTED_BATCHES, SORTED_CHUNKS = 16, 8
 MIN_CHUNKS = 1024  # as many as there are batches for: enough chunks to share evenly among many ranks
 
 
@@ -64,7 +65,7 @@ def choose_chunk_size(num_rows: int, batch_size: int, row_bytes: int, is_ragged:
     by_size = CHUNK_BYTES // max(1, batch_size * row_bytes)
     by_count = num_rows // batch_size // MIN_CHUNKS
     if is_ragged:
-        by_count = max(by_count, SORTED_BATCHES)
+        by_count = max(by_count, min(SORTED_BATCHES, num_rows // batch_size // SORTED_CHUNKS))
     return batch_size * max(1, min(by_size, by_count))
 
 

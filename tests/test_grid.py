@@ -64,3 +64,11 @@ def test_guided_blocks_are_all_items_in_order_and_become_smaller(num_items: int,
     sizes = [len(block) for block in blocks]
     assert sizes == sorted(sizes, reverse=True)
     assert not sizes or (sizes[-1] == 1 and sizes[0] <= max(1, num_items / world_size / 8))
+
+
+@pytest.mark.parametrize(
+    ("num_rows", "row_bytes", "batches"),
+    [(5_000, 800, 16), (1_500, 800, 5), (100, 800, 1), (100_000, 800, 16), (10_000_000, 8, 305)],
+)
+def test_chunks_of_ragged_rows_hold_several_batches(num_rows: int, row_bytes: int, batches: int) -> None:
+    assert choose_chunk_size(num_rows, 32, row_bytes, is_ragged=True) == 32 * batches
