@@ -36,7 +36,7 @@ Record = Callable[[Commit], None]
 # below the 2^31 bytes at which an MPI count overflows.
 ROUND_BYTES = 64 << 20
 # One rank's piece: large enough that the latency of a round does not matter.
-_PIECE_BYTES = 32 << 20
+_PIECE_BYTES = 16 << 20
 # The longest time between two rounds. Shorter shows progress sooner and costs every rank more CPU time.
 _PACE_SECONDS = 0.1
 

@@ -1,5 +1,6 @@
 """Where rows come from: the protocol of a source, and the table that finds one for a data set."""
 
+import os
 from typing import Any, Protocol
 
 import numpy as np
@@ -68,6 +69,19 @@ def zero_row(source: Source) -> Rows:
     if source.row_shape == RAGGED:
         return Ragged(np.zeros(1, source.dtype), np.array([0, 1]))
     return np.zeros((1, *source.row_shape), source.dtype)
+
+
+def file_stamp(path: str) -> str:
+    """The stamp of a data set that is one file.
+
+    Raises:
+        InputError: it is gone.
+    """
+    try:
+        status = os.stat(path)  # by name: a file put in its place counts, too
+    except OSError as error:
+        raise InputError(f"--data {path}: {error.strerror}") from error
+    return f"{status.st_size} bytes of {status.st_mtime_ns}"
 
 
 def check_dtype(dtype: np.dtype[Any], what: str) -> None:

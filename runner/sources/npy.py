@@ -13,7 +13,7 @@ import xxhash
 
 from runner.checksum import as_bytes
 from runner.errors import InputError, describe
-from runner.sources import check_dtype
+from runner.sources import check_dtype, file_stamp
 
 _WHOLE_BYTES = 64 << 20  # a file up to this size is digested whole
 _SAMPLES, _SAMPLE_BYTES = 256, 64 << 10  # a larger one by this many samples of this size
@@ -70,11 +70,7 @@ class NpySource:
         return f"xxh3:{state.hexdigest()}"
 
     def stamp(self) -> str:
-        try:
-            status = os.stat(self._path)  # by name: a file put in its place counts, too
-        except OSError as error:
-            raise InputError(f"--data {self._path}: {error.strerror}") from error
-        return f"{status.st_size} bytes of {status.st_mtime_ns}"
+        return file_stamp(self._path)
 
     def _read_header(self) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
         header_of = {

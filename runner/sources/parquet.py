@@ -9,7 +9,7 @@ import numpy as np
 from runner.checksum import checksum_of_text
 from runner.errors import InputError, UsageError, describe
 from runner.rows import Ragged, Rows
-from runner.sources import RAGGED, check_dtype
+from runner.sources import RAGGED, check_dtype, file_stamp
 
 
 class ParquetSource:
@@ -89,11 +89,7 @@ class ParquetSource:
         return checksum_of_text(f"{self._column} {os.path.getsize(self._path)} {' '.join(groups)}")
 
     def stamp(self) -> str:
-        try:
-            status = os.stat(self._path)
-        except OSError as error:
-            raise InputError(f"--data {self._path}: {error.strerror}") from error
-        return f"{status.st_size} bytes of {status.st_mtime_ns}"
+        return file_stamp(self._path)
 
     def _read_group(self, group: int) -> Any:
         if group != self._group:
