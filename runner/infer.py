@@ -17,7 +17,7 @@ from runner.grid import Chunk, Grid
 from runner.inputs import BatchReader, chunk_checksum
 from runner.ledger import Commit
 from runner.quarantine import BadRow, Rescue, Rescued, fill_value
-from runner.rows import name_rows, rows_checksum
+from runner.rows import name_rows, rows_checksum, span
 from runner.sinks import RowType
 from runner.sources import Source
 from runner.stats import RankStats
@@ -117,7 +117,8 @@ class _Draft:
                 copy_out(batch.output, rows)
                 self._predictions[np.asarray(ids) - start] = rows
         self._bad += batch.bad
-        self._halved += [[min(ids), max(ids) + 1]] * batch.halved
+        if batch.halved:
+            self._halved.append(list(span(ids)))
         self._input_checksums.append(input_checksum)
 
     def finish(self, rank: int, seconds: float, on_nonfinite: str) -> tuple[Commit, np.ndarray]:

@@ -68,9 +68,14 @@ def pad(batch: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
     return padded, torch.arange(padded.shape[1]) < lengths[:, None]
 
 
+def span(ids: Sequence[int]) -> tuple[int, int]:
+    """The smallest `(first, last)` range that holds these rows; at once where they are one."""
+    return (ids.start, ids.stop) if isinstance(ids, range) else (min(ids), max(ids) + 1)
+
+
 def name_rows(ids: Sequence[int]) -> str:
     """Some rows of the data set, in words."""
-    first, last = (ids.start, ids.stop) if isinstance(ids, range) else (min(ids), max(ids) + 1)
+    first, last = span(ids)
     if len(ids) == 1:
         return f"row {first}"
     return f"rows {first}..{last}" if last - first == len(ids) else f"{len(ids)} of the rows {first}..{last}"

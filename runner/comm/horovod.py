@@ -9,11 +9,10 @@ import numpy as np
 import torch
 
 from runner.comm import Round, wait
-from runner.comm.mpi import MpiComm, library_name, load_mpi, shared
+from runner.comm.mpi import MpiComm, library_name, load_mpi, parts_of, shared
 from runner.errors import RunnerError, UsageError, describe
 from runner.world import Launch, set_horovod_defaults, unbound
 
-_PIECE_BYTES = 256 << 20  # one broadcast: far below 2^31, the most elements one MPI call can count
 # One round, all ranks together: past 2^32 Horovod returns garbage and reports success.
 _MAX_ROUND_BYTES = 1 << 30
 
@@ -47,10 +46,8 @@ class HorovodComm(MpiComm):
 
     def broadcast_(self, pieces: Sequence[torch.Tensor]) -> None:
         handles = [
-            self._hvd.broadcast_async_(part, root_rank=0, name=f"weights.{i}.{j}")
-            for i, piece in enumerate(pieces)
-            for j, part in enumerate(torch.split(piece, _PIECE_BYTES))
-            if len(part)
+            self._hvd.broadcast_async_(part, root_rank=0, name=f"weights.{i}")
+            for i, part in enumerate(parts_of(pieces))
         ]
         for handle in handles:
             wait(functools.partial(self._hvd.poll, handle))

@@ -63,13 +63,7 @@ class MpiComm(Comm):
         return gathered
 
     def broadcast_(self, pieces: Sequence[torch.Tensor]) -> None:
-        requests = [
-            self._mpi.Ibcast(part.numpy(), root=0)
-            for piece in pieces
-            for part in torch.split(piece, _PIECE_BYTES)
-            if len(part)
-        ]
-        for request in requests:
+        for request in [self._mpi.Ibcast(part.numpy(), root=0) for part in parts_of(pieces)]:
             wait(request.Test)
 
     def start_round(self, header: bytes, parts: Sequence[memoryview]) -> Round:
@@ -105,6 +99,11 @@ class MpiComm(Comm):
 
     def _barrier(self) -> None:
         wait(self._mpi.Ibarrier().Test)
+
+
+def parts_of(pieces: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The same memory, in order, in tensors that one broadcast each can carry."""
+    return [part for piece in pieces for part in torch.split(piece, _PIECE_BYTES) if len(part)]
 
 
 class Buffer:
