@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -37,15 +38,17 @@ WAYS = {
     "direct, dynamic": ["--collect", "direct", "--schedule", "dynamic"],
     "mpi alltoall": ["--comm", "mpi", "--collect", "alltoall"],
 }
-PEERS = {
-    "plain loop, 1 process": ("plain", "torch"),
-    "mpi4py + memmap": ("mpi4py_memmap", "mpi4py"),
-    "torchrun + gather": ("torchrun_gather", "torch"),
-    "Accelerate": ("accelerate_gather", "accelerate"),
-    "Lightning": ("lightning_predict", "lightning"),
-    "Ray Data": ("ray_data", "ray"),
+PEERS = {  # script, package it needs, its last word
+    "plain loop, 1 process": ("plain", "torch", ""),
+    "mpi4py + memmap": ("mpi4py_memmap", "mpi4py", ""),
+    "mpi4py + memmap, sorted by length": ("mpi4py_memmap", "mpi4py", "sorted"),
+    "torchrun + gather": ("torchrun_gather", "torch", ""),
+    "Accelerate": ("accelerate_gather", "accelerate", ""),
+    "Accelerate, whole batches": ("accelerate_gather", "accelerate", "best"),
+    "Lightning": ("lightning_predict", "lightning", ""),
+    "Lightning, whole batches": ("lightning_predict", "lightning", "best"),
+    "Ray Data": ("ray_data", "ray", ""),
 }
-NOT_RAGGED = ("accelerate_gather", "lightning_predict")  # written for arrays
 
 
 @dataclass
@@ -136,8 +139,8 @@ def commands(workload: str, data: Path, peers_python: Path | None) -> dict[str, 
     for name, way in WAYS.items():
         predict = [sys.executable, "-m", "runner", "predict", *options, "--data", str(data), "--output", "OUTPUT"]
         found[f"runner, {name}"] = ([*MPIRUN, *predict, *way], own)
-    for name, (script, package) in PEERS.items():
-        if job.is_ragged and script in NOT_RAGGED:
+    for name, (script, package, word) in PEERS.items():
+        if word == "sorted" and not job.is_ragged:
             continue
         # the same MPI as the runner's, for a fair start
         python = Path(sys.executable) if script.startswith("mpi4py") else peers_python or Path(sys.executable)
@@ -149,7 +152,7 @@ def commands(workload: str, data: Path, peers_python: Path | None) -> dict[str, 
             launcher = [*MPIRUN, str(python)]
         elif script.startswith(("torchrun", "accelerate")):
             launcher = [str(python), "-m", "torch.distributed.run", f"--nproc-per-node={RANKS}"]
-        arguments = [str(HERE / f"peers/{script}.py"), workload, str(data), "OUTPUT"]
+        arguments = [str(HERE / f"peers/{script}.py"), workload, str(data), "OUTPUT", *filter(None, [word])]
         found[name] = ([*launcher, *arguments], python.parent)
     return found
 
@@ -178,8 +181,8 @@ def compare(output: Path, expected: np.ndarray) -> tuple[bool, bool]:
 
 def run_workload(
     name: str, num_rows: int, repeats: int, peers_python: Path | None, only: list[str]
-) -> dict[str, list[Measured]]:
-    """Every system so many times, in turn."""
+) -> Iterator[dict[str, list[Measured]]]:
+    """Every system so many times, in turn; yields what there is after each turn."""
     from workloads import WORKLOADS
 
     results: dict[str, list[Measured]] = {}
@@ -194,7 +197,7 @@ def run_workload(
         right = np.load(expected, mmap_mode="r")
         for repeat in range(repeats):
             results.setdefault("limit", []).append(measure_limit(name, data, folder))
-            for system, (command, bin_folder) in systems.items():
+            for system, (command, bin_folder) in list(systems.items()):
                 output = folder / "output.npy"
                 for old in folder.glob("output.npy*"):
                     shutil.rmtree(old) if old.is_dir() else old.unlink()
@@ -204,14 +207,14 @@ def run_workload(
                 except RuntimeError as error:
                     print(error, flush=True)
                     del systems[system]
-                    break
+                    continue
                 is_right, is_equal = compare(output, right)
                 results.setdefault(system, []).append(replace(measured, is_right=is_right, is_equal=is_equal))
                 print(f"{name} {repeat + 1}/{repeats} {system}: {measured.wall_seconds:.2f} s", flush=True)
-    return results
+            yield results
 
 
-def user_lines(system: str, workload: str) -> int:
+def user_lines(system: str) -> int:
     """Lines a user has to write besides model and preprocessing: code of the script; for the runner, the command."""
     if system.startswith("runner"):
         return 1
@@ -220,7 +223,7 @@ def user_lines(system: str, workload: str) -> int:
     return sum(bool(line.strip()) and not line.strip().startswith("#") for line in lines)
 
 
-def table(workload: str, results: dict[str, list[Measured]]) -> str:
+def table(title: str, results: dict[str, list[Measured]]) -> str:
     """The figures of one workload, in Markdown."""
 
     def median(system: str, figure: str) -> float:
@@ -228,7 +231,7 @@ def table(workload: str, results: dict[str, list[Measured]]) -> str:
 
     limit_rate, limit_cpu = median("limit", "rows_per_second"), median("limit", "cpu_seconds")
     walls = {system: median(system, "wall_seconds") for system in results if system != "limit"}
-    text = [f"### {workload}", ""]
+    text = [f"### {title}", ""]
     text += [
         "| system | whole command, s | of the runner's | start-up, s | rows/s, of the limit's | CPU s, of the limit's "
     ]
@@ -249,7 +252,7 @@ def table(workload: str, results: dict[str, list[Measured]]) -> str:
             f"{median(system, 'total_rss_bytes') / 1e6:.0f}",
             "yes" if all(m.is_right for m in runs) else "NO",
             "yes" if all(m.is_equal for m in runs) else "no",
-            str(user_lines(system, workload)),
+            str(user_lines(system)),
         ]
         text.append("| " + " | ".join(cells) + " |")
     runs = results["limit"]
@@ -265,7 +268,7 @@ def plot(results: dict[str, dict[str, list[Measured]]], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, panels = pyplot.subplots(1, len(results), figsize=(7 * len(results), 5), squeeze=False)
-    for panel, (workload, systems) in zip(panels[0], results.items(), strict=True):
+    for panel, (title, systems) in zip(panels[0], results.items(), strict=True):
         walls = {k: statistics.median(m.wall_seconds for m in v) for k, v in systems.items() if k != "limit"}
         names = sorted(walls, key=lambda name: -walls[name])
         starts = [min(walls[n], statistics.median(m.startup_seconds for m in systems[n])) for n in names]
@@ -274,7 +277,7 @@ def plot(results: dict[str, dict[str, list[Measured]]], path: Path) -> None:
         panel.barh(names, starts, color="#00000033")
         for row, name in enumerate(names):
             panel.text(walls[name], row, f" {walls[name]:.1f}", va="center")
-        panel.set_title(f"{workload}: whole command, {RANKS} ranks (dark: until the first batch)")
+        panel.set_title(f"{title}; whole command, {RANKS} ranks (dark: until the first batch)")
         panel.set_xlabel("seconds, median")
         panel.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
@@ -294,16 +297,22 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("bench"))
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
-    results, text = {}, []
+    results: dict[str, dict[str, list[Measured]]] = {}
     for name in arguments.workloads:
         num_rows = int(WORKLOADS[name].num_rows * arguments.fraction)
-        results[name] = run_workload(name, num_rows, arguments.repeats, arguments.peers_python, arguments.systems)
-        text.append(table(f"{name}: {num_rows:,} rows", results[name]))
-        print(text[-1], flush=True)
-    (arguments.output / "bench.md").write_text("\n".join(text))
-    plain = {w: {s: [asdict(m) for m in runs] for s, runs in systems.items()} for w, systems in results.items()}
-    (arguments.output / "bench.json").write_text(json.dumps(plain, indent=1) + "\n")
-    plot(results, arguments.output / "bench.png")
+        title = f"{name}: {num_rows:,} rows"
+        for found in run_workload(name, num_rows, arguments.repeats, arguments.peers_python, arguments.systems):
+            results[title] = found
+            write(results, arguments.output)  # after each turn: a long benchmark that is killed leaves what it has
+        print(table(title, results[title]), flush=True)
+
+
+def write(results: dict[str, dict[str, list[Measured]]], folder: Path) -> None:
+    """Leave table, figures and plot."""
+    (folder / "bench.md").write_text("\n".join(table(title, systems) for title, systems in results.items()))
+    plain = {title: {k: [asdict(m) for m in runs] for k, runs in systems.items()} for title, systems in results.items()}
+    (folder / "bench.json").write_text(json.dumps(plain, indent=1) + "\n")
+    plot(results, folder / "bench.png")
 
 
 if __name__ == "__main__":

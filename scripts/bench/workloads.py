@@ -180,9 +180,22 @@ WORKLOADS = {
 }
 
 
-def predict_rows(workload: Workload, model: nn.Module, rows: Any) -> np.ndarray:
-    """One batch through it all, as every hand-written system does it: rows as a slice of what `open` gives."""
-    batch = [torch.from_numpy(row) for row in rows] if workload.is_ragged else torch.from_numpy(np.array(rows))
+def prepare_rows(workload: Workload, rows: Any) -> Any:
+    """The model's input for a slice of what `open` gives, or for a list of its rows."""
+    if workload.is_ragged:
+        batch: Any = [torch.from_numpy(row) for row in rows]
+    else:
+        batch = torch.from_numpy(np.stack(rows) if isinstance(rows, list) else np.array(rows))
     with torch.inference_mode():
-        inputs = workload.preprocess(batch) if workload.preprocess else batch
-        return (model(*inputs) if isinstance(inputs, tuple) else model(inputs)).numpy()
+        return workload.preprocess(batch) if workload.preprocess else batch
+
+
+def predict_prepared(model: nn.Module, inputs: Any) -> torch.Tensor:
+    """The predictions for a prepared batch."""
+    with torch.inference_mode():
+        return model(*inputs) if isinstance(inputs, tuple | list) else model(inputs)
+
+
+def predict_rows(workload: Workload, model: nn.Module, rows: Any) -> np.ndarray:
+    """One batch through it all, as every hand-written system does it."""
+    return predict_prepared(model, prepare_rows(workload, rows)).numpy()

@@ -1,14 +1,18 @@
-"""Lightning's Trainer.predict on two processes; a writer that puts each rank's batches where they belong, its best."""
+"""Lightning's Trainer.predict on two processes, and a writer that puts each rank's batches where they belong.
+
+With a last word "best" the data set gives whole batches.
+"""
 
 import sys
 import warnings
+from typing import Any
 
 import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import BasePredictionWriter
 from torch.utils.data import DataLoader, Dataset
-from workloads import WORKLOADS, predict_rows
+from workloads import WORKLOADS, predict_prepared, prepare_rows
 
 warnings.filterwarnings("ignore")
 workload, data, output = WORKLOADS[sys.argv[1]], sys.argv[2], sys.argv[3]
@@ -16,13 +20,25 @@ workload, data, output = WORKLOADS[sys.argv[1]], sys.argv[2], sys.argv[3]
 
 class Rows(Dataset):
     def __init__(self) -> None:
-        self.rows = np.load(data, mmap_mode="r")
+        self.rows = workload.open(data)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitems__(self, indices: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.tensor(indices), torch.from_numpy(np.array(self.rows[indices]))
+    def __getitem__(self, index: int) -> tuple[int, np.ndarray]:
+        return index, np.array(self.rows[index])
+
+
+class Batches(Rows):
+    def __getitems__(self, indices: list[int]) -> list[tuple[Any, Any]]:
+        if indices[-1] - indices[0] + 1 == len(indices):
+            return [(indices, self.rows[indices[0] : indices[-1] + 1])]
+        return [(indices, [self.rows[i] for i in indices] if workload.is_ragged else self.rows[indices])]
+
+
+def collate(items: list[tuple[Any, Any]]) -> tuple[list[int], Any]:
+    indices, rows = items[0] if isinstance(items[0][0], list) else map(list, zip(*items, strict=True))
+    return indices, prepare_rows(workload, rows)
 
 
 class Module(lightning.LightningModule):
@@ -31,9 +47,9 @@ class Module(lightning.LightningModule):
         torch.set_num_threads(1)
         self.model = workload.model()
 
-    def predict_step(self, batch: tuple[torch.Tensor, torch.Tensor], index: int) -> tuple[np.ndarray, np.ndarray]:
-        indices, rows = batch
-        return indices.numpy(), predict_rows(workload, self.model, rows.numpy())
+    def predict_step(self, batch: tuple[list[int], Any], index: int) -> tuple[list[int], np.ndarray]:
+        indices, inputs = batch
+        return indices, predict_prepared(self.model, inputs).numpy()
 
 
 class Writer(BasePredictionWriter):
@@ -45,13 +61,14 @@ class Writer(BasePredictionWriter):
         indices, rows = prediction
         if self.file is None:
             if trainer.is_global_zero:
-                shape = (len(np.load(data, mmap_mode="r")), *rows.shape[1:])
+                shape = (len(dataset), *rows.shape[1:])
                 np.lib.format.open_memmap(output, "w+", rows.dtype, shape)
             trainer.strategy.barrier()
             self.file = np.load(output, mmap_mode="r+")
         self.file[indices] = rows
 
 
+dataset = Batches() if "best" in sys.argv else Rows()
 trainer = lightning.Trainer(
     accelerator="cpu",
     devices=2,
@@ -61,5 +78,4 @@ trainer = lightning.Trainer(
     enable_model_summary=False,
     callbacks=[Writer()],
 )
-loader = DataLoader(Rows(), workload.batch_size, collate_fn=lambda batch: batch)
-trainer.predict(Module(), loader, return_predictions=False)
+trainer.predict(Module(), DataLoader(dataset, workload.batch_size, collate_fn=collate), return_predictions=False)
