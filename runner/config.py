@@ -14,7 +14,7 @@ from runner.imports import name_of, split_spec
 DEVICES = ("auto", "cpu", "cuda")
 ON_ERROR = ("stop", "quarantine")
 SCHEDULES = ("static", "dynamic")
-COLLECT = ("allgather", "alltoall", "direct")
+COLLECT = ("allgather", "alltoall", "direct", "shards")
 COMM = ("horovod", "mpi")
 ON_NONFINITE = ("keep", "quarantine")
 NAMED_POSTPROCESS = ("argmax", "softmax", "topk:K")
@@ -62,8 +62,9 @@ class Config:
     collect: str = _option(
         "allgather",
         "work",
-        "how predictions come to the output: through all ranks, to rank 0 alone, or written by each rank",
-        "allgather|alltoall|direct",
+        "how predictions come to the output: through all ranks, to rank 0 alone, or written by each rank, into the "
+        "one file or into a folder of several",
+        "allgather|alltoall|direct|shards",
     )
     comm: str = _option(
         "horovod", "work", "what carries them: Horovod, or MPI alone where it is missing", "horovod|mpi"
@@ -132,8 +133,8 @@ class Config:
         _check_choice("--schedule", self.schedule, SCHEDULES)
         _check_choice("--collect", self.collect, COLLECT)
         _check_choice("--comm", self.comm, COMM)
-        if self.collect == "direct" and self.output is None:
-            raise UsageError("--collect direct needs an --output")
+        if self.collect in ("direct", "shards") and self.output is None:
+            raise UsageError(f"--collect {self.collect} needs an --output")
         _check_choice("--on-error", self.on_error, ON_ERROR)
         _check_choice("--on-nonfinite", self.on_nonfinite, ON_NONFINITE)
         if self.max_bad is not None and (not isinstance(self.max_bad, int) or self.max_bad < 0):

@@ -1,7 +1,8 @@
-"""Ranks that write their rows into the one output themselves: where that is safe, and with what.
+"""Ranks that write their rows into the output themselves: where that is safe, and with what.
 
-Ranks of one host share its page cache, so rows that lie side by side in a page cannot overwrite one another. Clients of
-NFS on several hosts can: they write back whole pages. Lustre and GPFS keep the clients' caches coherent.
+Into a folder it is safe wherever they share a file system: each file is one rank's. Into one file it is on one host,
+whose ranks share a page cache: rows that lie side by side in a page cannot overwrite one another. Clients of NFS on
+several hosts write back whole pages. Lustre and GPFS keep the clients' caches coherent.
 """
 
 import os
@@ -9,26 +10,28 @@ from pathlib import Path
 
 from runner.comm import Comm
 from runner.errors import OutputError, UsageError
+from runner.grid import Grid
 from runner.sinks import RowType, Sink, open_sink
 
 _COHERENT = ("lustre", "gpfs")
 
 
-def open_direct(comm: Comm, output: str, num_rows: int, row_type: RowType) -> Sink | None:
+def open_direct(comm: Comm, output: str, grid: Grid, row_type: RowType) -> Sink | None:
     """What a rank writes its rows with, once rank 0 has opened the output; None on rank 0, which has it.
 
     Args:
         comm: the ranks; each calls this.
         output: the final name.
-        num_rows, row_type: of the whole output.
+        grid, row_type: of the whole output.
 
     Raises:
         UsageError: the ranks may not write into one file together.
         OutputError: a host sees another file than rank 0 does, or the storage failed.
     """
-    comm.on_root(lambda: _check_file_system(comm, output))
+    if not grid.shard_chunks:
+        comm.on_root(lambda: _check_file_system(comm, output))
     lock = comm.bcast(_lock(output))
-    return comm.on_each(lambda: None if comm.world.rank == 0 else _open(output, num_rows, row_type, lock))
+    return comm.on_each(lambda: None if comm.world.rank == 0 else _open(output, grid, row_type, lock))
 
 
 def _check_file_system(comm: Comm, output: str) -> None:
@@ -36,14 +39,14 @@ def _check_file_system(comm: Comm, output: str) -> None:
     if comm.world.local_size < comm.world.world_size and kind not in _COHERENT:
         raise UsageError(
             f"--collect direct: the ranks are on several hosts, and {output} is on {kind}, where hosts may overwrite "
-            f"one another's rows. It works on one host, or on {' or '.join(_COHERENT)}; else take alltoall"
+            f"one another's rows. It works on one host, or on {' or '.join(_COHERENT)}; else take shards or alltoall"
         )
 
 
-def _open(output: str, num_rows: int, row_type: RowType, lock: str) -> Sink:
+def _open(output: str, grid: Grid, row_type: RowType, lock: str) -> Sink:
     if not lock or _lock(output) != lock:
-        raise OutputError(f"--collect direct: {output} is not on a file system that this host shares with rank 0's")
-    return open_sink(output, num_rows, row_type, resume=True)
+        raise OutputError(f"{output} is not on a file system that this host shares with rank 0's")
+    return open_sink(output, grid, row_type)
 
 
 def _lock(output: str) -> str:

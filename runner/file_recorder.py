@@ -25,7 +25,8 @@ from runner.manifest import make_manifest
 from runner.progress import Progress
 from runner.recorder import Committed, Recorder
 from runner.report import read_status
-from runner.sinks import RowType, open_sink
+from runner.sinks import RowType, open_sink, remove
+from runner.sinks.shards import INDEX
 
 _CHECKERS = 4  # threads that read committed chunks again
 _SYNC_SECONDS = 15.0  # a crash of rank 0's host, unlike that of a process, may cost what was computed for this long
@@ -58,8 +59,7 @@ class FileRecorder(Recorder):
         output = self._output
         if not output.parent.is_dir():
             raise OutputError(f"--output {output}: there is no folder {output.parent}")
-        if output.is_dir():
-            raise OutputError(f"--output {output} is a folder")
+        self._check_kind()
         for folder in (output.parent, self._folder):
             if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
                 raise OutputError(f"--output {output}: the folder {folder} is not writable")
@@ -82,7 +82,7 @@ class FileRecorder(Recorder):
         self._lock.acquire()
         with self._storage_errors():
             if self._starts_over:
-                self._partial.unlink(missing_ok=True)
+                remove(self._partial)
                 for path in self._folder.iterdir():
                     if path.name != "lock":
                         path.unlink()
@@ -91,8 +91,10 @@ class FileRecorder(Recorder):
         self._ledger = Ledger(self._folder)
         self._ledger.check(fingerprint)
         self._write("config.toml", tomli_w.dumps(self._config.resolved()))
-        resume = self._ledger.fingerprint is not None
-        self._sink = open_sink(str(self._output), grid.num_rows, row_type, resume)
+        if self._ledger.fingerprint is None:
+            with self._storage_errors():
+                remove(self._partial)
+        self._sink = open_sink(str(self._output), grid, row_type)
         self._open_files.callback(self._sink.close)
         former_jobs = list(self._ledger.jobs)
         self._ledger.open(fingerprint, job)
@@ -134,6 +136,15 @@ class FileRecorder(Recorder):
         self._syncer.shutdown()
         self._open_files.close()
         self._lock.release()
+
+    def _check_kind(self) -> None:
+        """Refuse to replace a file by a folder, a folder by a file, and folders that are not ours."""
+        output, is_folder = self._output, self._config.collect == "shards"
+        if is_folder and output.is_file():
+            raise OutputError(f"--output {output} is a file, and --collect shards writes a folder")
+        if output.is_dir() and not (is_folder and (output / INDEX).exists()):
+            not_ours = f", and not of the runner: it has no {INDEX}" if is_folder else ""
+            raise OutputError(f"--output {output} is a folder{not_ours}")
 
     def _is_intact(self, commit: Commit) -> bool:
         return checksum(self._sink.read(commit.start, commit.stop)) == commit.checksum

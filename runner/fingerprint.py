@@ -19,6 +19,7 @@ def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
         "preprocess": config.preprocess and name_of(config.preprocess),
         "postprocess": config.postprocess and name_of(config.postprocess),
         "batch_size": config.batch_size,
+        "output": "folder" if config.collect == "shards" else "file",
         "on_nonfinite": config.on_nonfinite,
         "device": device_kind(config),
     }

@@ -11,6 +11,7 @@ CHUNK_BYTES = 4 << 20  # a chunk this size is cheap to hold and long enough to h
 # For rows of unlike lengths: so many batches a chunk leave little to pad in each; and at least so many chunks to share.
 SORTED_BATCHES, SORTED_CHUNKS = 16, 8
 MIN_CHUNKS = 1024  # as many as there are batches for: enough chunks to share evenly among many ranks
+SHARD_BYTES = 64 << 20  # of predictions: file systems of clusters like few and large files; but again enough to share
 
 
 @dataclass(frozen=True)
@@ -24,11 +25,15 @@ class Chunk:
 
 @dataclass(frozen=True)
 class Grid:
-    """The cut of `num_rows` rows into batches of `batch_size` rows and chunks of `chunk_size` rows."""
+    """The cut of `num_rows` rows into batches of `batch_size` rows and chunks of `chunk_size` rows.
+
+    Where the output is a folder, `shard_chunks` chunks lie in each of its files; 0 where it is one file.
+    """
 
     num_rows: int
     batch_size: int
     chunk_size: int
+    shard_chunks: int = 0
 
     def __post_init__(self) -> None:
         assert self.num_rows >= 0, self
@@ -40,6 +45,11 @@ class Grid:
     def num_chunks(self) -> int:
         """How many chunks there are; the last may be short."""
         return -(-self.num_rows // self.chunk_size)
+
+    @property
+    def shard_rows(self) -> int:
+        """Rows of one file of a folder; the last may be short."""
+        return self.shard_chunks * self.chunk_size
 
     def chunk(self, index: int) -> Chunk:
         """The chunk of this index."""
@@ -67,6 +77,16 @@ def choose_chunk_size(num_rows: int, batch_size: int, row_bytes: int, is_ragged:
     if is_ragged:
         by_count = max(by_count, min(SORTED_BATCHES, num_rows // batch_size // SORTED_CHUNKS))
     return batch_size * max(1, min(by_size, by_count))
+
+
+def choose_shard_chunks(grid: Grid, row_bytes: int) -> int:
+    """Chunks a file of an output that is a folder.
+
+    Args:
+        grid: the cut of the rows.
+        row_bytes: bytes of one row of predictions.
+    """
+    return max(1, min(SHARD_BYTES // max(1, grid.chunk_size * row_bytes), grid.num_chunks // MIN_CHUNKS))
 
 
 def share(num_items: int, rank: int, world_size: int) -> range:

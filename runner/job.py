@@ -14,7 +14,7 @@ from runner.direct import open_direct
 from runner.errors import InputError, RunnerError, as_runner_error
 from runner.file_recorder import FileRecorder
 from runner.fingerprint import check_same, fingerprint_of_options, shape_of
-from runner.grid import Grid, choose_chunk_size, share
+from runner.grid import Grid, choose_chunk_size, choose_shard_chunks, share
 from runner.imports import name_of
 from runner.infer import infer
 from runner.inputs import check_inputs
@@ -107,8 +107,8 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     watch.main.begin("comparing the data with what earlier jobs have read")
     comm.on_each(lambda: check_inputs(source, grid, committed.to_check[mine.start : mine.stop]))
 
-    is_direct = config.collect == "direct"
-    own_sink = open_direct(comm, config.output or "", source.num_rows, row_type) if is_direct else None
+    is_direct = config.collect in ("direct", "shards")
+    own_sink = open_direct(comm, config.output or "", grid, row_type) if is_direct else None
     write = own_sink.write if own_sink else recorder.write
     counter = comm.counter() if config.schedule == "dynamic" else None
     chunks = make_schedule(grid, committed.chunks, counter, world.rank, world.world_size)
@@ -245,4 +245,7 @@ def _this_job(comm: Comm, stamp: str) -> dict[str, Any]:
 def _make_grid(config: Config, source: Source, row_type: RowType) -> Grid:
     row_bytes, is_ragged = source.row_bytes + row_type.row_bytes, source.row_shape == RAGGED
     chunk_size = config.chunk_size or choose_chunk_size(source.num_rows, config.batch_size, row_bytes, is_ragged)
-    return Grid(source.num_rows, config.batch_size, chunk_size)
+    grid = Grid(source.num_rows, config.batch_size, chunk_size)
+    if config.collect == "shards":
+        return dataclasses.replace(grid, shard_chunks=choose_shard_chunks(grid, row_type.row_bytes))
+    return grid

@@ -1,5 +1,6 @@
 """Which chunks a rank computes: an iterator of chunks. Knows nothing of what is done with them."""
 
+import itertools
 from collections.abc import Collection, Iterator, Sequence
 
 from runner.comm import Counter
@@ -21,7 +22,7 @@ def static_slice(grid: Grid, committed: Collection[int], rank: int, world_size: 
     """The slice of one rank: its even, contiguous share of the chunks that are not committed yet."""
     missing = missing_chunks(grid, committed)
     for position in share(len(missing), rank, world_size):
-        yield grid.chunk(missing[position])
+        yield from map(grid.chunk, missing[position])
 
 
 def dynamic_share(grid: Grid, committed: Collection[int], counter: Counter, world_size: int) -> Iterator[Chunk]:
@@ -34,12 +35,16 @@ def dynamic_share(grid: Grid, committed: Collection[int], counter: Counter, worl
     blocks = guided_blocks(len(missing), world_size)
     while (number := counter.next()) < len(blocks):
         for position in blocks[number]:
-            yield grid.chunk(missing[position])
+            yield from map(grid.chunk, missing[position])
 
 
-def missing_chunks(grid: Grid, committed: Collection[int]) -> list[int]:
-    """The chunks that are not committed yet, in order."""
-    return [index for index in range(grid.num_chunks) if index not in committed]
+def missing_chunks(grid: Grid, committed: Collection[int]) -> list[list[int]]:
+    """The chunks that are not committed yet, in order; in one list those that one rank must compute.
+
+    That is each chunk by itself; or all of a file, which no two ranks may write to.
+    """
+    missing = (index for index in range(grid.num_chunks) if index not in committed)
+    return [list(chunks) for _, chunks in itertools.groupby(missing, lambda index: index // (grid.shard_chunks or 1))]
 
 
 def guided_blocks(num_items: int, world_size: int) -> Sequence[range]:

@@ -2,9 +2,9 @@
 
 Each job runs on 1 to 4 ranks, under mpirun, horovodrun or no launcher, with either schedule and any way to collect.
 After a random time one of these gets SIGKILL: a random rank, rank 0, the launcher, or all of them at once. The next job
-goes on, on another number of ranks. Every output that becomes whole is compared with that of an undisturbed run,
-verified, and its ledger searched for chunks that were computed twice. Exits with 1 at the first deviation, hang, or
-process left behind.
+goes on, on another number of ranks. Every output that becomes whole, a file or a folder, is compared with that of an
+undisturbed run, verified, and its ledger searched for chunks that were computed twice. Exits with 1 at the first
+deviation, hang, or process left behind.
 """
 
 import argparse
@@ -41,9 +41,9 @@ COMMAND = [sys.executable, "-m", "runner", "predict", "--model", "soak_model:Slo
 COMMAND += ["--output", "p.npy", "--batch-size", "8", "--threads", "1"]
 WAYS = {
     "--schedule": ("static", "dynamic"),
-    "--collect": ("allgather", "alltoall", "direct"),
     "--comm": ("horovod", "mpi"),
 }
+COLLECT = {"file": ("allgather", "alltoall", "direct"), "folder": ("shards",)}  # by kind of output
 NUM_ROWS = 3001
 VICTIMS = ("a rank", "rank 0", "the launcher", "all at once")
 END_SECONDS = 30
@@ -110,15 +110,21 @@ def chunks_computed(folder: Path) -> list[int]:
     return [record["chunk"] for record in map(json.loads, lines) if "chunk" in record]
 
 
-def check_whole(folder: Path, expected: bytes) -> None:
+def content(output: Path) -> list[tuple[str, bytes]]:
+    """Of a file or a folder, to be compared."""
+    files = sorted(output.iterdir()) if output.is_dir() else [output]
+    return [(path.name, path.read_bytes()) for path in files]
+
+
+def check_whole(folder: Path, expected: list[tuple[str, bytes]]) -> None:
     """Compare a finished output, and make room for the next."""
-    if (folder / "p.npy").read_bytes() != expected:
+    if content(folder / "p.npy") != expected:
         sys.exit("soak: the output differs from that of the undisturbed run")
     subprocess.run([sys.executable, "-m", "runner", "verify", "p.npy"], cwd=folder, check=True, capture_output=True)
     chunks = chunks_computed(folder)
     if len(chunks) != len(set(chunks)):
         sys.exit(f"soak: computed twice: {[c for c, n in collections.Counter(chunks).items() if n > 1]}")
-    (folder / "p.npy").unlink()
+    shutil.rmtree(folder / "p.npy") if (folder / "p.npy").is_dir() else (folder / "p.npy").unlink()
     shutil.rmtree(folder / "p.npy.run")
 
 
@@ -132,12 +138,14 @@ def main() -> None:
         folder = Path(name).resolve()
         (folder / "soak_model.py").write_text(MODEL)
         np.save(folder / "rows.npy", np.random.default_rng(arguments.seed).random((NUM_ROWS, 8), dtype=np.float32))
-        subprocess.run(COMMAND, cwd=folder, check=True, capture_output=True)
-        expected = (folder / "p.npy").read_bytes()
-        check_whole(folder, expected)
+        expected = {}
+        for kind, collect in COLLECT.items():
+            subprocess.run([*COMMAND, "--collect", collect[0]], cwd=folder, check=True, capture_output=True)
+            expected[kind] = content(folder / "p.npy")
+            check_whole(folder, expected[kind])
 
         kills: collections.Counter[str] = collections.Counter()
-        wholes, longest, former_ranks = 0, 0.0, 1
+        wholes, longest, former_ranks, kind = 0, 0.0, 1, "file"
         while sum(kills.values()) < arguments.kills:
             ranks = rng.choice([n for n in (1, 2, 3, 4) if n != former_ranks])
             launcher = rng.choice([[], ["mpirun", "-np", "1"]] if ranks == 1 else [["mpirun"], ["horovodrun"]])
@@ -145,6 +153,7 @@ def main() -> None:
                 launcher = [*launcher, "-np", str(ranks)]
                 launcher[1:1] = ["--oversubscribe", "--bind-to", "none"] if launcher[0] == "mpirun" else []
             way = [word for option, values in WAYS.items() for word in (option, rng.choice(values))]
+            way += ["--collect", rng.choice(COLLECT[kind])]
             log = (folder / "log").open("wb")
             process = subprocess.Popen(
                 [*launcher, *COMMAND, *way],
@@ -170,8 +179,10 @@ def main() -> None:
             if (folder / "p.npy").exists():
                 wholes += 1
                 if not (folder / "p.npy.run/report.json").exists():  # it died between the name and the last record
-                    subprocess.run(COMMAND, cwd=folder, check=True, capture_output=True)
-                check_whole(folder, expected)
+                    again = [*COMMAND, "--collect", COLLECT[kind][0]]
+                    subprocess.run(again, cwd=folder, check=True, capture_output=True)
+                check_whole(folder, expected[kind])
+                kind = rng.choice(list(COLLECT))
             former_ranks = ranks
             print(f"{sum(kills.values())} kills, {wholes} whole outputs", end="\r", flush=True)
         counts = ", ".join(f"{count} of {victim}" for victim, count in kills.items())

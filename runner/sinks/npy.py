@@ -2,65 +2,64 @@
 
 import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 
 from runner.checksum import as_bytes
 from runner.errors import OutputError
-from runner.sinks import RowType, check_space
+from runner.sinks import RowType, check_space, rename, storage_errors
 
 
-class NpySink:
-    """A `.npy` file of shape `(num_rows, *row_type.shape)`, the bytes `numpy.save` would write."""
+class NpyFile:
+    """A `.npy` file of shape `(num_rows, *row_type.shape)`, the bytes `numpy.save` would write; what is there is kept.
 
-    def __init__(self, output: str, num_rows: int, row_type: RowType, resume: bool) -> None:
-        self._output, self._partial, self._row_type = output, f"{output}.partial", row_type
+    Args:
+        path: its name.
+        num_rows: how many rows it is to hold.
+        row_type: shape and dtype of each.
+
+    Raises:
+        OutputError: from every method, when the storage fails.
+    """
+
+    def __init__(self, path: str, num_rows: int, row_type: RowType) -> None:
+        self._path, self._row_type = path, row_type
         header = io.BytesIO()
         description = np.lib.format.dtype_to_descr(row_type.dtype)
         shape = (num_rows, *row_type.shape)
         np.lib.format.write_array_header_1_0(header, {"descr": description, "fortran_order": False, "shape": shape})
         self._offset = len(header.getvalue())
-        check_space(self._partial, self._offset + num_rows * row_type.row_bytes)
-        with self._storage_errors("opening"):
-            self._fd = os.open(self._partial, os.O_RDWR | os.O_CREAT | (0 if resume else os.O_TRUNC), 0o666)
+        with storage_errors("opening", path):
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             os.ftruncate(self._fd, self._offset + num_rows * row_type.row_bytes)
             _write_all(self._fd, memoryview(header.getvalue()), 0)
 
     def write(self, start: int, rows: np.ndarray) -> None:
+        """Put rows at `start..start + len(rows)`."""
         assert rows.dtype == self._row_type.dtype, (rows.dtype, self._row_type)
         assert rows.shape[1:] == self._row_type.shape, (rows.shape, self._row_type)
-        with self._storage_errors("writing"):
+        with storage_errors("writing", self._path):
             _write_all(self._fd, as_bytes(rows), self._position(start))
 
     def read(self, start: int, stop: int) -> np.ndarray:
+        """Rows as they were written."""
         rows = np.empty((stop - start, *self._row_type.shape), self._row_type.dtype)
         buffer, position = as_bytes(rows), self._position(start)
-        with self._storage_errors("reading"):
+        with storage_errors("reading", self._path):
             while buffer:
                 count = os.preadv(self._fd, [buffer], position)
                 if not count:
-                    raise OutputError(f"--output: {self._partial} ends at byte {position}, inside its rows")
+                    raise OutputError(f"--output: {self._path} ends at byte {position}, inside its rows")
                 buffer, position = buffer[count:], position + count
         return rows
 
     def sync(self) -> None:
-        with self._storage_errors("flushing"):
+        """Make what was written survive a crash of the machine."""
+        with storage_errors("flushing", self._path):
             os.fsync(self._fd)
 
-    def finish(self) -> None:
-        self.sync()
-        with self._storage_errors("renaming"):
-            os.replace(self._partial, self._output)
-            folder = os.open(os.path.dirname(self._output) or ".", os.O_RDONLY)
-            try:
-                os.fsync(folder)  # the new name, too, must survive a crash
-            finally:
-                os.close(folder)
-        self.close()
-
     def close(self) -> None:
+        """Let go of the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -68,12 +67,19 @@ class NpySink:
     def _position(self, row: int) -> int:
         return self._offset + row * self._row_type.row_bytes
 
-    @contextmanager
-    def _storage_errors(self, doing: str) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OutputError(f"--output: {doing} {self._partial} failed: {error.strerror}") from error
+
+class NpySink(NpyFile):
+    """A `.npy` file that has its name once it is whole; goes on with what an unfinished run has written."""
+
+    def __init__(self, output: str, num_rows: int, row_type: RowType) -> None:
+        self._output, self._partial = output, f"{output}.partial"
+        check_space(self._partial, num_rows * row_type.row_bytes)
+        super().__init__(self._partial, num_rows, row_type)
+
+    def finish(self) -> None:
+        self.sync()
+        rename(self._partial, self._output)
+        self.close()
 
 
 def _write_all(fd: int, buffer: memoryview, position: int) -> None:

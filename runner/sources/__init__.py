@@ -54,6 +54,10 @@ def open_source(data: Any) -> Source:
         InputError: there is none for it, or it cannot be opened.
     """
     if isinstance(data, str):
+        if os.path.isdir(data):
+            from runner.sources.shards import ShardSource
+
+            return ShardSource(data)
         for suffix, spec in _BY_SUFFIX.items():
             if data.partition("::")[0].endswith(suffix):
                 source: Source = load_attribute(spec, "--data")(data)

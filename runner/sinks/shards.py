@@ -1,0 +1,125 @@
+"""Predictions into a folder of files, each a range of rows: `NAME.partial/`, which becomes `NAME/` when it is whole.
+
+What rows are in which file depends on their index alone, so the folder is the same however many ranks have written it.
+A file is written by one rank at a time: this is safe on every file system that the ranks share. `index.json`, written
+last, names the files in order.
+"""
+
+import json
+import os
+import shutil
+import threading
+from typing import Any, Protocol
+
+import numpy as np
+
+from runner.grid import Grid
+from runner.sinks import RowType, check_space, rename, storage_errors, sync_folder
+
+INDEX = "index.json"
+
+
+class File(Protocol):
+    """One file of the folder; as a Sink, but it has its name from the start."""
+
+    def write(self, start: int, rows: np.ndarray) -> None: ...
+    def read(self, start: int, stop: int) -> np.ndarray: ...
+    def sync(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class ShardSink:
+    """A folder of files of `grid.shard_rows` rows.
+
+    Args:
+        output: the final name.
+        grid: the cut of the rows.
+        row_type: shape and dtype of each.
+        file_type: makes a file of its path, how many rows it is to hold and their type; keeps what is there.
+        suffix: of the files.
+
+    Raises:
+        OutputError: from every method, when the storage fails.
+    """
+
+    def __init__(self, output: str, grid: Grid, row_type: RowType, file_type: Any, suffix: str) -> None:
+        self._output, self._partial, self._suffix = output, f"{output}.partial", suffix
+        self._grid, self._row_type, self._file_type = grid, row_type, file_type
+        self._index = -1  # of the file that is being written to
+        self._file: File | None = None
+        self._changing = threading.Lock()  # it may be flushed in another thread
+        with storage_errors("opening", self._partial):
+            os.makedirs(self._partial, exist_ok=True)
+        check_space(self._partial, grid.num_rows * row_type.row_bytes)
+
+    def write(self, start: int, rows: np.ndarray) -> None:
+        index = start // self._grid.shard_rows
+        if index != self._index:
+            with self._changing:
+                self._close_file()
+                self._file, self._index = self._open_file(index), index
+        assert self._file is not None
+        self._file.write(start - index * self._grid.shard_rows, rows)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        index = start // self._grid.shard_rows
+        file, first = self._open_file(index), index * self._grid.shard_rows
+        try:
+            return file.read(start - first, stop - first)
+        finally:
+            file.close()
+
+    def sync(self) -> None:
+        with self._changing, storage_errors("flushing", self._partial):
+            if self._file is not None:
+                self._file.sync()
+            sync_folder(self._partial)
+
+    def finish(self) -> None:
+        self.close()
+        files = [
+            {"name": self._name(index), "start": start, "stop": self._stop(start)}
+            for index, start in enumerate(range(0, self._grid.num_rows, self._grid.shard_rows))
+        ]
+        row_type = {"row_shape": list(self._row_type.shape), "dtype": self._row_type.dtype.str}
+        with storage_errors("writing", f"{self._partial}/{INDEX}"):
+            with open(f"{self._partial}/{INDEX}", "w") as file:
+                file.write(json.dumps({"num_rows": self._grid.num_rows, **row_type, "files": files}, indent=1) + "\n")
+                file.flush()
+                os.fsync(file.fileno())
+            sync_folder(self._partial)
+            self._make_room()
+        rename(self._partial, self._output)
+        shutil.rmtree(self._former, ignore_errors=True)
+
+    def close(self) -> None:
+        with self._changing:
+            self._close_file()
+
+    def _open_file(self, index: int) -> File:
+        start = index * self._grid.shard_rows
+        path = f"{self._partial}/{self._name(index)}"
+        file: File = self._file_type(path, self._stop(start) - start, self._row_type)
+        return file
+
+    def _close_file(self) -> None:
+        if self._file is not None:
+            self._file.sync()
+            self._file.close()
+            self._file, self._index = None, -1
+
+    def _name(self, index: int) -> str:
+        return f"part-{index:06d}{self._suffix}"
+
+    def _stop(self, start: int) -> int:
+        return min(start + self._grid.shard_rows, self._grid.num_rows)
+
+    @property
+    def _former(self) -> str:
+        return f"{self._output}.replaced"
+
+    def _make_room(self) -> None:
+        """Move an output that is to be replaced aside: a folder cannot take the place of one that is not empty."""
+        if os.path.exists(self._output):
+            shutil.rmtree(self._former, ignore_errors=True)
+            os.replace(self._output, self._former)

@@ -1,0 +1,74 @@
+"""Rows of a folder that the runner has written: several files, and `index.json`, which names them in order."""
+
+import json
+from bisect import bisect_right
+from pathlib import Path
+
+import numpy as np
+
+from runner.checksum import checksum_of_text
+from runner.errors import InputError
+from runner.rows import Rows, concatenate
+from runner.sources import Source, file_stamp, open_source
+
+_DIGESTED_FILES = 8
+
+
+class ShardSource:
+    """A folder of files, each a range of rows.
+
+    Raises:
+        InputError: it has no index, or a file is not what the index says.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
+        try:
+            self._text = (self._path / "index.json").read_text()
+            index = json.loads(self._text)
+            self.num_rows, self.dtype = int(index["num_rows"]), np.dtype(index["dtype"]).newbyteorder("=")
+            self.row_shape = tuple(index["row_shape"])
+            self._files = [(file["name"], int(file["start"]), int(file["stop"])) for file in index["files"]]
+        except OSError as error:
+            raise InputError(
+                f"--data {path} is a folder, and its index.json cannot be read: {error.strerror}"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"--data {path}: index.json is not the index of a folder of rows ({error!r})") from error
+        self._starts = [start for _, start, _ in self._files]
+        if [*self._starts, self.num_rows] != [0, *(stop for _, _, stop in self._files)]:
+            raise InputError(f"--data {path}: the files in index.json are not the rows 0..{self.num_rows}")
+        self.row_bytes = self.dtype.itemsize * int(np.prod(self.row_shape, dtype=np.int64))
+        self._latest: tuple[int, Source] | None = None
+
+    def read(self, start: int, stop: int) -> Rows:
+        parts: list[Rows] = []
+        position = bisect_right(self._starts, start) - 1
+        while start < stop:
+            _, first, last = self._files[position]
+            end = min(stop, last)
+            parts.append(self._open(position).read(start - first, end - first))
+            start, position = end, position + 1
+        return parts[0] if len(parts) == 1 else concatenate(parts or [np.empty((0, *self.row_shape), self.dtype)])
+
+    def digest(self) -> str:
+        count = min(_DIGESTED_FILES, len(self._files))
+        chosen = [len(self._files) * index // count for index in range(count)]
+        return checksum_of_text(" ".join([self._text, *(self._open(index).digest() for index in chosen)]))
+
+    def stamp(self) -> str:
+        stamps = [file_stamp(str(self._path / name)) for name in ("index.json", *(name for name, _, _ in self._files))]
+        return checksum_of_text(" ".join(stamps))
+
+    def _open(self, position: int) -> Source:
+        latest = self._latest  # once: it may be read in two threads
+        if latest is None or latest[0] != position:
+            name, start, stop = self._files[position]
+            source = open_source(str(self._path / name))
+            if (source.num_rows, source.row_shape, source.dtype) != (stop - start, self.row_shape, self.dtype):
+                raise InputError(
+                    f"--data {self._path / name} holds {source.num_rows} rows of {source.dtype} {source.row_shape}; "
+                    f"index.json says {stop - start} of {self.dtype} {self.row_shape}"
+                )
+            self._latest = latest = position, source
+        return latest[1]
