@@ -1,7 +1,7 @@
 """The way of one batch: rows, preprocess, model, postprocess, predictions. Knows nothing of chunks or ranks."""
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from runner.errors import InputError, MemoryShortage, ModelError, describe, trac
 from runner.rows import Rows, name_rows, pad
 from runner.sinks import RowType
 from runner.sources import Source, zero_row
+from runner.transfer import make_transfer
 from runner.transforms import Transform
 
 
@@ -30,33 +31,43 @@ class Inference:
     def __init__(
         self, model: nn.Module, device: torch.device, preprocess: Transform | None, postprocess: Transform | None
     ) -> None:
-        self._model, self._device, self._preprocess, self._postprocess = model, device, preprocess, postprocess
+        self._model, self._preprocess, self._postprocess = model, preprocess, postprocess
+        self._transfer = make_transfer(device)
+        self.num_behind = self._transfer.num_behind
 
     def prepare(self, rows: Rows, ids: Sequence[int]) -> Any:
-        """The model's input for rows whose numbers are `ids`, on the CPU.
+        """The model's input for rows whose numbers are `ids`, on its way to the device.
 
         Raises:
             ModelError: the user's function failed.
+            MemoryShortage: the batch does not fit the memory of the device.
         """
         batch = torch.from_numpy(rows) if isinstance(rows, np.ndarray) else rows.tensors()
         if self._preprocess is None:
-            return batch if isinstance(batch, torch.Tensor) else pad(batch)
+            inputs = batch if isinstance(batch, torch.Tensor) else pad(batch)
+        else:
+            try:
+                with torch.inference_mode():
+                    inputs = self._preprocess(batch)
+            except Exception as error:
+                raise _failure("--preprocess", ids, error) from error
         try:
-            with torch.inference_mode():
-                return self._preprocess(batch)
+            return self._transfer.stage(inputs)
         except Exception as error:
-            raise _failure("--preprocess", ids, error) from error
+            raise _failure("copying to the GPU", ids, error) from error
 
-    def forward(self, inputs: Any, ids: Sequence[int]) -> torch.Tensor:
+    def forward(self, prepared: Any, ids: Sequence[int]) -> torch.Tensor:
         """The predictions for a prepared batch: `(len(ids), ...)`, on the model's device.
 
         Raises:
             ModelError: the model or the user's function failed, or gave something else than one row for each.
             MemoryShortage: the batch does not fit the memory of the device.
         """
+        inputs: Any = None
         with torch.inference_mode():
             try:
-                output = self._call(_to_device(inputs, self._device))
+                inputs = self._transfer.take(prepared)
+                output = self._call(inputs)
             except Exception as error:
                 raise _failure("the model", ids, error, self._dtype_hint(inputs)) from error
             if self._postprocess is not None:
@@ -77,6 +88,22 @@ class Inference:
                 f"its first axis must be the {len(ids)} rows of the batch"
             )
         return output
+
+    def fetch(self, output: torch.Tensor, ids: Sequence[int]) -> Callable[[], torch.Tensor]:
+        """Start to bring predictions to the CPU, while the next batch is in the model.
+
+        Returns:
+            What waits for them. It raises ModelError where the device has failed at this batch.
+        """
+        arrived = self._transfer.fetch(output)
+
+        def wait() -> torch.Tensor:
+            try:
+                return arrived()
+            except Exception as error:
+                raise _failure("the model", ids, error) from error
+
+        return wait
 
     def _call(self, inputs: Any) -> Any:
         if isinstance(inputs, tuple):
@@ -112,16 +139,6 @@ class Inference:
         if not isinstance(inputs, torch.Tensor) or wanted is None or inputs.dtype == wanted:
             return ""
         return f" The model's input is {inputs.dtype}, its weights are {wanted}: convert it with --preprocess"
-
-
-def _to_device(inputs: Any, device: torch.device) -> Any:
-    if isinstance(inputs, torch.Tensor):
-        return inputs.to(device)
-    if isinstance(inputs, dict):
-        return {key: _to_device(value, device) for key, value in inputs.items()}
-    if isinstance(inputs, list | tuple):
-        return type(inputs)(_to_device(value, device) for value in inputs)
-    return inputs
 
 
 def _stored_dtype(output: torch.Tensor) -> np.dtype[Any]:

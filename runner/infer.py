@@ -4,10 +4,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from runner.batch import Inference, check_row_type, copy_out
 from runner.checksum import checksum
@@ -53,47 +54,81 @@ def infer(
     """
     seconds, reader = stats.seconds, BatchReader(source, grid)
 
-    def read(batch: tuple[Chunk, int, int]) -> tuple[Sequence[int], Any, str]:
+    def read(batch: tuple[Chunk, int, int]) -> list[_Prepared]:
         began = time.perf_counter()
-        ids, rows = reader.read(*batch)
-        digest = ""
-        try:
-            if isinstance(rows, InputError):
-                return ids, rows, ""
-            digest = rows_checksum(rows)  # before preprocessing, which may change them in place
-            return ids, inference.prepare(rows, ids), digest
-        except InputError as error:
-            return ids, error, digest  # for the main thread to see to, in its turn
-        finally:
-            seconds.read += time.perf_counter() - began
+        prepared = []
+        for ids, rows in reader.read(*batch):
+            digest, inputs = "", rows
+            try:
+                if not isinstance(rows, InputError):
+                    digest = rows_checksum(rows)  # before preprocessing, which may change them in place
+                    inputs = inference.prepare(rows, ids)
+            except InputError as error:
+                inputs = error
+            prepared.append(_Prepared(ids, inputs, digest))
+        seconds.read += time.perf_counter() - began
+        return prepared
 
     batches = ((chunk, first, last) for chunk in chunks for first, last in grid.batches(chunk))
-    chunk_began = waited_since = time.perf_counter()
-    draft = _Draft(Chunk(0, 0, 0), row_type)
-    activity.begin("reading the first rows")
-    for (chunk, first, last), (ids, inputs, digest) in read_ahead(batches, read, _READ_AHEAD):
-        activity.begin(f"computing {name_rows(ids)}")
-        began = time.perf_counter()
-        seconds.wait += began - waited_since
-        if first == chunk.start:
-            if not stop.may_start():
-                return
-            chunk_began = waited_since
-            draft = _Draft(chunk, row_type)
+
+    def forward(part: _Prepared) -> Rescued:
         try:
-            if isinstance(inputs, InputError):
-                raise inputs
-            batch = Rescued(inference.forward(inputs, ids), [], halved=False)
+            if isinstance(part.inputs, InputError):
+                raise part.inputs
+            return Rescued(inference.forward(part.inputs, part.ids), [], halved=False)
         except InputError as error:
-            batch = rescue(ids, error)
-        draft.add(ids, batch, digest)
+            return rescue(part.ids, error)
+
+    def compute() -> Iterator[_Computed]:
+        chunk_began = waited_since = time.perf_counter()
+        draft = _Draft(Chunk(0, 0, 0), row_type)
+        activity.begin("reading the first rows")
+        for (chunk, first, last), parts in read_ahead(batches, read, _READ_AHEAD):
+            if first == chunk.start:
+                if not stop.may_start():
+                    return
+                chunk_began = waited_since
+                draft = _Draft(chunk, row_type)
+            for part in parts:
+                activity.begin(f"computing {name_rows(part.ids)}")
+                began = time.perf_counter()
+                seconds.wait += began - waited_since
+                batch = forward(part)
+                output = None if batch.output is None else inference.fetch(batch.output, part.ids)
+                seconds.forward += time.perf_counter() - began
+                yield _Computed(draft, part, batch, output, chunk_began, last == chunk.stop and part is parts[-1])
+                activity.begin(f"reading what follows row {last}")
+                waited_since = time.perf_counter()
+
+    for computed in behind(compute(), inference.num_behind):
+        began = time.perf_counter()
+        computed.draft.add(computed)
         ended = time.perf_counter()
         seconds.forward += ended - began
-        if last == chunk.stop:
-            stop.took(ended - chunk_began)
-            yield draft.finish(stats.rank, ended - chunk_began, on_nonfinite)
-        activity.begin(f"reading what follows row {last}")
-        waited_since = time.perf_counter()
+        if computed.is_last:
+            stop.took(ended - computed.chunk_began)
+            yield computed.draft.finish(stats.rank, ended - computed.chunk_began, on_nonfinite)
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """Rows that go through the model together."""
+
+    ids: Sequence[int]
+    inputs: Any  # an InputError where they could not be read or prepared: for the main thread to see to, in its turn
+    checksum: str  # of the rows as they were read
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """Rows that have been through the model; their predictions may still be on their way from the device."""
+
+    draft: "_Draft"
+    part: _Prepared
+    batch: Rescued
+    output: Callable[[], torch.Tensor] | None
+    chunk_began: float
+    is_last: bool  # of its chunk
 
 
 class _Draft:
@@ -106,20 +141,21 @@ class _Draft:
         self._halved: list[list[int]] = []
         self._input_checksums: list[str] = []
 
-    def add(self, ids: Sequence[int], batch: Rescued, input_checksum: str) -> None:
-        start = self._chunk.start
-        if batch.output is not None:
-            check_row_type(batch.output, self._row_type, ids)
+    def add(self, computed: _Computed) -> None:
+        ids, start = computed.part.ids, self._chunk.start
+        if computed.output is not None:
+            output = computed.output()
+            check_row_type(output, self._row_type, ids)
             if isinstance(ids, range):
-                copy_out(batch.output, self._predictions[ids.start - start : ids.stop - start])
+                copy_out(output, self._predictions[ids.start - start : ids.stop - start])
             else:
                 rows = np.empty((len(ids), *self._row_type.shape), self._row_type.dtype)
-                copy_out(batch.output, rows)
+                copy_out(output, rows)
                 self._predictions[np.asarray(ids) - start] = rows
-        self._bad += batch.bad
-        if batch.halved:
+        self._bad += computed.batch.bad
+        if computed.batch.halved:
             self._halved.append(list(span(ids)))
-        self._input_checksums.append(input_checksum)
+        self._input_checksums.append(computed.part.checksum)
 
     def finish(self, rank: int, seconds: float, on_nonfinite: str) -> tuple[Commit, np.ndarray]:
         chunk, rows = self._chunk, self._predictions
@@ -142,6 +178,16 @@ class _Draft:
             halved=self._halved,
         )
         return commit, rows
+
+
+def behind(items: Iterable[Item], num_behind: int) -> Iterator[Item]:
+    """The items, each once so many more have been made."""
+    pending: deque[Item] = deque()
+    for item in items:
+        pending.append(item)
+        if len(pending) > num_behind:
+            yield pending.popleft()
+    yield from pending
 
 
 def read_ahead(items: Iterable[Item], read: Callable[[Item], Read], depth: int) -> Iterator[tuple[Item, Read]]:

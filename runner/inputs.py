@@ -7,7 +7,7 @@ import numpy as np
 from runner.checksum import checksum_of_text
 from runner.errors import InputError
 from runner.grid import Chunk, Grid
-from runner.rows import Ragged, Rows, rows_checksum, take
+from runner.rows import Ragged, Rows, cuts_by_length, rows_checksum, take
 from runner.sources import RAGGED, Source
 
 _MOST_NAMED = 3
@@ -16,8 +16,9 @@ _MOST_NAMED = 3
 class BatchReader:
     """Reads batches, one after another.
 
-    Rows of unlike lengths are put in order inside their chunk, the longest first, before batches are cut: so a batch
-    holds rows that are about as long as each other, and little of it is padding. The order depends on the chunk alone.
+    Rows of unlike lengths are put in order inside their chunk, the longest first, before batches are cut, and a batch
+    is cut again where its rows are still too unlike: so it holds rows that are about as long as each other, and little
+    of it is padding. Order and cuts depend on the chunk alone.
 
     Args:
         source: where the rows are.
@@ -30,27 +31,32 @@ class BatchReader:
         self._rows: Ragged | None = None
         self._order = np.empty(0, np.int64)
 
-    def read(self, chunk: Chunk, first: int, last: int) -> tuple[Sequence[int], Rows | InputError]:
-        """The numbers of the rows of a batch of a chunk, and the rows, or why they cannot be read.
+    def read(self, chunk: Chunk, first: int, last: int) -> list[tuple[Sequence[int], Rows | InputError]]:
+        """What goes through the model together: the numbers of the rows, and the rows, or why they cannot be read.
 
         Args:
             chunk: the chunk.
             first, last: which of its batches, by what `Grid.batches` gives.
+
+        Returns:
+            The batch, or where its rows are of unlike lengths perhaps several smaller ones.
         """
         try:
             if self._source.row_shape != RAGGED:
-                return range(first, last), self._source.read(first, last)
+                return [(range(first, last), self._source.read(first, last))]
             if chunk != self._chunk:
                 self._chunk, self._rows = chunk, None
                 rows = self._source.read(chunk.start, chunk.stop)
                 assert isinstance(rows, Ragged)
                 self._rows, self._order = rows, np.argsort(-rows.lengths, kind="stable")
         except InputError as error:
-            return range(first, last), error
+            return [(range(first, last), error)]
         if self._rows is None:
-            return range(first, last), InputError(f"rows {chunk.start}..{chunk.stop} cannot be read together")
-        picked = self._order[first - chunk.start : last - chunk.start]
-        return (picked + chunk.start).tolist(), take(self._rows, picked)
+            together = InputError(f"rows {chunk.start}..{chunk.stop} cannot be read together")
+            return [(range(first, last), together)]
+        batch = self._order[first - chunk.start : last - chunk.start]
+        parts = np.split(batch, cuts_by_length(self._rows.lengths[batch]))
+        return [((part + chunk.start).tolist(), take(self._rows, part)) for part in parts]
 
     def checksum(self, chunk: Chunk) -> str:
         """The checksum of a chunk's rows as they are now.
@@ -60,10 +66,10 @@ class BatchReader:
         """
         checksums = []
         for first, last in self._grid.batches(chunk):
-            _, rows = self.read(chunk, first, last)
-            if isinstance(rows, InputError):
-                raise rows
-            checksums.append(rows_checksum(rows))
+            for _, rows in self.read(chunk, first, last):
+                if isinstance(rows, InputError):
+                    raise rows
+                checksums.append(rows_checksum(rows))
         return chunk_checksum(checksums)
 
 

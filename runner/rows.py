@@ -8,6 +8,8 @@ import torch
 
 from runner.checksum import checksum, checksum_of_text
 
+_LEAST_FILLED = 0.8  # more makes many small batches; 0.9 twice as many of log-normal lengths, for 5 % less padding
+
 
 @dataclass(frozen=True)
 class Ragged:
@@ -52,6 +54,23 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
     lengths = np.concatenate([part.lengths for part in ragged])
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
     return Ragged(np.concatenate([part.values for part in ragged]), offsets)
+
+
+def cuts_by_length(lengths: np.ndarray) -> list[int]:
+    """Where to cut rows that are in order of length, so that at most a fifth of any of them is padding.
+
+    Args:
+        lengths: of the rows, the longest first.
+
+    Returns:
+        The positions of the first rows of all parts but the first.
+    """
+    cuts, longest = [], lengths[:1].max(initial=0)
+    for position, length in enumerate(lengths.tolist()):
+        if length < _LEAST_FILLED * longest:
+            cuts.append(position)
+            longest = length
+    return cuts
 
 
 def rows_checksum(rows: Rows) -> str:

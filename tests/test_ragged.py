@@ -32,14 +32,18 @@ def write(path: Path, tokens: list[list[int]], row_group: int = 100) -> None:
 
 
 def by_hand(tokens: list[list[int]], batch_size: int, chunk_size: int) -> np.ndarray:
-    """What must come out: the same order inside each chunk, by a loop of its own."""
+    """What must come out: the same order and cuts inside each chunk, by a loop of its own."""
     torch.set_num_threads(1)
     model = zoo.Tokens().eval()
     predictions = np.empty((len(tokens), 6), np.float32)
     for start in range(0, len(tokens), chunk_size):
         chunk = sorted(range(start, min(start + chunk_size, len(tokens))), key=lambda row: -len(tokens[row]))
-        for first in range(0, len(chunk), batch_size):
-            ids = chunk[first : first + batch_size]
+        batches: list[list[int]] = []
+        for position, row in enumerate(chunk):
+            if position % batch_size == 0 or len(tokens[row]) < 0.8 * len(tokens[batches[-1][0]]):
+                batches.append([])
+            batches[-1].append(row)
+        for ids in batches:
             padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(tokens[row]) for row in ids], batch_first=True)
             with torch.inference_mode():
                 predictions[ids] = model(padded, padded > 0).numpy()
@@ -167,10 +171,13 @@ def test_batches_are_in_order_of_length_and_hold_every_row_once(tmp_path: Path) 
         chunk: Chunk = grid.chunk(index)
         seen: list[int] = []
         for first, last in grid.batches(chunk):
-            ids, rows = reader.read(chunk, first, last)
-            assert isinstance(rows, Ragged)
-            assert [tensor.tolist() for tensor in rows.tensors()] == [tokens[row] for row in ids]
-            seen += ids
+            parts = reader.read(chunk, first, last)
+            assert sum(len(ids) for ids, _ in parts) == last - first
+            for ids, rows in parts:
+                assert isinstance(rows, Ragged)
+                assert [tensor.tolist() for tensor in rows.tensors()] == [tokens[row] for row in ids]
+                assert rows.lengths.min() >= 0.8 * rows.lengths.max()
+                seen += ids
         assert sorted(seen) == list(range(chunk.start, chunk.stop))
         assert [len(tokens[row]) for row in seen] == sorted((len(tokens[row]) for row in seen), reverse=True)
 

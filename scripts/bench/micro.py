@@ -1,8 +1,9 @@
 """The parts alone, beside what MPI itself takes: `micro.py [--mebibytes 1024] [--repeats 3] [--ranks 2 4 8]`.
 
-Broadcast of weights against MPI_Bcast, collecting predictions against MPI_Gather of the same chunks, and the start
-until the ranks can compute against the bare imports. Medians, and ratios in the same run. More ranks than cores share
-them.
+Broadcast of weights against MPI_Bcast, collecting predictions against MPI_Gather of the same chunks, the start until
+the ranks can compute against the bare imports, and the time from the first batch to the end against the ideal where one
+of three ranks is three times slower than the others (it sleeps). Medians, and ratios in the same run. More ranks than
+cores share them.
 """
 
 import argparse
@@ -32,6 +33,18 @@ class First(torch.nn.Linear):
 if __name__ == "__main__":
     runner.predict(model=lambda: First(8, 8), data=numpy.ones((4096, 8), "float32"), batch_size=32)
 """
+BALANCE = """
+import os, sys, time, numpy, torch, runner
+schedule, slowness = sys.argv[1], float(sys.argv[2]) if os.environ["OMPI_COMM_WORLD_RANK"] == "1" else 1.0
+class Sleeper(torch.nn.Linear):
+    def forward(self, rows):
+        time.sleep(0.005 * slowness)
+        return super().forward(rows)
+if __name__ == "__main__":
+    data = numpy.ones((1024 * 8, 8), "float32")
+    report = runner.predict(model=lambda: Sleeper(8, 8), data=data, batch_size=8, schedule=schedule)
+    if report.predictions is not None: print("seconds", report.loop_seconds)
+"""
 
 
 def mpirun(ranks: int, *words: str) -> str:
@@ -52,6 +65,18 @@ def start_up(repeats: int) -> None:
             found[name].append(max(ready) - began)
     bare, own = (statistics.median(found[name]) for name in ("bare imports", "runner"))
     print(f"start-up, 2 ranks: bare imports {bare:.2f} s, runner to its first batch {own:.2f} s: {own / bare:.2f}")
+
+
+def balance(repeats: int) -> None:
+    """The loop of three ranks against the ideal, with one that is slower and without."""
+    for slowness in (1, 3):
+        ideal, words = 1024 * 0.005 / (2 + 1 / slowness), []
+        for schedule in ("static", "dynamic"):
+            found = [
+                float(mpirun(3, "-c", BALANCE, schedule, str(slowness)).split("seconds ")[1]) for _ in range(repeats)
+            ]
+            words.append(f"{schedule} {statistics.median(found) / ideal:.2f}")
+        print(f"3 ranks, one of them {slowness} x slower: {', '.join(words)} of the ideal {ideal:.2f} s", flush=True)
 
 
 def on_ranks(backend: str, collect: str, mebibytes: int, repeats: int) -> None:
@@ -133,6 +158,7 @@ def main() -> None:
         on_ranks(*arguments.on_ranks, arguments.mebibytes, arguments.repeats)
         return
     start_up(arguments.repeats)
+    balance(arguments.repeats)
     sizes = ["--mebibytes", str(arguments.mebibytes), "--repeats", str(arguments.repeats)]
     for ranks in arguments.ranks:
         for backend in ("horovod", "mpi"):
