@@ -38,10 +38,10 @@ import os, sys, time, numpy, torch, runner
 schedule, slowness = sys.argv[1], float(sys.argv[2]) if os.environ["OMPI_COMM_WORLD_RANK"] == "1" else 1.0
 class Sleeper(torch.nn.Linear):
     def forward(self, rows):
-        time.sleep(0.005 * slowness)
+        time.sleep(0.02 * slowness)
         return super().forward(rows)
 if __name__ == "__main__":
-    data = numpy.ones((1024 * 8, 8), "float32")
+    data = numpy.ones((512 * 8, 8), "float32")
     report = runner.predict(model=lambda: Sleeper(8, 8), data=data, batch_size=8, schedule=schedule)
     if report.predictions is not None: print("seconds", report.loop_seconds)
 """
@@ -52,7 +52,10 @@ def mpirun(ranks: int, *words: str) -> str:
     as_root = {f"{p}_ALLOW_RUN_AS_ROOT{s}": "1" for p in ("OMPI", "PRTE") for s in ("", "_CONFIRM")}
     command = ["mpirun", "--oversubscribe", "--bind-to", "none", "-np", str(ranks), sys.executable, *words]
     env = {**os.environ, **as_root, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, env=env, check=True, stdout=subprocess.PIPE, text=True).stdout
+    outcome = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if outcome.returncode:
+        sys.exit(outcome.stdout + outcome.stderr)
+    return outcome.stdout
 
 
 def start_up(repeats: int) -> None:
@@ -70,7 +73,7 @@ def start_up(repeats: int) -> None:
 def balance(repeats: int) -> None:
     """The loop of three ranks against the ideal, with one that is slower and without."""
     for slowness in (1, 3):
-        ideal, words = 1024 * 0.005 / (2 + 1 / slowness), []
+        ideal, words = 512 * 0.02 / (2 + 1 / slowness), []
         for schedule in ("static", "dynamic"):
             found = [
                 float(mpirun(3, "-c", BALANCE, schedule, str(slowness)).split("seconds ")[1]) for _ in range(repeats)
