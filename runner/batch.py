@@ -9,10 +9,11 @@ import torch
 from torch import nn
 
 from runner.errors import InputError, MemoryShortage, ModelError, describe, traceback_of
-from runner.rows import Rows, name_rows, pad
+from runner.outputs import Outputs, as_outputs, row_type_of
+from runner.rows import Ragged, Rows, name_rows, pad
 from runner.sinks import RowType
 from runner.sources import Source, zero_row
-from runner.transfer import make_transfer
+from runner.transfer import make_transfer, map_tensors
 from runner.transforms import Transform
 
 
@@ -20,18 +21,27 @@ class Inference:
     """A model with what comes before and after it.
 
     Args:
-        model: in evaluation mode, on `device`.
+        model: from a batch to its predictions, a tensor or an array; a module is in evaluation mode, on `device`.
         device: where the model is.
-        preprocess: from a CPU tensor of rows `(batch, *row_shape)`, or a list of 1-D tensors where rows are ragged, to
-            the model's input; None leaves the tensor as it is, and pads ragged rows. Of an input that is a tuple or a
-            dict the model gets the items as its arguments.
-        postprocess: from the model's output to a tensor `(batch, ...)`, or None.
+        preprocess: from a CPU tensor of rows `(batch, *row_shape)`, a list of 1-D tensors where rows are ragged, or a
+            dict of tensors where they have several fields, to the model's input; None leaves it as it is, and pads
+            ragged rows. Of an input that is a tuple or a dict the model gets the items as its arguments.
+        postprocess: from the model's output to what `as_outputs` takes, or None.
+        dtype: of floating-point inputs; None leaves them.
+        channels_last: the memory format of inputs with four axes.
     """
 
     def __init__(
-        self, model: nn.Module, device: torch.device, preprocess: Transform | None, postprocess: Transform | None
+        self,
+        model: Callable[..., Any],
+        device: torch.device,
+        preprocess: Transform | None,
+        postprocess: Transform | None,
+        dtype: torch.dtype | None = None,
+        channels_last: bool = False,
     ) -> None:
         self._model, self._preprocess, self._postprocess = model, preprocess, postprocess
+        self._dtype, self._channels_last = dtype, channels_last
         self._transfer = make_transfer(device)
         self.num_behind = self._transfer.num_behind
 
@@ -42,9 +52,9 @@ class Inference:
             ModelError: the user's function failed.
             MemoryShortage: the batch does not fit the memory of the device.
         """
-        batch = torch.from_numpy(rows) if isinstance(rows, np.ndarray) else rows.tensors()
+        batch = rows.tensors() if isinstance(rows, Ragged) else _as_batch(rows)
         if self._preprocess is None:
-            inputs = batch if isinstance(batch, torch.Tensor) else pad(batch)
+            inputs = pad(batch) if isinstance(batch, list) else batch
         else:
             try:
                 with torch.inference_mode():
@@ -52,12 +62,12 @@ class Inference:
             except Exception as error:
                 raise _failure("--preprocess", ids, error) from error
         try:
-            return self._transfer.stage(inputs)
+            return self._transfer.stage(map_tensors(inputs, self._convert))
         except Exception as error:
             raise _failure("copying to the GPU", ids, error) from error
 
-    def forward(self, prepared: Any, ids: Sequence[int]) -> torch.Tensor:
-        """The predictions for a prepared batch: `(len(ids), ...)`, on the model's device.
+    def forward(self, prepared: Any, ids: Sequence[int]) -> Outputs:
+        """The predictions for a prepared batch: each `(len(ids), ...)`, on the model's device.
 
         Raises:
             ModelError: the model or the user's function failed, or gave something else than one row for each.
@@ -77,27 +87,36 @@ class Inference:
                     raise
                 except Exception as error:
                     raise _failure("--postprocess", ids, error) from error
-        if not isinstance(output, torch.Tensor):
-            raise ModelError(
-                f"the model gave a {type(output).__name__} for {name_rows(ids)}; one tensor is needed. "
-                "Choose it with --postprocess module:function"
-            )
-        if output.ndim == 0 or output.shape[0] != len(ids):
-            raise ModelError(
-                f"the model gave shape {tuple(output.shape)} for {name_rows(ids)}; "
-                f"its first axis must be the {len(ids)} rows of the batch"
-            )
-        return output
+        outputs = as_outputs(output)
+        for name, tensor in outputs.items() if isinstance(outputs, dict) else [("", outputs)]:
+            if tensor.ndim == 0 or tensor.shape[0] != len(ids):
+                what = f" as {name!r}" if name else ""
+                raise ModelError(
+                    f"the model gave shape {tuple(tensor.shape)}{what} for {name_rows(ids)}; "
+                    f"its first axis must be the {len(ids)} rows of the batch"
+                )
+        return outputs
 
-    def fetch(self, output: torch.Tensor, ids: Sequence[int]) -> Callable[[], torch.Tensor]:
+    def _convert(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self._dtype is not None and tensor.is_floating_point():
+            tensor = tensor.to(self._dtype)
+        if self._channels_last and tensor.ndim == 4:
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
+        return tensor
+
+    def fetch(self, outputs: Outputs, ids: Sequence[int]) -> Callable[[], Outputs]:
         """Start to bring predictions to the CPU, while the next batch is in the model.
 
         Returns:
             What waits for them. It raises ModelError where the device has failed at this batch.
         """
-        arrived = self._transfer.fetch(output)
+        if isinstance(outputs, torch.Tensor):
+            arrived: Callable[[], Outputs] = self._transfer.fetch(outputs)
+        else:
+            arriving = {name: self._transfer.fetch(tensor) for name, tensor in outputs.items()}
+            arrived = lambda: {name: tensor() for name, tensor in arriving.items()}  # noqa: E731
 
-        def wait() -> torch.Tensor:
+        def wait() -> Outputs:
             try:
                 return arrived()
             except Exception as error:
@@ -130,42 +149,32 @@ class Inference:
         raise first_error
 
     def _row_type(self, rows: Rows, row: int) -> RowType:
-        output = self.forward(self.prepare(rows, [row]), [row])
-        return RowType(tuple(output.shape[1:]), _stored_dtype(output))
+        return row_type_of(self.forward(self.prepare(rows, [row]), [row]))
 
     def _dtype_hint(self, inputs: Any) -> str:
         """What to do where rows and model are of different floating-point dtypes, the commonest mistake."""
-        wanted = next((p.dtype for p in self._model.parameters() if p.is_floating_point()), None)
+        parameters = self._model.parameters() if isinstance(self._model, nn.Module) else ()
+        wanted = next((p.dtype for p in parameters if p.is_floating_point()), None)
         if not isinstance(inputs, torch.Tensor) or wanted is None or inputs.dtype == wanted:
             return ""
         return f" The model's input is {inputs.dtype}, its weights are {wanted}: convert it with --preprocess"
 
 
-def _stored_dtype(output: torch.Tensor) -> np.dtype[Any]:
-    """How predictions are kept: as they are, but bfloat16, which NumPy lacks, as float32, which holds it exactly."""
-    if output.dtype == torch.bfloat16:
-        return np.dtype(np.float32)
-    try:
-        return torch.empty(0, dtype=output.dtype).numpy().dtype
-    except TypeError as error:
-        raise ModelError(
-            f"the model gives {output.dtype}, which NumPy cannot hold; convert it with --postprocess"
-        ) from error
+def _as_batch(rows: np.ndarray) -> torch.Tensor | dict[str, torch.Tensor]:
+    """Rows as a tensor; of a dtype with fields, one for each by name."""
+    if rows.dtype.names is None:
+        return torch.from_numpy(rows)
+    return {name: torch.from_numpy(rows[name].copy()) for name in rows.dtype.names}
 
 
-def check_row_type(output: torch.Tensor, row_type: RowType, ids: Sequence[int]) -> None:
+def check_row_type(outputs: Outputs, row_type: RowType, ids: Sequence[int]) -> None:
     """Raise ModelError unless a batch of predictions has rows of this type."""
-    found = RowType(tuple(output.shape[1:]), _stored_dtype(output))
+    found = row_type_of(outputs)
     if found != row_type:
         raise ModelError(
             f"the model gave {found} per row for {name_rows(ids)} and {row_type} for the first row; "
             "every row must be of one shape and dtype"
         )
-
-
-def copy_out(output: torch.Tensor, rows: np.ndarray) -> None:
-    """Copy predictions from their device into rows in memory, even on the CPU: a model may use its output again."""
-    torch.from_numpy(rows).copy_(output)
 
 
 def _failure(what: str, ids: Sequence[int], error: Exception, hint: str = "") -> Exception:

@@ -7,10 +7,11 @@ from collections import Counter
 
 import numpy as np
 
-from runner.batch import Inference, copy_out
+from runner.batch import Inference
 from runner.checksum import checksum
 from runner.comm import Comm
 from runner.errors import RunnerError
+from runner.outputs import copy_out
 from runner.rows import concatenate, take
 from runner.sinks import RowType
 from runner.sources import Source
@@ -95,6 +96,8 @@ def _deviation(answer: np.ndarray, reference: np.ndarray) -> float:
     """The largest difference, relative to the reference's largest value; infinite where finite meets not finite."""
     if answer.tobytes() == reference.tobytes():
         return 0.0
+    if names := reference.dtype.names:
+        return max(_deviation(answer[name], reference[name]) for name in names)
     wide = np.complex128 if reference.dtype.kind == "c" else np.float64
     found, expected = answer.astype(wide), reference.astype(wide)
     finite = np.isfinite(expected)

@@ -18,6 +18,8 @@ from runner.world import detect_launch
 _GROUPS = {"model": "the model", "data": "data and output", "work": "how to work"}
 _REQUIRED = ("model", "data", "output")
 _VERIFY = "Read a finished output again: exit code 0 where every row is what was computed, 65 on any doubt."
+_INSPECT = "Load a model as predict would, and say what it is: kind, parameters, dtypes, bytes, what it takes."
+_INSPECT_OPTIONS = ("model_args", "weights", "trust_pickle")
 _EXIT_CODES = """exit codes:
   0   the output is whole
   64  wrong usage, or a launch that cannot work
@@ -85,7 +87,15 @@ def _verify(given: dict[str, Any]) -> int:
     return EXIT_WHOLE
 
 
-_COMMANDS: dict[str, Callable[[Any], int]] = {"predict": _predict, "verify": _verify}
+def _inspect(given: dict[str, Any]) -> int:
+    config = make_config({**given, "data": ()})  # there is none
+    from runner.inspection import inspect_model
+
+    print(inspect_model(config))
+    return EXIT_WHOLE
+
+
+_COMMANDS: dict[str, Callable[[Any], int]] = {"predict": _predict, "verify": _verify, "inspect": _inspect}
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -110,13 +120,24 @@ def _make_parser() -> argparse.ArgumentParser:
         "verify", help="check a finished output against its certificate", allow_abbrev=False, description=_VERIFY
     )
     verify.add_argument("output", metavar="OUTPUT", help="what predict wrote; its records are in OUTPUT.run/")
+    inspect = commands.add_parser(
+        "inspect",
+        help="what a model is, without running a job",
+        description=_INSPECT,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    inspect.add_argument("model", metavar="MODEL", help="as predict's --model")
+    for field in dataclasses.fields(Config):
+        if field.name in _INSPECT_OPTIONS:
+            _add_option(inspect, field)
     groups = {key: predict.add_argument_group(title) for key, title in _GROUPS.items()}
     for field in dataclasses.fields(Config):
         _add_option(groups[field.metadata["group"]], field)
     return parser
 
 
-def _add_option(group: "argparse._ArgumentGroup", field: "dataclasses.Field[Any]") -> None:
+def _add_option(group: "argparse._ActionsContainer", field: "dataclasses.Field[Any]") -> None:
     option, help_text = f"--{field.name.replace('_', '-')}", field.metadata["help"]
     if field.type is bool:
         group.add_argument(option, action="store_true", help=help_text)

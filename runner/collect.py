@@ -35,7 +35,7 @@ Record = Callable[[Commit], None]
 # All ranks' pieces of one round together, at any number of ranks: what every rank allocates for what it receives. Far
 # below the 2^31 bytes at which an MPI count overflows.
 ROUND_BYTES = 64 << 20
-# One rank's piece: large enough that the latency of a round does not matter. Twice as much was no faster and cost 60 MB.
+# One rank's piece: large enough that the latency of a round does not matter. Twice as much was no faster.
 _PIECE_BYTES = 8 << 20
 # The longest time between two rounds. Shorter shows progress sooner and costs every rank more CPU time.
 _PACE_SECONDS = 0.1

@@ -11,6 +11,8 @@ from typing import Any
 from runner.errors import UsageError
 from runner.imports import name_of, split_spec
 
+MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
+DTYPES = ("float32", "bfloat16", "float16")
 DEVICES = ("auto", "cpu", "cuda")
 ON_ERROR = ("stop", "quarantine")
 SCHEDULES = ("static", "dynamic")
@@ -37,13 +39,25 @@ class Config:
     """
 
     model: str | Callable[..., Any] = _option(
-        "", "model", "factory of the model: a function or class that returns an nn.Module", "MODULE:FACTORY"
+        "",
+        "model",
+        "function or class that returns an nn.Module or another callable; or a whole model: TorchScript (.pt), "
+        "torch.export (.pt2), ONNX (.onnx), or a Hugging Face folder (with a / in its name)",
+        "MODULE:FACTORY|PATH",
     )
     model_args: dict[str, Any] = dataclasses.field(
         default_factory=dict,
         metadata={"group": "model", "help": "keyword arguments of the factory, a JSON object", "metavar": "JSON"},
     )
-    weights: str | None = _option(None, "model", "state dict: .safetensors, .pt or .pth; rank 0 alone reads it", "PATH")
+    weights: str | None = _option(
+        None,
+        "model",
+        "state dict: .safetensors (or the .index.json of several), .pt or .pth; rank 0 alone reads it",
+        "PATH",
+    )
+    trust_pickle: bool = _option(
+        False, "model", "let pickled code in model and weights run: only where you trust whoever made them"
+    )
     data: Any = _option(
         "", "data", "the data set: .npy, its first axis the rows, or .parquet, of one column or PATH::COLUMN", "PATH"
     )
@@ -82,6 +96,11 @@ class Config:
         "NAME|MODULE:FUNCTION",
     )
     device: str = _option("auto", "work", "auto takes a GPU where there is one", "auto|cpu|cuda")
+    dtype: str | None = _option(
+        None, "model", "of a module's weights and its inputs; by default as they are", "float32|bfloat16|float16"
+    )
+    channels_last: bool = _option(False, "model", "lay out a module and its images channel by channel last")
+    compile: bool = _option(False, "model", "let torch.compile make a module faster; takes its time at the start")
     threads: int | None = _option(None, "work", "CPU threads per rank; by default a fair share of the host", "N")
     on_error: str = _option(
         "stop", "work", "for a row that fails: stop, or set it aside (quarantine) and go on", "stop|quarantine"
@@ -108,18 +127,24 @@ class Config:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str) and not callable(value):
                 raise UsageError(f"--{name} must be a name or a function, not {value!r}")
-        for name in ("overwrite", "fresh", "canary"):
+        for name in ("overwrite", "fresh", "canary", "trust_pickle", "channels_last", "compile"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"--{name} must be true or false, not {getattr(self, name)!r}")
-        if isinstance(self.model, str):
+        if isinstance(self.model, str) and is_path(self.model):
+            is_file = self.model.endswith(MODEL_SUFFIXES)
+            for name in ("weights", "model_args") if is_file else ("weights",):
+                if getattr(self, name):
+                    raise UsageError(f"--{name.replace('_', '-')} belongs to a factory; {self.model} is a whole model")
+        elif isinstance(self.model, str):
             split_spec(self.model, "--model")
         if not isinstance(self.model_args, dict) or not all(isinstance(key, str) for key in self.model_args):
             raise UsageError(f"--model-args must be a JSON object, such as '{{\"n\": 64}}', not {self.model_args!r}")
-        _check_suffix("--weights", self.weights, (".safetensors", ".pt", ".pth"))
         if isinstance(self.data, str):
             _check_suffix("--data", self.data.partition("::")[0], (".npy", ".parquet"))
         _check_suffix("--output", self.output, (".npy",))
         _check_positive("--batch-size", self.batch_size)
+        if self.weights is not None and not isinstance(self.weights, str):
+            raise UsageError(f"--weights must be a path, not {self.weights!r}")
         if self.chunk_size is not None:
             _check_positive("--chunk-size", self.chunk_size)
             if self.chunk_size % self.batch_size:
@@ -140,6 +165,8 @@ class Config:
         if self.max_bad is not None and (not isinstance(self.max_bad, int) or self.max_bad < 0):
             raise UsageError(f"--max-bad must be a whole number of 0 or more, not {self.max_bad!r}")
         _check_choice("--device", self.device, DEVICES)
+        if self.dtype is not None:
+            _check_choice("--dtype", self.dtype, DTYPES)
         if isinstance(self.preprocess, str):
             split_spec(self.preprocess, "--preprocess")
         if isinstance(self.postprocess, str):
@@ -153,6 +180,11 @@ class Config:
             if values[name] is not None:
                 values[name] = name_of(values[name])
         return {name.replace("_", "-"): value for name, value in values.items() if value is not None}
+
+
+def is_path(model: str) -> bool:
+    """Whether --model names a file or, by its `/`, a folder, and not a factory."""
+    return model.endswith(MODEL_SUFFIXES) or "/" in model
 
 
 def make_config(values: dict[str, Any]) -> Config:

@@ -10,6 +10,8 @@ def nonfinite_rows(rows: np.ndarray) -> list[int]:
     Args:
         rows: `(n, ...)`, contiguous.
     """
+    if names := rows.dtype.names:
+        return sorted({row for name in names for row in nonfinite_rows(rows[name].copy())})
     if rows.dtype.kind not in "fc" or not rows.size:
         return []
     values = torch.from_numpy(rows)

@@ -10,6 +10,7 @@ import numpy as np
 from runner.checksum import as_bytes, checksum
 from runner.errors import RunnerError
 from runner.ledger import Commit
+from runner.rows import dtype_from_json, dtype_to_json
 
 _HEAD = struct.Struct(">4sI")  # magic, bytes of the description (JSON), from which those of the rows follow
 _MAGIC = b"FRM1"
@@ -17,7 +18,7 @@ _MAGIC = b"FRM1"
 
 def frame(commit: Commit, rows: np.ndarray | None) -> list[memoryview]:
     """The bytes of a chunk, without a copy of its rows; rows are None where they need not travel."""
-    layout = None if rows is None else [rows.dtype.str, rows.shape]
+    layout = None if rows is None else [dtype_to_json(rows.dtype), rows.shape]
     description = json.dumps([asdict(commit), layout]).encode()
     head = memoryview(_HEAD.pack(_MAGIC, len(description)) + description)
     return [head] if rows is None else [head, as_bytes(rows)]
@@ -79,7 +80,7 @@ class Decoder:
             commit, layout = json.loads(self._head[_HEAD.size :])
             self._commit, self._size = Commit(**commit), 0
             if layout is not None:
-                dtype, shape = np.dtype(layout[0]), tuple(layout[1])
+                dtype, shape = dtype_from_json(layout[0]), tuple(layout[1])
                 self._layout = dtype, shape
                 self._size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
         return data

@@ -8,16 +8,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
-from runner.batch import Inference, check_row_type, copy_out
+from runner.batch import Inference, check_row_type
 from runner.checksum import checksum
 from runner.errors import InputError
 from runner.finite import nonfinite_rows
 from runner.grid import Chunk, Grid
 from runner.inputs import BatchReader, chunk_checksum
 from runner.ledger import Commit
-from runner.quarantine import BadRow, Rescue, Rescued, fill_value
+from runner.outputs import Outputs, copy_out
+from runner.quarantine import BadRow, Rescue, Rescued, fill
 from runner.rows import name_rows, rows_checksum, span
 from runner.sinks import RowType
 from runner.sources import Source
@@ -94,9 +94,9 @@ def infer(
                 began = time.perf_counter()
                 seconds.wait += began - waited_since
                 batch = forward(part)
-                output = None if batch.output is None else inference.fetch(batch.output, part.ids)
+                outputs = None if batch.outputs is None else inference.fetch(batch.outputs, part.ids)
                 seconds.forward += time.perf_counter() - began
-                yield _Computed(draft, part, batch, output, chunk_began, last == chunk.stop and part is parts[-1])
+                yield _Computed(draft, part, batch, outputs, chunk_began, last == chunk.stop and part is parts[-1])
                 activity.begin(f"reading what follows row {last}")
                 waited_since = time.perf_counter()
 
@@ -126,7 +126,7 @@ class _Computed:
     draft: "_Draft"
     part: _Prepared
     batch: Rescued
-    output: Callable[[], torch.Tensor] | None
+    outputs: Callable[[], Outputs] | None
     chunk_began: float
     is_last: bool  # of its chunk
 
@@ -143,14 +143,14 @@ class _Draft:
 
     def add(self, computed: _Computed) -> None:
         ids, start = computed.part.ids, self._chunk.start
-        if computed.output is not None:
-            output = computed.output()
-            check_row_type(output, self._row_type, ids)
+        if computed.outputs is not None:
+            outputs = computed.outputs()
+            check_row_type(outputs, self._row_type, ids)
             if isinstance(ids, range):
-                copy_out(output, self._predictions[ids.start - start : ids.stop - start])
+                copy_out(outputs, self._predictions[ids.start - start : ids.stop - start])
             else:
                 rows = np.empty((len(ids), *self._row_type.shape), self._row_type.dtype)
-                copy_out(output, rows)
+                copy_out(outputs, rows)
                 self._predictions[np.asarray(ids) - start] = rows
         self._bad += computed.batch.bad
         if computed.batch.halved:
@@ -164,7 +164,7 @@ class _Draft:
             self._bad += [BadRow(chunk.start + row, "the prediction is not finite", "") for row in nonfinite]
             nonfinite = set()
         self._bad.sort(key=lambda row: row.row)
-        rows[[row.row - chunk.start for row in self._bad]] = fill_value(rows.dtype)
+        fill(rows, [row.row - chunk.start for row in self._bad])
         commit = Commit(
             chunk=chunk.index,
             start=chunk.start,

@@ -5,6 +5,8 @@ import sys
 import time
 from typing import Any
 
+import torch
+
 from runner.batch import Inference
 from runner.canary import EQUAL, Canary
 from runner.collect import Collector
@@ -91,7 +93,8 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
 
     watch.main.begin("building the model")
     model, weights_digest = build_model(config, comm, device)
-    inference = Inference(model, device, preprocess, postprocess)
+    dtype = getattr(torch, config.dtype) if config.dtype else None
+    inference = Inference(model, device, preprocess, postprocess, dtype, config.channels_last)
     sets_aside = config.on_error == "quarantine"
     row_type, good_row = comm.on_root(lambda: inference.probe(source, _PROBES if sets_aside else 1))
     rescue = Rescue(source, inference, good_row, sets_aside)

@@ -7,6 +7,7 @@ from typing import Any
 
 from runner.checksum import checksum_of_text
 from runner.ledger import Ledger
+from runner.rows import dtype_to_json
 from runner.sinks import RowType
 
 _PACKAGES = ("horovod-inference-runner", "torch", "numpy", "horovod", "mpi4py")
@@ -20,7 +21,7 @@ def make_manifest(output: str, fingerprint: dict[str, Any], row_type: RowType, l
                 "output": output,
                 "num_rows": fingerprint["num_rows"],
                 "row_shape": list(row_type.shape),
-                "dtype": row_type.dtype.str,
+                "dtype": dtype_to_json(row_type.dtype),
                 "quarantined_rows": bad_rows,
                 "nonfinite_rows": sum(commit.nonfinite for commit in ledger.commits.values()),
                 "halved_batches": sorted(batch for commit in ledger.commits.values() for batch in commit.halved),

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
-import torch
 
 from runner.batch import Inference
 from runner.errors import InputError, MemoryShortage, ModelError
+from runner.outputs import Outputs, join, on_cpu
 from runner.rows import Rows, concatenate, name_rows
 from runner.sources import Source
 
@@ -29,17 +29,23 @@ class Rescued:
     """What a batch gives that has failed at first.
 
     Attributes:
-        output: its predictions, where bad rows have any; None where all rows are bad.
+        outputs: its predictions, where bad rows have any; None where all rows are bad.
         bad: its bad rows.
         halved: whether it was computed in smaller pieces, for want of memory.
     """
 
-    output: torch.Tensor | None
+    outputs: Outputs | None
     bad: list[BadRow]
     halved: bool
 
 
-def fill_value(dtype: np.dtype[Any]) -> Any:
+def fill(rows: np.ndarray, indices: Sequence[int]) -> None:
+    """Leave gaps where bad rows are."""
+    for field in [rows[name] for name in rows.dtype.names] if rows.dtype.names else [rows]:
+        field[list(indices)] = _fill_value(field.dtype)
+
+
+def _fill_value(dtype: np.dtype[Any]) -> Any:
     """What stands in the output for a bad row: NaN, -1, the largest unsigned number, or False."""
     if dtype.kind in "fc":
         return np.nan
@@ -147,7 +153,7 @@ class Rescue:
             yield found
         yield from self._search(candidates[half:], rows, surely=is_first_half_good)
 
-    def _compute(self, rows: dict[int, Rows], ids: Sequence[int]) -> torch.Tensor:
+    def _compute(self, rows: dict[int, Rows], ids: Sequence[int]) -> Outputs:
         try:
             return self._inference.forward(self._inference.prepare(concatenate([rows[i] for i in ids]), ids), ids)
         except MemoryShortage:
@@ -155,7 +161,7 @@ class Rescue:
                 raise
         self._halved = True  # and out of the `except`: it holds on to the memory that the call had taken
         half = len(ids) // 2
-        return torch.cat([self._compute(rows, ids[:half]).cpu(), self._compute(rows, ids[half:]).cpu()])
+        return join([on_cpu(self._compute(rows, ids[:half])), self._compute(rows, ids[half:])])
 
 
 def _short(details: str) -> str:

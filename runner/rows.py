@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,6 +38,19 @@ class Ragged:
 
 
 Rows = np.ndarray | Ragged
+
+
+def dtype_to_json(dtype: np.dtype[Any]) -> Any:
+    """A dtype as JSON can hold it: `numpy.lib.format`'s description, a list where it has fields."""
+    return np.lib.format.dtype_to_descr(dtype)
+
+
+def dtype_from_json(description: Any) -> np.dtype[Any]:
+    """The dtype of a description that has been through JSON; raises TypeError or ValueError where it is none."""
+    if isinstance(description, list):
+        description = [tuple(tuple(item) if isinstance(item, list) else item for item in f) for f in description]
+    found: np.dtype[Any] = np.dtype(description)
+    return found
 
 
 def take(rows: Rows, indices: Sequence[int] | np.ndarray) -> Rows:

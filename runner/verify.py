@@ -7,7 +7,7 @@ from typing import Any
 from runner.errors import InputError
 from runner.ledger import Ledger
 from runner.manifest import chunks_checksum
-from runner.rows import rows_checksum
+from runner.rows import dtype_from_json, rows_checksum
 from runner.sources import open_source
 
 
@@ -28,16 +28,17 @@ def verify(output: str) -> str:
     ledger = Ledger(folder)
     try:
         num_rows, row_shape, dtype = manifest["num_rows"], tuple(manifest["row_shape"]), manifest["dtype"]
+        dtype = dtype_from_json(dtype).newbyteorder("=")
         chunks, chunks_sum, run = manifest["chunks"], manifest["chunks_checksum"], manifest["run"]
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{folder / 'manifest.json'} is damaged: it lacks {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'manifest.json'} is damaged: {error!r}") from error
     if ledger.fingerprint != run or len(ledger.commits) != chunks or chunks_checksum(ledger) != chunks_sum:
         raise InputError(f"{ledger.path} is not the ledger that {folder / 'manifest.json'} certifies")
 
     source = open_source(output)
-    if (source.num_rows, source.row_shape, source.dtype.str) != (num_rows, row_shape, dtype):
+    if (source.num_rows, source.row_shape, source.dtype) != (num_rows, row_shape, dtype):
         raise InputError(
-            f"{output} holds {source.num_rows} rows of {source.dtype.str} {source.row_shape}; "
+            f"{output} holds {source.num_rows} rows of {source.dtype} {source.row_shape}; "
             f"{num_rows} of {dtype} {row_shape} were computed"
         )
     expected = 0

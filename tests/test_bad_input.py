@@ -33,16 +33,16 @@ CASES: dict[str, tuple[int, list[str], dict[str, str | None]]] = {
     "no such factory": (65, ["zoo has no attribute 'resnet'"], {"--model": "zoo:resnet"}),
     "factory is a number": (65, ["not a function or class"], {"--model": "zoo:NUMBER"}),
     "factory raises": (65, ["--model zoo:raises raised RuntimeError: no such arch"], {"--model": "zoo:raises"}),
-    "factory returns a list": (65, ["returned a list"], {"--model": "zoo:not_a_module"}),
+    "factory returns a list": (65, ["returned a list, not a torch.nn.Module or"], {"--model": "zoo:not_a_module"}),
     "unknown factory argument": (65, ["unexpected keyword argument 'depth'"], {"--model-args": '{"depth": 3}'}),
     "model args are no JSON": (64, ["--model-args is not JSON"], {"--model-args": "{width: 3}"}),
     "model args are a list": (64, ["must be a JSON object"], {"--model-args": "[3]"}),
     "no such weights": (65, ["no.pt: no such file"], {"--weights": "no.pt"}),
-    "weights of another suffix": (64, ["must end in .safetensors or .pt or .pth"], {"--weights": "w.bin"}),
+    "weights of another suffix": (64, ["must end in .safetensors or .pt or .pth or"], {"--weights": "w.bin"}),
     "damaged weights": (65, ["text.pt cannot be read"], {"--weights": "text.pt"}),
     "damaged safetensors": (65, ["text.safetensors cannot be read"], {"--weights": "text.safetensors"}),
     "weights that need code": (65, ["whole.pt is not a plain state dict"], {"--weights": "whole.pt"}),
-    "nested weights": (65, ["holds keys epoch, model"], {"--weights": "nested.pt"}),
+    "weights with other keys": (65, ["holds keys epoch, generator", "state_dict"], {"--weights": "nested.pt"}),
     "weights of another shape": (
         65,
         ["of another shape 0.bias (99,) instead of (16,)"],
@@ -73,7 +73,8 @@ CASES: dict[str, tuple[int, list[str], dict[str, str | None]]] = {
         {"--preprocess": "zoo:first_column", "--data": "flat.npy"},
     ),
     "float64 rows": (65, ["float64", "torch.float32", "--preprocess"], {"--data": "double.npy"}),
-    "tuple output": (65, ["gave a tuple"], {"--model": "zoo:Wrong", "--model-args": '{"what": "tuple"}'}),
+    "words as output": (65, ["with a str as 'words'"], {"--model": "zoo:Wrong", "--model-args": '{"what": "words"}'}),
+    "no output at all": (65, ["gave a NoneType"], {"--model": "zoo:Wrong", "--model-args": '{"what": "nothing"}'}),
     "output without rows": (65, ["gave shape ()"], {"--model": "zoo:Wrong", "--model-args": '{"what": "no rows"}'}),
     "too few rows out": (65, ["gave shape (0, 8)"], {"--model": "zoo:Wrong", "--model-args": '{"what": "fewer rows"}'}),
     "no such config": (64, ["no.toml: No such file"], {"--config": "no.toml"}),
@@ -103,7 +104,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "broken.py").write_text("1 / 0\n")
     state = zoo.mlp().state_dict()
     torch.save(zoo.mlp(), folder / "whole.pt")
-    torch.save({"epoch": 3, "model": state}, folder / "nested.pt")
+    torch.save({"epoch": 3, "generator": state}, folder / "nested.pt")
     torch.save(state | {"0.bias": torch.zeros(99)}, folder / "reshaped.pt")
     torch.save(
         {("9.bias" if name == "0.bias" else name): tensor for name, tensor in state.items()}, folder / "renamed.pt"

@@ -24,6 +24,15 @@ def test_every_rank_gets_the_weights_of_rank_0(ranks: int, tmp_path: Path) -> No
     assert outcome.output.count("all weights equal") == 1
 
 
+@pytest.mark.parametrize("backend", ["horovod", "mpi"])
+@pytest.mark.timeout(200)
+def test_one_huge_tensor_and_very_many_tiny_ones(backend: str, tmp_path: Path) -> None:
+    outcome = run([*mpirun(2), sys.executable, TESTS / "jobs/broadcast.py", backend], tmp_path, timeout=180)
+    assert outcome.code == 0, outcome.output
+    assert f"Huge: 1 storages of {3 << 30} bytes" in outcome.output
+    assert "Tiny: 15000 storages" in outcome.output
+
+
 def test_tied_weights_are_one_storage_and_one_name_is_enough(tmp_path: Path) -> None:
     torch.manual_seed(7)
     model = zoo.Odd()

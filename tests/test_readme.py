@@ -28,12 +28,13 @@ ELSEWHERE = {
 
 @pytest.mark.timeout(200)
 def test_commands_and_code_in_their_order(tmp_path: Path) -> None:
-    model_code, script_code = CODE
+    model_code, stack_code, script_code = CODE
     (tmp_path / "my_model.py").write_text(model_code)
+    (tmp_path / "stack.py").write_text(stack_code)
     (tmp_path / "script.py").write_text(script_code)
     (tmp_path / ".venv").symlink_to(Path(environment()["PATH"].partition(":")[0]).parent)
     here = [command for command in COMMANDS if command not in ELSEWHERE]
-    assert len(here) == 6
+    assert len(here) == 11
     activate = here.pop(0)
     assert activate == "source .venv/bin/activate"
     env = environment()
@@ -45,6 +46,9 @@ def test_commands_and_code_in_their_order(tmp_path: Path) -> None:
     assert alone.shape == (10_000, 10)
     assert np.allclose(alone, two, atol=1e-6)  # not to the byte: the number of threads per rank differs
     assert np.array_equal(two, again)
+    first, *others = (np.load(tmp_path / f"stack-{kind}.npy") for kind in ("pth", "pt", "pt2", "onnx"))
+    assert first.shape == (100, 64)
+    assert all(np.allclose(first, other, atol=1e-6) for other in others)
 
     outcome = run(["mpirun", "--bind-to", "none", "-np", "2", "python", "script.py"], tmp_path)
     assert outcome.code == 0, outcome.output

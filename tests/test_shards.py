@@ -32,14 +32,21 @@ def rows_of(folder: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("launcher", "options"),
-    [("alone", []), ("mpirun-3", []), ("horovodrun-2", ["--schedule", "dynamic"]), ("mpirun-5", ["--comm", "mpi"])],
+    ("num_rows", "launcher", "options"),
+    [
+        (1797, "alone", []),
+        (0, "mpirun-3", []),
+        (1797, "mpirun-3", []),
+        (3, "horovodrun-2", ["--schedule", "dynamic"]),
+        (1797, "mpirun-5", ["--comm", "mpi", "--schedule", "dynamic"]),
+    ],
 )
-@pytest.mark.parametrize("num_rows", [0, 3, 1797])
-def test_rows_equal_a_plain_loop(launcher: str, options: list[str], num_rows: int, tmp_path: Path) -> None:
+def test_rows_equal_a_plain_loop(num_rows: int, launcher: str, options: list[str], tmp_path: Path) -> None:
     rows = random_rows(num_rows, 8)
     np.save(tmp_path / "d.npy", rows)
-    outcome = predict(tmp_path, "--model", "zoo:mlp", "--batch-size", "8", "--chunk-size", "16", *options)
+    outcome = predict(
+        tmp_path, "--model", "zoo:mlp", "--batch-size", "8", "--chunk-size", "16", *options, launcher=launcher
+    )
     assert outcome.code == 0, outcome.output
     expected = plain_loop(zoo.mlp(), rows, 8) if num_rows else np.empty((0, 10), np.float32)
     assert rows_of(tmp_path / "p.npy").tobytes() == expected.tobytes()

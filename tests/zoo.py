@@ -122,8 +122,10 @@ class Wrong(nn.Module):
         self.what = what
 
     def forward(self, rows: torch.Tensor) -> Any:
-        if self.what == "tuple":
-            return rows, rows
+        if self.what == "words":
+            return {"rows": rows, "words": "many"}
+        if self.what == "nothing":
+            return None
         if self.what == "fewer rows":
             return rows[:-1]
         if self.what == "no rows":
@@ -140,6 +142,38 @@ class Wide(nn.Module):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         return rows[:, :1].expand(-1, self.width)
+
+
+class Several(nn.Module):
+    """Several outputs by name, of unlike shapes and dtypes; logits with a NaN for rows that begin with `value`."""
+
+    def __init__(self, value: float = 1e9, fails_at: float = 1e9) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.linear, self.value, self.fails_at = nn.Linear(8, 5), value, fails_at
+
+    def forward(self, rows: torch.Tensor) -> dict[str, torch.Tensor | None]:
+        if bool((rows[:, 0] == self.fails_at).any()):
+            raise ValueError("cannot digest this row")
+        logits = self.linear(rows)
+        logits = torch.where(rows[:, :1] == self.value, torch.nan, logits)
+        pairs = rows[:, :6].reshape(-1, 3, 2).to(torch.bfloat16)
+        return {
+            "logits": logits,
+            "label": rows[:, 1:].argmax(dim=1),
+            "pairs": pairs,
+            "good": rows[:, 1] > 0,
+            "no": None,
+        }
+
+
+class TakesSeveral(nn.Module):
+    """The outputs of `Several` as inputs."""
+
+    def forward(
+        self, logits: torch.Tensor, label: torch.Tensor, pairs: torch.Tensor, good: torch.Tensor
+    ) -> torch.Tensor:
+        return logits.sum(dim=1) * label + pairs.sum(dim=(1, 2)) + good
 
 
 def raises() -> nn.Module:

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from runner.grid import Grid
+from runner.rows import dtype_to_json
 from runner.sinks import RowType, check_space, rename, storage_errors, sync_folder
 
 INDEX = "index.json"
@@ -81,7 +82,7 @@ class ShardSink:
             {"name": self._name(index), "start": start, "stop": self._stop(start)}
             for index, start in enumerate(range(0, self._grid.num_rows, self._grid.shard_rows))
         ]
-        row_type = {"row_shape": list(self._row_type.shape), "dtype": self._row_type.dtype.str}
+        row_type = {"row_shape": list(self._row_type.shape), "dtype": dtype_to_json(self._row_type.dtype)}
         with storage_errors("writing", f"{self._partial}/{INDEX}"):
             with open(f"{self._partial}/{INDEX}", "w") as file:
                 file.write(json.dumps({"num_rows": self._grid.num_rows, **row_type, "files": files}, indent=1) + "\n")

@@ -90,7 +90,10 @@ def file_stamp(path: str) -> str:
 
 def check_dtype(dtype: np.dtype[Any], what: str) -> None:
     """Raise InputError unless torch can hold the dtype."""
-    if dtype.kind not in "biufc" or dtype.itemsize > 16 or dtype.name in ("float128", "longdouble"):
+    if dtype.names is not None:
+        for name in dtype.names:
+            check_dtype(dtype[name].base, f"field {name!r} of {what}")
+    elif dtype.kind not in "biufc" or dtype.itemsize > 16 or dtype.name in ("float128", "longdouble"):
         raise InputError(
             f"{what} is of dtype {dtype}; rows must be bool, integer, floating-point or complex numbers. "
             "Save it again with .astype(...)"

@@ -8,7 +8,7 @@ import numpy as np
 
 from runner.checksum import checksum_of_text
 from runner.errors import InputError
-from runner.rows import Rows, concatenate
+from runner.rows import Rows, concatenate, dtype_from_json
 from runner.sources import Source, file_stamp, open_source
 
 _DIGESTED_FILES = 8
@@ -26,7 +26,7 @@ class ShardSource:
         try:
             self._text = (self._path / "index.json").read_text()
             index = json.loads(self._text)
-            self.num_rows, self.dtype = int(index["num_rows"]), np.dtype(index["dtype"]).newbyteorder("=")
+            self.num_rows, self.dtype = int(index["num_rows"]), dtype_from_json(index["dtype"]).newbyteorder("=")
             self.row_shape = tuple(index["row_shape"])
             self._files = [(file["name"], int(file["start"]), int(file["stop"])) for file in index["files"]]
         except OSError as error:

@@ -261,14 +261,14 @@ def table(title: str, results: dict[str, list[Measured]]) -> str:
 
 
 def plot(results: dict[str, dict[str, list[Measured]]], path: Path) -> None:
-    """Whole commands, start-up marked, one panel a workload."""
+    """Whole commands, start-up marked, one panel a workload, one above another."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(results), figsize=(7 * len(results), 5), squeeze=False)
-    for panel, (title, systems) in zip(panels[0], results.items(), strict=True):
+    figure, panels = pyplot.subplots(len(results), figsize=(9, 3.6 * len(results)), squeeze=False)
+    for panel, (title, systems) in zip(panels[:, 0], results.items(), strict=True):
         walls = {k: statistics.median(m.wall_seconds for m in v) for k, v in systems.items() if k != "limit"}
         names = sorted(walls, key=lambda name: -walls[name])
         starts = [min(walls[n], statistics.median(m.startup_seconds for m in systems[n])) for n in names]
@@ -277,8 +277,8 @@ def plot(results: dict[str, dict[str, list[Measured]]], path: Path) -> None:
         panel.barh(names, starts, color="#00000033")
         for row, name in enumerate(names):
             panel.text(walls[name], row, f" {walls[name]:.1f}", va="center")
-        panel.set_title(f"{title}; whole command, {RANKS} ranks (dark: until the first batch)")
-        panel.set_xlabel("seconds, median")
+        panel.set_title(f"{title}, {RANKS} ranks", loc="left")
+        panel.set_xlabel("seconds for the whole command, median; dark: until the first batch")
         panel.spines[["top", "right"]].set_visible(False)
     figure.tight_layout()
     figure.savefig(path, dpi=120)

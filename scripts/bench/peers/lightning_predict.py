@@ -79,3 +79,4 @@ trainer = lightning.Trainer(
     callbacks=[Writer()],
 )
 trainer.predict(Module(), DataLoader(dataset, workload.batch_size, collate_fn=collate), return_predictions=False)
+trainer.strategy.barrier()  # the launched process ends with this one, done or not

@@ -1,0 +1,115 @@
+"""Files that rank 0 alone reads, on every rank: held in memory, and opened there by name as any other file."""
+
+import mmap
+import os
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import xxhash
+
+from runner.comm import Comm
+from runner.config import Config
+from runner.errors import ModelError, RunnerError, UsageError, describe
+
+_READ_BYTES = 64 << 20
+
+
+class MemoryFile:
+    """A file in memory, with a name that any library can open; it takes its size once, and none when closed.
+
+    Args:
+        size: in bytes.
+
+    Attributes:
+        name: its path, good in this process.
+        raw: its bytes, a 1-D uint8 tensor.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._fd = os.memfd_create("model")
+        os.ftruncate(self._fd, size)
+        self.name = f"/proc/self/fd/{self._fd}"
+        self.raw = torch.empty(0, dtype=torch.uint8)
+        if size:
+            self.raw = torch.frombuffer(mmap.mmap(self._fd, size), dtype=torch.uint8)
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self.raw = torch.empty(0, dtype=torch.uint8)
+        os.close(self._fd)
+
+
+def broadcast_file(comm: Comm, path: str, option: str) -> tuple[MemoryFile, str]:
+    """The file that rank 0 finds at `path`, and its digest as it is here.
+
+    Raises:
+        ModelError: rank 0 cannot read it.
+    """
+    size = comm.on_root(lambda: _size(path, option))
+    file = comm.on_each(lambda: MemoryFile(size))
+    comm.on_root(lambda: _read_into(file.raw, path, option))
+    comm.broadcast_([file.raw])
+    return file, f"xxh3:{xxhash.xxh3_128(file.raw.numpy()).hexdigest()}"
+
+
+def compare_digests(comm: Comm, digest: str) -> None:
+    """Raise ModelError on every rank, naming those whose digest is not rank 0's."""
+    digests = comm.gather_all((digest, comm.world.who))
+
+    def compare() -> None:
+        differing = [who for found, who in digests if found != digests[0][0]]
+        if differing:
+            raise ModelError(f"the weights received differ from rank 0's on {', '.join(differing)}")
+
+    comm.on_each(compare)
+
+
+def load_model_file(load: Callable[..., Any], file: MemoryFile, config: Config, device: torch.device) -> Any:
+    """What a library makes of a model file.
+
+    Args:
+        load: makes a model of its path, the device and the configuration.
+        file: it is closed.
+        config: the job.
+        device: where the model is to be.
+
+    Raises:
+        ModelError: the file cannot be used; with the user's name for it.
+    """
+    try:
+        return load(file.name, device, config)
+    except UsageError:
+        raise
+    except RunnerError as error:
+        raise type(error)(f"--model {config.model} {error.message}", error.details) from error
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"--model {config.model} holds a pickle that would run code. Where you trust whoever made it, "
+            "--trust-pickle lets it"
+        ) from error
+    except Exception as error:
+        raise ModelError(f"--model {config.model} cannot be loaded: {describe(error)}") from error
+    finally:
+        file.close()
+
+
+def _size(path: str, option: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError as error:
+        raise ModelError(f"{option} {path}: {error.strerror}") from error
+
+
+def _read_into(raw: torch.Tensor, path: str, option: str) -> None:
+    try:
+        with open(path, "rb", buffering=0) as file:
+            rest = memoryview(raw.numpy())
+            while rest:
+                count = file.readinto(rest[:_READ_BYTES])
+                if not count:
+                    raise ModelError(f"{option} {path} has become shorter while it was read")
+                rest = rest[count:]
+    except OSError as error:
+        raise ModelError(f"{option} {path}: {error.strerror}") from error

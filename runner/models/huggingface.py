@@ -1,0 +1,177 @@
+"""Folders as Hugging Face's `save_pretrained` leaves them: config.json and the weights, read by Transformers.
+
+Rank 0 alone reads the folder. What comes out depends on the architecture that config.json names: of one with a head
+(`...ForSequenceClassification`, `...ForImageClassification`) its logits; of one without, the hidden states pooled to
+one vector a row; of a causal language model the tokens that greedy decoding adds.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from runner.comm import Comm
+from runner.config import Config
+from runner.errors import ModelError, RunnerError, UsageError, describe
+from runner.models.module import spread
+
+_OPTIONS = ("pooling", "max_new_tokens")
+_POOLING = ("mean", "cls", "last")
+
+
+def build_from_folder(config: Config, comm: Comm, device: torch.device) -> tuple[Any, str]:
+    """The model on `device`, ready to be called with token ids and mask or with whatever else it takes, and its digest.
+
+    Raises:
+        UsageError: Transformers is missing, or `model_args` hold what cannot be.
+        ModelError: the folder cannot be used.
+    """
+    folder = Path(str(config.model))
+    transformers = comm.on_each(_import_transformers)
+    found = comm.on_root(lambda: _read_config(folder))
+    architecture, settings = comm.on_each(lambda: _find_class(transformers, found, folder))
+    names = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+    generates = architecture.__name__ in names
+    comm.on_each(lambda: _check_options(config.model_args, generates))
+
+    def read() -> nn.Module:
+        return _read(architecture, folder)
+
+    def build() -> nn.Module:
+        model: nn.Module = architecture._from_config(settings)
+        return model
+
+    model, digest = spread(comm, config, f"--model {folder}", read, build, device)
+    return Pretrained(model, generates, config.model_args), digest
+
+
+class Pretrained:
+    """Calls a model of Transformers by the names of its inputs, and picks what it is run for.
+
+    Args:
+        model: the model.
+        generates: whether it is run to add tokens.
+        options: `pooling` (mean, cls or last) for a model without a head; `max_new_tokens` for a causal one.
+    """
+
+    def __init__(self, model: Any, generates: bool, options: dict[str, Any]) -> None:
+        self.model, self._pooling = model, options.get("pooling", "mean")
+        self._max_new_tokens = options["max_new_tokens"] if generates else None
+
+    def __call__(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
+        names = ("input_ids", "attention_mask") if len(inputs) == 2 else (self.model.main_input_name,)
+        arguments = dict(zip(names, inputs, strict=True)) | named
+        if self._max_new_tokens:
+            return self._generate(self._max_new_tokens, **arguments)
+        outputs = self.model(**arguments, return_dict=True)
+        if "logits" in outputs:
+            return outputs.logits
+        return self._pool(outputs.last_hidden_state, arguments.get("attention_mask"))
+
+    def _pool(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """`(batch, length, width)` to `(batch, width)`."""
+        if self._pooling == "cls":
+            return hidden[:, 0]
+        if mask is None:
+            mask = hidden.new_ones(hidden.shape[:2])
+        if self._pooling == "last":
+            return hidden[torch.arange(len(hidden), device=hidden.device), mask.long().sum(dim=1) - 1]
+        weights = mask[..., None].to(hidden.dtype)
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+    def _generate(self, max_new_tokens: int, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Token ids `(batch, max_new_tokens)`; after its end a row is filled up with the padding token."""
+        lengths = attention_mask.long().sum(dim=1)
+        longest = input_ids.shape[1]  # new tokens are added at the right: so rows are moved there
+        places = torch.arange(longest, device=input_ids.device) - (longest - lengths)[:, None]
+        moved = torch.where(places >= 0, input_ids.gather(1, places.clamp(min=0)), 0)
+        padding = self._padding_token()
+        found = self.model.generate(
+            input_ids=moved,
+            attention_mask=(places >= 0).long(),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=padding,
+        )[:, longest:]
+        missing = max_new_tokens - found.shape[1]  # where all rows of the batch have ended sooner
+        tokens: torch.Tensor = nn.functional.pad(found, (0, missing), value=padding)
+        return tokens
+
+    def _padding_token(self) -> int:
+        for settings in (self.model.generation_config, self.model.config):
+            for name in ("pad_token_id", "eos_token_id"):
+                token = getattr(settings, name, None)
+                if token is not None:
+                    return int(token[0] if isinstance(token, list) else token)
+        return 0
+
+
+def _import_transformers() -> Any:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # compute nodes have no internet; nothing is to be asked for there
+    try:
+        import transformers
+    except ImportError as error:
+        raise UsageError(
+            "Hugging Face models need Transformers: pip install 'horovod-inference-runner[huggingface]'"
+        ) from error
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / "config.json").read_text())
+    except OSError as error:
+        raise ModelError(f"--model {folder} is no folder of Hugging Face's: config.json: {error.strerror}") from error
+    except ValueError as error:
+        raise ModelError(f"--model {folder}: config.json is damaged: {error}") from error
+    if not isinstance(found, dict) or not found.get("architectures") or not found.get("model_type"):
+        raise ModelError(f"--model {folder}: config.json names no architecture; save the model with save_pretrained")
+    return found
+
+
+def _find_class(transformers: Any, found: dict[str, Any], folder: Path) -> tuple[Any, Any]:
+    """The class that config.json names, and its settings."""
+    name = found["architectures"][0]
+    architecture = getattr(transformers, name, None)
+    if architecture is None:
+        own_code = ", but in code of its own, which is not run: write a factory" if found.get("auto_map") else ""
+        raise ModelError(f"--model {folder}: {name} is not in Transformers {transformers.__version__}{own_code}")
+    try:
+        return architecture, transformers.AutoConfig.for_model(**found)
+    except Exception as error:
+        raise ModelError(f"--model {folder}: config.json cannot be used: {describe(error)}") from error
+
+
+def _check_options(options: dict[str, Any], generates: bool) -> None:
+    for name in options:
+        if name not in _OPTIONS:
+            raise UsageError(f"--model-args: {name!r} is not one of {', '.join(_OPTIONS)}")
+    if options.get("pooling", "mean") not in _POOLING:
+        raise UsageError(f"--model-args: pooling {options['pooling']!r} is not one of {', '.join(_POOLING)}")
+    tokens = options.get("max_new_tokens")
+    if generates and (not isinstance(tokens, int) or tokens < 1):
+        raise UsageError("the model generates tokens: --model-args '{\"max_new_tokens\": 20}' says how many")
+
+
+def _read(architecture: Any, folder: Path) -> nn.Module:
+    try:
+        model, loading = architecture.from_pretrained(
+            folder, dtype="auto", local_files_only=True, output_loading_info=True
+        )
+    except RunnerError:
+        raise
+    except Exception as error:
+        raise ModelError(f"--model {folder} cannot be loaded: {describe(error)}") from error
+    if missing := sorted(loading["missing_keys"]):
+        raise ModelError(
+            f"--model {folder} lacks weights of {architecture.__name__}: {', '.join(missing[:4])}"
+            f"{' and more' * (len(missing) > 4)}. It has not been trained for that"
+        )
+    found: nn.Module = model
+    return found

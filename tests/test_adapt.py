@@ -1,0 +1,65 @@
+"""Another dtype, another memory format, compilation: what a plain loop gives that does the same."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import zoo
+from launch import LAUNCHERS, predict_command, run
+from reference import random_rows
+
+NUM_ROWS = 197
+
+
+def predict(folder: Path, output: str, *options: str, launcher: str = "alone") -> np.ndarray:
+    command = ["--model", "zoo:Pixels", "--data", "d.npy", "--output", output, *options]
+    outcome = run(predict_command(*command, launcher=LAUNCHERS[launcher]), folder)
+    assert outcome.code == 0, outcome.output
+    return np.load(folder / output)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> torch.Tensor:
+    torch.set_num_threads(1)
+    rows = random_rows(NUM_ROWS, 3, 6, 5)
+    np.save(tmp_path / "d.npy", rows)
+    return torch.from_numpy(rows)
+
+
+@pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
+def test_dtype(launcher: str, images: torch.Tensor, tmp_path: Path) -> None:
+    model = zoo.Pixels().eval().bfloat16()
+    with torch.inference_mode():
+        expected = torch.cat([model(batch.bfloat16()).float() for batch in images.split(32)]).numpy()
+    found = predict(tmp_path, "p.npy", "--dtype", "bfloat16", launcher=launcher)
+    assert found.dtype == np.float32  # which holds bfloat16 exactly
+    assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("launcher", ["alone", "mpirun-2"])
+def test_channels_last(launcher: str, images: torch.Tensor, tmp_path: Path) -> None:
+    model = zoo.Pixels().eval().to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        batches = [batch.contiguous(memory_format=torch.channels_last) for batch in images.split(32)]
+        expected = torch.cat([model(batch).contiguous() for batch in batches]).numpy()
+    assert predict(tmp_path, "p.npy", "--channels-last", launcher=launcher).tobytes() == expected.tobytes()
+
+
+@pytest.mark.timeout(250)
+def test_compiled_once_for_all_batch_sizes(images: torch.Tensor, tmp_path: Path) -> None:
+    model = zoo.Pixels().eval()
+    with torch.inference_mode():
+        expected = model(images).numpy()
+    alone = predict(tmp_path, "alone.npy", "--compile")
+    assert np.allclose(alone, expected, atol=1e-6)
+    assert predict(tmp_path, "two.npy", "--compile", launcher="mpirun-2").tobytes() == alone.tobytes()
+
+
+def test_refused_where_there_is_no_module(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", random_rows(5, 64))
+    for model in ("stack:OnDevice", "some.onnx"):
+        command = ["--model", model, "--data", "d.npy", "--output", "p.npy", "--channels-last"]
+        outcome = run(predict_command(*command, launcher=LAUNCHERS["mpirun-2"]), tmp_path)
+        assert (outcome.code, "--channels-last works on an nn.Module" in outcome.output) == (64, True), outcome.output
+        assert outcome.output.count("runner: error") == 1
