@@ -22,7 +22,7 @@ class Inference:
 
     Args:
         model: from a batch to its predictions, a tensor or an array; a module is in evaluation mode, on `device`.
-        device: where the model is.
+        device: where the model wants its batches.
         preprocess: from a CPU tensor of rows `(batch, *row_shape)`, a list of 1-D tensors where rows are ragged, or a
             dict of tensors where they have several fields, to the model's input; None leaves it as it is, and pads
             ragged rows. Of an input that is a tuple or a dict the model gets the items as its arguments.
@@ -37,11 +37,12 @@ class Inference:
         device: torch.device,
         preprocess: Transform | None,
         postprocess: Transform | None,
-        dtype: torch.dtype | None = None,
+        dtype: str | None = None,
         channels_last: bool = False,
     ) -> None:
         self._model, self._preprocess, self._postprocess = model, preprocess, postprocess
-        self._dtype, self._channels_last = dtype, channels_last
+        self._dtype = getattr(torch, dtype) if dtype else None
+        self._channels_last = channels_last
         self._transfer = make_transfer(device)
         self.num_behind = self._transfer.num_behind
 

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import gc
+import json
 import signal
 import sys
 import time
@@ -10,7 +11,7 @@ import typing
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
-from runner.config import Config, make_config, parse_json_object, read_toml
+from runner.config import Config, make_config
 from runner.errors import EXIT_STOPPED, EXIT_WHOLE, RunnerError, UsageError, render
 from runner.stop import SIGNALS
 from runner.world import detect_launch
@@ -53,11 +54,41 @@ def _parse(arguments: Sequence[str] | None) -> tuple[str, Any]:
 
 def _make_predict_config(given: dict[str, Any]) -> Config:
     config_path = given.pop("config", None)
-    values = (read_toml(config_path) if config_path else {}) | given
+    values = (_read_toml(config_path) if config_path else {}) | given
     for name in _REQUIRED:
         if not values.get(name):
             raise UsageError(f"--{name} is missing; see python -m runner predict --help")
     return make_config(values)
+
+
+def _read_toml(path: str) -> dict[str, Any]:
+    """The options in a TOML file, which has the names of the command line (`batch-size` or `batch_size`).
+
+    Raises:
+        UsageError: the file cannot be read, or is not TOML.
+    """
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            values = tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"--config {path}: {error.strerror}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"--config {path} is not TOML: {error}") from error
+    return {name.replace("-", "_"): value for name, value in values.items()}
+
+
+def _parse_json_object(text: str) -> Any:
+    """JSON as given to --model-args.
+
+    Raises:
+        UsageError: it is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"--model-args is not JSON ({error}): {text!r}") from error
 
 
 def _predict(config: Config) -> int:
@@ -144,7 +175,7 @@ def _add_option(group: "argparse._ActionsContainer", field: "dataclasses.Field[A
         return
     kind: Callable[[str], Any] = str
     if field.name == "model_args":
-        kind = parse_json_object
+        kind = _parse_json_object
     elif int in (field.type, *typing.get_args(field.type)):
         kind = int
     default = "" if field.default in (None, "", dataclasses.MISSING) else f" (default {field.default})"

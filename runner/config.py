@@ -1,7 +1,6 @@
-"""What a job is asked to do: one frozen dataclass, checked on construction. Pure; opens nothing but a TOML file."""
+"""What a job is asked to do: one frozen dataclass, checked on construction. Pure; opens nothing."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -199,36 +198,6 @@ def make_config(values: dict[str, Any]) -> Config:
             raise UsageError(f"unknown option {name!r}; the options are {', '.join(sorted(known))}")
     plain: dict[str, Any] = {name: os.fspath(v) if isinstance(v, Path) else v for name, v in values.items()}
     return Config(**plain)
-
-
-def read_toml(path: str) -> dict[str, Any]:
-    """The options in a TOML file, which has the names of the command line (`batch-size` or `batch_size`).
-
-    Raises:
-        UsageError: the file cannot be read, or is not TOML.
-    """
-    import tomllib
-
-    try:
-        with open(path, "rb") as file:
-            values = tomllib.load(file)
-    except OSError as error:
-        raise UsageError(f"--config {path}: {error.strerror}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"--config {path} is not TOML: {error}") from error
-    return {name.replace("-", "_"): value for name, value in values.items()}
-
-
-def parse_json_object(text: str) -> Any:
-    """JSON as given to --model-args.
-
-    Raises:
-        UsageError: it is not JSON.
-    """
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"--model-args is not JSON ({error}): {text!r}") from error
 
 
 def check_postprocess(spec: str) -> None:

@@ -34,6 +34,21 @@ def open_direct(comm: Comm, output: str, grid: Grid, row_type: RowType) -> Sink 
     return comm.on_each(lambda: None if comm.world.rank == 0 else _open(output, grid, row_type, lock))
 
 
+def close_direct(comm: Comm, sink: Sink | None) -> None:
+    """Make what a rank has written survive a crash, and let go of it; every rank calls this, with what it was given.
+
+    Raises:
+        OutputError: the storage failed.
+    """
+
+    def close() -> None:
+        if sink is not None:
+            sink.sync()
+            sink.close()
+
+    comm.on_each(close)
+
+
 def _check_file_system(comm: Comm, output: str) -> None:
     kind = _file_system(Path(output).parent)
     if comm.world.local_size < comm.world.world_size and kind not in _COHERENT:

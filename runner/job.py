@@ -5,14 +5,12 @@ import sys
 import time
 from typing import Any
 
-import torch
-
 from runner.batch import Inference
 from runner.canary import EQUAL, Canary
 from runner.collect import Collector
 from runner.comm import Comm, connect
 from runner.config import Config, make_config
-from runner.direct import open_direct
+from runner.direct import close_direct, open_direct
 from runner.errors import InputError, RunnerError, as_runner_error
 from runner.file_recorder import FileRecorder
 from runner.fingerprint import check_same, fingerprint_of_options, shape_of
@@ -20,13 +18,13 @@ from runner.grid import Grid, choose_chunk_size, choose_shard_chunks, share
 from runner.imports import name_of
 from runner.infer import infer
 from runner.inputs import check_inputs
-from runner.models import build_model
+from runner.models import build_model, input_device
 from runner.quarantine import Rescue
 from runner.recorder import MemoryRecorder, Recorder
 from runner.report import Report
 from runner.resources import deadline, device_kind, in_words, keep_freed_memory, local_device, set_threads
 from runner.schedule import make_schedule
-from runner.sinks import RowType, Sink
+from runner.sinks import RowType
 from runner.sources import RAGGED, Source, open_source
 from runner.stats import RankStats
 from runner.stop import REASONS, Stop
@@ -93,8 +91,8 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
 
     watch.main.begin("building the model")
     model, weights_digest = build_model(config, comm, device)
-    dtype = getattr(torch, config.dtype) if config.dtype else None
-    inference = Inference(model, device, preprocess, postprocess, dtype, config.channels_last)
+    to = input_device(model, device)
+    inference = Inference(model, to, preprocess, postprocess, config.dtype, config.channels_last)
     sets_aside = config.on_error == "quarantine"
     row_type, good_row = comm.on_root(lambda: inference.probe(source, _PROBES if sets_aside else 1))
     rescue = Rescue(source, inference, good_row, sets_aside)
@@ -127,7 +125,7 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
             stats.chunks += 1
         collector.close()
     if is_direct:
-        comm.on_each(lambda: _sync_and_close(own_sink))
+        close_direct(comm, own_sink)
     if counter:
         counter.close()
     stats.loop_seconds = time.perf_counter() - loop_began
@@ -162,12 +160,6 @@ def _let_rank_0(watch: Watch, world: World, what: str) -> None:
         watch.main.begin(what)
     else:
         watch.main.wait()
-
-
-def _sync_and_close(sink: Sink | None) -> None:
-    if sink is not None:
-        sink.sync()
-        sink.close()
 
 
 def _make_recorder(config: Config) -> Recorder:

@@ -158,7 +158,8 @@ def main() -> None:
             process = subprocess.Popen(
                 [*launcher, *COMMAND, *way],
                 cwd=folder,
-                env=environment(),
+                # what a launcher that is killed leaves there keeps one that gets the same process id from starting
+                env={**environment(), "TMPDIR": tempfile.mkdtemp(dir=folder)},
                 stdout=log,
                 stderr=log,
                 stdin=subprocess.DEVNULL,

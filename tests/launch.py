@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ BIN = Path(sys.executable).parent
 # Open MPI refuses to run as root, as containers do, unless told twice; version 5 asks under another name
 AS_ROOT = {f"{prefix}_ALLOW_RUN_AS_ROOT{suffix}": "1" for prefix in ("OMPI", "PRTE") for suffix in ("", "_CONFIRM")}
 MPIRUN = ("mpirun", "--oversubscribe", "-np")
-_OPEN_MPI_FAILED = "The PMIx server's listener thread failed to start"
+_TEMPORARY = tempfile.TemporaryDirectory(prefix="launch-")
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,15 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def start(command: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
-    """A command in a session of its own, so that it can be ended with all its children."""
+    """A command in a session of its own, so that it can be ended with all its children.
+
+    And with a folder of its own for temporary files: what Open MPI leaves there when it is killed keeps a launch that
+    gets the same process id from starting.
+    """
     return subprocess.Popen(
         [str(word) for word in command],
         cwd=cwd,
-        env=dict(env or environment()),
+        env={**(env or environment()), "TMPDIR": tempfile.mkdtemp(dir=_TEMPORARY.name)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -59,10 +64,7 @@ def finish(process: subprocess.Popen[str], timeout: float) -> Outcome:
 
 def run(command: Sequence[str | Path], cwd: Path, timeout: float = 90, env: Mapping[str, str] | None = None) -> Outcome:
     """Run a command to its end."""
-    outcome = finish(start(command, cwd, env), timeout)
-    if _OPEN_MPI_FAILED in outcome.output:  # as it does now and then, before a rank has begun
-        outcome = finish(start(command, cwd, env), timeout)
-    return outcome
+    return finish(start(command, cwd, env), timeout)
 
 
 def mpirun(np: int) -> list[str]:

@@ -55,7 +55,7 @@ def test_too_little_room_is_refused_before_the_start(folder: Path, small_disk: P
     (small_disk / "other").write_bytes(bytes(100_000))
     outcome = predict(folder)
     assert outcome.code == 73, outcome.output
-    assert "needs 72,008 bytes more" in outcome.output
+    assert "needs 71,880 bytes more" in outcome.output
     assert not (small_disk / "p.npy").exists()
 
 

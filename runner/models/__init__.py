@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 
 from runner.comm import Comm
 from runner.config import Config, is_path
@@ -16,7 +17,8 @@ from runner.imports import load_attribute
 from runner.models.adapt import refuse_adaptations
 from runner.models.factory import build_from_factory
 from runner.models.files import broadcast_file, compare_digests, load_model_file
-from runner.models.huggingface import build_from_folder
+from runner.models.fixed import FixedBatch
+from runner.models.huggingface import Pretrained, build_from_folder
 
 # each makes a model of a path, the device and the configuration
 _BY_SUFFIX = {
@@ -26,6 +28,12 @@ _BY_SUFFIX = {
 }
 
 Model = Callable[..., Any]
+
+
+def input_device(model: Model, device: torch.device) -> torch.device:
+    """Where a model wants its batches: on its device; but ONNX Runtime and the user's callables on the CPU."""
+    inner = model.model if isinstance(model, FixedBatch) else model
+    return device if isinstance(inner, nn.Module | Pretrained) else torch.device("cpu")
 
 
 def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model, str]:
