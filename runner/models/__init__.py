@@ -16,7 +16,7 @@ from runner.config import Config, is_path
 from runner.imports import load_attribute
 from runner.models.adapt import refuse_adaptations
 from runner.models.factory import build_from_factory
-from runner.models.files import broadcast_file, compare_digests, load_model_file
+from runner.models.files import broadcast_file, load_model_file
 from runner.models.fixed import FixedBatch
 from runner.models.huggingface import Pretrained, build_from_folder
 
@@ -52,6 +52,5 @@ def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model
     comm.on_each(lambda: refuse_adaptations(config))
     load = comm.on_each(lambda: load_attribute(_BY_SUFFIX[suffix], "--model"))
     file, digest = broadcast_file(comm, str(spec), "--model")
-    compare_digests(comm, digest)
     model = comm.on_each(lambda: load_model_file(load, file, config, device))
     return model, digest

@@ -16,7 +16,7 @@ from runner.config import Config
 from runner.errors import ModelError, describe, traceback_of
 from runner.imports import load_attribute, name_of
 from runner.models.adapt import refuse_adaptations
-from runner.models.files import broadcast_file, compare_digests
+from runner.models.files import broadcast_file
 from runner.models.module import spread
 from runner.models.weights import load_weights
 
@@ -33,7 +33,6 @@ def build_from_factory(config: Config, comm: Comm, device: torch.device) -> tupl
     comm.on_each(lambda: refuse_adaptations(config))
     assert config.weights is not None
     file, weights_digest = broadcast_file(comm, config.weights, "--weights")
-    compare_digests(comm, weights_digest)
 
     def build() -> Any:
         try:

@@ -42,16 +42,18 @@ class MemoryFile:
 
 
 def broadcast_file(comm: Comm, path: str, option: str) -> tuple[MemoryFile, str]:
-    """The file that rank 0 finds at `path`, and its digest as it is here.
+    """The file that rank 0 finds at `path`, and its digest, which is the same on every rank.
 
     Raises:
-        ModelError: rank 0 cannot read it.
+        ModelError: rank 0 cannot read it, or another has received something else.
     """
     size = comm.on_root(lambda: _size(path, option))
     file = comm.on_each(lambda: MemoryFile(size))
     comm.on_root(lambda: _read_into(file.raw, path, option))
     comm.broadcast_([file.raw])
-    return file, f"xxh3:{xxhash.xxh3_128(file.raw.numpy()).hexdigest()}"
+    digest = f"xxh3:{xxhash.xxh3_128(file.raw.numpy()).hexdigest()}"
+    compare_digests(comm, digest)
+    return file, digest
 
 
 def compare_digests(comm: Comm, digest: str) -> None:
