@@ -111,15 +111,14 @@ class Inference:
         Returns:
             What waits for them. It raises ModelError where the device has failed at this batch.
         """
-        if isinstance(outputs, torch.Tensor):
-            arrived: Callable[[], Outputs] = self._transfer.fetch(outputs)
-        else:
-            arriving = {name: self._transfer.fetch(tensor) for name, tensor in outputs.items()}
-            arrived = lambda: {name: tensor() for name, tensor in arriving.items()}  # noqa: E731
+        arriving = map_tensors(outputs, self._transfer.fetch)
 
         def wait() -> Outputs:
             try:
-                return arrived()
+                if isinstance(arriving, dict):
+                    return {name: arrived() for name, arrived in arriving.items()}
+                tensor: torch.Tensor = arriving()
+                return tensor
             except Exception as error:
                 raise _failure("the model", ids, error) from error
 

@@ -9,6 +9,7 @@ import torch
 
 from runner.errors import ModelError
 from runner.sinks import RowType
+from runner.transfer import map_tensors
 
 Outputs = torch.Tensor | dict[str, torch.Tensor]
 
@@ -74,9 +75,8 @@ def join(parts: Sequence[Outputs]) -> Outputs:
 
 def on_cpu(outputs: Outputs) -> Outputs:
     """The same, on the CPU."""
-    if isinstance(outputs, torch.Tensor):
-        return outputs.cpu()
-    return {name: tensor.cpu() for name, tensor in outputs.items()}
+    moved: Outputs = map_tensors(outputs, torch.Tensor.cpu)
+    return moved
 
 
 def _as_tensor(found: Any) -> torch.Tensor | None:

@@ -88,8 +88,8 @@ def make_transfer(device: torch.device) -> Transfer:
     return CudaTransfer(device) if device.type == "cuda" else Transfer()
 
 
-def map_tensors(inputs: Any, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """The inputs of a model, with each tensor in them replaced by what the function gives for it."""
+def map_tensors(inputs: Any, function: Callable[[torch.Tensor], Any]) -> Any:
+    """The inputs or outputs of a model, with each tensor in them replaced by what the function gives for it."""
     if isinstance(inputs, torch.Tensor):
         return function(inputs)
     if isinstance(inputs, dict):

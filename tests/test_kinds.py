@@ -140,7 +140,7 @@ def test_every_kind_gives_what_its_library_gives(launcher: str, folder: Path, tm
 def test_the_kinds_are_worth_comparing(folder: Path) -> None:
     """Guards the comparison: the weights matter, and all kinds of the one model agree but for rounding."""
     expected = {path.stem: np.load(path) for path in folder.glob("expected-*.npy")}
-    one = expected["expected-plain"] if "expected-plain" in expected else expected["expected-index"]
+    one = expected["expected-index"]
     assert not np.allclose(one, expected["expected-callable"])
     for name in ("script", "export", "onnx", "onnx-fixed"):
         assert np.allclose(one, expected[f"expected-{name}"], atol=1e-6), name

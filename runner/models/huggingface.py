@@ -15,7 +15,7 @@ from torch import nn
 
 from runner.comm import Comm
 from runner.config import Config
-from runner.errors import ModelError, RunnerError, UsageError, describe
+from runner.errors import ModelError, UsageError, describe
 from runner.models.module import spread
 
 _OPTIONS = ("pooling", "max_new_tokens")
@@ -164,8 +164,6 @@ def _read(architecture: Any, folder: Path) -> nn.Module:
         model, loading = architecture.from_pretrained(
             folder, dtype="auto", local_files_only=True, output_loading_info=True
         )
-    except RunnerError:
-        raise
     except Exception as error:
         raise ModelError(f"--model {folder} cannot be loaded: {describe(error)}") from error
     if missing := sorted(loading["missing_keys"]):
