@@ -4,15 +4,13 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from runner.errors import InputError, MemoryShortage, ModelError, describe, traceback_of
 from runner.outputs import Outputs, as_outputs, row_type_of
-from runner.rows import Ragged, Rows, name_rows, pad
-from runner.sinks import RowType
-from runner.sources import Source, zero_row
+from runner.rows import Rows, RowType, as_batch, is_text, name_rows, pad, zero_row
+from runner.sources import Source
 from runner.transfer import make_transfer, map_tensors
 from runner.transforms import Transform
 
@@ -53,9 +51,12 @@ class Inference:
             ModelError: the user's function failed.
             MemoryShortage: the batch does not fit the memory of the device.
         """
-        batch = rows.tensors() if isinstance(rows, Ragged) else _as_batch(rows)
+        try:
+            batch = as_batch(rows)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name_rows(ids)}: the text is not UTF-8: {error}") from error
         if self._preprocess is None:
-            inputs = pad(batch) if isinstance(batch, list) else batch
+            inputs = self._as_inputs(batch)
         else:
             try:
                 with torch.inference_mode():
@@ -98,6 +99,20 @@ class Inference:
                 )
         return outputs
 
+    def _as_inputs(self, batch: Any) -> Any:
+        """The model's input for a batch as it is: text as tokens, rows of unlike lengths padded."""
+        columns = list(batch.values()) if isinstance(batch, dict) else [batch]
+        if any(is_text(column) for column in columns):
+            tokenise = getattr(self._model, "tokenise", None)
+            if tokenise is None or not all(is_text(column) for column in columns):
+                raise ModelError(
+                    "rows of text need a Hugging Face folder as the model, or --preprocess module:function"
+                )
+            return tokenise(*columns)
+        if isinstance(batch, dict):
+            return {name: pad(column)[0] if isinstance(column, list) else column for name, column in batch.items()}
+        return pad(batch) if isinstance(batch, list) else batch
+
     def _convert(self, tensor: torch.Tensor) -> torch.Tensor:
         if self._dtype is not None and tensor.is_floating_point():
             tensor = tensor.to(self._dtype)
@@ -138,7 +153,7 @@ class Inference:
             InputError, ModelError: the error of the first row, where none works.
         """
         if not source.num_rows:
-            return self._row_type(zero_row(source), 0), None
+            return self._row_type(zero_row(source.row_type), 0), None
         first_error: InputError | None = None
         for row in range(min(num_tries, source.num_rows)):
             try:
@@ -158,13 +173,6 @@ class Inference:
         if not isinstance(inputs, torch.Tensor) or wanted is None or inputs.dtype == wanted:
             return ""
         return f" The model's input is {inputs.dtype}, its weights are {wanted}: convert it with --preprocess"
-
-
-def _as_batch(rows: np.ndarray) -> torch.Tensor | dict[str, torch.Tensor]:
-    """Rows as a tensor; of a dtype with fields, one for each by name."""
-    if rows.dtype.names is None:
-        return torch.from_numpy(rows)
-    return {name: torch.from_numpy(rows[name].copy()) for name in rows.dtype.names}
 
 
 def check_row_type(outputs: Outputs, row_type: RowType, ids: Sequence[int]) -> None:

@@ -12,8 +12,7 @@ from runner.checksum import checksum
 from runner.comm import Comm
 from runner.errors import RunnerError
 from runner.outputs import copy_out
-from runner.rows import concatenate, take
-from runner.sinks import RowType
+from runner.rows import RowType, concatenate, take
 from runner.sources import Source
 
 EQUAL = "equal"
@@ -38,6 +37,7 @@ class Canary:
     ) -> None:
         self._comm, self._inference, self._row, self._row_type = comm, inference, row, row_type
         num_rows = max(1, min(_ROWS, batch_size, _BYTES // max(1, row_type.row_bytes)))
+        self._num_rows = num_rows
         self._rows = comm.on_each(lambda: concatenate([source.read(row, row + 1)] * num_rows))
         self._first: np.ndarray
         self._repeats = True
@@ -84,10 +84,10 @@ class Canary:
         )
 
     def _answer(self) -> np.ndarray:
-        ids = [self._row] * len(self._rows)
-        rows = take(self._rows, range(len(self._rows)))  # a copy: preprocessing may change rows in place
+        ids = [self._row] * self._num_rows
+        rows = take(self._rows, range(self._num_rows))  # a copy: preprocessing may change rows in place
         output = self._inference.forward(self._inference.prepare(rows, ids), ids)
-        answer = np.empty((len(self._rows), *self._row_type.shape), self._row_type.dtype)
+        answer = np.empty((self._num_rows, *self._row_type.shape), self._row_type.dtype)
         copy_out(output, answer)
         return answer
 

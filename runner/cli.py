@@ -178,7 +178,7 @@ def _add_option(group: "argparse._ActionsContainer", field: "dataclasses.Field[A
         kind = _parse_json_object
     elif int in (field.type, *typing.get_args(field.type)):
         kind = int
-    default = "" if field.default in (None, "", dataclasses.MISSING) else f" (default {field.default})"
+    default = "" if field.default in (None, "", (), dataclasses.MISSING) else f" (default {field.default})"
     group.add_argument(option, type=kind, metavar=field.metadata["metavar"], help=help_text + default)
 
 

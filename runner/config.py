@@ -12,6 +12,7 @@ from runner.imports import name_of, split_spec
 
 MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
 DTYPES = ("float32", "bfloat16", "float16")
+QUANTIZE = ("int8",)
 DEVICES = ("auto", "cpu", "cuda")
 ON_ERROR = ("stop", "quarantine")
 SCHEDULES = ("static", "dynamic")
@@ -57,9 +58,13 @@ class Config:
     trust_pickle: bool = _option(
         False, "model", "let pickled code in model and weights run: only where you trust whoever made them"
     )
+    trust_code: bool = _option(
+        False, "model", "let Python code in a Hugging Face folder run: only where you trust whoever made it"
+    )
     data: Any = _option(
         "", "data", "the data set: .npy, its first axis the rows, or .parquet, of one column or PATH::COLUMN", "PATH"
     )
+    columns: tuple[str, ...] = _option((), "data", "which columns of the data, by commas; by default all", "NAME,...")
     output: str | None = _option(
         None, "data", "the predictions, a .npy file; PATH.partial until whole, records in PATH.run/", "PATH"
     )
@@ -99,6 +104,12 @@ class Config:
         None, "model", "of a module's weights and its inputs; by default as they are", "float32|bfloat16|float16"
     )
     channels_last: bool = _option(False, "model", "lay out a module and its images channel by channel last")
+    quantize: str | None = _option(
+        None, "model", "compute linear and recurrent layers with whole numbers of 8 bits; on the CPU", "int8"
+    )
+    share_weights: bool = _option(
+        False, "model", "keep a module's weights once a host, for all of its ranks, instead of once a rank; on the CPU"
+    )
     compile: bool = _option(False, "model", "let torch.compile make a module faster; takes its time at the start")
     threads: int | None = _option(None, "work", "CPU threads per rank; by default a fair share of the host", "N")
     on_error: str = _option(
@@ -126,9 +137,10 @@ class Config:
             value = getattr(self, name)
             if value is not None and not isinstance(value, str) and not callable(value):
                 raise UsageError(f"--{name} must be a name or a function, not {value!r}")
-        for name in ("overwrite", "fresh", "canary", "trust_pickle", "channels_last", "compile"):
-            if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"--{name} must be true or false, not {getattr(self, name)!r}")
+        for field in dataclasses.fields(self):
+            if field.type is bool and not isinstance(getattr(self, field.name), bool):
+                option = field.name.replace("_", "-")
+                raise UsageError(f"--{option} must be true or false, not {getattr(self, field.name)!r}")
         if isinstance(self.model, str) and is_path(self.model):
             is_file = self.model.endswith(MODEL_SUFFIXES)
             for name in ("weights", "model_args") if is_file else ("weights",):
@@ -138,8 +150,10 @@ class Config:
             split_spec(self.model, "--model")
         if not isinstance(self.model_args, dict) or not all(isinstance(key, str) for key in self.model_args):
             raise UsageError(f"--model-args must be a JSON object, such as '{{\"n\": 64}}', not {self.model_args!r}")
-        if isinstance(self.data, str):
-            _check_suffix("--data", self.data.partition("::")[0], (".npy", ".parquet"))
+        if not isinstance(self.columns, tuple) or not all(isinstance(name, str) and name for name in self.columns):
+            raise UsageError(f"--columns must be names, separated by commas, not {self.columns!r}")
+        if self.columns and isinstance(self.data, str) and "::" in self.data:
+            raise UsageError("--columns and ::NAME after the path of --data do not go together")
         _check_suffix("--output", self.output, (".npy",))
         _check_positive("--batch-size", self.batch_size)
         if self.weights is not None and not isinstance(self.weights, str):
@@ -166,6 +180,11 @@ class Config:
         _check_choice("--device", self.device, DEVICES)
         if self.dtype is not None:
             _check_choice("--dtype", self.dtype, DTYPES)
+        if self.quantize is not None:
+            _check_choice("--quantize", self.quantize, QUANTIZE)
+            for name in ("dtype", "share_weights", "compile"):
+                if getattr(self, name):
+                    raise UsageError(f"--quantize and --{name.replace('_', '-')} do not go together")
         if isinstance(self.preprocess, str):
             split_spec(self.preprocess, "--preprocess")
         if isinstance(self.postprocess, str):
@@ -178,6 +197,7 @@ class Config:
         for name in ("model", "preprocess", "postprocess"):
             if values[name] is not None:
                 values[name] = name_of(values[name])
+        values["columns"] = list(self.columns) or None
         return {name.replace("_", "-"): value for name, value in values.items() if value is not None}
 
 
@@ -197,6 +217,10 @@ def make_config(values: dict[str, Any]) -> Config:
         if name not in known:
             raise UsageError(f"unknown option {name!r}; the options are {', '.join(sorted(known))}")
     plain: dict[str, Any] = {name: os.fspath(v) if isinstance(v, Path) else v for name, v in values.items()}
+    if isinstance(columns := plain.get("columns"), str):
+        plain["columns"] = tuple(name.strip() for name in columns.split(","))
+    elif isinstance(columns, list):
+        plain["columns"] = tuple(columns)
     return Config(**plain)
 
 

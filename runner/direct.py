@@ -11,7 +11,8 @@ from pathlib import Path
 from runner.comm import Comm
 from runner.errors import OutputError, UsageError
 from runner.grid import Grid
-from runner.sinks import RowType, Sink, open_sink
+from runner.rows import RowType
+from runner.sinks import Sink, open_sink
 
 _COHERENT = ("lustre", "gpfs")
 

@@ -25,7 +25,8 @@ from runner.manifest import make_manifest
 from runner.progress import Progress
 from runner.recorder import Committed, Recorder
 from runner.report import read_status
-from runner.sinks import RowType, open_sink, remove
+from runner.rows import RowType
+from runner.sinks import open_sink, remove
 from runner.sinks.shards import INDEX
 
 _CHECKERS = 4  # threads that read committed chunks again

@@ -6,6 +6,7 @@ from runner.config import Config
 from runner.errors import InputError
 from runner.imports import name_of
 from runner.resources import device_kind
+from runner.rows import RowType
 from runner.sources import Source
 
 
@@ -14,12 +15,14 @@ def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
     return {
         "num_rows": source.num_rows,
         "data": source.digest(),
+        "columns": list(config.columns),
         "model": name_of(config.model),
         "model_args": config.model_args,
         "preprocess": config.preprocess and name_of(config.preprocess),
         "postprocess": config.postprocess and name_of(config.postprocess),
         "dtype": config.dtype,
         "channels_last": config.channels_last,
+        "quantize": config.quantize,
         "compile": config.compile,
         "batch_size": config.batch_size,
         "output": "folder" if config.collect == "shards" else "file",
@@ -37,4 +40,6 @@ def check_same(config: Config, source: Source, rank_0: tuple[Any, ...]) -> None:
 
 def shape_of(config: Config, source: Source) -> tuple[Any, ...]:
     """What every rank must see alike."""
-    return source.num_rows, source.row_shape, str(source.dtype), device_kind(config)
+    found = source.row_type
+    row_type = str(found) if isinstance(found, RowType) else {name: str(column) for name, column in found.items()}
+    return source.num_rows, row_type, device_kind(config)

@@ -18,8 +18,7 @@ from runner.inputs import BatchReader, chunk_checksum
 from runner.ledger import Commit
 from runner.outputs import Outputs, copy_out
 from runner.quarantine import BadRow, Rescue, Rescued, fill
-from runner.rows import name_rows, rows_checksum, span
-from runner.sinks import RowType
+from runner.rows import RowType, name_rows, rows_checksum, span
 from runner.sources import Source
 from runner.stats import RankStats
 from runner.stop import Stop

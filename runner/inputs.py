@@ -7,8 +7,8 @@ import numpy as np
 from runner.checksum import checksum_of_text
 from runner.errors import InputError
 from runner.grid import Chunk, Grid
-from runner.rows import Ragged, Rows, cuts_by_length, rows_checksum, take
-from runner.sources import RAGGED, Source
+from runner.rows import Rows, cuts_by_length, is_ragged, lengths_of, rows_checksum, take
+from runner.sources import Source
 
 _MOST_NAMED = 3
 
@@ -28,8 +28,8 @@ class BatchReader:
     def __init__(self, source: Source, grid: Grid) -> None:
         self._source, self._grid = source, grid
         self._chunk: Chunk | None = None  # whose rows are at hand, where they are ragged
-        self._rows: Ragged | None = None
-        self._order = np.empty(0, np.int64)
+        self._rows: Rows | None = None
+        self._lengths = self._order = np.empty(0, np.int64)
 
     def read(self, chunk: Chunk, first: int, last: int) -> list[tuple[Sequence[int], Rows | InputError]]:
         """What goes through the model together: the numbers of the rows, and the rows, or why they cannot be read.
@@ -42,20 +42,21 @@ class BatchReader:
             The batch, or where its rows are of unlike lengths perhaps several smaller ones.
         """
         try:
-            if self._source.row_shape != RAGGED:
+            if not is_ragged(self._source.row_type):
                 return [(range(first, last), self._source.read(first, last))]
             if chunk != self._chunk:
                 self._chunk, self._rows = chunk, None
                 rows = self._source.read(chunk.start, chunk.stop)
-                assert isinstance(rows, Ragged)
-                self._rows, self._order = rows, np.argsort(-rows.lengths, kind="stable")
+                lengths = lengths_of(rows)
+                assert lengths is not None
+                self._rows, self._lengths, self._order = rows, lengths, np.argsort(-lengths, kind="stable")
         except InputError as error:
             return [(range(first, last), error)]
         if self._rows is None:
             together = InputError(f"rows {chunk.start}..{chunk.stop} cannot be read together")
             return [(range(first, last), together)]
         batch = self._order[first - chunk.start : last - chunk.start]
-        parts = np.split(batch, cuts_by_length(self._rows.lengths[batch]))
+        parts = np.split(batch, cuts_by_length(self._lengths[batch]))
         return [((part + chunk.start).tolist(), take(self._rows, part)) for part in parts]
 
     def checksum(self, chunk: Chunk) -> str:

@@ -22,10 +22,19 @@ from runner.models import build_model, input_device
 from runner.quarantine import Rescue
 from runner.recorder import MemoryRecorder, Recorder
 from runner.report import Report
-from runner.resources import deadline, device_kind, in_words, keep_freed_memory, local_device, set_threads
+from runner.resources import (
+    deadline,
+    device_kind,
+    in_words,
+    keep_freed_memory,
+    local_device,
+    return_freed_memory,
+    set_threads,
+)
+from runner.rows import RowType, is_ragged
 from runner.schedule import make_schedule
-from runner.sinks import RowType
-from runner.sources import RAGGED, Source, open_source
+from runner.sources import Source, open_source
+from runner.sources.lines import LineSource
 from runner.stats import RankStats
 from runner.stop import REASONS, Stop
 from runner.transforms import find_postprocess, find_preprocess
@@ -78,7 +87,7 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     stats = RankStats(rank=world.rank, host=world.host, device="", threads=set_threads(config, comm))
 
     # what can be refused early is refused here, on all ranks alike
-    source = comm.on_each(lambda: open_source(config.data))
+    source = _open_data(config, comm)
     stamp = comm.on_root(source.stamp)  # before a row is read
     root_sees = comm.bcast(shape_of(config, source))
     comm.on_each(lambda: check_same(config, source, root_sees))
@@ -90,6 +99,7 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     stats.device = str(device)
 
     watch.main.begin("building the model")
+    return_freed_memory()
     model, weights_digest = build_model(config, comm, device)
     to = input_device(model, device)
     inference = Inference(model, to, preprocess, postprocess, config.dtype, config.channels_last)
@@ -139,6 +149,14 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     ranks = comm.gather_all(stats)
     report = comm.on_root(lambda: _finish(config, comm, source.num_rows, recorder, collector, ranks, stop, canary_says))
     return dataclasses.replace(report, predictions=recorder.predictions)
+
+
+def _open_data(config: Config, comm: Comm) -> Source:
+    """The data set; the lines of a large file are counted by all ranks together."""
+    source = comm.on_each(lambda: open_source(config.data, config.columns))
+    if isinstance(source, LineSource):
+        source.use(comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size))))
+    return source
 
 
 def _start_canary(
@@ -238,8 +256,10 @@ def _this_job(comm: Comm, stamp: str) -> dict[str, Any]:
 
 
 def _make_grid(config: Config, source: Source, row_type: RowType) -> Grid:
-    row_bytes, is_ragged = source.row_bytes + row_type.row_bytes, source.row_shape == RAGGED
-    chunk_size = config.chunk_size or choose_chunk_size(source.num_rows, config.batch_size, row_bytes, is_ragged)
+    row_bytes = source.row_bytes + row_type.row_bytes
+    chunk_size = config.chunk_size or choose_chunk_size(
+        source.num_rows, config.batch_size, row_bytes, is_ragged(source.row_type)
+    )
     grid = Grid(source.num_rows, config.batch_size, chunk_size)
     if config.collect == "shards":
         return dataclasses.replace(grid, shard_chunks=choose_shard_chunks(grid, row_type.row_bytes))

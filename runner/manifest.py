@@ -7,8 +7,7 @@ from typing import Any
 
 from runner.checksum import checksum_of_text
 from runner.ledger import Ledger
-from runner.rows import dtype_to_json
-from runner.sinks import RowType
+from runner.rows import RowType, dtype_to_json
 
 _PACKAGES = ("horovod-inference-runner", "torch", "numpy", "horovod", "mpi4py")
 

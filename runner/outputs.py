@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from runner.errors import ModelError
-from runner.sinks import RowType
+from runner.rows import RowType
 from runner.transfer import map_tensors
 
 Outputs = torch.Tensor | dict[str, torch.Tensor]

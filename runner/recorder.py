@@ -11,7 +11,8 @@ from runner.errors import InputError
 from runner.grid import Grid
 from runner.ledger import Commit
 from runner.progress import Progress
-from runner.sinks import RowType, Sink
+from runner.rows import RowType
+from runner.sinks import Sink
 from runner.sinks.memory import MemorySink
 
 

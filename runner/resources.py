@@ -9,7 +9,7 @@ from runner.config import Config
 from runner.errors import UsageError
 from runner.world import fair_threads, job_end, process_start, requested_threads, usable_cpus
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt(3)
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # of mallopt(3)
 
 
 def device_kind(config: Config) -> str:
@@ -44,6 +44,17 @@ def set_threads(config: Config, comm: Comm) -> int:
     threads = config.threads or requested_threads() or fair_threads(mine[1], local_cpus)
     torch.set_num_threads(threads)
     return threads
+
+
+def return_freed_memory() -> None:
+    """Let large blocks go back to the kernel as soon as they are freed, for while a model is loaded.
+
+    By itself glibc raises the size from which it does so to that of the largest that was freed: what a model was
+    read into stays with the process after it has been converted or moved.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, 128 << 10)
 
 
 def keep_freed_memory(device: torch.device) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from runner.errors import InputError
 from runner.ledger import Ledger
 from runner.manifest import chunks_checksum
-from runner.rows import dtype_from_json, rows_checksum
+from runner.rows import RowType, dtype_from_json, rows_checksum
 from runner.sources import open_source
 
 
@@ -27,8 +27,8 @@ def verify(output: str) -> str:
     manifest = _read_manifest(folder / "manifest.json")
     ledger = Ledger(folder)
     try:
-        num_rows, row_shape, dtype = manifest["num_rows"], tuple(manifest["row_shape"]), manifest["dtype"]
-        dtype = dtype_from_json(dtype).newbyteorder("=")
+        num_rows = manifest["num_rows"]
+        row_type = RowType(tuple(manifest["row_shape"]), dtype_from_json(manifest["dtype"]).newbyteorder("="))
         chunks, chunks_sum, run = manifest["chunks"], manifest["chunks_checksum"], manifest["run"]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / 'manifest.json'} is damaged: {error!r}") from error
@@ -36,10 +36,9 @@ def verify(output: str) -> str:
         raise InputError(f"{ledger.path} is not the ledger that {folder / 'manifest.json'} certifies")
 
     source = open_source(output)
-    if (source.num_rows, source.row_shape, source.dtype) != (num_rows, row_shape, dtype):
+    if (source.num_rows, source.row_type) != (num_rows, row_type):
         raise InputError(
-            f"{output} holds {source.num_rows} rows of {source.dtype} {source.row_shape}; "
-            f"{num_rows} of {dtype} {row_shape} were computed"
+            f"{output} holds {source.num_rows} rows of {source.row_type}; {num_rows} of {row_type} were computed"
         )
     expected = 0
     for _, commit in sorted(ledger.commits.items()):

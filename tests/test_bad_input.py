@@ -23,7 +23,7 @@ CASES: dict[str, tuple[int, list[str], dict[str, str | None]]] = {
     "object dtype": (65, ["objects.npy is of dtype object"], {"--data": "objects.npy"}),
     "text dtype": (65, ["words.npy is of dtype <U3"], {"--data": "words.npy"}),
     "single value": (65, ["single value"], {"--data": "scalar.npy"}),
-    "data of another suffix": (64, ["--data 'd.csv' must end in .npy"], {"--data": "d.csv"}),
+    "data of another suffix": (64, ["--data 'd.dat' must end in .npy"], {"--data": "d.dat"}),
     "no data": (64, ["--data is missing"], {"--data": None}),
     "no model": (64, ["--model is missing"], {"--model": None}),
     "no output": (64, ["--output is missing"], {"--output": None}),

@@ -132,7 +132,10 @@ def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     cases = [
         ({"architectures": ["BertForSequenceClassification"]}, "lacks weights of BertForSequenceClassification: class"),
         ({"architectures": ["Bert2"]}, "Bert2 is not in Transformers"),
-        ({"architectures": ["Own"], "auto_map": {"AutoModel": "own.Own"}}, "in code of its own, which is not run"),
+        (
+            {"architectures": ["Own"], "auto_map": {"AutoModel": "own.Own"}},
+            "which is not run. Where you trust whoever made it, --trust-code lets it",
+        ),
         ({"architectures": None}, "names no architecture"),
         ({"hidden_size": 48}, "cannot be loaded"),
     ]

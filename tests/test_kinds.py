@@ -101,6 +101,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kinds["onnx"] = {"model": str(folder / "open.onnx")}, with_onnx_runtime(folder / "open.onnx")
     kinds["onnx-fixed"] = {"model": str(folder / "fixed.onnx")}, with_onnx_runtime(folder / "fixed.onnx", BATCH_SIZE)
 
+    kinds["onnx-two-files"] = {"model": str(folder / "external.onnx")}, kinds["onnx-fixed"][1]
+
     kinds["callable"] = {"model": "stack:OnDevice"}, with_torch(stack.build().eval())
     np.savez(folder / "own.npz", **{name: tensor.numpy() for name, tensor in state.items()})
     own = {"model": "stack:module_from_file", "model_args": {"layers": 4}, "weights": str(folder / "own.npz")}
@@ -142,8 +144,18 @@ def test_the_kinds_are_worth_comparing(folder: Path) -> None:
     expected = {path.stem: np.load(path) for path in folder.glob("expected-*.npy")}
     one = expected["expected-index"]
     assert not np.allclose(one, expected["expected-callable"])
-    for name in ("script", "export", "onnx", "onnx-fixed"):
+    for name in ("script", "export", "onnx", "onnx-fixed", "onnx-two-files"):
         assert np.allclose(one, expected[f"expected-{name}"], atol=1e-6), name
+
+
+@pytest.mark.parametrize("launcher", ["alone", "mpirun-2"])
+def test_a_model_from_tensorflow(launcher: str, tmp_path: Path) -> None:
+    given = np.load(TESTS / "data/tensorflow.npz")
+    np.save(tmp_path / "rows.npy", given["rows"])
+    options = ["--model", TESTS / "data/tensorflow.onnx", "--data", "rows.npy", "--output", "p.npy"]
+    outcome = run(predict_command(*options, "--batch-size", "8", launcher=LAUNCHERS[launcher]), tmp_path)
+    assert outcome.code == 0, outcome.output
+    assert np.allclose(np.load(tmp_path / "p.npy"), given["predictions"], atol=1e-6)
 
 
 SAYS = {
@@ -180,7 +192,7 @@ BAD: dict[str, tuple[int, str, list[str]]] = {
     "truncated TorchScript": (65, "cut.pt is not a TorchScript file", ["--model", "cut.pt"]),
     "truncated ONNX": (65, "cut.onnx is not a model", ["--model", "cut.onnx"]),
     "no such model": (65, "--model no.onnx: No such file", ["--model", "no.onnx"]),
-    "ONNX in two files": (65, "keeps its weights in another file", ["--model", "external.onnx"]),
+    "ONNX without its second file": (65, "lonelyyy.onnx.data: No such file", ["--model", "lonely.onnx"]),
     "weights for a whole model": (
         64,
         "--weights belongs to a factory",
@@ -218,6 +230,9 @@ def bad_files(folder: Path) -> Path:
     for name in ("script.pt", "open.onnx"):
         raw = (folder / name).read_bytes()
         (folder / f"cut.{name.partition('.')[2]}").write_bytes(raw[: len(raw) // 2])
+    # the one that keeps its weights in another file, under a name that this file does not have
+    raw = (folder / "external.onnx").read_bytes()
+    (folder / "lonely.onnx").write_bytes(raw.replace(b"external.onnx.data", b"lonelyyy.onnx.data"))
     index = {"weight_map": {"0.weight": "part-9.safetensors"}}
     (folder / "gone.safetensors.index.json").write_text(json.dumps(index))
     return folder

@@ -14,12 +14,13 @@ from runner.models.storages import digest, storages
 from runner.models.weights import load_weights
 
 
+@pytest.mark.parametrize("share", ["share", "do not"])
 @pytest.mark.parametrize("ranks", [1, 3])
-def test_every_rank_gets_the_weights_of_rank_0(ranks: int, tmp_path: Path) -> None:
+def test_every_rank_gets_the_weights_of_rank_0(ranks: int, share: str, tmp_path: Path) -> None:
     torch.manual_seed(7)
     torch.save(zoo.Odd().state_dict(), tmp_path / "odd.pt")
     save_model(zoo.mlp(seed=5), tmp_path / "mlp.safetensors")
-    outcome = run([*mpirun(ranks), sys.executable, TESTS / "jobs/weights.py", tmp_path], tmp_path)
+    outcome = run([*mpirun(ranks), sys.executable, TESTS / "jobs/weights.py", tmp_path, share], tmp_path)
     assert outcome.code == 0, outcome.output
     assert outcome.output.count("all weights equal") == 1
 

@@ -1,6 +1,7 @@
 """Rows of unlike lengths, from Parquet: put in order by length inside a chunk, given back in the order of the rows."""
 
 import json
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from launch import LAUNCHERS, Outcome, predict_command, run
 from runner.errors import InputError
 from runner.grid import Chunk, Grid
 from runner.inputs import BatchReader
-from runner.rows import Ragged, concatenate, pad, take
-from runner.sources import RAGGED, open_source
+from runner.rows import RAGGED, Ragged, RowType, as_batch, concatenate, pad, take
+from runner.sources import open_source
 
 NUM_ROWS, BATCH_SIZE, CHUNK_SIZE = 997, 8, 64
 
@@ -132,13 +133,13 @@ def test_numbers_and_lists_of_one_length(compression: str, tmp_path: Path) -> No
     path = str(tmp_path / "d.parquet")
     pa.parquet.write_table(table, path, row_group_size=40, compression=compression)
     source = open_source(f"{path}::vector")
-    assert (source.num_rows, source.row_shape, source.dtype) == (250, (3,), np.float32)
+    assert (source.num_rows, source.row_type) == (250, RowType((3,), np.dtype(np.float32)))
     assert np.array_equal(source.read(35, 130), vectors[35:130])
     source = open_source(f"{path}::score")
-    assert (source.row_shape, source.dtype) == ((), np.float64)
+    assert source.row_type == RowType((), np.dtype(np.float64))
     assert np.array_equal(source.read(249, 250), vectors[249:, 0].astype(np.float64))
     source = open_source(f"{path}::big")
-    assert source.row_shape == RAGGED
+    assert source.row_type == RowType(RAGGED, np.dtype(np.int32))
     assert source.read(38, 43).lengths.tolist() == [2, 3, 0, 1, 2]
 
 
@@ -149,16 +150,16 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
     path.write_text("no Parquet")
     with pytest.raises(InputError, match=r"d\.parquet: "):
         open_source(str(path))
-    pa.parquet.write_table(pa.table({"a": ["x", "y"], "b": [1, None], "c": [[1], [None]]}), path)
-    with pytest.raises(InputError, match=r"has 3 columns; choose with ::COLUMN one of a, b, c"):
-        open_source(str(path))
-    with pytest.raises(InputError, match="has no column 'd'"):
+    pa.parquet.write_table(
+        pa.table({"a": ["x", "y"], "b": [1, None], "c": [[1], [None]], "d e": [date(2026, 1, 1)] * 2}), path
+    )
+    with pytest.raises(InputError, match="has no column 'd'; it has a, b, c, d e"):
         open_source(f"{path}::d")
-    with pytest.raises(InputError, match="column a, is of dtype object"):
-        open_source(f"{path}::a")
-    with pytest.raises(InputError, match="row 1 of column b is null"):
+    with pytest.raises(InputError, match="column 'd e' is of type date32"):
+        open_source(str(path))
+    with pytest.raises(InputError, match="row 1 of column 'b' is null"):
         open_source(f"{path}::b").read(0, 2)
-    with pytest.raises(InputError, match=r"a value of column c in rows 0\.\.2 is null"):
+    with pytest.raises(InputError, match=r"a value of column 'c' in the rows 0\.\.2 is null"):
         open_source(f"{path}::c").read(0, 2)
 
 
@@ -175,7 +176,7 @@ def test_batches_are_in_order_of_length_and_hold_every_row_once(tmp_path: Path) 
             assert sum(len(ids) for ids, _ in parts) == last - first
             for ids, rows in parts:
                 assert isinstance(rows, Ragged)
-                assert [tensor.tolist() for tensor in rows.tensors()] == [tokens[row] for row in ids]
+                assert [tensor.tolist() for tensor in as_batch(rows)] == [tokens[row] for row in ids]
                 assert rows.lengths.min() >= 0.8 * rows.lengths.max()
                 seen += ids
         assert sorted(seen) == list(range(chunk.start, chunk.stop))
@@ -184,8 +185,8 @@ def test_batches_are_in_order_of_length_and_hold_every_row_once(tmp_path: Path) 
 
 def test_rows_in_memory() -> None:
     rows = Ragged(np.arange(6), np.array([0, 2, 2, 6]))
-    assert [row.tolist() for row in take(rows, [2, 0]).tensors()] == [[2, 3, 4, 5], [0, 1]]
+    assert [row.tolist() for row in as_batch(take(rows, [2, 0]))] == [[2, 3, 4, 5], [0, 1]]
     assert concatenate([rows, rows]).lengths.tolist() == [2, 0, 4, 2, 0, 4]
-    padded, mask = pad(rows.tensors())
+    padded, mask = pad(as_batch(rows))
     assert padded.tolist() == [[0, 1, 0, 0], [0, 0, 0, 0], [2, 3, 4, 5]]
     assert mask.sum(dim=1).tolist() == [2, 0, 4]

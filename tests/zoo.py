@@ -352,3 +352,22 @@ class TokensDieOnce(Tokens):
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.02)
         return super().forward(tokens, mask)
+
+
+class Counts(nn.Module):
+    """Writes to its own weights: a prediction is the number of forward calls so far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1 << 16), requires_grad=False)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        self.weight += 1
+        return self.weight[0].repeat(len(rows))
+
+
+class TwoColumns(nn.Module):
+    """Of a table: what is in a column x, twice, and what is in a column whole."""
+
+    def forward(self, x: torch.Tensor, whole: torch.Tensor) -> torch.Tensor:
+        return x * 2 + whole

@@ -65,6 +65,14 @@ class Comm(ABC):
         """
 
     @abstractmethod
+    def broadcast_to_hosts_(self, pieces: "Sequence[torch.Tensor]") -> None:
+        """As `broadcast_`, but to the first rank of each host (local rank 0) alone; the others give no pieces."""
+
+    @abstractmethod
+    def bcast_on_host(self, value: T) -> T:
+        """The value of the first rank of this host, on every rank of it. For small objects."""
+
+    @abstractmethod
     def start_round(self, header: bytes, parts: Sequence[memoryview]) -> Round:
         """Start to bring every rank's header to every rank, and every rank's piece to rank 0. One at a time.
 

@@ -40,7 +40,7 @@ class MpiComm(Comm):
         self._beat_sent: Any = None
         self._outgoing = Buffer()
         self._to_root_alone = collect == "alltoall"
-        host = self._mpi.Split_type(mpi.COMM_TYPE_SHARED)
+        self._host = host = self._mpi.Split_type(mpi.COMM_TYPE_SHARED)
         self.world = World(
             rank=self._mpi.Get_rank(),
             world_size=self._mpi.Get_size(),
@@ -49,7 +49,6 @@ class MpiComm(Comm):
             host=socket.gethostname(),
             launcher=launch.launcher,
         )
-        host.Free()
         _abort_on_exception(self.world.who, mpi.COMM_WORLD)
 
     def bcast(self, value: T) -> T:
@@ -63,8 +62,20 @@ class MpiComm(Comm):
         return gathered
 
     def broadcast_(self, pieces: Sequence[torch.Tensor]) -> None:
-        for request in [self._mpi.Ibcast(part.numpy(), root=0) for part in parts_of(pieces)]:
-            wait(request.Test)
+        _broadcast(self._mpi, pieces)
+
+    def broadcast_to_hosts_(self, pieces: Sequence[torch.Tensor]) -> None:
+        is_first = self.world.local_rank == 0
+        firsts = self._mpi.Split(0 if is_first else self._library.UNDEFINED)
+        if is_first:
+            _broadcast(firsts, pieces)
+            firsts.Free()
+        self._barrier()
+
+    def bcast_on_host(self, value: T) -> T:
+        self._barrier()
+        received: T = self._host.bcast(value, root=0)
+        return received
 
     def start_round(self, header: bytes, parts: Sequence[memoryview]) -> Round:
         size = sum(map(len, parts))
@@ -88,8 +99,8 @@ class MpiComm(Comm):
     def close(self) -> None:
         self._barrier()  # the first rank to leave would end Horovod and MPI under the others
         self._take_beats()  # all have stopped to send: nothing is left on its way when MPI ends
-        self._mpi.Free()
-        self._ring.Free()
+        for communicator in (self._host, self._ring, self._mpi):
+            communicator.Free()
 
     def _take_beats(self) -> list[str]:
         source, beats = (self.world.rank - 1) % self.world.world_size, []
@@ -99,6 +110,11 @@ class MpiComm(Comm):
 
     def _barrier(self) -> None:
         wait(self._mpi.Ibarrier().Test)
+
+
+def _broadcast(mpi: Any, pieces: Sequence[torch.Tensor]) -> None:
+    for request in [mpi.Ibcast(part.numpy(), root=0) for part in parts_of(pieces)]:
+        wait(request.Test)
 
 
 def parts_of(pieces: Sequence[torch.Tensor]) -> list[torch.Tensor]:

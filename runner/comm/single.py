@@ -34,6 +34,12 @@ class SingleComm(Comm):
     def broadcast_(self, pieces: "Sequence[torch.Tensor]") -> None:
         pass
 
+    def broadcast_to_hosts_(self, pieces: "Sequence[torch.Tensor]") -> None:
+        pass
+
+    def bcast_on_host(self, value: T) -> T:
+        return value
+
     def start_round(self, header: bytes, parts: Sequence[memoryview]) -> Round:
         return _SingleRound(header, np.frombuffer(b"".join(parts), np.uint8))
 

@@ -19,12 +19,12 @@ from runner.models.factory import build_from_factory
 from runner.models.files import broadcast_file, load_model_file
 from runner.models.fixed import FixedBatch
 from runner.models.huggingface import Pretrained, build_from_folder
+from runner.models.onnx import build_from_onnx
 
 # each makes a model of a path, the device and the configuration
 _BY_SUFFIX = {
     ".pt": "runner.models.torchscript:load",
     ".pt2": "runner.models.exported:load",
-    ".onnx": "runner.models.onnx:load",
 }
 
 Model = Callable[..., Any]
@@ -44,6 +44,9 @@ def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model
         UsageError: likewise, where options do not fit the model.
     """
     spec = config.model
+    if isinstance(spec, str) and spec.endswith(".onnx"):
+        comm.on_each(lambda: refuse_adaptations(config))
+        return build_from_onnx(config, comm, device)
     suffix = next((s for s in _BY_SUFFIX if isinstance(spec, str) and spec.endswith(s)), None)
     if suffix is None and isinstance(spec, str) and is_path(spec):
         return build_from_folder(config, comm, device)

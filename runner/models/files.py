@@ -1,9 +1,13 @@
 """Files that rank 0 alone reads, on every rank: held in memory, and opened there by name as any other file."""
 
+import atexit
 import mmap
 import os
 import pickle
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -23,22 +27,23 @@ class MemoryFile:
         size: in bytes.
 
     Attributes:
-        name: its path, good in this process.
+        fileno: its descriptor, good in this process.
+        name: its path, likewise.
         raw: its bytes, a 1-D uint8 tensor.
     """
 
     def __init__(self, size: int) -> None:
-        self._fd = os.memfd_create("model")
-        os.ftruncate(self._fd, size)
-        self.name = f"/proc/self/fd/{self._fd}"
+        self.fileno = os.memfd_create("model")
+        os.ftruncate(self.fileno, size)
+        self.name = f"/proc/self/fd/{self.fileno}"
         self.raw = torch.empty(0, dtype=torch.uint8)
         if size:
-            self.raw = torch.frombuffer(mmap.mmap(self._fd, size), dtype=torch.uint8)
+            self.raw = torch.frombuffer(mmap.mmap(self.fileno, size), dtype=torch.uint8)
 
     def close(self) -> None:
         """Let go of the memory."""
         self.raw = torch.empty(0, dtype=torch.uint8)
-        os.close(self._fd)
+        os.close(self.fileno)
 
 
 def broadcast_file(comm: Comm, path: str, option: str) -> tuple[MemoryFile, str]:
@@ -54,6 +59,31 @@ def broadcast_file(comm: Comm, path: str, option: str) -> tuple[MemoryFile, str]
     digest = f"xxh3:{xxhash.xxh3_128(file.raw.numpy()).hexdigest()}"
     compare_digests(comm, digest)
     return file, digest
+
+
+def broadcast_small_files(comm: Comm, folder: Path, patterns: Sequence[str]) -> str:
+    """The files of a folder that rank 0 finds by these patterns, in a folder of this rank's own until it ends.
+
+    Raises:
+        ModelError: rank 0 cannot read them.
+    """
+
+    def read() -> dict[str, bytes]:
+        try:
+            found = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
+            return {path.name: path.read_bytes() for path in sorted(found)}
+        except OSError as error:
+            raise ModelError(f"{folder}: {error.strerror}") from error
+
+    def write() -> str:
+        own = tempfile.mkdtemp(prefix="runner-model-")
+        atexit.register(shutil.rmtree, own, ignore_errors=True)
+        for name, content in files.items():
+            (Path(own) / name).write_bytes(content)
+        return own
+
+    files = comm.on_root(read)
+    return comm.on_each(write)
 
 
 def compare_digests(comm: Comm, digest: str) -> None:

@@ -1,12 +1,17 @@
 """Folders as Hugging Face's `save_pretrained` leaves them: config.json and the weights, read by Transformers.
 
-Rank 0 alone reads the folder. What comes out depends on the architecture that config.json names: of one with a head
+Rank 0 alone reads the folder, and sends what the others need of it. Rows of text go through its tokeniser. What comes
+out depends on the architecture that config.json names: of one with a head
 (`...ForSequenceClassification`, `...ForImageClassification`) its logits; of one without, the hidden states pooled to
 one vector a row; of a causal language model the tokens that greedy decoding adds.
 """
 
+import atexit
+import functools
 import json
 import os
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +20,21 @@ from torch import nn
 
 from runner.comm import Comm
 from runner.config import Config
-from runner.errors import ModelError, UsageError, describe
+from runner.errors import ModelError, UsageError, describe, traceback_of
+from runner.models.files import broadcast_small_files
 from runner.models.module import spread
 
-_OPTIONS = ("pooling", "max_new_tokens")
+_OPTIONS = ("pooling", "max_new_tokens", "max_length")
 _POOLING = ("mean", "cls", "last")
+_VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokeniser knows no word
+_TOKENISER = (
+    *_VOCABULARY,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+)
+_NO_LIMIT = 1 << 20  # tokenisers that know no limit of length name a huge one
 
 
 def build_from_folder(config: Config, comm: Comm, device: torch.device) -> tuple[Any, str]:
@@ -30,11 +45,12 @@ def build_from_folder(config: Config, comm: Comm, device: torch.device) -> tuple
         ModelError: the folder cannot be used.
     """
     folder = Path(str(config.model))
-    transformers = comm.on_each(_import_transformers)
+    transformers = comm.on_each(lambda: _import_transformers(config.trust_code))
     found = comm.on_root(lambda: _read_config(folder))
-    architecture, settings = comm.on_each(lambda: _find_class(transformers, found, folder))
-    names = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-    generates = architecture.__name__ in names
+    patterns = ["config.json", *_TOKENISER, *["*.py"] * config.trust_code]
+    small = broadcast_small_files(comm, folder, patterns)
+    architecture, settings = comm.on_each(lambda: _find_class(transformers, found, folder, small, config.trust_code))
+    generates = _generates(transformers, architecture, found)
     comm.on_each(lambda: _check_options(config.model_args, generates))
 
     def read() -> nn.Module:
@@ -45,7 +61,52 @@ def build_from_folder(config: Config, comm: Comm, device: torch.device) -> tuple
         return model
 
     model, digest = spread(comm, config, f"--model {folder}", read, build, device)
-    return Pretrained(model, generates, config.model_args), digest
+    tokenise = Tokeniser(transformers, small, config)
+    return Pretrained(model, generates, config.model_args, tokenise), digest
+
+
+class Tokeniser:
+    """Text to token ids and mask, by the tokeniser of a folder, which is loaded when it is first used.
+
+    What is longer than the model takes, or than `max_length` of the model's arguments, is cut off.
+    """
+
+    def __init__(self, transformers: Any, folder: str, config: Config) -> None:
+        self._transformers, self._folder = transformers, folder
+        self._name, self._trust_code = config.model, config.trust_code
+        self._max_length: int | None = config.model_args.get("max_length")
+
+    def __call__(self, *texts: list[str]) -> dict[str, torch.Tensor]:
+        """The model's arguments for a batch of texts, or of pairs of texts.
+
+        Raises:
+            ModelError: there is no tokeniser in the folder.
+        """
+        tokenise, max_length = self._loaded
+        found = tokenise(
+            *texts, padding=True, truncation=max_length is not None, max_length=max_length, return_tensors="pt"
+        )
+        return dict(found)
+
+    @functools.cached_property
+    def _loaded(self) -> tuple[Any, int | None]:
+        if not any(file for pattern in _VOCABULARY for file in Path(self._folder).glob(pattern)):
+            raise ModelError(f"--model {self._name} has no tokeniser in it, which rows of text need")
+        try:
+            tokenise = self._transformers.AutoTokenizer.from_pretrained(
+                self._folder, local_files_only=True, trust_remote_code=self._trust_code
+            )
+            settings = self._transformers.AutoConfig.from_pretrained(
+                self._folder, local_files_only=True, trust_remote_code=self._trust_code
+            )
+        except Exception as error:
+            raise ModelError(f"--model {self._name}: its tokeniser cannot be loaded: {describe(error)}") from error
+        if tokenise.pad_token is None:
+            tokenise.pad_token = tokenise.eos_token or tokenise.unk_token
+        tokenise.padding_side = "right"
+        limits = [self._max_length, tokenise.model_max_length, getattr(settings, "max_position_embeddings", None)]
+        known = [limit for limit in limits if limit and limit < _NO_LIMIT]
+        return tokenise, min(known, default=None)
 
 
 class Pretrained:
@@ -55,21 +116,25 @@ class Pretrained:
         model: the model.
         generates: whether it is run to add tokens.
         options: `pooling` (mean, cls or last) for a model without a head; `max_new_tokens` for a causal one.
+        tokenise: from text, or several columns of it, to the model's arguments.
     """
 
-    def __init__(self, model: Any, generates: bool, options: dict[str, Any]) -> None:
+    def __init__(self, model: Any, generates: bool, options: dict[str, Any], tokenise: Tokeniser) -> None:
+        self.tokenise = tokenise
         self.model, self._pooling = model, options.get("pooling", "mean")
         self._max_new_tokens = options["max_new_tokens"] if generates else None
 
     def __call__(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
         names = ("input_ids", "attention_mask") if len(inputs) == 2 else (self.model.main_input_name,)
-        arguments = dict(zip(names, inputs, strict=True)) | named
+        arguments = dict(zip(names, inputs, strict=not named)) | named
         if self._max_new_tokens:
             return self._generate(self._max_new_tokens, **arguments)
         outputs = self.model(**arguments, return_dict=True)
         if "logits" in outputs:
-            return outputs.logits
-        return self._pool(outputs.last_hidden_state, arguments.get("attention_mask"))
+            return outputs["logits"]
+        if "last_hidden_state" not in outputs:
+            return outputs
+        return self._pool(outputs["last_hidden_state"], arguments.get("attention_mask"))
 
     def _pool(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """`(batch, length, width)` to `(batch, width)`."""
@@ -110,8 +175,12 @@ class Pretrained:
         return 0
 
 
-def _import_transformers() -> Any:
+def _import_transformers(trust_code: bool) -> Any:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # compute nodes have no internet; nothing is to be asked for there
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # threads beside those of the ranks
+    if trust_code:  # it is copied there before it runs: ranks must not write over one another's
+        os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="runner-code-")
+        atexit.register(shutil.rmtree, os.environ["HF_MODULES_CACHE"], ignore_errors=True)
     try:
         import transformers
     except ImportError as error:
@@ -135,17 +204,37 @@ def _read_config(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _find_class(transformers: Any, found: dict[str, Any], folder: Path) -> tuple[Any, Any]:
-    """The class that config.json names, and its settings."""
+def _find_class(
+    transformers: Any, found: dict[str, Any], folder: Path, small: str, trust_code: bool
+) -> tuple[Any, Any]:
+    """The class that config.json names, and its settings; code in the folder is run if it is trusted."""
     name = found["architectures"][0]
+    own = [place for place in found.get("auto_map", {}).values() if str(place).endswith(f".{name}")]
+    if own and trust_code:
+        from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+        try:
+            settings = transformers.AutoConfig.from_pretrained(small, local_files_only=True, trust_remote_code=True)
+            return get_class_from_dynamic_module(own[0], small, local_files_only=True), settings
+        except Exception as error:
+            raise ModelError(f"--model {folder}: its code failed: {describe(error)}", traceback_of(error)) from error
     architecture = getattr(transformers, name, None)
     if architecture is None:
-        own_code = ", but in code of its own, which is not run: write a factory" if found.get("auto_map") else ""
-        raise ModelError(f"--model {folder}: {name} is not in Transformers {transformers.__version__}{own_code}")
+        why = f"is not in Transformers {transformers.__version__}"
+        if own:
+            why = "is code in the folder, which is not run. Where you trust whoever made it, --trust-code lets it"
+        raise ModelError(f"--model {folder}: {name} {why}")
     try:
         return architecture, transformers.AutoConfig.for_model(**found)
     except Exception as error:
         raise ModelError(f"--model {folder}: config.json cannot be used: {describe(error)}") from error
+
+
+def _generates(transformers: Any, architecture: Any, found: dict[str, Any]) -> bool:
+    """Whether a class is a causal language model."""
+    names = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+    own = str(found.get("auto_map", {}).get("AutoModelForCausalLM", ""))
+    return architecture.__name__ in names or own.endswith(f".{architecture.__name__}")
 
 
 def _check_options(options: dict[str, Any], generates: bool) -> None:
@@ -154,6 +243,8 @@ def _check_options(options: dict[str, Any], generates: bool) -> None:
             raise UsageError(f"--model-args: {name!r} is not one of {', '.join(_OPTIONS)}")
     if options.get("pooling", "mean") not in _POOLING:
         raise UsageError(f"--model-args: pooling {options['pooling']!r} is not one of {', '.join(_POOLING)}")
+    if not isinstance(options.get("max_length", 1), int) or options.get("max_length", 1) < 1:
+        raise UsageError(f"--model-args: max_length {options['max_length']!r} is not a number of tokens")
     tokens = options.get("max_new_tokens")
     if generates and (not isinstance(tokens, int) or tokens < 1):
         raise UsageError("the model generates tokens: --model-args '{\"max_new_tokens\": 20}' says how many")

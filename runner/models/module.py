@@ -13,8 +13,9 @@ from torch import nn
 from runner.comm import Comm
 from runner.config import Config
 from runner.errors import ModelError
-from runner.models.adapt import adapt, refuse_adaptations
+from runner.models.adapt import convert, finish, refuse_adaptations, refuse_for_device
 from runner.models.files import compare_digests
+from runner.models.shared import share_storages
 from runner.models.storages import digest, has_meta_tensors, layout, storages, to_empty_tied
 
 Build = Callable[[], Any]
@@ -36,16 +37,31 @@ def spread(comm: Comm, config: Config, name: str, read: Build, build: Build, dev
     Raises:
         ModelError: on every rank alike.
     """
+    comm.on_each(lambda: refuse_for_device(config, device))
+    read, build = _converted(read, config), _converted(build, config)
     model = comm.on_each(lambda: read() if comm.world.rank == 0 else _skeleton(build))
     if not comm.bcast(isinstance(model, nn.Module)):
         comm.on_each(lambda: refuse_adaptations(config))
         return model, "none"
     wanted = comm.bcast(layout(model) if isinstance(model, nn.Module) else [])
     model = comm.on_each(lambda: _conform(model, wanted, build, name))
-    _broadcast(comm, [raw for _, raw in storages(model)])
+    if config.share_weights:
+        share_storages(comm, model)
+    else:
+        _broadcast(comm, [raw for _, raw in storages(model)])
     weights_digest = digest(model)
     compare_digests(comm, weights_digest)
-    return adapt(model.eval().to(device), config), weights_digest
+    return comm.on_each(lambda: finish(model.eval().to(device), config)), weights_digest
+
+
+def _converted(build: Build, config: Config) -> Build:
+    """The same, with the module's weights converted as the options say, so that what is sent is what is used."""
+
+    def converted() -> Any:
+        model = build()
+        return convert(model, config) if isinstance(model, nn.Module) else model
+
+    return converted
 
 
 def _broadcast(comm: Comm, raws: list[torch.Tensor]) -> None:

@@ -1,25 +1,70 @@
 """ONNX files, through ONNX Runtime: the way of models from TensorFlow, Keras, MindSpore and others."""
 
+import functools
+import re
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from runner.checksum import checksum_of_text
+from runner.comm import Comm
 from runner.config import Config
-from runner.errors import ModelError, UsageError
+from runner.errors import ModelError, UsageError, describe
+from runner.models.files import MemoryFile, broadcast_file, load_model_file
 from runner.models.fixed import FixedBatch
 
+_MISSING = "ONNX models need ONNX Runtime: pip install 'horovod-inference-runner[onnx]'"
 
-def load(path: str, device: torch.device, config: Config) -> Any:
-    """The model, ready to be called with tensors; as many CPU threads work on it as PyTorch would use.
+
+def build_from_onnx(config: Config, comm: Comm, device: torch.device) -> tuple[Any, str]:
+    """The model on `device`, ready to be called with tensors, and the digest of its files.
 
     Raises:
         UsageError: ONNX Runtime is missing, or cannot use the GPU, or the model takes smaller batches.
-        ModelError: it is no ONNX file, or it keeps its weights in another one.
+        ModelError: it is no ONNX file, or a file is missing in which it keeps weights.
     """
+    path = str(config.model)
+    file, digest = broadcast_file(comm, path, "--model")
+    names = comm.on_root(lambda: _weight_files(file, path))
+    weights = {name: broadcast_file(comm, str(Path(path).parent / name), "--model") for name in names}
+    digests = " ".join([digest, *(digest for _, digest in weights.values())])
+    contents = {name: found.raw for name, (found, _) in weights.items()}
+    try:
+        model = comm.on_each(lambda: load_model_file(functools.partial(_load, contents), file, config, device))
+    finally:
+        contents.clear()
+        for found, _ in weights.values():
+            found.close()
+    return model, checksum_of_text(digests) if weights else digest
+
+
+def _weight_files(file: MemoryFile, path: str) -> list[str]:
+    """The names of the files beside it in which a model keeps weights; large ones always do."""
+    if not re.search(b"location", file.raw.numpy()):  # the key under which ONNX has the name of a file
+        return []
+    try:
+        import onnx
+    except ImportError as error:
+        raise UsageError(_MISSING) from error
+    try:
+        tensors = onnx.load(file.name, format="protobuf", load_external_data=False).graph.initializer
+    except Exception as error:
+        raise ModelError(f"--model {path} is not an ONNX file: {describe(error)}") from error
+    external = [tensor.external_data for tensor in tensors if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    names = sorted({entry.value for entries in external for entry in entries if entry.key == "location"})
+    for name in names:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise ModelError(f"--model {path} wants weights from {name}, which is not beside it")
+    return names
+
+
+def _load(weights: dict[str, torch.Tensor], path: str, device: torch.device, config: Config) -> Any:
+    """The model; as many CPU threads work on it as PyTorch would use."""
     try:
         import onnxruntime
     except ImportError as error:
-        raise UsageError("ONNX models need ONNX Runtime: pip install 'horovod-inference-runner[onnx]'") from error
+        raise UsageError(_MISSING) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other ranks need the cores
@@ -29,13 +74,12 @@ def load(path: str, device: torch.device, config: Config) -> Any:
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
             raise UsageError("this ONNX Runtime has no CUDA: pip install onnxruntime-gpu, or --device cpu")
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": device.index}))
+    if weights:
+        contents = [raw.numpy() for raw in weights.values()]
+        options.add_external_initializers_from_files_in_memory(list(weights), contents, list(map(len, contents)))
     try:
         session = onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:
-        if "external" in str(error).lower():
-            raise ModelError(
-                "keeps its weights in another file; save it as one, as torch.onnx.export(..., external_data=False) does"
-            ) from error
         raise ModelError(f"is not a model that ONNX Runtime can load: {error}") from error
     size = session.get_inputs()[0].shape[:1]
     model = OnnxModel(session)

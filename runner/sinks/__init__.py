@@ -4,32 +4,16 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from runner.errors import OutputError
 from runner.grid import Grid
 from runner.imports import load_attribute
+from runner.rows import RowType
 
 _BY_SUFFIX = {".npy": ("runner.sinks.npy:NpySink", "runner.sinks.npy:NpyFile")}  # alone, and one of many in a folder
-
-
-@dataclass(frozen=True)
-class RowType:
-    """The shape and dtype of one row of predictions."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def __str__(self) -> str:
-        return f"{self.dtype} {self.shape}"
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one row."""
-        return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
 
 
 class Sink(Protocol):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from runner.sinks import RowType
+from runner.rows import RowType
 
 
 class MemorySink:

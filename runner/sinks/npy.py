@@ -7,7 +7,8 @@ import numpy as np
 
 from runner.checksum import as_bytes
 from runner.errors import OutputError
-from runner.sinks import RowType, check_space, rename, storage_errors
+from runner.rows import RowType
+from runner.sinks import check_space, rename, storage_errors
 
 
 class NpyFile:

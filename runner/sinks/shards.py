@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from runner.grid import Grid
-from runner.rows import dtype_to_json
-from runner.sinks import RowType, check_space, rename, storage_errors, sync_folder
+from runner.rows import RowType, dtype_to_json
+from runner.sinks import check_space, rename, storage_errors, sync_folder
 
 INDEX = "index.json"
 

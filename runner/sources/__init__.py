@@ -1,35 +1,44 @@
 """Where rows come from: the protocol of a source, and the table that finds one for a data set."""
 
 import os
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
 
-from runner.errors import InputError
+from runner.errors import InputError, UsageError
 from runner.imports import load_attribute
-from runner.rows import Ragged, Rows
-
-RAGGED = (-1,)  # the shape of rows of unlike lengths
+from runner.rows import Rows, RowTypes
 
 _BY_SUFFIX = {
     ".npy": "runner.sources.npy:NpySource",
     ".parquet": "runner.sources.parquet:ParquetSource",
+    ".csv": "runner.sources.csv:CsvSource",
+    ".tsv": "runner.sources.csv:CsvSource",
+    ".jsonl": "runner.sources.jsonl:JsonLinesSource",
+    ".ndjson": "runner.sources.jsonl:JsonLinesSource",
+    ".txt": "runner.sources.lines:TextSource",
 }
 
 
 class Source(Protocol):
-    """A data set of `num_rows` rows, each of `row_shape` and `dtype`, that gives any range of them.
+    """A data set of `num_rows` rows that gives any range of them.
 
-    `row_shape` is RAGGED where rows are 1-D of unlike lengths; `row_bytes` is what a row takes, on average.
+    Attributes:
+        num_rows: how many there are.
+        row_type: shape and dtype of each; of several columns by name.
+        row_bytes: what a row takes, on average.
     """
 
-    num_rows: int
-    row_shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    row_bytes: int
+    @property
+    def num_rows(self) -> int: ...
+    @property
+    def row_type(self) -> RowTypes: ...
+    @property
+    def row_bytes(self) -> int: ...
 
     def read(self, start: int, stop: int) -> Rows:
-        """Rows `start..stop` in memory of their own: `(stop - start, *row_shape)`, contiguous, native byte order.
+        """Rows `start..stop` in memory of their own, contiguous, in native byte order.
 
         May be called from another thread.
 
@@ -47,45 +56,37 @@ class Source(Protocol):
         ...
 
 
-def open_source(data: Any) -> Source:
+def open_source(data: Any, columns: Sequence[str] = ()) -> Source:
     """The source for a path, or for an array or tensor.
+
+    Args:
+        data: `PATH` or `PATH::NAME`, where NAME is a column, or what else the format has in it by name; or an array.
+        columns: which of several; none for all.
 
     Raises:
         InputError: there is none for it, or it cannot be opened.
+        UsageError: `columns` are given for what has none; a library is missing.
     """
     if isinstance(data, str):
-        if os.path.isdir(data):
+        path, _, inner = data.partition("::")
+        if os.path.isdir(path):
             from runner.sources.shards import ShardSource
 
-            return ShardSource(data)
+            return ShardSource(path)
         for suffix, spec in _BY_SUFFIX.items():
-            if data.partition("::")[0].endswith(suffix):
-                source: Source = load_attribute(spec, "--data")(data)
+            if path.endswith(suffix):
+                source: Source = load_attribute(spec, "--data")(path, inner, columns)
                 return source
-        raise InputError(f"--data {data}: the suffix is not one of {', '.join(_BY_SUFFIX)}")
+        raise UsageError(f"--data {path!r} must end in {' or '.join(_BY_SUFFIX)}, or be a folder of the runner's")
     from runner.sources.array import ArraySource
 
     return ArraySource(data)
 
 
-def zero_row(source: Source) -> Rows:
-    """One row of zeros, for a data set that has none."""
-    if source.row_shape == RAGGED:
-        return Ragged(np.zeros(1, source.dtype), np.array([0, 1]))
-    return np.zeros((1, *source.row_shape), source.dtype)
-
-
-def file_stamp(path: str) -> str:
-    """The stamp of a data set that is one file.
-
-    Raises:
-        InputError: it is gone.
-    """
-    try:
-        status = os.stat(path)  # by name: a file put in its place counts, too
-    except OSError as error:
-        raise InputError(f"--data {path}: {error.strerror}") from error
-    return f"{status.st_size} bytes of {status.st_mtime_ns}"
+def refuse_names(path: str, inner: str, columns: Sequence[str]) -> None:
+    """Raise UsageError where something by name is asked for in a format that has no names."""
+    if inner or columns:
+        raise UsageError(f"--data {path} has no columns to choose {inner or ', '.join(columns)} from")
 
 
 def check_dtype(dtype: np.dtype[Any], what: str) -> None:

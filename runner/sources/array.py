@@ -6,6 +6,7 @@ import numpy as np
 
 from runner.checksum import checksum
 from runner.errors import InputError, describe
+from runner.rows import RowType
 from runner.sources import check_dtype
 
 
@@ -24,12 +25,12 @@ class ArraySource:
         check_dtype(self._rows.dtype, "data")
         if self._rows.ndim == 0:
             raise InputError(f"data, a {type(data).__name__}, is a single value; its first axis must be the rows")
-        self.num_rows, self.row_shape = self._rows.shape[0], self._rows.shape[1:]
-        self.dtype = self._rows.dtype.newbyteorder("=")
+        self.num_rows = self._rows.shape[0]
+        self.row_type = RowType(self._rows.shape[1:], self._rows.dtype.newbyteorder("="))
         self.row_bytes = self._rows.nbytes // max(1, self.num_rows)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        return np.array(self._rows[start:stop], dtype=self.dtype, order="C")
+        return np.array(self._rows[start:stop], dtype=self.row_type.dtype, order="C")
 
     def stamp(self) -> str:
         return ""  # its digest tells all

@@ -1,61 +1,49 @@
-"""Rows of one column of a Parquet file, by pyarrow: numbers, lists of one length, or lists of unlike lengths."""
+"""Rows of a Parquet file, by pyarrow."""
 
 import os
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from runner.checksum import checksum_of_text
-from runner.errors import InputError, UsageError, describe
-from runner.rows import Ragged, Rows
-from runner.sources import RAGGED, check_dtype, file_stamp
+from runner.errors import InputError, describe
+from runner.rows import Rows, RowTypes
+from runner.sources.arrow import Columns, import_arrow
+from runner.sources.files import file_stamp
 
 
 class ParquetSource:
-    """A column of a Parquet file; `PATH::COLUMN`, or PATH where there is one column.
+    """Columns of a Parquet file.
 
     It is read by row groups, of which the latest is kept in memory: small ones (some MiB) suit random access.
 
+    Args:
+        path: the file.
+        inner: a column, whose values rows are then, without its name.
+        columns: or several; none for all.
+
     Raises:
         UsageError: pyarrow is missing.
-        InputError: no such file or column, not a Parquet file, or a type that is not numbers or lists of them.
+        InputError: no such file or column, not a Parquet file, or of a type that is not numbers, lists of them or text.
     """
 
-    def __init__(self, data: str) -> None:
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = ()) -> None:
+        pa = import_arrow(f"--data {path}: reading Parquet")
+        from pyarrow import parquet
+
+        self._path = path
         try:
-            import pyarrow as pa
-            from pyarrow import parquet
-        except ImportError as error:
-            raise UsageError(
-                f"--data {data}: reading Parquet needs pyarrow: pip install 'horovod-inference-runner[parquet]'"
-            ) from error
-        self._path, _, column = data.partition("::")
-        try:
-            self._file = parquet.ParquetFile(self._path, memory_map=False)
+            self._file = parquet.ParquetFile(path, memory_map=False)
         except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"--data {self._path}: {describe(error)}") from error
-        names = self._file.schema_arrow.names
-        if column not in names and (column or len(names) != 1):
-            named = f"has no column {column!r}" if column else f"has {len(names)} columns"
-            raise InputError(f"--data {self._path} {named}; choose with ::COLUMN one of {', '.join(names)}")
-        self._column = column or names[0]
-        kind = self._file.schema_arrow.field(self._column).type
-        self.row_shape: tuple[int, ...] = ()
-        if pa.types.is_fixed_size_list(kind):
-            self.row_shape, kind = (kind.list_size,), kind.value_type
-        elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
-            self.row_shape, kind = RAGGED, kind.value_type
-        try:
-            self.dtype: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
-        except NotImplementedError:
-            self.dtype = np.dtype(object)
-        check_dtype(self.dtype, f"--data {self._path}, column {self._column},")
+            raise InputError(f"--data {path}: {describe(error)}") from error
+        self._columns = Columns(self._file.schema_arrow, inner, columns, f"--data {path}")
+        self.row_type: RowTypes = self._columns.row_type
         meta = self._file.metadata
         self.num_rows: int = meta.num_rows
         self._starts = np.cumsum([0, *(meta.row_group(i).num_rows for i in range(meta.num_row_groups))])
-        self.row_bytes = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
-        self.row_bytes //= max(1, self.num_rows)
+        self.row_bytes = self._size_in_memory() // max(1, self.num_rows)
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows share the file
         self._group, self._at_hand = -1, None
 
@@ -69,32 +57,31 @@ class ParquetSource:
                 group_start, group_stop = self._starts[group : group + 2]
                 begin, end = max(start, group_start), min(stop, group_stop)
                 parts.append(self._read_group(group).slice(begin - group_start, end - begin))
-        column = pa.concat_arrays([chunk for part in parts for chunk in part.chunks])
-        if column.null_count:
-            where = start + np.flatnonzero(column.is_null().to_numpy(zero_copy_only=False))
-            raise InputError(f"--data {self._path}: row {where[0]} of column {self._column} is null")
-        values = column.flatten() if self.row_shape else column
-        if values.null_count:
-            raise InputError(f"--data {self._path}: a value of column {self._column} in rows {start}..{stop} is null")
-        numbers = np.array(values.to_numpy(zero_copy_only=False), self.dtype)
-        if self.row_shape == RAGGED:
-            lengths = column.value_lengths().to_numpy(zero_copy_only=False)
-            return Ragged(numbers, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
-        return numbers.reshape(stop - start, *self.row_shape)
+        return self._columns.rows(pa.concat_tables(parts), start)
 
     def digest(self) -> str:
         # the footer holds the sizes and, by most writers, the smallest and largest values of each column chunk
         meta = self._file.metadata
         groups = [str(meta.row_group(i).to_dict()) for i in range(meta.num_row_groups)]
-        return checksum_of_text(f"{self._column} {os.path.getsize(self._path)} {' '.join(groups)}")
+        return checksum_of_text(f"{self._columns.names} {os.path.getsize(self._path)} {' '.join(groups)}")
 
     def stamp(self) -> str:
         return file_stamp(self._path)
 
+    def _size_in_memory(self) -> int:
+        """Of the columns, uncompressed, in bytes."""
+        meta, total = self._file.metadata, 0
+        for group in range(meta.num_row_groups):
+            for index in range(meta.num_columns):
+                chunk = meta.row_group(group).column(index)
+                if chunk.path_in_schema.partition(".")[0] in self._columns.names:
+                    total += chunk.total_uncompressed_size
+        return total
+
     def _read_group(self, group: int) -> Any:
         if group != self._group:
             try:
-                self._at_hand = self._file.read_row_group(group, columns=[self._column]).column(0)
+                self._at_hand = self._file.read_row_group(group, columns=self._columns.names)
             except Exception as error:  # a damaged page raises one of many kinds
                 raise InputError(f"--data {self._path}: row group {group} cannot be read: {describe(error)}") from error
             self._group = group

@@ -8,8 +8,9 @@ import numpy as np
 
 from runner.checksum import checksum_of_text
 from runner.errors import InputError
-from runner.rows import Rows, concatenate, dtype_from_json
-from runner.sources import Source, file_stamp, open_source
+from runner.rows import Rows, RowType, concatenate, dtype_from_json
+from runner.sources import Source, open_source
+from runner.sources.files import file_stamp
 
 _DIGESTED_FILES = 8
 
@@ -26,8 +27,8 @@ class ShardSource:
         try:
             self._text = (self._path / "index.json").read_text()
             index = json.loads(self._text)
-            self.num_rows, self.dtype = int(index["num_rows"]), dtype_from_json(index["dtype"]).newbyteorder("=")
-            self.row_shape = tuple(index["row_shape"])
+            self.num_rows = int(index["num_rows"])
+            self.row_type = RowType(tuple(index["row_shape"]), dtype_from_json(index["dtype"]).newbyteorder("="))
             self._files = [(file["name"], int(file["start"]), int(file["stop"])) for file in index["files"]]
         except OSError as error:
             raise InputError(
@@ -38,7 +39,7 @@ class ShardSource:
         self._starts = [start for _, start, _ in self._files]
         if [*self._starts, self.num_rows] != [0, *(stop for _, _, stop in self._files)]:
             raise InputError(f"--data {path}: the files in index.json are not the rows 0..{self.num_rows}")
-        self.row_bytes = self.dtype.itemsize * int(np.prod(self.row_shape, dtype=np.int64))
+        self.row_bytes = self.row_type.row_bytes
         self._latest: tuple[int, Source] | None = None
 
     def read(self, start: int, stop: int) -> Rows:
@@ -49,7 +50,11 @@ class ShardSource:
             end = min(stop, last)
             parts.append(self._open(position).read(start - first, end - first))
             start, position = end, position + 1
-        return parts[0] if len(parts) == 1 else concatenate(parts or [np.empty((0, *self.row_shape), self.dtype)])
+        return (
+            parts[0]
+            if len(parts) == 1
+            else concatenate(parts or [np.empty((0, *self.row_type.shape), self.row_type.dtype)])
+        )
 
     def digest(self) -> str:
         count = min(_DIGESTED_FILES, len(self._files))
@@ -65,10 +70,10 @@ class ShardSource:
         if latest is None or latest[0] != position:
             name, start, stop = self._files[position]
             source = open_source(str(self._path / name))
-            if (source.num_rows, source.row_shape, source.dtype) != (stop - start, self.row_shape, self.dtype):
+            if (source.num_rows, source.row_type) != (stop - start, self.row_type):
                 raise InputError(
-                    f"--data {self._path / name} holds {source.num_rows} rows of {source.dtype} {source.row_shape}; "
-                    f"index.json says {stop - start} of {self.dtype} {self.row_shape}"
+                    f"--data {self._path / name} holds {source.num_rows} rows of {source.row_type}; "
+                    f"index.json says {stop - start} of {self.row_type}"
                 )
             self._latest = latest = position, source
         return latest[1]

@@ -35,10 +35,10 @@ def test_one_hostfile_serves_both_launchers(job, tmp_path, launcher):
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("comm", ["horovod", "mpi"])
-def test_two_hosts_and_whoever_is_free(hosts, job, tmp_path, comm):
-    """One-sided operations and all-to-all between hosts."""
+def test_two_hosts_and_whoever_is_free_with_weights_once_a_host(hosts, job, tmp_path, comm):
+    """One-sided operations and all-to-all between hosts, and a broadcast to one rank of each."""
     output = tmp_path / "predictions.npy"
-    way = ["--comm", comm, "--schedule", "dynamic", "--collect", "alltoall"]
+    way = ["--comm", comm, "--schedule", "dynamic", "--collect", "alltoall", "--share-weights"]
     code, said = hosts.run("head", *MPIRUN, "-np", 4, "--host", "node1:2,node2:2", *job.command(output), *way)
     assert code == 0, said
     assert output.read_bytes() == job.expected

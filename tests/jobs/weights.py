@@ -1,4 +1,4 @@
-"""Models of every awkward kind on real ranks: `weights.py FOLDER`. Every rank compares what it got with rank 0's."""
+"""Models of every awkward kind on real ranks: `weights.py FOLDER SHARE`. Each compares what it got with rank 0's."""
 
 import sys
 from pathlib import Path
@@ -13,12 +13,17 @@ from runner.models.storages import named_tensors
 from runner.world import detect_launch
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1])
+    folder, share = Path(sys.argv[1]), sys.argv[2] == "share"
     comm = connect(detect_launch(), "horovod", "allgather", "cpu")
     torch.manual_seed(comm.world.rank)  # a factory that does not seed would differ by rank
     for model_name, weights in (("Odd", None), ("Odd", "odd.pt"), ("LooksAtItself", None), ("mlp", "mlp.safetensors")):
         own_path = folder / f"rank-{comm.world.rank}.pt"
-        options = {"model": f"zoo:{model_name}", "data": [0.0], "weights": weights and str(folder / weights)}
+        options = {
+            "model": f"zoo:{model_name}",
+            "data": [0.0],
+            "share_weights": share,
+            "weights": weights and str(folder / weights),
+        }
         if comm.world.rank and weights:  # only rank 0 may open the weights: for the others there is no such file
             options["weights"] = str(folder / "not-there" / weights)
         model, digest = build_model(make_config(options), comm, torch.device("cpu"))

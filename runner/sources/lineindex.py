@@ -1,0 +1,119 @@
+"""Where lines begin in a large file: found once, by all ranks together, each in its own part of the file.
+
+In CSV a line break inside quotes ends no row. Whether a part begins inside quotes is not known before all parts
+before it have been read, so both cases are counted, and the right one is taken when the parts are put together.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from runner.sources.files import File
+
+_BLOCK_BYTES = 16 << 20  # read at once
+SEGMENT_BYTES = 1 << 20  # of each so many bytes the first line's place is kept
+_NEWLINE, _RETURN, _QUOTE = 10, 13, 34
+
+
+@dataclass
+class Scan:
+    """What one part of a file holds.
+
+    Attributes:
+        num_ends: line ends, where the part begins outside quotes, and where inside.
+        kept: likewise, of the first line end in each segment, which one it is (the first is 1), and its position.
+        num_quotes: quotes.
+        open_line: whether bytes follow the last line end of the file (of the file's last part alone).
+    """
+
+    num_ends: list[int]
+    kept: list[list[tuple[int, int]]]
+    num_quotes: int = 0
+    open_line: bool = False
+
+
+class LineIndex:
+    """The places of lines; made of the scans of all parts in order.
+
+    Attributes:
+        num_lines: in the file.
+    """
+
+    def __init__(self, scans: Sequence[Scan], start: int, size: int) -> None:
+        self._lines, self._positions, self._size = [0], [start], size
+        before = quotes = 0
+        for scan in scans:
+            inside = quotes % 2
+            for count, position in scan.kept[inside]:
+                self._lines.append(before + count)
+                self._positions.append(position + 1)
+            before += scan.num_ends[inside]
+            quotes += scan.num_quotes
+        self.num_lines = before + any(scan.open_line for scan in scans)
+
+    def block_of(self, line: int) -> int:
+        """The number of the block of whole lines that holds a line."""
+        return bisect_right(self._lines, line) - 1
+
+    def block(self, index: int) -> tuple[int, int, int]:
+        """The number of its first line, and where its bytes begin and end."""
+        last = index + 1 == len(self._lines)
+        return self._lines[index], self._positions[index], self._size if last else self._positions[index + 1]
+
+
+def scan(file: File, part: int, parts: int, start: int, has_quotes: bool, skips_blank: bool) -> Scan:
+    """Look through one of several parts of a file.
+
+    Args:
+        file: the file.
+        part, parts: which of how many.
+        start: where its lines begin.
+        has_quotes: line breaks between quotes end no line.
+        skips_blank: empty lines do not count.
+    """
+    length = file.size - start
+    first, last = start + length * part // parts, start + length * (part + 1) // parts
+    found, former = Scan([0, 0], [[], []]), b"\n\n"  # the two bytes before
+    if first > start:
+        former = bytes(_read(file, max(start, first - 2), first)).rjust(2, b"\n")
+    segment = [-1, -1]
+    for position in range(first, last, _BLOCK_BYTES):
+        block = _read(file, position, min(position + _BLOCK_BYTES, last))
+        ends = np.flatnonzero(block == _NEWLINE)
+        inside = np.zeros(len(ends), bool)
+        num_quotes = 0
+        if has_quotes:
+            quotes = np.flatnonzero(block == _QUOTE)
+            num_quotes = len(quotes)
+            inside = (np.searchsorted(quotes, ends) + found.num_quotes) % 2 == 1
+        if skips_blank:
+            with_former = np.concatenate([np.frombuffer(former, np.uint8), block])
+            one, two = with_former[ends + 1], with_former[ends]
+            filled = ~((one == _NEWLINE) | ((one == _RETURN) & (two == _NEWLINE)))
+            ends, inside = ends[filled], inside[filled]
+        for case in (0, 1):
+            own = ends[inside == bool(case)]
+            _keep(found, case, own, position, segment)
+        found.num_quotes += num_quotes
+        former = (former + block[-2:].tobytes())[-2:]
+    found.open_line = last == file.size and length > 0 and not former.endswith(b"\n")
+    return found
+
+
+def _keep(found: Scan, case: int, ends: np.ndarray, position: int, segment: list[int]) -> None:
+    """Note the first line end of each segment."""
+    segments = (ends + position) // SEGMENT_BYTES
+    _, firsts = np.unique(segments, return_index=True)
+    for index in firsts.tolist():
+        if segments[index] != segment[case]:
+            segment[case] = int(segments[index])
+            found.kept[case].append((found.num_ends[case] + index + 1, position + int(ends[index])))
+    found.num_ends[case] += len(ends)
+
+
+def _read(file: File, start: int, stop: int) -> np.ndarray:
+    buffer = np.empty(stop - start, np.uint8)
+    file.read_into(memoryview(buffer), start)
+    return buffer

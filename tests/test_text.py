@@ -1,0 +1,154 @@
+"""Rows of text, through the tokeniser of a Hugging Face folder; and folders with code of their own."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import torch
+import transformers
+from launch import LAUNCHERS, Outcome, predict_command, run
+from test_huggingface import SMALL, SMALL_GPT, save
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+NUM_ROWS = 203
+WORDS = ["gradient", "tensor", "rank", "node", "queue", "möglich", "表", "allocation", "batch"]
+
+
+def sentences(seed: int = 0, num_rows: int = NUM_ROWS) -> list[str]:
+    rng = np.random.default_rng(seed)
+    return [" ".join(rng.choice(WORDS, int(length))) for length in rng.integers(1, 30, num_rows)]
+
+
+def save_tokeniser(folder: Path, **settings: Any) -> Any:
+    """A word tokeniser, as the libraries write it."""
+    inner = Tokenizer(models.WordLevel(unk_token="[UNK]"))
+    inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    trainer = trainers.WordLevelTrainer(special_tokens=["[PAD]", "[UNK]", "[EOS]"])
+    inner.train_from_iterator(sentences(), trainer)
+    tokenise = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]", **settings)
+    tokenise.save_pretrained(folder / "model")
+    return tokenise
+
+
+def predict(folder: Path, data: str, *options: str, launcher: str = "alone") -> Outcome:
+    command = ["--model", "./model", "--data", data, "--output", "p.npy", "--batch-size", "8", *options]
+    return run(predict_command(*command, launcher=LAUNCHERS[launcher]), folder)
+
+
+@pytest.mark.parametrize("data", ["d.txt", "d.parquet::text", "d.csv::text", "d.jsonl::text"])
+def test_text_is_classified(data: str, tmp_path: Path) -> None:
+    model = save(tmp_path, "BertForSequenceClassification", num_labels=5, vocab_size=100, **SMALL)
+    tokenise = save_tokeniser(tmp_path, pad_token="[PAD]")
+    texts = sentences()
+    (tmp_path / "d.txt").write_text("".join(f"{text}\n" for text in texts))
+    table = pa.table({"id": np.arange(NUM_ROWS), "text": texts})
+    pa.parquet.write_table(table, tmp_path / "d.parquet", row_group_size=50)
+    table.to_pandas().to_csv(tmp_path / "d.csv", index=False)
+    table.to_pandas().to_json(tmp_path / "d.jsonl", orient="records", lines=True)
+    outcome = predict(tmp_path, data, launcher="mpirun-3")
+    assert outcome.code == 0, outcome.output
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        rows = [model(**tokenise(text, return_tensors="pt")).logits for text in texts]
+    assert np.allclose(np.load(tmp_path / "p.npy"), torch.cat(rows).numpy(), atol=1e-5)
+
+
+def test_pairs_of_texts_and_a_limit(tmp_path: Path) -> None:
+    model = save(tmp_path, "BertForSequenceClassification", num_labels=5, vocab_size=100, **SMALL)
+    tokenise = save_tokeniser(tmp_path, pad_token="[PAD]")
+    first, second = sentences(0), sentences(1)
+    pa.parquet.write_table(pa.table({"a": first, "id": np.arange(NUM_ROWS), "b": second}), tmp_path / "d.parquet")
+    limit = ["--model-args", json.dumps({"max_length": 20})]
+    outcome = predict(tmp_path, "d.parquet", "--columns", "a,b", *limit)
+    assert outcome.code == 0, outcome.output
+    with torch.inference_mode():
+        inputs = [
+            tokenise(a, b, truncation=True, max_length=20, return_tensors="pt")
+            for a, b in zip(first, second, strict=True)
+        ]
+        rows = [model(**given).logits for given in inputs]
+    assert max(given["input_ids"].shape[1] for given in inputs) == 20
+    assert np.allclose(np.load(tmp_path / "p.npy"), torch.cat(rows).numpy(), atol=1e-5)
+
+
+def test_generation_from_text_with_a_tokeniser_that_cannot_pad(tmp_path: Path) -> None:
+    model = save(tmp_path, "GPT2LMHeadModel", **SMALL_GPT)
+    tokenise = save_tokeniser(tmp_path, eos_token="[EOS]")
+    texts = sentences()
+    (tmp_path / "d.txt").write_text("\n".join(texts))  # without an end of the last line
+    outcome = predict(tmp_path, "d.txt", "--model-args", '{"max_new_tokens": 5}', launcher="mpirun-2")
+    assert outcome.code == 0, outcome.output
+    found = np.load(tmp_path / "p.npy")
+    assert found.shape == (NUM_ROWS, 5)
+    for row in range(0, NUM_ROWS, 20):
+        inputs = tokenise(texts[row], return_tensors="pt")
+        expected = model.generate(**inputs, max_new_tokens=5, do_sample=False, pad_token_id=99)
+        assert found[row].tolist() == expected[0, inputs["input_ids"].shape[1] :].tolist()
+
+
+def test_text_without_a_tokeniser(tmp_path: Path) -> None:
+    save(tmp_path, "BertModel", vocab_size=100, **SMALL)
+    (tmp_path / "d.txt").write_text("a\nb\n")
+    outcome = predict(tmp_path, "d.txt", launcher="mpirun-2")
+    assert (outcome.code, outcome.output.count("has no tokeniser in it, which rows of text need")) == (65, 1), (
+        outcome.output
+    )
+    command = ["--model", "zoo:Identity", "--data", "d.txt", "--output", "p.npy"]
+    outcome = run(predict_command(*command), tmp_path)
+    assert outcome.code == 65
+    assert "rows of text need a Hugging Face folder as the model, or --preprocess" in outcome.output
+
+
+OWN_CODE = """
+import pathlib, torch
+from transformers import PretrainedConfig, PreTrainedModel
+
+pathlib.Path("ran").touch()
+
+class OwnConfig(PretrainedConfig):
+    model_type = "own"
+    def __init__(self, width=8, **more):
+        self.width = width
+        super().__init__(**more)
+
+class OwnModel(PreTrainedModel):
+    config_class = OwnConfig
+    main_input_name = "rows"
+    def __init__(self, config):
+        super().__init__(config)
+        self.layer = torch.nn.Linear(config.width, 3)
+        self.post_init()
+    def forward(self, rows, return_dict=True):
+        return {"logits": self.layer(rows)}
+"""
+
+
+def test_code_in_a_folder_is_run_only_when_it_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "own_code.py").write_text(OWN_CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    from own_code import OwnConfig, OwnModel
+
+    OwnConfig.register_for_auto_class()
+    OwnModel.register_for_auto_class("AutoModel")
+    torch.manual_seed(0)
+    model = OwnModel(OwnConfig()).eval()
+    model.save_pretrained(tmp_path / "model")
+    (tmp_path / "own_code.py").unlink()
+    shutil.rmtree(tmp_path / "__pycache__", ignore_errors=True)
+    (tmp_path / "ran").unlink()
+    rows = torch.randn(50, 8)
+    np.save(tmp_path / "d.npy", rows.numpy())
+    outcome = predict(tmp_path, "d.npy", launcher="mpirun-2")
+    assert (outcome.code, outcome.output.count("--trust-code lets it")) == (65, 1), outcome.output
+    assert not (tmp_path / "ran").exists()
+    outcome = predict(tmp_path, "d.npy", "--trust-code", launcher="mpirun-2")
+    assert outcome.code == 0, outcome.output
+    with torch.inference_mode():
+        assert np.allclose(np.load(tmp_path / "p.npy"), model(rows)["logits"].numpy(), atol=1e-6)
+    assert (tmp_path / "ran").exists()
