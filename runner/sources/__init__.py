@@ -10,15 +10,26 @@ from runner.errors import InputError, UsageError
 from runner.imports import load_attribute
 from runner.rows import Rows, RowTypes
 
+# each is made of a path, the name after `::` in it or "", the columns to read (none for all), and those to keep beside
 _BY_SUFFIX = {
     ".npy": "runner.sources.npy:NpySource",
+    ".npz": "runner.sources.npz:NpzSource",
     ".parquet": "runner.sources.parquet:ParquetSource",
     ".csv": "runner.sources.csv:CsvSource",
     ".tsv": "runner.sources.csv:CsvSource",
     ".jsonl": "runner.sources.jsonl:JsonLinesSource",
     ".ndjson": "runner.sources.jsonl:JsonLinesSource",
     ".txt": "runner.sources.lines:TextSource",
+    ".h5": "runner.sources.hdf5:Hdf5Source",
+    ".hdf5": "runner.sources.hdf5:Hdf5Source",
+    ".zarr": "runner.sources.zarr:ZarrSource",
+    ".tar": "runner.sources.tar:TarSource",
 }
+_BY_MEMBER = {  # of a folder
+    "index.json": "runner.sources.shards:ShardSource",
+    "dataset_info.json": "runner.sources.huggingface:DatasetsSource",
+}
+_DATABASES = ("sqlite://", "postgresql://", "postgresql+", "mysql://", "mysql+")
 
 
 class Source(Protocol):
@@ -56,31 +67,44 @@ class Source(Protocol):
         ...
 
 
-def open_source(data: Any, columns: Sequence[str] = ()) -> Source:
-    """The source for a path, or for an array or tensor.
+def open_source(data: Any, columns: Sequence[str] = (), keep: Sequence[str] = ()) -> Source:
+    """The source for a path, a URL, or for an array, a tensor or a data set of PyTorch.
 
     Args:
-        data: `PATH` or `PATH::NAME`, where NAME is a column, or what else the format has in it by name; or an array.
+        data: `PATH` or `PATH::NAME`, where NAME is a column, or what else the format has in it by name; or an object.
         columns: which of several; none for all.
+        keep: more columns, which are to be kept beside the predictions.
+
+    Returns:
+        A source whose `row_type` is that of the one column where there is but one, with `keep`; else a mapping.
 
     Raises:
         InputError: there is none for it, or it cannot be opened.
-        UsageError: `columns` are given for what has none; a library is missing.
+        UsageError: names are given for what has none; a library is missing.
     """
-    if isinstance(data, str):
-        path, _, inner = data.partition("::")
-        if os.path.isdir(path):
-            from runner.sources.shards import ShardSource
+    if not isinstance(data, str):
+        from runner.sources.array import ArraySource
 
-            return ShardSource(path)
-        for suffix, spec in _BY_SUFFIX.items():
-            if path.endswith(suffix):
-                source: Source = load_attribute(spec, "--data")(path, inner, columns)
-                return source
-        raise UsageError(f"--data {path!r} must end in {' or '.join(_BY_SUFFIX)}, or be a folder of the runner's")
-    from runner.sources.array import ArraySource
+        refuse_names("data", "", (*columns, *keep))
+        return ArraySource(data)
+    path, _, inner = data.partition("::")
+    source: Source = load_attribute(_find(path), "--data")(path, inner, columns, keep)
+    return source
 
-    return ArraySource(data)
+
+def _find(path: str) -> str:
+    """What reads a path."""
+    if path.startswith(_DATABASES):
+        return "runner.sources.database:DatabaseSource"
+    for suffix, spec in _BY_SUFFIX.items():
+        if path.endswith(suffix):
+            return spec
+    if os.path.isdir(path):
+        for name, spec in _BY_MEMBER.items():
+            if os.path.exists(os.path.join(path, name)):
+                return spec
+        return "runner.sources.images:ImageSource"
+    raise UsageError(f"--data {path!r} must end in {' or '.join(_BY_SUFFIX)}, or be a folder")
 
 
 def refuse_names(path: str, inner: str, columns: Sequence[str]) -> None:

@@ -31,26 +31,26 @@ class Columns:
         schema: of the table.
         inner: the name of one, whose values are the rows; "" where there is none.
         chosen: else the names of several; none for all.
+        keep: more names.
         what: the data set, for messages.
 
     Attributes:
         names: in order.
-        row_type: of the one column where `inner` is given or the table has but one; else of each by name.
+        row_type: of the one column where there is but one; else of each by name.
 
     Raises:
         InputError: there is no such column, or its type is neither numbers, lists of them, nor text.
     """
 
-    def __init__(self, schema: Any, inner: str, chosen: Sequence[str], what: str) -> None:
+    def __init__(self, schema: Any, inner: str, chosen: Sequence[str], keep: Sequence[str], what: str) -> None:
         self._what = what
         chosen = [inner] if inner else chosen
-        for name in chosen:
+        for name in (*chosen, *keep):
             if name not in schema.names:
                 raise InputError(f"{what} has no column {name!r}; it has {', '.join(schema.names)}")
-        self.names = list(chosen or schema.names)
-        self._is_single = bool(inner) or (not chosen and len(schema.names) == 1)
+        self.names = list(dict.fromkeys([*(chosen or schema.names), *keep]))
         self._types = {name: self._type(schema.field(name).type, name) for name in self.names}
-        self.row_type: RowTypes = self._types[self.names[0]] if self._is_single else self._types
+        self.row_type: RowTypes = self._types[self.names[0]] if len(self.names) == 1 else self._types
 
     def rows(self, table: Any, first: int) -> Rows:
         """A table as rows.
@@ -63,7 +63,7 @@ class Columns:
             InputError: there is a null in it.
         """
         columns = {name: self._column(table.column(name), name, first) for name in self.names}
-        return columns[self.names[0]] if self._is_single else columns
+        return columns[self.names[0]] if len(self.names) == 1 else columns
 
     def _type(self, kind: Any, name: str) -> RowType:
         import pyarrow as pa

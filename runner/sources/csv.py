@@ -21,6 +21,7 @@ class CsvSource(LineSource):
         path: the file, or its URL.
         inner: a column, whose values rows are then, without its name.
         columns: or several; none for all.
+        keep: more, which are to be kept beside the predictions.
 
     Raises:
         UsageError: pyarrow is missing.
@@ -30,7 +31,7 @@ class CsvSource(LineSource):
     has_quotes = True
     skips_blank = True
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = ()) -> None:
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
         super().__init__(path)
         pa = import_arrow(f"--data {path}: reading CSV")
         from pyarrow import csv
@@ -49,7 +50,7 @@ class CsvSource(LineSource):
             except pa.ArrowInvalid as error:
                 raise InputError(f"--data {path} is no CSV with a header: {describe(error)}") from error
         found = self._numbers_with_exceptions(found)
-        self._columns = Columns(found.schema, inner, columns, f"--data {path}")
+        self._columns = Columns(found.schema, inner, columns, keep, f"--data {path}")
         self.row_type = self._columns.row_type
         self._start += len(header)
         self._names = found.schema.names

@@ -27,6 +27,7 @@ class JsonLinesSource(LineSource):
         path: the file, or its URL.
         inner: a field, whose values rows are then, without its name.
         columns: or several; none for all.
+        keep: more, which are to be kept beside the predictions.
 
     Raises:
         UsageError: pyarrow is missing.
@@ -35,7 +36,7 @@ class JsonLinesSource(LineSource):
 
     skips_blank = True
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = ()) -> None:
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
         super().__init__(path)
         pa = import_arrow(f"--data {path}: reading JSON lines")
         from pyarrow import json as arrow_json
@@ -49,7 +50,7 @@ class JsonLinesSource(LineSource):
         schema = pa.schema(
             [pa.field(f.name, _settled(found.column(f.name).slice(0, _DECIDING_ROWS), pa)) for f in found.schema]
         )
-        self._columns = Columns(schema, inner, columns, f"--data {path}")
+        self._columns = Columns(schema, inner, columns, keep, f"--data {path}")
         self.row_type = self._columns.row_type
         self._fixed = {name: schema.field(name).type for name in self._columns.names}
         self._schema = pa.schema([(name, _loose(kind, pa)) for name, kind in self._fixed.items()])

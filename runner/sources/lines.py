@@ -145,8 +145,8 @@ class TextSource(LineSource):
 
     row_type = RowType(RAGGED, TEXT)
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = ()) -> None:
-        refuse_names(path, inner, columns)
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        refuse_names(path, inner, (*columns, *keep))
         super().__init__(path)
 
     def parse(self, block: bytes, first: int, count: int) -> Rows:

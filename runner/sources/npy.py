@@ -25,8 +25,8 @@ class NpySource:
         InputError: no such file, not a .npy file, fewer bytes than its header says, a dtype that torch cannot hold.
     """
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = ()) -> None:
-        refuse_names(path, inner, columns)
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        refuse_names(path, inner, (*columns, *keep))
         self._path, self._file = path, open_file(path)
         shape, fortran_order, dtype = self._read_header()
         check_dtype(dtype, f"--data {path}")

@@ -23,13 +23,14 @@ class ParquetSource:
         path: the file.
         inner: a column, whose values rows are then, without its name.
         columns: or several; none for all.
+        keep: more, which are to be kept beside the predictions.
 
     Raises:
         UsageError: pyarrow is missing.
         InputError: no such file or column, not a Parquet file, or of a type that is not numbers, lists of them or text.
     """
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = ()) -> None:
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
         pa = import_arrow(f"--data {path}: reading Parquet")
         from pyarrow import parquet
 
@@ -38,7 +39,7 @@ class ParquetSource:
             self._file = parquet.ParquetFile(path, memory_map=False)
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"--data {path}: {describe(error)}") from error
-        self._columns = Columns(self._file.schema_arrow, inner, columns, f"--data {path}")
+        self._columns = Columns(self._file.schema_arrow, inner, columns, keep, f"--data {path}")
         self.row_type: RowTypes = self._columns.row_type
         meta = self._file.metadata
         self.num_rows: int = meta.num_rows

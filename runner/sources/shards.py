@@ -2,6 +2,7 @@
 
 import json
 from bisect import bisect_right
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import numpy as np
 from runner.checksum import checksum_of_text
 from runner.errors import InputError
 from runner.rows import Rows, RowType, concatenate, dtype_from_json
-from runner.sources import Source, open_source
+from runner.sources import Source, open_source, refuse_names
 from runner.sources.files import file_stamp
 
 _DIGESTED_FILES = 8
@@ -22,7 +23,8 @@ class ShardSource:
         InputError: it has no index, or a file is not what the index says.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        refuse_names(path, inner, (*columns, *keep))
         self._path = Path(path)
         try:
             self._text = (self._path / "index.json").read_text()
