@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from runner.errors import InputError, MemoryShortage, ModelError, describe, traceback_of
-from runner.outputs import Outputs, as_outputs, row_type_of
-from runner.rows import Rows, RowType, as_batch, is_text, name_rows, pad, zero_row
+from runner.outputs import Outputs, arrived, as_outputs, named, num_rows_of, row_type_of, with_kept
+from runner.packing import Columns, types_by_name
+from runner.rows import Rows, RowType, RowTypes, as_batch, in_words, is_text, name_rows, pad, zero_row
 from runner.sources import Source
 from runner.transfer import make_transfer, map_tensors
 from runner.transforms import Transform
@@ -27,6 +28,12 @@ class Inference:
         postprocess: from the model's output to what `as_outputs` takes, or None.
         dtype: of floating-point inputs; None leaves them.
         channels_last: the memory format of inputs with four axes.
+        columns: of several, those that the model gets; none for all that are not in `keep`.
+        keep: columns that are kept beside the predictions.
+
+    Attributes:
+        num_behind: as `Transfer` has it.
+        ignored: columns that the model does not get.
     """
 
     def __init__(
@@ -37,7 +44,11 @@ class Inference:
         postprocess: Transform | None,
         dtype: str | None = None,
         channels_last: bool = False,
+        columns: Sequence[str] = (),
+        keep: Sequence[str] = (),
     ) -> None:
+        self._columns, self._keep = columns, keep
+        self.ignored = tuple(name for name in keep if name not in columns)
         self._model, self._preprocess, self._postprocess = model, preprocess, postprocess
         self._dtype = getattr(torch, dtype) if dtype else None
         self._channels_last = channels_last
@@ -52,7 +63,7 @@ class Inference:
             MemoryShortage: the batch does not fit the memory of the device.
         """
         try:
-            batch = as_batch(rows)
+            batch = as_batch(self._for_the_model(rows))
         except UnicodeDecodeError as error:
             raise InputError(f"{name_rows(ids)}: the text is not UTF-8: {error}") from error
         if self._preprocess is None:
@@ -90,14 +101,30 @@ class Inference:
                 except Exception as error:
                     raise _failure("--postprocess", ids, error) from error
         outputs = as_outputs(output)
-        for name, tensor in outputs.items() if isinstance(outputs, dict) else [("", outputs)]:
-            if tensor.ndim == 0 or tensor.shape[0] != len(ids):
-                what = f" as {name!r}" if name else ""
+        for name, output in named(outputs).items():
+            if num_rows_of(output) != len(ids):
+                what = f" as {name!r}" if isinstance(outputs, dict) else ""
+                found = (
+                    f"shape {tuple(output.shape)}"
+                    if isinstance(output, torch.Tensor)
+                    else f"{num_rows_of(output)} rows"
+                )
                 raise ModelError(
-                    f"the model gave shape {tuple(tensor.shape)}{what} for {name_rows(ids)}; "
+                    f"the model gave {found}{what} for {name_rows(ids)}; "
                     f"its first axis must be the {len(ids)} rows of the batch"
                 )
         return outputs
+
+    def kept(self, rows: Rows) -> Columns:
+        """The columns that are kept beside the predictions."""
+        return {name: rows[name] for name in self._keep} if isinstance(rows, dict) else {}
+
+    def _for_the_model(self, rows: Rows) -> Rows:
+        """Without what is only kept; one column alone without its name."""
+        if not isinstance(rows, dict) or not self._keep:
+            return rows
+        names = self._columns or [name for name in rows if name not in self._keep]
+        return {name: rows[name] for name in names} if len(names) > 1 else rows[names[0]]
 
     def _as_inputs(self, batch: Any) -> Any:
         """The model's input for a batch as it is: text as tokens, rows of unlike lengths padded."""
@@ -130,10 +157,8 @@ class Inference:
 
         def wait() -> Outputs:
             try:
-                if isinstance(arriving, dict):
-                    return {name: arrived() for name, arrived in arriving.items()}
-                tensor: torch.Tensor = arriving()
-                return tensor
+                outputs_on_cpu: Outputs = arrived(arriving)
+                return outputs_on_cpu
             except Exception as error:
                 raise _failure("the model", ids, error) from error
 
@@ -144,27 +169,31 @@ class Inference:
             return self._model(*inputs)
         return self._model(**inputs) if isinstance(inputs, dict) else self._model(inputs)
 
-    def probe(self, source: Source, num_tries: int) -> tuple[RowType, int | None]:
-        """The shape and dtype of a row of predictions, and the row by which they were found.
+    def probe(self, source: Source, num_tries: int) -> tuple[RowTypes, int | None]:
+        """The shape and dtype of a row of predictions, with what is kept, and the row by which they were found.
 
         Tries the first `num_tries` rows, until one works; a row of zeros where there are none.
 
         Raises:
             InputError, ModelError: the error of the first row, where none works.
+            UsageError: an output has the name of a column that is kept.
         """
         if not source.num_rows:
-            return self._row_type(zero_row(source.row_type), 0), None
+            return self._row_type(source, zero_row(source.row_type), 0), None
         first_error: InputError | None = None
         for row in range(min(num_tries, source.num_rows)):
             try:
-                return self._row_type(source.read(row, row + 1), row), row
+                return self._row_type(source, source.read(row, row + 1), row), row
             except InputError as error:
                 first_error = first_error or error
         assert first_error is not None
         raise first_error
 
-    def _row_type(self, rows: Rows, row: int) -> RowType:
-        return row_type_of(self.forward(self.prepare(rows, [row]), [row]))
+    def _row_type(self, source: Source, rows: Rows, row: int) -> RowTypes:
+        found = row_type_of(self.forward(self.prepare(rows, [row]), [row]))
+        if isinstance(source.row_type, RowType):
+            return found
+        return with_kept(found, {name: source.row_type[name] for name in self._keep})
 
     def _dtype_hint(self, inputs: Any) -> str:
         """What to do where rows and model are of different floating-point dtypes, the commonest mistake."""
@@ -175,13 +204,16 @@ class Inference:
         return f" The model's input is {inputs.dtype}, its weights are {wanted}: convert it with --preprocess"
 
 
-def check_row_type(outputs: Outputs, row_type: RowType, ids: Sequence[int]) -> None:
-    """Raise ModelError unless a batch of predictions has rows of this type."""
-    found = row_type_of(outputs)
-    if found != row_type:
+def check_row_type(outputs: Outputs, row_type: RowTypes, kept: Sequence[str], ids: Sequence[int]) -> None:
+    """Raise ModelError unless a batch of predictions has rows of this type, but for the columns that are kept."""
+    found, expected = row_type_of(outputs), row_type
+    if kept or not isinstance(row_type, RowType):
+        found = types_by_name(found)
+        expected = {name: column for name, column in types_by_name(row_type).items() if name not in kept}
+    if found != expected:
         raise ModelError(
-            f"the model gave {found} per row for {name_rows(ids)} and {row_type} for the first row; "
-            "every row must be of one shape and dtype"
+            f"the model gave {in_words(found)} per row for {name_rows(ids)} and {in_words(expected)} for the first "
+            "row; every row must be of one shape and dtype"
         )
 
 

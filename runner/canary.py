@@ -11,8 +11,9 @@ from runner.batch import Inference
 from runner.checksum import checksum
 from runner.comm import Comm
 from runner.errors import RunnerError
-from runner.outputs import copy_out
-from runner.rows import RowType, concatenate, take
+from runner.outputs import as_columns
+from runner.packing import Columns, pack
+from runner.rows import TEXT, Column, Ragged, concatenate, take
 from runner.sources import Source
 
 EQUAL = "equal"
@@ -29,17 +30,17 @@ class Canary:
         source: where the rows are.
         row: one that works; it is repeated to make a batch.
         batch_size: the most rows of a batch.
-        row_type: of the predictions.
+        row_bytes: of a row of predictions.
     """
 
     def __init__(
-        self, comm: Comm, inference: Inference, source: Source, row: int, batch_size: int, row_type: RowType
+        self, comm: Comm, inference: Inference, source: Source, row: int, batch_size: int, row_bytes: int
     ) -> None:
-        self._comm, self._inference, self._row, self._row_type = comm, inference, row, row_type
-        num_rows = max(1, min(_ROWS, batch_size, _BYTES // max(1, row_type.row_bytes)))
+        self._comm, self._inference, self._row = comm, inference, row
+        num_rows = max(1, min(_ROWS, batch_size, _BYTES // max(1, row_bytes)))
         self._num_rows = num_rows
         self._rows = comm.on_each(lambda: concatenate([source.read(row, row + 1)] * num_rows))
-        self._first: np.ndarray
+        self._first: Columns
         self._repeats = True
 
     def compare(self) -> str:
@@ -52,7 +53,7 @@ class Canary:
             RunnerError: on every rank, naming those that compute something else than most.
         """
         self._first = self._comm.on_each(self._answer)
-        digests = self._comm.gather_all(checksum(self._first))
+        digests = self._comm.gather_all(checksum(pack(self._first)))
         if len(set(digests)) == 1:
             return EQUAL
         most = Counter(digests).most_common(1)[0][0]  # of equally many, that of the lowest rank
@@ -83,21 +84,28 @@ class Canary:
             "processors or numbers of threads. The last bits of a row depend on the rank that computes it"
         )
 
-    def _answer(self) -> np.ndarray:
+    def _answer(self) -> Columns:
         ids = [self._row] * self._num_rows
         rows = take(self._rows, range(self._num_rows))  # a copy: preprocessing may change rows in place
-        output = self._inference.forward(self._inference.prepare(rows, ids), ids)
-        answer = np.empty((self._num_rows, *self._row_type.shape), self._row_type.dtype)
-        copy_out(output, answer)
-        return answer
+        return as_columns(self._inference.forward(self._inference.prepare(rows, ids), ids))
 
 
-def _deviation(answer: np.ndarray, reference: np.ndarray) -> float:
-    """The largest difference, relative to the reference's largest value; infinite where finite meets not finite."""
+def _deviation(answer: Columns, reference: Columns) -> float:
+    """The largest difference, relative to the largest value of the column; infinite where finite meets not finite."""
+    return max(_deviation_of(answer[name], column) for name, column in reference.items())
+
+
+def _deviation_of(answer: Column, reference: Column) -> float:
+    if isinstance(answer, Ragged) and isinstance(reference, Ragged):
+        if not np.array_equal(answer.offsets, reference.offsets):
+            return float("inf")
+        answer, reference = answer.values, reference.values
+    assert isinstance(answer, np.ndarray)
+    assert isinstance(reference, np.ndarray)
     if answer.tobytes() == reference.tobytes():
         return 0.0
-    if names := reference.dtype.names:
-        return max(_deviation(answer[name], reference[name]) for name in names)
+    if reference.dtype == TEXT:
+        return float("inf")
     wide = np.complex128 if reference.dtype.kind == "c" else np.float64
     found, expected = answer.astype(wide), reference.astype(wide)
     finite = np.isfinite(expected)

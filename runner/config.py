@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from runner.errors import UsageError
 from runner.imports import name_of, split_spec
 
+OUTPUT_SUFFIXES = (".npy", ".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".h5", ".hdf5", ".zarr")
 MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZE = ("int8",)
@@ -20,6 +22,9 @@ COLLECT = ("allgather", "alltoall", "direct", "shards")
 COMM = ("horovod", "mpi")
 ON_NONFINITE = ("keep", "quarantine")
 NAMED_POSTPROCESS = ("argmax", "softmax", "topk:K")
+
+
+_PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")  # in a URL; records are for all to read
 
 
 def _option(default: Any, group: str, help: str, metavar: str = "") -> Any:
@@ -65,8 +70,14 @@ class Config:
         "", "data", "the data set: .npy, its first axis the rows, or .parquet, of one column or PATH::COLUMN", "PATH"
     )
     columns: tuple[str, ...] = _option((), "data", "which columns of the data, by commas; by default all", "NAME,...")
+    keep: tuple[str, ...] = _option((), "data", "columns of the data to keep beside the predictions", "NAME,...")
+    skip: int = _option(0, "data", "rows of the data to pass over at its beginning", "ROWS")
+    limit: int | None = _option(None, "data", "the most rows of the data to predict, after those", "ROWS")
     output: str | None = _option(
-        None, "data", "the predictions, a .npy file; PATH.partial until whole, records in PATH.run/", "PATH"
+        None,
+        "data",
+        "the predictions, in the format of its suffix; PATH.partial until whole, records in PATH.run/",
+        "PATH",
     )
     overwrite: bool = _option(False, "data", "replace an output that is there already, once the new one is whole")
     fresh: bool = _option(False, "data", "forget an unfinished run of this output and start over")
@@ -150,11 +161,14 @@ class Config:
             split_spec(self.model, "--model")
         if not isinstance(self.model_args, dict) or not all(isinstance(key, str) for key in self.model_args):
             raise UsageError(f"--model-args must be a JSON object, such as '{{\"n\": 64}}', not {self.model_args!r}")
-        if not isinstance(self.columns, tuple) or not all(isinstance(name, str) and name for name in self.columns):
-            raise UsageError(f"--columns must be names, separated by commas, not {self.columns!r}")
-        if self.columns and isinstance(self.data, str) and "::" in self.data:
-            raise UsageError("--columns and ::NAME after the path of --data do not go together")
-        _check_suffix("--output", self.output, (".npy",))
+        for option, names in (("columns", self.columns), ("keep", self.keep)):
+            if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
+                raise UsageError(f"--{option} must be names, separated by commas, not {names!r}")
+        _check_suffix("--output", self.output, OUTPUT_SUFFIXES)
+        if self.output is not None and self.collect == "direct" and not self.output.endswith(".npy"):
+            raise UsageError(f"--collect direct writes .npy alone; --output {self.output} wants another way")
+        if self.output is not None and self.collect == "shards" and self.output.endswith(".zarr"):
+            raise UsageError("--collect shards does not write .zarr; choose .npy or .parquet")
         _check_positive("--batch-size", self.batch_size)
         if self.weights is not None and not isinstance(self.weights, str):
             raise UsageError(f"--weights must be a path, not {self.weights!r}")
@@ -175,8 +189,10 @@ class Config:
             raise UsageError(f"--collect {self.collect} needs an --output")
         _check_choice("--on-error", self.on_error, ON_ERROR)
         _check_choice("--on-nonfinite", self.on_nonfinite, ON_NONFINITE)
-        if self.max_bad is not None and (not isinstance(self.max_bad, int) or self.max_bad < 0):
-            raise UsageError(f"--max-bad must be a whole number of 0 or more, not {self.max_bad!r}")
+        for name in ("max_bad", "skip", "limit"):
+            value, option = getattr(self, name), name.replace("_", "-")
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
+                raise UsageError(f"--{option} must be a whole number of 0 or more, not {value!r}")
         _check_choice("--device", self.device, DEVICES)
         if self.dtype is not None:
             _check_choice("--dtype", self.dtype, DTYPES)
@@ -197,7 +213,11 @@ class Config:
         for name in ("model", "preprocess", "postprocess"):
             if values[name] is not None:
                 values[name] = name_of(values[name])
-        values["columns"] = list(self.columns) or None
+        if isinstance(self.data, list | tuple) and all(isinstance(item, str | Path) for item in self.data):
+            values["data"] = [str(item) for item in self.data]
+        if isinstance(self.data, str):
+            values["data"] = _PASSWORD.sub(r"\1:***@", self.data)
+        values |= {name: list(getattr(self, name)) or None for name in ("columns", "keep")}
         return {name.replace("_", "-"): value for name, value in values.items() if value is not None}
 
 
@@ -217,10 +237,11 @@ def make_config(values: dict[str, Any]) -> Config:
         if name not in known:
             raise UsageError(f"unknown option {name!r}; the options are {', '.join(sorted(known))}")
     plain: dict[str, Any] = {name: os.fspath(v) if isinstance(v, Path) else v for name, v in values.items()}
-    if isinstance(columns := plain.get("columns"), str):
-        plain["columns"] = tuple(name.strip() for name in columns.split(","))
-    elif isinstance(columns, list):
-        plain["columns"] = tuple(columns)
+    for option in ("columns", "keep"):
+        if isinstance(names := plain.get(option), str):
+            plain[option] = tuple(name.strip() for name in names.split(","))
+        elif isinstance(names, list):
+            plain[option] = tuple(names)
     return Config(**plain)
 
 

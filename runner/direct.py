@@ -11,13 +11,13 @@ from pathlib import Path
 from runner.comm import Comm
 from runner.errors import OutputError, UsageError
 from runner.grid import Grid
-from runner.rows import RowType
+from runner.rows import RowTypes
 from runner.sinks import Sink, open_sink
 
 _COHERENT = ("lustre", "gpfs")
 
 
-def open_direct(comm: Comm, output: str, grid: Grid, row_type: RowType) -> Sink | None:
+def open_direct(comm: Comm, output: str, grid: Grid, row_type: RowTypes) -> Sink | None:
     """What a rank writes its rows with, once rank 0 has opened the output; None on rank 0, which has it.
 
     Args:
@@ -59,7 +59,7 @@ def _check_file_system(comm: Comm, output: str) -> None:
         )
 
 
-def _open(output: str, grid: Grid, row_type: RowType, lock: str) -> Sink:
+def _open(output: str, grid: Grid, row_type: RowTypes, lock: str) -> Sink:
     if not lock or _lock(output) != lock:
         raise OutputError(f"{output} is not on a file system that this host shares with rank 0's")
     return open_sink(output, grid, row_type)

@@ -25,10 +25,10 @@ from runner.manifest import make_manifest
 from runner.progress import Progress
 from runner.recorder import Committed, Recorder
 from runner.report import read_status
-from runner.rows import RowType
-from runner.sinks import open_sink, remove
-from runner.sinks.shards import INDEX
+from runner.rows import RowTypes
+from runner.sinks import HIDDEN_INDEX, INDEX, open_sink, remove
 
+_ZARR_INDEX = "zarr.json"
 _CHECKERS = 4  # threads that read committed chunks again
 _SYNC_SECONDS = 15.0  # a crash of rank 0's host, unlike that of a process, may cost what was computed for this long
 
@@ -46,10 +46,10 @@ class FileRecorder(Recorder):
         self._config, self._output = config, Path(output)
         self._partial, self._folder = Path(f"{output}.partial"), Path(f"{output}.run")
         self._lock = OutputLock(self._folder, output)
-        self._starts_over = True
+        self._starts_over, self._is_whole = True, False
         self._ledger: Ledger
         self._fingerprint: dict[str, Any] = {}
-        self._row_type: RowType
+        self._row_type: RowTypes
         self._recorded: list[Commit] = []  # by this job
         self._open_files = ExitStack()
         self._syncer = ThreadPoolExecutor(1, thread_name_prefix="sync")
@@ -66,7 +66,7 @@ class FileRecorder(Recorder):
                 raise OutputError(f"--output {output}: the folder {folder} is not writable")
         self._lock.refuse_if_held()
         lacks_only_its_report = self._lacks_only_its_report()
-        if output.exists() and not self._config.overwrite and not lacks_only_its_report:
+        if output.exists() and not self._config.overwrite and not lacks_only_its_report and not self._is_finishing():
             raise OutputError(f"--output {output} exists already; --overwrite replaces it once the new one is whole")
         # without its rows a ledger is worth nothing
         has_rows = self._partial.exists() or lacks_only_its_report
@@ -75,7 +75,7 @@ class FileRecorder(Recorder):
             Ledger(self._folder).check(fingerprint)
 
     def open(
-        self, fingerprint: dict[str, Any], grid: Grid, row_type: RowType, job: dict[str, Any], where: str
+        self, fingerprint: dict[str, Any], grid: Grid, row_type: RowTypes, job: dict[str, Any], where: str
     ) -> Committed:
         self._fingerprint, self._row_type = fingerprint, row_type
         with self._storage_errors():
@@ -117,9 +117,13 @@ class FileRecorder(Recorder):
 
     def finish(self) -> None:
         self._close()
-        manifest = make_manifest(self._output.name, self._fingerprint, self._row_type, self._ledger, self.bad_rows)
+        file_checksum = self._sink.complete()
+        manifest = make_manifest(
+            self._output.name, self._fingerprint, self._row_type, self._ledger, self.bad_rows, file_checksum
+        )
         self._write("manifest.json", manifest)
         self._sink.finish()
+        self._is_whole = True
 
     def suspend(self) -> None:
         self._close()
@@ -127,6 +131,8 @@ class FileRecorder(Recorder):
 
     def write_report(self, text: str) -> None:
         self._write("report.json", text)
+        if self._is_whole:  # and only now does all that has been computed exist once more
+            self._sink.discard()
 
     def distrust(self, ranks: Collection[int]) -> int:
         withdrawn = [commit for commit in self._recorded if commit.rank in ranks]
@@ -140,12 +146,19 @@ class FileRecorder(Recorder):
 
     def _check_kind(self) -> None:
         """Refuse to replace a file by a folder, a folder by a file, and folders that are not ours."""
-        output, is_folder = self._output, self._config.collect == "shards"
-        if is_folder and output.is_file():
-            raise OutputError(f"--output {output} is a file, and --collect shards writes a folder")
-        if output.is_dir() and not (is_folder and (output / INDEX).exists()):
-            not_ours = f", and not of the runner: it has no {INDEX}" if is_folder else ""
-            raise OutputError(f"--output {output} is a folder{not_ours}")
+        output = self._output
+        if self._config.collect == "shards":
+            kind, index = "--collect shards writes", INDEX if output.suffix == ".npy" else HIDDEN_INDEX
+        elif output.suffix == ".zarr":
+            kind, index = "Zarr is", _ZARR_INDEX
+        elif output.is_dir():
+            raise OutputError(f"--output {output} is a folder")
+        else:
+            return
+        if output.is_file():
+            raise OutputError(f"--output {output} is a file, and {kind} a folder")
+        if output.is_dir() and not (output / index).exists():
+            raise OutputError(f"--output {output} is a folder, and not of the runner: it has no {index}")
 
     def _is_intact(self, commit: Commit) -> bool:
         return checksum(self._sink.read(commit.start, commit.stop)) == commit.checksum
@@ -179,6 +192,10 @@ class FileRecorder(Recorder):
         if not self._output.exists() or self._partial.exists() or read_status(self._folder) == "whole":
             return False
         return Ledger(self._folder).is_complete
+
+    def _is_finishing(self) -> bool:
+        """Whether a job died after it had given the output its name, with all that it is made of still there."""
+        return self._partial.is_file() and Ledger(self._folder).is_complete and read_status(self._folder) != "whole"
 
     def _write(self, name: str, text: str) -> None:
         with self._storage_errors():

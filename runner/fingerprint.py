@@ -6,7 +6,7 @@ from runner.config import Config
 from runner.errors import InputError
 from runner.imports import name_of
 from runner.resources import device_kind
-from runner.rows import RowType
+from runner.rows import in_words
 from runner.sources import Source
 
 
@@ -16,6 +16,7 @@ def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
         "num_rows": source.num_rows,
         "data": source.digest(),
         "columns": list(config.columns),
+        "keep": list(config.keep),
         "model": name_of(config.model),
         "model_args": config.model_args,
         "preprocess": config.preprocess and name_of(config.preprocess),
@@ -40,6 +41,4 @@ def check_same(config: Config, source: Source, rank_0: tuple[Any, ...]) -> None:
 
 def shape_of(config: Config, source: Source) -> tuple[Any, ...]:
     """What every rank must see alike."""
-    found = source.row_type
-    row_type = str(found) if isinstance(found, RowType) else {name: str(column) for name, column in found.items()}
-    return source.num_rows, row_type, device_kind(config)
+    return source.num_rows, in_words(source.row_type), device_kind(config)

@@ -4,21 +4,21 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
 
-from runner.batch import Inference, check_row_type
-from runner.checksum import checksum
+from runner.batch import Inference
+from runner.draft import Draft
 from runner.errors import InputError
-from runner.finite import nonfinite_rows
 from runner.grid import Chunk, Grid
-from runner.inputs import BatchReader, chunk_checksum
+from runner.inputs import BatchReader
 from runner.ledger import Commit
-from runner.outputs import Outputs, copy_out
-from runner.quarantine import BadRow, Rescue, Rescued, fill
-from runner.rows import RowType, name_rows, rows_checksum, span
+from runner.outputs import Outputs
+from runner.packing import Columns
+from runner.quarantine import Rescue, Rescued
+from runner.rows import RowTypes, concatenate, name_rows, rows_checksum, zero_row
 from runner.sources import Source
 from runner.stats import RankStats
 from runner.stop import Stop
@@ -36,7 +36,8 @@ def infer(
     source: Source,
     inference: Inference,
     rescue: Rescue,
-    row_type: RowType,
+    row_type: RowTypes,
+    keep: Sequence[str],
     stop: Stop,
     activity: Activity,
     stats: RankStats,
@@ -45,28 +46,41 @@ def infer(
     """Compute chunks, until there are no more or it is time to stop.
 
     Yields:
-        (commit, predictions): what there is to know of a chunk, and its predictions of shape
-        `(commit.stop - commit.start, *row_type.shape)`, with a gap for each bad row.
+        (commit, predictions): what there is to know of a chunk, and its predictions, with a gap for each bad row; of
+        shape `(commit.stop - commit.start, *row_type.shape)`, or packed where rows are of unlike sizes.
 
     Raises:
         InputError, ModelError: what `rescue` does not deal with; a batch whose rows are not of `row_type`.
     """
-    seconds, reader = stats.seconds, BatchReader(source, grid)
+    seconds, reader = stats.seconds, BatchReader(source, grid, inference.ignored)
 
     def read(batch: tuple[Chunk, int, int]) -> list[_Prepared]:
         began = time.perf_counter()
         prepared = []
         for ids, rows in reader.read(*batch):
-            digest, inputs = "", rows
+            digest, inputs, kept = "", rows, {}
             try:
-                if not isinstance(rows, InputError):
+                if isinstance(rows, InputError):
+                    kept = kept_one_by_one(ids) if keep else {}
+                else:
                     digest = rows_checksum(rows)  # before preprocessing, which may change them in place
+                    kept = inference.kept(rows)
                     inputs = inference.prepare(rows, ids)
             except InputError as error:
                 inputs = error
-            prepared.append(_Prepared(ids, inputs, digest))
+            prepared.append(_Prepared(ids, inputs, digest, kept))
         seconds.read += time.perf_counter() - began
         return prepared
+
+    def kept_one_by_one(ids: Sequence[int]) -> Columns:
+        """Of a batch that cannot be read as a whole: what is to be kept of the rows that can be."""
+        rows = []
+        for row in ids:
+            try:
+                rows.append(source.read(row, row + 1))
+            except InputError:
+                rows.append(zero_row(source.row_type))
+        return inference.kept(concatenate(rows))
 
     batches = ((chunk, first, last) for chunk in chunks for first, last in grid.batches(chunk))
 
@@ -80,14 +94,14 @@ def infer(
 
     def compute() -> Iterator[_Computed]:
         chunk_began = waited_since = time.perf_counter()
-        draft = _Draft(Chunk(0, 0, 0), row_type)
+        draft = Draft(Chunk(0, 0, 0), row_type, keep)
         activity.begin("reading the first rows")
         for (chunk, first, last), parts in read_ahead(batches, read, _READ_AHEAD):
             if first == chunk.start:
                 if not stop.may_start():
                     return
                 chunk_began = waited_since
-                draft = _Draft(chunk, row_type)
+                draft = Draft(chunk, row_type, keep)
             for part in parts:
                 activity.begin(f"computing {name_rows(part.ids)}")
                 began = time.perf_counter()
@@ -101,7 +115,8 @@ def infer(
 
     for computed in behind(compute(), inference.num_behind):
         began = time.perf_counter()
-        computed.draft.add(computed)
+        part, outputs = computed.part, None if computed.outputs is None else computed.outputs()
+        computed.draft.add(part.ids, computed.batch, outputs, part.kept, part.checksum)
         ended = time.perf_counter()
         seconds.forward += ended - began
         if computed.is_last:
@@ -116,67 +131,19 @@ class _Prepared:
     ids: Sequence[int]
     inputs: Any  # an InputError where they could not be read or prepared: for the main thread to see to, in its turn
     checksum: str  # of the rows as they were read
+    kept: Columns  # of the data, beside the predictions
 
 
 @dataclass(frozen=True)
 class _Computed:
     """Rows that have been through the model; their predictions may still be on their way from the device."""
 
-    draft: "_Draft"
+    draft: Draft
     part: _Prepared
     batch: Rescued
     outputs: Callable[[], Outputs] | None
     chunk_began: float
     is_last: bool  # of its chunk
-
-
-class _Draft:
-    """A chunk that is being computed, batch by batch."""
-
-    def __init__(self, chunk: Chunk, row_type: RowType) -> None:
-        self._chunk, self._row_type = chunk, row_type
-        self._predictions = np.empty((chunk.stop - chunk.start, *row_type.shape), row_type.dtype)
-        self._bad: list[BadRow] = []
-        self._halved: list[list[int]] = []
-        self._input_checksums: list[str] = []
-
-    def add(self, computed: _Computed) -> None:
-        ids, start = computed.part.ids, self._chunk.start
-        if computed.outputs is not None:
-            outputs = computed.outputs()
-            check_row_type(outputs, self._row_type, ids)
-            if isinstance(ids, range):
-                copy_out(outputs, self._predictions[ids.start - start : ids.stop - start])
-            else:
-                rows = np.empty((len(ids), *self._row_type.shape), self._row_type.dtype)
-                copy_out(outputs, rows)
-                self._predictions[np.asarray(ids) - start] = rows
-        self._bad += computed.batch.bad
-        if computed.batch.halved:
-            self._halved.append(list(span(ids)))
-        self._input_checksums.append(computed.part.checksum)
-
-    def finish(self, rank: int, seconds: float, on_nonfinite: str) -> tuple[Commit, np.ndarray]:
-        chunk, rows = self._chunk, self._predictions
-        nonfinite = set(nonfinite_rows(rows)) - {row.row - chunk.start for row in self._bad}
-        if on_nonfinite == "quarantine":
-            self._bad += [BadRow(chunk.start + row, "the prediction is not finite", "") for row in nonfinite]
-            nonfinite = set()
-        self._bad.sort(key=lambda row: row.row)
-        fill(rows, [row.row - chunk.start for row in self._bad])
-        commit = Commit(
-            chunk=chunk.index,
-            start=chunk.start,
-            stop=chunk.stop,
-            checksum=checksum(rows),
-            inputs=chunk_checksum(self._input_checksums) if all(self._input_checksums) else "",
-            rank=rank,
-            seconds=round(seconds, 6),
-            nonfinite=len(nonfinite),
-            bad=[asdict(row) for row in self._bad],
-            halved=self._halved,
-        )
-        return commit, rows
 
 
 def behind(items: Iterable[Item], num_behind: int) -> Iterator[Item]:

@@ -1,6 +1,6 @@
 """What a chunk is computed from: its rows, batch by batch, and their checksum, by which changed data is found."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
@@ -23,10 +23,12 @@ class BatchReader:
     Args:
         source: where the rows are.
         grid: the cut.
+        ignored: columns whose lengths do not matter, because the model does not get them.
     """
 
-    def __init__(self, source: Source, grid: Grid) -> None:
-        self._source, self._grid = source, grid
+    def __init__(self, source: Source, grid: Grid, ignored: Collection[str] = ()) -> None:
+        self._source, self._grid, self._ignored = source, grid, ignored
+        self._is_ragged = is_ragged(source.row_type, ignored)
         self._chunk: Chunk | None = None  # whose rows are at hand, where they are ragged
         self._rows: Rows | None = None
         self._lengths = self._order = np.empty(0, np.int64)
@@ -42,12 +44,12 @@ class BatchReader:
             The batch, or where its rows are of unlike lengths perhaps several smaller ones.
         """
         try:
-            if not is_ragged(self._source.row_type):
+            if not self._is_ragged:
                 return [(range(first, last), self._source.read(first, last))]
             if chunk != self._chunk:
                 self._chunk, self._rows = chunk, None
                 rows = self._source.read(chunk.start, chunk.stop)
-                lengths = lengths_of(rows)
+                lengths = lengths_of(rows, self._ignored)
                 assert lengths is not None
                 self._rows, self._lengths, self._order = rows, lengths, np.argsort(-lengths, kind="stable")
         except InputError as error:
@@ -79,15 +81,18 @@ def chunk_checksum(batch_checksums: Sequence[str]) -> str:
     return checksum_of_text(" ".join(batch_checksums))
 
 
-def check_inputs(source: Source, grid: Grid, computed_from: Sequence[tuple[int, str]]) -> None:
+def check_inputs(
+    source: Source, grid: Grid, computed_from: Sequence[tuple[int, str]], ignored: Collection[str]
+) -> None:
     """Raise InputError where the rows of committed chunks are not what their predictions were computed from.
 
     Args:
         source: the data as it is now.
         grid: its cut.
+        ignored: as `BatchReader` has it.
         computed_from: committed chunks, and the checksums of their rows.
     """
-    reader, changed = BatchReader(source, grid), []
+    reader, changed = BatchReader(source, grid, ignored), []
     for index, expected in computed_from:
         chunk = grid.chunk(index)
         if reader.checksum(chunk) != expected:

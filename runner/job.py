@@ -3,6 +3,7 @@
 import dataclasses
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from runner.batch import Inference
@@ -25,16 +26,16 @@ from runner.report import Report
 from runner.resources import (
     deadline,
     device_kind,
-    in_words,
     keep_freed_memory,
     local_device,
     return_freed_memory,
     set_threads,
+    workers_in_words,
 )
-from runner.rows import RowType, is_ragged
+from runner.rows import RowTypes, in_words, is_ragged, named_types, row_bytes_of
 from runner.schedule import make_schedule
-from runner.sources import Source, open_source
-from runner.sources.lines import LineSource
+from runner.sources import Scanned, Source, inner_name, open_source
+from runner.sources.window import WindowSource
 from runner.stats import RankStats
 from runner.stop import REASONS, Stop
 from runner.transforms import find_postprocess, find_preprocess
@@ -102,7 +103,8 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     return_freed_memory()
     model, weights_digest = build_model(config, comm, device)
     to = input_device(model, device)
-    inference = Inference(model, to, preprocess, postprocess, config.dtype, config.channels_last)
+    columns = config.columns or [name for name in inner_name(config.data) if name in named_types(source.row_type)]
+    inference = Inference(model, to, preprocess, postprocess, config.dtype, config.channels_last, columns, config.keep)
     sets_aside = config.on_error == "quarantine"
     row_type, good_row = comm.on_root(lambda: inference.probe(source, _PROBES if sets_aside else 1))
     rescue = Rescue(source, inference, good_row, sets_aside)
@@ -110,13 +112,14 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     canary, canary_says = _start_canary(config, comm, inference, source, good_row, row_type)
 
     _let_rank_0(watch, world, "opening the output and checking what is there")
-    grid = _make_grid(config, source, row_type)
-    fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": str(row_type)}
-    where = in_words(comm, stats.threads)
+    grid = _make_grid(config, source, row_type, inference.ignored)
+    fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": in_words(row_type)}
+    where = workers_in_words(comm, stats.threads)
     committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, _this_job(comm, stamp), where))
     mine = share(len(committed.to_check), world.rank, world.world_size)
+    to_check = committed.to_check[mine.start : mine.stop]
     watch.main.begin("comparing the data with what earlier jobs have read")
-    comm.on_each(lambda: check_inputs(source, grid, committed.to_check[mine.start : mine.stop]))
+    comm.on_each(lambda: check_inputs(source, grid, to_check, inference.ignored))
 
     is_direct = config.collect in ("direct", "shards")
     own_sink = open_direct(comm, config.output or "", grid, row_type) if is_direct else None
@@ -128,7 +131,7 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
         stats.startup_seconds = time.time() - process_start()
         loop_began = time.perf_counter()
         for commit, predictions in infer(
-            chunks, grid, source, inference, rescue, row_type, stop, watch.main, stats, config.on_nonfinite
+            chunks, grid, source, inference, rescue, row_type, config.keep, stop, watch.main, stats, config.on_nonfinite
         ):
             collector.put(commit, predictions)
             stats.rows += commit.stop - commit.start - len(commit.bad)
@@ -153,19 +156,19 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
 
 def _open_data(config: Config, comm: Comm) -> Source:
     """The data set; the lines of a large file are counted by all ranks together."""
-    source = comm.on_each(lambda: open_source(config.data, config.columns))
-    if isinstance(source, LineSource):
+    source = comm.on_each(lambda: open_source(config.data, config.columns, config.keep))
+    if isinstance(source, Scanned):
         source.use(comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size))))
-    return source
+    return WindowSource(source, config.skip, config.limit) if config.skip or config.limit is not None else source
 
 
 def _start_canary(
-    config: Config, comm: Comm, inference: Inference, source: Source, row: int | None, row_type: RowType
+    config: Config, comm: Comm, inference: Inference, source: Source, row: int | None, row_type: RowTypes
 ) -> tuple[Canary | None, str]:
     """The canary and what it says at the start; None where there is nothing to compare, or no row to do it with."""
     if row is None or (comm.world.world_size == 1 and not config.canary):
         return None, ""
-    canary = Canary(comm, inference, source, row, config.batch_size, row_type)
+    canary = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type))
     says = canary.compare()
     if comm.world.rank == 0 and says != EQUAL:
         print(f"runner: warning: {says}", file=sys.stderr, flush=True)
@@ -255,12 +258,12 @@ def _this_job(comm: Comm, stamp: str) -> dict[str, Any]:
     return {"started": started, "world_size": world.world_size, "launcher": world.launcher, "data": stamp}
 
 
-def _make_grid(config: Config, source: Source, row_type: RowType) -> Grid:
-    row_bytes = source.row_bytes + row_type.row_bytes
+def _make_grid(config: Config, source: Source, row_type: RowTypes, ignored: Sequence[str]) -> Grid:
+    row_bytes = source.row_bytes + row_bytes_of(row_type)
     chunk_size = config.chunk_size or choose_chunk_size(
-        source.num_rows, config.batch_size, row_bytes, is_ragged(source.row_type)
+        source.num_rows, config.batch_size, row_bytes, is_ragged(source.row_type, ignored)
     )
     grid = Grid(source.num_rows, config.batch_size, chunk_size)
     if config.collect == "shards":
-        return dataclasses.replace(grid, shard_chunks=choose_shard_chunks(grid, row_type.row_bytes))
+        return dataclasses.replace(grid, shard_chunks=choose_shard_chunks(grid, row_bytes_of(row_type)))
     return grid

@@ -7,20 +7,26 @@ from typing import Any
 
 from runner.checksum import checksum_of_text
 from runner.ledger import Ledger
-from runner.rows import RowType, dtype_to_json
+from runner.packing import types_by_name
+from runner.rows import RowTypes, dtype_to_json
 
 _PACKAGES = ("horovod-inference-runner", "torch", "numpy", "horovod", "mpi4py")
 
 
-def make_manifest(output: str, fingerprint: dict[str, Any], row_type: RowType, ledger: Ledger, bad_rows: int) -> str:
+def make_manifest(
+    output: str, fingerprint: dict[str, Any], row_type: RowTypes, ledger: Ledger, bad_rows: int, file_checksum: str
+) -> str:
     """The manifest of an output whose every chunk is committed, as JSON."""
     return (
         json.dumps(
             {
                 "output": output,
                 "num_rows": fingerprint["num_rows"],
-                "row_shape": list(row_type.shape),
-                "dtype": dtype_to_json(row_type.dtype),
+                "columns": {
+                    name: {"row_shape": list(column.shape), "dtype": dtype_to_json(column.dtype)}
+                    for name, column in types_by_name(row_type).items()
+                },
+                "file_checksum": file_checksum,
                 "quarantined_rows": bad_rows,
                 "nonfinite_rows": sum(commit.nonfinite for commit in ledger.commits.values()),
                 "halved_batches": sorted(batch for commit in ledger.commits.values() for batch in commit.halved),

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
-
-import numpy as np
+from typing import NoReturn
 
 from runner.batch import Inference
 from runner.errors import InputError, MemoryShortage, ModelError
@@ -37,21 +35,6 @@ class Rescued:
     outputs: Outputs | None
     bad: list[BadRow]
     halved: bool
-
-
-def fill(rows: np.ndarray, indices: Sequence[int]) -> None:
-    """Leave gaps where bad rows are."""
-    for field in [rows[name] for name in rows.dtype.names] if rows.dtype.names else [rows]:
-        field[list(indices)] = _fill_value(field.dtype)
-
-
-def _fill_value(dtype: np.dtype[Any]) -> Any:
-    """What stands in the output for a bad row: NaN, -1, the largest unsigned number, or False."""
-    if dtype.kind in "fc":
-        return np.nan
-    if dtype.kind == "u":
-        return np.iinfo(dtype).max
-    return False if dtype.kind == "b" else -1
 
 
 class Rescue:

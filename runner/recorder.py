@@ -11,7 +11,7 @@ from runner.errors import InputError
 from runner.grid import Grid
 from runner.ledger import Commit
 from runner.progress import Progress
-from runner.rows import RowType
+from runner.rows import RowTypes
 from runner.sinks import Sink
 from runner.sinks.memory import MemorySink
 
@@ -42,7 +42,7 @@ class Recorder(ABC):
         bad_rows: set aside, by this job and earlier ones.
         nonfinite_rows: with a NaN or an infinity in their predictions, likewise.
         halved_rows: in batches that were computed in smaller pieces, likewise.
-        predictions: `(num_rows, ...)` once finished, where there is no output file; else None.
+        predictions: as `MemorySink.predictions` gives them once finished, where there is no output file; else None.
     """
 
     def __init__(self, max_bad: int | None) -> None:
@@ -50,7 +50,7 @@ class Recorder(ABC):
         self._sink: Sink
         self._progress: Progress
         self.resumed_rows = self.bad_rows = self.nonfinite_rows = self.halved_rows = 0
-        self.predictions: np.ndarray | None = None
+        self.predictions: Any = None
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +72,7 @@ class Recorder(ABC):
 
     @abstractmethod
     def open(
-        self, fingerprint: dict[str, Any], grid: Grid, row_type: RowType, job: dict[str, Any], where: str
+        self, fingerprint: dict[str, Any], grid: Grid, row_type: RowTypes, job: dict[str, Any], where: str
     ) -> Committed:
         """Make ready to write.
 
@@ -164,7 +164,7 @@ class MemoryRecorder(Recorder):
         pass
 
     def open(
-        self, fingerprint: dict[str, Any], grid: Grid, row_type: RowType, job: dict[str, Any], where: str
+        self, fingerprint: dict[str, Any], grid: Grid, row_type: RowTypes, job: dict[str, Any], where: str
     ) -> Committed:
         self._sink = MemorySink(grid.num_rows, row_type)
         self._progress = Progress(grid.num_rows, 0, where)
@@ -173,7 +173,7 @@ class MemoryRecorder(Recorder):
     def finish(self) -> None:
         self._progress.close()
         assert isinstance(self._sink, MemorySink)
-        self.predictions = self._sink.rows
+        self.predictions = self._sink.predictions()
 
     def suspend(self) -> None:
         self._progress.close()

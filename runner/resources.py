@@ -75,7 +75,7 @@ def deadline(config: Config) -> float | None:
     return min((limit for limit in limits if limit is not None), default=None)
 
 
-def in_words(comm: Comm, threads: int) -> str:
+def workers_in_words(comm: Comm, threads: int) -> str:
     """Who works on the job; every rank calls it."""
     hosts = len(set(comm.gather_all(comm.world.host)))
     ranks = "1 rank" if comm.world.world_size == 1 else f"{comm.world.world_size} ranks"

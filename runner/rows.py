@@ -1,9 +1,9 @@
 """Rows in memory: an array whose first axis they are, rows of unlike lengths, or several columns of these. Pure."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,12 +12,16 @@ from runner.checksum import checksum, checksum_of_text
 
 RAGGED = (-1,)  # the shape of rows of unlike lengths
 TEXT = np.dtype("S1")  # of the bytes of text, in UTF-8
+_GUESSED_LENGTH = 64
 _LEAST_FILLED = 0.8  # more makes many small batches; 0.9 twice as many of log-normal lengths, for 5 % less padding
 
 
 @dataclass(frozen=True)
 class RowType:
-    """The shape and dtype of one row; RAGGED where rows are 1-D of unlike lengths, and of dtype TEXT where text."""
+    """The shape and dtype of one row.
+
+    Rows of unlike lengths have -1 for the first number of their shape; text is RAGGED, of dtype TEXT.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -26,9 +30,15 @@ class RowType:
         return "text" if self.dtype == TEXT else f"{self.dtype} {self.shape}"
 
     @property
+    def is_ragged(self) -> bool:
+        """Whether rows are of unlike lengths."""
+        return self.shape[:1] == RAGGED
+
+    @property
     def row_bytes(self) -> int:
-        """Bytes of one row, where all have the same."""
-        return self.dtype.itemsize * int(np.prod(self.shape, dtype=np.int64))
+        """Bytes of one row; a guess where rows are of unlike lengths."""
+        shape = (_GUESSED_LENGTH, *self.shape[1:]) if self.is_ragged else self.shape
+        return self.dtype.itemsize * int(np.prod(shape, dtype=np.int64))
 
 
 @dataclass(frozen=True)
@@ -36,7 +46,7 @@ class Ragged:
     """Rows of unlike lengths.
 
     Attributes:
-        values: 1-D, one row after another; of dtype TEXT the bytes of text.
+        values: one row after another, along the first axis; of dtype TEXT the bytes of text.
         offsets: 1-D int64, where each row begins, and the end of the last.
     """
 
@@ -52,6 +62,20 @@ class Ragged:
         return np.diff(self.offsets)
 
 
+class RaggedTensor(NamedTuple):
+    """Rows of unlike lengths: `values` one after another along the first axis, and `lengths`, 1-D int64."""
+
+    values: torch.Tensor
+    lengths: torch.Tensor
+
+
+class TextTensor(NamedTuple):
+    """Rows of text, in UTF-8: `values` 1-D uint8, one row after another, and `lengths`, 1-D int64."""
+
+    values: torch.Tensor
+    lengths: torch.Tensor
+
+
 Column = np.ndarray | Ragged
 Rows = Column | dict[str, Column]
 RowTypes = RowType | Mapping[str, RowType]
@@ -59,14 +83,23 @@ Batch = torch.Tensor | list[torch.Tensor] | list[str]
 
 
 def ragged(parts: Sequence[np.ndarray], dtype: np.dtype[Any]) -> Ragged:
-    """Rows of these 1-D arrays."""
+    """Rows of these arrays, which are alike but for their first axis."""
     offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
-    return Ragged(np.concatenate([np.empty(0, dtype), *parts]).astype(dtype, copy=False), offsets)
+    tail = parts[0].shape[1:] if parts else ()
+    return Ragged(np.concatenate([np.empty((0, *tail), dtype), *parts]).astype(dtype, copy=False), offsets)
 
 
 def ragged_text(texts: Sequence[str]) -> Ragged:
     """Rows of text."""
-    return ragged([np.frombuffer(text.encode(), TEXT) for text in texts], TEXT)
+    encoded = [text.encode() for text in texts]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    return Ragged(np.frombuffer(b"".join(encoded), TEXT), offsets)
+
+
+def texts_of(column: Ragged) -> list[str]:
+    """Rows of text, as strings; raises UnicodeDecodeError where they are not UTF-8."""
+    text, bounds = column.values.tobytes(), column.offsets.tolist()
+    return [text[first:last].decode() for first, last in itertools.pairwise(bounds)]
 
 
 def num_rows_of(rows: Rows) -> int:
@@ -102,6 +135,21 @@ def take_column(column: Column, indices: Sequence[int] | np.ndarray) -> Column:
     return ragged([column.values[first:last] for first, last in bounds], column.values.dtype)
 
 
+def slice_rows(rows: Rows, start: int, stop: int) -> Rows:
+    """Consecutive rows, in memory of their own."""
+    if isinstance(rows, dict):
+        return {name: slice_column(column, start, stop) for name, column in rows.items()}
+    return slice_column(rows, start, stop)
+
+
+def slice_column(column: Column, start: int, stop: int) -> Column:
+    """The same of one column."""
+    if isinstance(column, np.ndarray):
+        return column[start:stop].copy()
+    offsets = column.offsets[start : stop + 1]
+    return Ragged(column.values[offsets[0] : offsets[-1]].copy(), offsets - offsets[0])
+
+
 def concatenate(parts: Sequence[Rows]) -> Rows:
     """All rows of the parts, at least one, which are of one kind."""
     if isinstance(parts[0], dict):
@@ -127,15 +175,33 @@ def zero_row(row_type: RowTypes) -> Rows:
     return {name: _zero_row(column) for name, column in row_type.items()}
 
 
-def is_ragged(row_type: RowTypes) -> bool:
-    """Whether rows, or a column of them, are of unlike lengths."""
-    types = [row_type] if isinstance(row_type, RowType) else row_type.values()
-    return any(found.shape == RAGGED for found in types)
+def in_words(row_type: RowTypes) -> str:
+    """A type for messages and fingerprints."""
+    if isinstance(row_type, RowType):
+        return str(row_type)
+    return ", ".join(f"{name}: {column}" for name, column in row_type.items())
 
 
-def lengths_of(rows: Rows) -> np.ndarray | None:
-    """Of each row, of its longest column; None where all are of one length."""
-    columns = rows.values() if isinstance(rows, dict) else [rows]
+def named_types(row_type: RowTypes) -> Mapping[str, RowType]:
+    """The types of columns by name; none of one that has no name."""
+    return {} if isinstance(row_type, RowType) else row_type
+
+
+def row_bytes_of(row_type: RowTypes) -> int:
+    """Bytes of one row of all columns; a guess where rows are of unlike lengths."""
+    return sum(column.row_bytes for column in ([row_type] if isinstance(row_type, RowType) else row_type.values()))
+
+
+def is_ragged(row_type: RowTypes, ignored: Collection[str] = ()) -> bool:
+    """Whether rows, or a column of them that is not ignored, are of unlike lengths."""
+    if isinstance(row_type, RowType):
+        return row_type.is_ragged
+    return any(found.is_ragged for name, found in row_type.items() if name not in ignored)
+
+
+def lengths_of(rows: Rows, ignored: Collection[str] = ()) -> np.ndarray | None:
+    """Of each row, of its longest column that is not ignored; None where all are of one length."""
+    columns = [c for name, c in rows.items() if name not in ignored] if isinstance(rows, dict) else [rows]
     lengths = [column.lengths for column in columns if isinstance(column, Ragged)]
     longest: np.ndarray | None = np.max(lengths, axis=0) if lengths else None
     return longest
@@ -184,8 +250,7 @@ def _as_batch(column: Column) -> Batch:
     if isinstance(column, np.ndarray):
         return torch.from_numpy(column)
     if column.values.dtype == TEXT:
-        text, bounds = column.values.tobytes(), column.offsets.tolist()
-        return [text[first:last].decode() for first, last in itertools.pairwise(bounds)]
+        return texts_of(column)
     return list(torch.split(torch.from_numpy(column.values), column.lengths.tolist()))
 
 
@@ -215,7 +280,7 @@ def name_rows(ids: Sequence[int]) -> str:
 
 
 def _zero_row(row_type: RowType) -> Column:
-    if row_type.shape == RAGGED:
+    if row_type.is_ragged:
         length = 0 if row_type.dtype == TEXT else 1
-        return Ragged(np.zeros(length, row_type.dtype), np.array([0, length]))
+        return Ragged(np.zeros((length, *row_type.shape[1:]), row_type.dtype), np.array([0, length]))
     return np.zeros((1, *row_type.shape), row_type.dtype)

@@ -94,6 +94,8 @@ def map_tensors(inputs: Any, function: Callable[[torch.Tensor], Any]) -> Any:
         return function(inputs)
     if isinstance(inputs, dict):
         return {key: map_tensors(value, function) for key, value in inputs.items()}
+    if isinstance(inputs, tuple) and hasattr(inputs, "_fields"):  # with names
+        return type(inputs)(*(map_tensors(value, function) for value in inputs))
     if isinstance(inputs, list | tuple):
         return type(inputs)(map_tensors(value, function) for value in inputs)
     return inputs

@@ -7,6 +7,7 @@ import torch
 
 from runner.errors import ModelError
 from runner.imports import load_attribute
+from runner.rows import RaggedTensor
 
 Transform = Callable[[Any], Any]
 
@@ -30,12 +31,12 @@ def find_postprocess(spec: str | Transform | None) -> Transform | None:
         ModelError: it cannot be imported or called.
     """
     if spec == "argmax":
-        return lambda output: torch.argmax(_with_classes(output, "argmax"), dim=1)
+        return lambda output: _of_classes(output, "argmax", lambda scores: torch.argmax(scores, dim=1))
     if spec == "softmax":
-        return lambda output: torch.softmax(_with_classes(output, "softmax"), dim=1)
+        return lambda output: _of_classes(output, "softmax", lambda scores: torch.softmax(scores, dim=1))
     if isinstance(spec, str) and spec.startswith("topk:"):
         k = int(spec.removeprefix("topk:"))
-        return lambda output: _topk(_with_classes(output, spec), k)
+        return lambda output: _of_classes(output, spec, lambda scores: _topk(scores, k))
     return _find_function(spec, "--postprocess")
 
 
@@ -47,11 +48,14 @@ def _find_function(spec: str | Transform | None, option: str) -> Transform | Non
     return found
 
 
-def _with_classes(output: Any, name: str) -> torch.Tensor:
+def _of_classes(output: Any, name: str, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """What a function gives for scores `(rows, classes, ...)`; of rows of unlike lengths for each item of a row."""
+    if isinstance(output, RaggedTensor):
+        return RaggedTensor(_of_classes(output.values, name, function), output.lengths)
     if not isinstance(output, torch.Tensor) or output.ndim < 2:
         got = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
         raise ModelError(f"--postprocess {name} needs an output of shape (rows, classes, ...); the model gave {got}")
-    return output
+    return function(output)
 
 
 def _topk(output: torch.Tensor, k: int) -> torch.Tensor:

@@ -1,13 +1,15 @@
 """`python -m runner verify OUTPUT`: reads a finished output again and compares it with its certificate."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from runner.errors import InputError
 from runner.ledger import Ledger
 from runner.manifest import chunks_checksum
-from runner.rows import RowType, dtype_from_json, rows_checksum
+from runner.rows import Rows, in_words, rows_checksum
+from runner.sinks import path_checksum
 from runner.sources import open_source
 
 
@@ -27,29 +29,35 @@ def verify(output: str) -> str:
     manifest = _read_manifest(folder / "manifest.json")
     ledger = Ledger(folder)
     try:
-        num_rows = manifest["num_rows"]
-        row_type = RowType(tuple(manifest["row_shape"]), dtype_from_json(manifest["dtype"]).newbyteorder("="))
+        num_rows, file_checksum = manifest["num_rows"], manifest["file_checksum"]
         chunks, chunks_sum, run = manifest["chunks"], manifest["chunks_checksum"], manifest["run"]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / 'manifest.json'} is damaged: {error!r}") from error
     if ledger.fingerprint != run or len(ledger.commits) != chunks or chunks_checksum(ledger) != chunks_sum:
         raise InputError(f"{ledger.path} is not the ledger that {folder / 'manifest.json'} certifies")
 
-    source = open_source(output)
-    if (source.num_rows, source.row_type) != (num_rows, row_type):
-        raise InputError(
-            f"{output} holds {source.num_rows} rows of {source.row_type}; {num_rows} of {row_type} were computed"
-        )
+    read = None if file_checksum else _open(output, num_rows, run["row_type"])
+    if read is None and path_checksum(output) != file_checksum:
+        raise InputError(f"{output} is not what was written (checksum)")
     expected = 0
     for _, commit in sorted(ledger.commits.items()):
         if commit.start != expected:
             raise InputError(f"{ledger.path}: rows {expected}..{commit.start} are not accounted for")
         expected = commit.stop
-        if rows_checksum(source.read(commit.start, commit.stop)) != commit.checksum:
+        if read is not None and rows_checksum(read(commit.start, commit.stop)) != commit.checksum:
             raise InputError(f"{output}: rows {commit.start}..{commit.stop} are not what was computed (checksum)")
     if expected != num_rows:
         raise InputError(f"{ledger.path}: rows {expected}..{num_rows} are not accounted for")
     return f"{output}: all {num_rows:,} rows are there once, in order, and are what was computed"
+
+
+def _open(output: str, num_rows: int, row_type: str) -> Callable[[int, int], Rows]:
+    """What reads rows of an output again, where it holds as many as it should, and of that type."""
+    source = open_source(output)
+    found = in_words(source.row_type)
+    if (source.num_rows, found) != (num_rows, row_type):
+        raise InputError(f"{output} holds {source.num_rows} rows of {found}; {num_rows} of {row_type} were computed")
+    return source.read
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

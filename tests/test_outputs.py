@@ -104,6 +104,7 @@ class Found:
     b: torch.Tensor | None = None
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 def test_what_counts_as_outputs() -> None:
     tensor, array = torch.ones(3, 2), np.zeros((3, 4), np.int16)
     pair = namedtuple("pair", "x y")
@@ -123,5 +124,11 @@ def test_what_counts_as_outputs() -> None:
             as_outputs(wrong)
     with pytest.raises(ModelError, match="a tuple with a tuple as 1"):
         as_outputs((tensor, (tensor, tensor)))
-    with pytest.raises(ModelError, match="a dict with a ndarray as 'names'"):
-        as_outputs({"logits": tensor, "names": np.array(["a"])})
+    with pytest.raises(ModelError, match="a dict with a ndarray as 'when'"):
+        as_outputs({"logits": tensor, "when": np.array(["2026-01-01"], "datetime64[D]")})
+    several = as_outputs(
+        {"names": np.array(["a", "möglich"]), "spans": torch.nested.nested_tensor([tensor, tensor[:1]])}
+    )
+    assert several["names"].lengths.tolist() == [1, 8]
+    assert several["spans"].values.shape == (4, 2)
+    assert join([several, several])["spans"].lengths.tolist() == [3, 1, 3, 1]

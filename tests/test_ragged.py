@@ -183,6 +183,15 @@ def test_batches_are_in_order_of_length_and_hold_every_row_once(tmp_path: Path) 
         assert [len(tokens[row]) for row in seen] == sorted((len(tokens[row]) for row in seen), reverse=True)
 
 
+def test_the_length_of_what_is_only_kept_does_not_matter(tmp_path: Path) -> None:
+    table = pa.table({"id": ["x" * (i % 9) for i in range(50)], "value": np.arange(50.0)})
+    pa.parquet.write_table(table, tmp_path / "d.parquet")
+    source, grid = open_source(f"{tmp_path}/d.parquet"), Grid(50, 8, 16)
+    ((ids, _),) = BatchReader(source, grid, ["id"]).read(grid.chunk(1), 16, 24)
+    assert list(ids) == list(range(16, 24))
+    assert list(BatchReader(source, grid).read(grid.chunk(1), 16, 24)[0][0]) != list(range(16, 24))
+
+
 def test_rows_in_memory() -> None:
     rows = Ragged(np.arange(6), np.array([0, 2, 2, 6]))
     assert [row.tolist() for row in as_batch(take(rows, [2, 0]))] == [[2, 3, 4, 5], [0, 1]]

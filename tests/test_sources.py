@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from launch import LAUNCHERS, predict_command, run
 
 from runner.errors import InputError
 from runner.rows import RowType
@@ -78,3 +79,21 @@ def test_digest_tells_data_sets_apart(tmp_path: Path) -> None:
 def test_what_is_no_array_is_refused(data: object) -> None:
     with pytest.raises(InputError):
         open_source(data)
+
+
+def test_some_rows_of_the_data(tmp_path: Path) -> None:
+    rows = np.random.default_rng(0).random((100, 3)).astype(np.float32)
+    np.save(tmp_path / "d.npy", rows)
+    command = ["--model", "zoo:Identity", "--data", "d.npy", "--batch-size", "7"]
+    for name, options, expected in (
+        ("middle", ["--skip", "11", "--limit", "60"], rows[11:71]),
+        ("end", ["--skip", "95", "--limit", "60"], rows[95:]),
+        ("none", ["--limit", "0"], rows[:0]),
+    ):
+        outcome = run(
+            predict_command(*command, *options, "--output", f"{name}.npy", launcher=LAUNCHERS["mpirun-2"]), tmp_path
+        )
+        assert outcome.code == 0, outcome.output
+        assert np.array_equal(np.load(tmp_path / f"{name}.npy"), expected)
+    outcome = run(predict_command(*command, "--output", "p.npy", "--limit", "-1"), tmp_path)
+    assert (outcome.code, "--limit must be a whole number of 0 or more" in outcome.output) == (64, True)

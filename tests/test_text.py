@@ -91,6 +91,43 @@ def test_generation_from_text_with_a_tokeniser_that_cannot_pad(tmp_path: Path) -
         assert found[row].tolist() == expected[0, inputs["input_ids"].shape[1] :].tolist()
 
 
+def test_text_from_text(tmp_path: Path) -> None:
+    model = save(tmp_path, "GPT2LMHeadModel", **SMALL_GPT)
+    tokenise = save_tokeniser(tmp_path, eos_token="[EOS]")
+    texts = sentences()
+    (tmp_path / "d.txt").write_text("\n".join(texts))
+    options = ["--model-args", '{"max_new_tokens": 5, "decode": true}', "--output", "p.jsonl"]
+    outcome = predict(tmp_path, "d.txt", *options, launcher="mpirun-2")
+    assert outcome.code == 0, outcome.output
+    found = [json.loads(line)["predictions"] for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    assert len(found) == NUM_ROWS
+    for row in range(0, NUM_ROWS, 20):
+        inputs = tokenise(texts[row], return_tensors="pt")
+        tokens = model.generate(**inputs, max_new_tokens=5, do_sample=False, pad_token_id=99)
+        assert found[row] == tokenise.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("postprocess", [None, "argmax"])
+def test_tokens_are_classified(postprocess: str | None, tmp_path: Path) -> None:
+    model = save(tmp_path, "BertForTokenClassification", num_labels=5, vocab_size=100, **SMALL)
+    tokenise = save_tokeniser(tmp_path, pad_token="[PAD]")
+    texts = sentences()
+    pa.parquet.write_table(pa.table({"id": np.arange(NUM_ROWS), "text": texts}), tmp_path / "d.parquet")
+    options = ["--output", "p.parquet", "--keep", "id", *(["--postprocess", postprocess] if postprocess else [])]
+    outcome = predict(tmp_path, "d.parquet::text", *options, launcher="mpirun-3")
+    assert outcome.code == 0, outcome.output
+    found = pa.parquet.read_table(tmp_path / "p.parquet").to_pydict()
+    assert found["id"] == list(range(NUM_ROWS))
+    with torch.inference_mode():
+        for row, text in enumerate(texts):
+            logits = model(**tokenise(text, return_tensors="pt")).logits[0]
+            assert len(found["predictions"][row]) == len(text.split())
+            if postprocess is None:
+                assert np.allclose(found["predictions"][row], logits.numpy(), atol=1e-5)
+            else:
+                assert np.mean(found["predictions"][row] == logits.argmax(dim=1).numpy()) > 0.9
+
+
 def test_text_without_a_tokeniser(tmp_path: Path) -> None:
     save(tmp_path, "BertModel", vocab_size=100, **SMALL)
     (tmp_path / "d.txt").write_text("a\nb\n")

@@ -2,8 +2,9 @@
 
 Rank 0 alone reads the folder, and sends what the others need of it. Rows of text go through its tokeniser. What comes
 out depends on the architecture that config.json names: of one with a head
-(`...ForSequenceClassification`, `...ForImageClassification`) its logits; of one without, the hidden states pooled to
-one vector a row; of a causal language model the tokens that greedy decoding adds.
+(`...ForSequenceClassification`, `...ForImageClassification`) its logits, for each token where they are of tokens; of
+one without, the hidden states pooled to one vector a row; of a causal language model the tokens, or the text, that
+greedy decoding adds.
 """
 
 import atexit
@@ -23,8 +24,9 @@ from runner.config import Config
 from runner.errors import ModelError, UsageError, describe, traceback_of
 from runner.models.files import broadcast_small_files
 from runner.models.module import spread
+from runner.rows import RaggedTensor
 
-_OPTIONS = ("pooling", "max_new_tokens", "max_length")
+_OPTIONS = ("pooling", "max_new_tokens", "max_length", "decode")
 _POOLING = ("mean", "cls", "last")
 _VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokeniser knows no word
 _TOKENISER = (
@@ -88,6 +90,15 @@ class Tokeniser:
         )
         return dict(found)
 
+    def decode(self, tokens: torch.Tensor) -> list[str]:
+        """The text of token ids `(batch, length)`, without special ones.
+
+        Raises:
+            ModelError: there is no tokeniser in the folder.
+        """
+        found: list[str] = self._loaded[0].batch_decode(tokens, skip_special_tokens=True)
+        return found
+
     @functools.cached_property
     def _loaded(self) -> tuple[Any, int | None]:
         if not any(file for pattern in _VOCABULARY for file in Path(self._folder).glob(pattern)):
@@ -115,12 +126,14 @@ class Pretrained:
     Args:
         model: the model.
         generates: whether it is run to add tokens.
-        options: `pooling` (mean, cls or last) for a model without a head; `max_new_tokens` for a causal one.
+        options: `pooling` (mean, cls or last) for a model without a head; `max_new_tokens` for a causal
+            one, and `decode` for text instead of tokens.
         tokenise: from text, or several columns of it, to the model's arguments.
     """
 
     def __init__(self, model: Any, generates: bool, options: dict[str, Any], tokenise: Tokeniser) -> None:
-        self.tokenise = tokenise
+        self.tokenise, self._decodes = tokenise, bool(options.get("decode"))
+        self._is_per_token = type(model).__name__.endswith("ForTokenClassification")
         self.model, self._pooling = model, options.get("pooling", "mean")
         self._max_new_tokens = options["max_new_tokens"] if generates else None
 
@@ -128,10 +141,12 @@ class Pretrained:
         names = ("input_ids", "attention_mask") if len(inputs) == 2 else (self.model.main_input_name,)
         arguments = dict(zip(names, inputs, strict=not named)) | named
         if self._max_new_tokens:
-            return self._generate(self._max_new_tokens, **arguments)
+            tokens = self._generate(self._max_new_tokens, **arguments)
+            return self.tokenise.decode(tokens) if self._decodes else tokens
         outputs = self.model(**arguments, return_dict=True)
         if "logits" in outputs:
-            return outputs["logits"]
+            mask = arguments.get("attention_mask")
+            return _of_tokens(outputs["logits"], mask) if self._is_per_token and mask is not None else outputs["logits"]
         if "last_hidden_state" not in outputs:
             return outputs
         return self._pool(outputs["last_hidden_state"], arguments.get("attention_mask"))
@@ -173,6 +188,11 @@ class Pretrained:
                 if token is not None:
                     return int(token[0] if isinstance(token, list) else token)
         return 0
+
+
+def _of_tokens(logits: torch.Tensor, mask: torch.Tensor) -> RaggedTensor:
+    """`(batch, length, labels)` without what stands for padding: for each row `(its length, labels)`."""
+    return RaggedTensor(logits[mask.bool()], mask.long().sum(dim=1))
 
 
 def _import_transformers(trust_code: bool) -> Any:

@@ -1,19 +1,35 @@
 """Where predictions go: the protocol of a sink, and the table that finds one for an output. Used by rank 0 alone."""
 
+import functools
+import importlib
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
+import xxhash
 
-from runner.errors import OutputError
+from runner.errors import OutputError, UsageError
 from runner.grid import Grid
 from runner.imports import load_attribute
-from runner.rows import RowType
+from runner.packing import types_by_name
+from runner.rows import RowType, RowTypes, in_words
 
-_BY_SUFFIX = {".npy": ("runner.sinks.npy:NpySink", "runner.sinks.npy:NpyFile")}  # alone, and one of many in a folder
+INDEX, HIDDEN_INDEX = "index.json", "_index.json"  # of an output that is a folder of files
+_READ_BYTES = 16 << 20
+_WRITERS = {  # of formats that are written from the first row to the last
+    ".parquet": "runner.sinks.parquet:ParquetWriter",
+    ".csv": "runner.sinks.csv:CsvWriter",
+    ".tsv": "runner.sinks.csv:CsvWriter",
+    ".jsonl": "runner.sinks.jsonl:JsonLinesWriter",
+    ".ndjson": "runner.sinks.jsonl:JsonLinesWriter",
+    ".h5": "runner.sinks.hdf5:Hdf5Writer",
+    ".hdf5": "runner.sinks.hdf5:Hdf5Writer",
+    ".zarr": "runner.sinks.zarr:ZarrWriter",
+}
 
 
 class Sink(Protocol):
@@ -34,8 +50,20 @@ class Sink(Protocol):
         """Make what was written survive a crash of the machine."""
         ...
 
+    def complete(self) -> str:
+        """Make ready what `finish` will give its name; all rows are there.
+
+        Returns:
+            The checksum of the file or folder, by which it can be checked; "" where its rows can be read and compared.
+        """
+        ...
+
     def finish(self) -> None:
         """Give the output its own name."""
+        ...
+
+    def discard(self) -> None:
+        """Delete what is no longer needed, once everything else is done."""
         ...
 
     def close(self) -> None:
@@ -96,25 +124,69 @@ def sync_folder(path: str) -> None:
         os.close(folder)
 
 
-def open_sink(output: str, grid: Grid, row_type: RowType) -> Sink:
+def path_checksum(path: str) -> str:
+    """The checksum of a file, or of the names and contents of all files in a folder; raises OSError."""
+    state = xxhash.xxh3_128()
+    for file in files_of(path):
+        if file.name == HIDDEN_INDEX:  # which is written when all else is done
+            continue
+        state.update(os.path.relpath(file, path).encode())
+        with open(file, "rb", buffering=0) as opened:
+            while block := opened.read(_READ_BYTES):
+                state.update(block)
+    return f"xxh3:{state.hexdigest()}"
+
+
+def files_of(path: str) -> list[Path]:
+    """The file, or all files in a folder, in order of their names."""
+    if not os.path.isdir(path):
+        return [Path(path)]
+    return sorted(file for file in Path(path).rglob("*") if file.is_file())
+
+
+def import_for_output(library: str, output: str, extra: str) -> None:
+    """Raise UsageError where a library is missing."""
+    try:
+        importlib.import_module(library)
+    except ImportError as error:
+        raise UsageError(
+            f"--output {output} needs {library}: pip install 'horovod-inference-runner[{extra}]'"
+        ) from error
+
+
+def open_sink(output: str, grid: Grid, row_type: RowTypes) -> Sink:
     """The sink for a path; it goes on with what an unfinished run has written.
 
     Args:
         output: the final name.
         grid: the cut of the rows; by it the output is a file or a folder.
-        row_type: shape and dtype of each.
+        row_type: of the predictions.
 
     Raises:
-        OutputError: there is none for this path, or it cannot be opened.
+        OutputError: it cannot be opened.
+        UsageError: the format cannot hold such rows, or its library is missing.
     """
-    for suffix, (alone, in_folder) in _BY_SUFFIX.items():
-        if output.endswith(suffix):
-            sink: Sink
-            if grid.shard_chunks:
-                from runner.sinks.shards import ShardSink
+    suffix = next(suffix for suffix in (".npy", *_WRITERS) if output.endswith(suffix))
+    if suffix != ".npy":
+        from runner.sinks.spool import SpooledFile, SpoolSink
 
-                sink = ShardSink(output, grid, row_type, load_attribute(in_folder, "--output"), suffix)
-            else:
-                sink = load_attribute(alone, "--output")(output, grid.num_rows, row_type)
-            return sink
-    raise OutputError(f"--output {output}: the suffix is not one of {', '.join(_BY_SUFFIX)}")
+        writer = load_attribute(_WRITERS[suffix], "--output")
+        writer.check(output, types_by_name(row_type))
+        if not grid.shard_chunks:
+            return SpoolSink(output, grid.num_rows, grid.chunk_size, row_type, writer)
+        file_type: Any
+        file_type, index = functools.partial(SpooledFile, writer, grid.chunk_size), HIDDEN_INDEX
+    else:
+        if not isinstance(row_type, RowType):
+            raise UsageError(
+                f"--output {output}: .npy cannot hold rows of unlike sizes ({in_words(row_type)}); .parquet and .jsonl "
+                "can"
+            )
+        from runner.sinks.npy import NpyFile, NpySink
+
+        if not grid.shard_chunks:
+            return NpySink(output, grid.num_rows, row_type)
+        file_type, index = NpyFile, INDEX
+    from runner.sinks.shards import ShardSink
+
+    return ShardSink(output, grid, row_type, file_type, suffix, index)

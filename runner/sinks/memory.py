@@ -1,26 +1,65 @@
-"""Predictions into an array in rank 0's memory, for callers from Python that ask for no output file."""
+"""Predictions into rank 0's memory, for callers from Python that ask for no output file."""
+
+from typing import Any
 
 import numpy as np
 
-from runner.rows import RowType
+from runner.packing import Columns, unpack
+from runner.rows import TEXT, Ragged, RowType, RowTypes, concatenate_columns, texts_of
 
 
 class MemorySink:
-    """An array of shape `(num_rows, *row_type.shape)` in `rows`."""
+    """All rows, in the order of the data.
 
-    def __init__(self, num_rows: int, row_type: RowType) -> None:
-        self.rows = np.empty((num_rows, *row_type.shape), row_type.dtype)
+    Args:
+        num_rows: how many.
+        row_type: of the predictions.
+    """
+
+    def __init__(self, num_rows: int, row_type: RowTypes) -> None:
+        self._num_rows, self._row_type = num_rows, row_type
+        self._rows = np.empty(0)
+        self._chunks: dict[int, np.ndarray] = {}
+        if isinstance(row_type, RowType):
+            self._rows = np.empty((num_rows, *row_type.shape), row_type.dtype)
 
     def write(self, start: int, rows: np.ndarray) -> None:
-        self.rows[start : start + len(rows)] = rows
+        if isinstance(self._row_type, RowType):
+            self._rows[start : start + len(rows)] = rows
+        else:
+            self._chunks[start] = rows.copy()
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        return self.rows[start:stop]
+        return self._rows[start:stop] if isinstance(self._row_type, RowType) else self._chunks[start]
+
+    def predictions(self) -> Any:
+        """An array `(num_rows, ...)`; where rows are of unlike sizes a dict of columns, with lists for these."""
+        if isinstance(self._row_type, RowType):
+            return self._rows
+        starts = sorted(self._chunks)
+        ends = [*starts[1:], self._num_rows]
+        chunks: list[Columns] = [
+            unpack(self._chunks[start], self._row_type, end - start) for start, end in zip(starts, ends, strict=True)
+        ]
+        found: dict[str, Any] = {}
+        for name in self._row_type if chunks else ():
+            column = concatenate_columns([chunk[name] for chunk in chunks])
+            found[name] = column
+            if isinstance(column, Ragged):
+                is_text = column.values.dtype == TEXT
+                found[name] = texts_of(column) if is_text else np.split(column.values, column.offsets[1:-1])
+        return found
 
     def sync(self) -> None:
         pass
 
+    def complete(self) -> str:
+        return ""
+
     def finish(self) -> None:
+        pass
+
+    def discard(self) -> None:
         pass
 
     def close(self) -> None:

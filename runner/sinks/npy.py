@@ -59,6 +59,13 @@ class NpyFile:
         with storage_errors("flushing", self._path):
             os.fsync(self._fd)
 
+    def complete(self) -> str:
+        """See Sink."""
+        return ""
+
+    def discard(self) -> None:
+        """See Sink."""
+
     def close(self) -> None:
         """Let go of the file."""
         if self._fd >= 0:

@@ -1,8 +1,9 @@
 """Predictions into a folder of files, each a range of rows: `NAME.partial/`, which becomes `NAME/` when it is whole.
 
 What rows are in which file depends on their index alone, so the folder is the same however many ranks have written it.
-A file is written by one rank at a time: this is safe on every file system that the ranks share. `index.json`, written
-last, names the files in order.
+A file is written by one rank at a time: this is safe on every file system that the ranks share. An index, written
+last, names the files in order: `index.json`, or `_index.json` in formats whose tools read whole folders and pass over
+such names.
 """
 
 import json
@@ -14,10 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from runner.grid import Grid
-from runner.rows import RowType, dtype_to_json
-from runner.sinks import check_space, rename, storage_errors, sync_folder
-
-INDEX = "index.json"
+from runner.rows import RowType, RowTypes, dtype_to_json, row_bytes_of
+from runner.sinks import INDEX, check_space, path_checksum, rename, storage_errors, sync_folder
 
 
 class File(Protocol):
@@ -26,6 +25,8 @@ class File(Protocol):
     def write(self, start: int, rows: np.ndarray) -> None: ...
     def read(self, start: int, stop: int) -> np.ndarray: ...
     def sync(self) -> None: ...
+    def complete(self) -> str: ...
+    def discard(self) -> None: ...
     def close(self) -> None: ...
 
 
@@ -35,23 +36,24 @@ class ShardSink:
     Args:
         output: the final name.
         grid: the cut of the rows.
-        row_type: shape and dtype of each.
+        row_type: of the predictions.
         file_type: makes a file of its path, how many rows it is to hold and their type; keeps what is there.
         suffix: of the files.
+        index: the name of the index.
 
     Raises:
         OutputError: from every method, when the storage fails.
     """
 
-    def __init__(self, output: str, grid: Grid, row_type: RowType, file_type: Any, suffix: str) -> None:
+    def __init__(self, output: str, grid: Grid, row_type: RowTypes, file_type: Any, suffix: str, index: str) -> None:
         self._output, self._partial, self._suffix = output, f"{output}.partial", suffix
-        self._grid, self._row_type, self._file_type = grid, row_type, file_type
+        self._grid, self._row_type, self._file_type, self._index_name = grid, row_type, file_type, index
         self._index = -1  # of the file that is being written to
         self._file: File | None = None
         self._changing = threading.Lock()  # it may be flushed in another thread
         with storage_errors("opening", self._partial):
             os.makedirs(self._partial, exist_ok=True)
-        check_space(self._partial, grid.num_rows * row_type.row_bytes)
+        check_space(self._partial, grid.num_rows * row_bytes_of(row_type) if isinstance(row_type, RowType) else 0)
 
     def write(self, start: int, rows: np.ndarray) -> None:
         index = start // self._grid.shard_rows
@@ -76,15 +78,29 @@ class ShardSink:
                 self._file.sync()
             sync_folder(self._partial)
 
+    def complete(self) -> str:
+        """See Sink; only files that no rank has completed are completed here."""
+        self.close()
+        if self._index_name == INDEX:
+            return ""
+        for index in range(-(-self._grid.num_rows // self._grid.shard_rows)):
+            file = self._open_file(index)
+            file.complete()
+            file.discard()
+        with storage_errors("reading", self._partial):
+            return path_checksum(self._partial)
+
     def finish(self) -> None:
         self.close()
         files = [
             {"name": self._name(index), "start": start, "stop": self._stop(start)}
             for index, start in enumerate(range(0, self._grid.num_rows, self._grid.shard_rows))
         ]
-        row_type = {"row_shape": list(self._row_type.shape), "dtype": dtype_to_json(self._row_type.dtype)}
-        with storage_errors("writing", f"{self._partial}/{INDEX}"):
-            with open(f"{self._partial}/{INDEX}", "w") as file:
+        row_type = {}
+        if isinstance(self._row_type, RowType) and self._index_name == INDEX:
+            row_type = {"row_shape": list(self._row_type.shape), "dtype": dtype_to_json(self._row_type.dtype)}
+        with storage_errors("writing", f"{self._partial}/{self._index_name}"):
+            with open(f"{self._partial}/{self._index_name}", "w") as file:
                 file.write(json.dumps({"num_rows": self._grid.num_rows, **row_type, "files": files}, indent=1) + "\n")
                 file.flush()
                 os.fsync(file.fileno())
@@ -92,6 +108,9 @@ class ShardSink:
             self._make_room()
         rename(self._partial, self._output)
         shutil.rmtree(self._former, ignore_errors=True)
+
+    def discard(self) -> None:
+        pass
 
     def close(self) -> None:
         with self._changing:
@@ -106,6 +125,7 @@ class ShardSink:
     def _close_file(self) -> None:
         if self._file is not None:
             self._file.sync()
+            self._file.complete()
             self._file.close()
             self._file, self._index = None, -1
 

@@ -1,10 +1,12 @@
 """Where rows come from: the protocol of a source, and the table that finds one for a data set."""
 
 import os
+import re
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from torch.utils.data import Dataset
 
 from runner.errors import InputError, UsageError
 from runner.imports import load_attribute
@@ -28,7 +30,9 @@ _BY_SUFFIX = {
 _BY_MEMBER = {  # of a folder
     "index.json": "runner.sources.shards:ShardSource",
     "dataset_info.json": "runner.sources.huggingface:DatasetsSource",
+    "dataset_dict.json": "runner.sources.huggingface:DatasetsSource",
 }
+_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # package.module:function
 _DATABASES = ("sqlite://", "postgresql://", "postgresql+", "mysql://", "mysql+")
 
 
@@ -67,11 +71,31 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Scanned(Protocol):
+    """A source that must be looked through to know its rows: by all ranks together, each a part of it."""
+
+    def scan(self, part: int, parts: int) -> Any:
+        """What one of several parts holds."""
+        ...
+
+    def use(self, scans: Sequence[Any]) -> None:
+        """Take the scans of all parts, in order."""
+        ...
+
+
+def inner_name(data: Any) -> tuple[str, ...]:
+    """The name in `PATH::NAME`, if there is one."""
+    inner = data.partition("::")[2] if isinstance(data, str) else ""
+    return (inner,) if inner else ()
+
+
 def open_source(data: Any, columns: Sequence[str] = (), keep: Sequence[str] = ()) -> Source:
     """The source for a path, a URL, or for an array, a tensor or a data set of PyTorch.
 
     Args:
-        data: `PATH` or `PATH::NAME`, where NAME is a column, or what else the format has in it by name; or an object.
+        data: `PATH` or `PATH::NAME`, where NAME is a column, or what else the format has in it by name; PATH may be a
+            pattern such as `part-*.npy`, or a folder of Parquet files; or a list of paths; or an object.
         columns: which of several; none for all.
         keep: more columns, which are to be kept beside the predictions.
 
@@ -82,29 +106,64 @@ def open_source(data: Any, columns: Sequence[str] = (), keep: Sequence[str] = ()
         InputError: there is none for it, or it cannot be opened.
         UsageError: names are given for what has none; a library is missing.
     """
+    from runner.sources.many import ManySource
+
+    if _are_paths(data):
+        return ManySource([os.fspath(path) for path in data], "", columns, keep)
+    if isinstance(data, Dataset):
+        from runner.sources.torchdataset import TorchDatasetSource
+
+        return TorchDatasetSource(data, "", columns, keep)
     if not isinstance(data, str):
         from runner.sources.array import ArraySource
 
         refuse_names("data", "", (*columns, *keep))
         return ArraySource(data)
     path, _, inner = data.partition("::")
-    source: Source = load_attribute(_find(path), "--data")(path, inner, columns, keep)
+    paths = _files_of(path) or [path]
+    if len(paths) > 1:
+        return ManySource(paths, inner, columns, keep)
+    source: Source = load_attribute(_find(paths[0]), "--data")(paths[0], inner, columns, keep)
     return source
+
+
+def _are_paths(data: Any) -> bool:
+    """Whether data given from Python are files, and not values."""
+    return (
+        isinstance(data, list | tuple)
+        and len(data) > 0
+        and all(isinstance(item, str | os.PathLike) and str(item).endswith(tuple(_BY_SUFFIX)) for item in data)
+    )
+
+
+def _files_of(path: str) -> list[str]:
+    """The files that a pattern, or a folder of Parquet files, stands for; none where a path is neither."""
+    if path.startswith(_DATABASES) or any(os.path.exists(os.path.join(path, name)) for name in _BY_MEMBER):
+        return []
+    from runner.sources.many import files_of
+
+    return files_of(path)
 
 
 def _find(path: str) -> str:
     """What reads a path."""
     if path.startswith(_DATABASES):
         return "runner.sources.database:DatabaseSource"
+    path = path.rstrip("/")
+    if _FACTORY.fullmatch(path) and not os.path.exists(path):
+        return "runner.sources.torchdataset:TorchDatasetSource"
+    for name, spec in _BY_MEMBER.items():  # first: an output that is a folder may be called p.npy
+        if os.path.exists(os.path.join(path, name)):
+            return spec
     for suffix, spec in _BY_SUFFIX.items():
         if path.endswith(suffix):
             return spec
     if os.path.isdir(path):
-        for name, spec in _BY_MEMBER.items():
-            if os.path.exists(os.path.join(path, name)):
-                return spec
         return "runner.sources.images:ImageSource"
-    raise UsageError(f"--data {path!r} must end in {' or '.join(_BY_SUFFIX)}, or be a folder")
+    raise UsageError(
+        f"--data {path!r} must end in {' or '.join(_BY_SUFFIX)}, or be a folder, or package.module:function that "
+        "gives a data set of PyTorch"
+    )
 
 
 def refuse_names(path: str, inner: str, columns: Sequence[str]) -> None:

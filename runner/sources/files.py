@@ -4,11 +4,17 @@ Plain reads instead of a memory map: a file that shrinks while it is read gives 
 parallel file system gets large requests instead of page faults, and no file page counts as this process's memory.
 """
 
+import io
 import os
 import weakref
 from typing import Any, Protocol
 
 from runner.errors import InputError, UsageError, describe
+
+_READ_AHEAD = 64 << 10  # bytes, where storage reads ahead
+_STAMPS = ("size", "ETag", "etag", "mtime", "modificationTime", "LastModified", "last_modified", "Last-Modified",
+           "updated", "created", "VersionId", "generation")  # fmt: skip
+_NO_RANGES = "the server sends the whole file where a part is asked for. Copy it to a file first"
 
 
 class File(Protocol):
@@ -89,28 +95,92 @@ class RemoteFile:
     def __init__(self, url: str) -> None:
         self.path = url
         self._storage, self._name = _storage_of(url)
-        self.size = int(self._info()["size"])
+        self._is_http = "http" in self._storage.protocol
+        # others read ahead, unless they are told not to: 5 MiB for each row
+        self._options = {} if self._storage.async_impl else {"block_size": _READ_AHEAD}
+        info = self._info()
+        if info.get("type") == "directory":
+            raise InputError(f"--data {url} is a folder; give a file")
+        if info.get("size") is None:
+            raise InputError(f"--data {url}: the server does not say how long it is. Copy it to a file first")
+        self.size = int(info["size"])
+        if self._is_http:
+            self._check_ranges()
 
     def read_into(self, buffer: memoryview, position: int) -> None:
+        if not buffer:  # to some storage no end is the end of the file
+            return
+        end = position + len(buffer)
         try:
-            found = self._storage.cat_file(self._name, start=position, end=position + len(buffer))
+            found = self._storage.cat_file(self._name, start=position, end=end, **self._options)
         except Exception as error:
-            raise InputError(f"--data {self.path}: reading at byte {position} failed: {describe(error)}") from error
-        if len(found) != len(buffer):
+            raise InputError(f"--data {self.path}: reading at byte {position} failed: {self._words(error)}") from error
+        if len(found) > len(buffer):
+            raise InputError(f"--data {self.path}: {_NO_RANGES}")
+        if len(found) < len(buffer):
             raise InputError(f"--data {self.path} has become shorter while it was read (byte {position})")
         buffer[:] = found
 
     def stamp(self) -> str:
         info = self._info()
-        return str([info.get(key) for key in ("size", "ETag", "etag", "mtime", "LastModified", "created")])
+        return str([str(info[key]) for key in _STAMPS if key in info])
 
     def _info(self) -> dict[str, Any]:
         try:
             self._storage.invalidate_cache()
             found: dict[str, Any] = self._storage.info(self._name)
         except Exception as error:
-            raise InputError(f"--data {self.path}: {describe(error)}") from error
+            raise InputError(f"--data {self.path}: {self._words(error)}") from error
         return found
+
+    def _check_ranges(self) -> None:
+        """Raise InputError where a web server would send the whole file for each row."""
+        if self.size < 2:
+            return
+        try:
+            with self._storage.open(self._name, "rb", cache_type="none", size=self.size) as file:
+                file.seek(self.size - 1)  # at the first byte it would have to be taken for what was asked for
+                found = len(file.read(1))
+        except ValueError:  # so fsspec says that it is not what was asked for, without having read it
+            found = 0
+        except Exception as error:
+            raise InputError(f"--data {self.path}: {self._words(error)}") from error
+        if found != 1:
+            raise InputError(f"--data {self.path}: {_NO_RANGES}")
+
+    def _words(self, error: Exception) -> str:
+        """An exception in words; of a web server that cannot be reached fsspec says that there is no such file."""
+        cause = error.__cause__ if self._is_http and isinstance(error, FileNotFoundError) else None
+        return describe(cause if isinstance(cause, Exception) else error)
+
+
+class Stream(io.RawIOBase):
+    """A file for libraries that want one of Python's."""
+
+    def __init__(self, file: File) -> None:
+        super().__init__()
+        self._file, self._position = file, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
+        self._position = max(0, base + offset)
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        view = memoryview(buffer).cast("B")
+        view = view[: max(0, self._file.size - self._position)]
+        self._file.read_into(view, self._position)
+        self._position += len(view)
+        return len(view)
 
 
 def _storage_of(url: str) -> tuple[Any, str]:
@@ -121,9 +191,10 @@ def _storage_of(url: str) -> tuple[Any, str]:
     try:
         storage, name = fsspec.core.url_to_fs(url)
     except ImportError as error:
-        raise UsageError(f"--data {url}: {describe(error)}") from error
-    except ValueError as error:
-        raise InputError(f"--data {url}: {describe(error)}") from error
+        extra = " (pip install 'horovod-inference-runner[url]' brings s3fs and aiohttp)"
+        raise UsageError(f"--data {url}: {describe(error)}{extra}") from error
+    except Exception as error:  # of one kind or another by what the URL is of
+        raise InputError(f"--data {url}: {describe(error).splitlines()[0]}") from error
     return storage, name
 
 

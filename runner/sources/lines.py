@@ -10,7 +10,7 @@ import xxhash
 
 from runner.checksum import checksum_of_text
 from runner.errors import InputError
-from runner.rows import RAGGED, TEXT, Ragged, Rows, RowType, RowTypes, concatenate
+from runner.rows import RAGGED, TEXT, Ragged, Rows, RowType, RowTypes, concatenate, slice_rows
 from runner.sources import refuse_names
 from runner.sources.files import open_file, read_range
 from runner.sources.lineindex import LineIndex, Scan, scan
@@ -118,7 +118,7 @@ class LineSource:
                 self._block = block, self._split(content)
         parsed = self._block[1]
         if not isinstance(parsed, list):
-            return _slice(parsed, start, stop)
+            return slice_rows(parsed, start, stop)
         for row in range(start, stop):
             found = self.parse(parsed[row], first + row, 1)
             if stop - start == 1:
@@ -161,13 +161,3 @@ class TextSource(LineSource):
         kept[ends[is_return] - 1] = False
         offsets = np.concatenate([[0], np.cumsum(ends - starts - is_return)])
         return Ragged(buffer[kept].view(TEXT), offsets)
-
-
-def _slice(rows: Rows, start: int, stop: int) -> Rows:
-    """Consecutive rows, in memory of their own."""
-    if isinstance(rows, dict):
-        return {name: _slice(column, start, stop) for name, column in rows.items()}  # type: ignore[misc]
-    if isinstance(rows, np.ndarray):
-        return rows[start:stop].copy()
-    offsets = rows.offsets[start : stop + 1]
-    return Ragged(rows.values[offsets[0] : offsets[-1]].copy(), offsets - offsets[0])

@@ -11,7 +11,7 @@ from runner.checksum import checksum_of_text
 from runner.errors import InputError, describe
 from runner.rows import Rows, RowTypes
 from runner.sources.arrow import Columns, import_arrow
-from runner.sources.files import file_stamp
+from runner.sources.files import Stream, file_stamp, is_url, open_file
 
 
 class ParquetSource:
@@ -20,7 +20,7 @@ class ParquetSource:
     It is read by row groups, of which the latest is kept in memory: small ones (some MiB) suit random access.
 
     Args:
-        path: the file.
+        path: the file, or its URL.
         inner: a column, whose values rows are then, without its name.
         columns: or several; none for all.
         keep: more, which are to be kept beside the predictions.
@@ -35,8 +35,13 @@ class ParquetSource:
         from pyarrow import parquet
 
         self._path = path
+        self._remote = open_file(path) if is_url(path) else None
         try:
-            self._file = parquet.ParquetFile(path, memory_map=False)
+            self._file = parquet.ParquetFile(
+                path if self._remote is None else Stream(self._remote),
+                memory_map=False,
+                pre_buffer=self._remote is not None,  # one request for what lies together, instead of one a column
+            )
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"--data {path}: {describe(error)}") from error
         self._columns = Columns(self._file.schema_arrow, inner, columns, keep, f"--data {path}")
@@ -47,6 +52,7 @@ class ParquetSource:
         self.row_bytes = self._size_in_memory() // max(1, self.num_rows)
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows share the file
         self._group, self._at_hand = -1, None
+        self._size = os.path.getsize(path) if self._remote is None else self._remote.size
 
     def read(self, start: int, stop: int) -> Rows:
         import pyarrow as pa
@@ -64,10 +70,10 @@ class ParquetSource:
         # the footer holds the sizes and, by most writers, the smallest and largest values of each column chunk
         meta = self._file.metadata
         groups = [str(meta.row_group(i).to_dict()) for i in range(meta.num_row_groups)]
-        return checksum_of_text(f"{self._columns.names} {os.path.getsize(self._path)} {' '.join(groups)}")
+        return checksum_of_text(f"{self._columns.names} {self._size} {' '.join(groups)}")
 
     def stamp(self) -> str:
-        return file_stamp(self._path)
+        return file_stamp(self._path) if self._remote is None else self._remote.stamp()
 
     def _size_in_memory(self) -> int:
         """Of the columns, uncompressed, in bytes."""
@@ -83,6 +89,8 @@ class ParquetSource:
         if group != self._group:
             try:
                 self._at_hand = self._file.read_row_group(group, columns=self._columns.names)
+            except InputError:  # the storage has failed
+                raise
             except Exception as error:  # a damaged page raises one of many kinds
                 raise InputError(f"--data {self._path}: row group {group} cannot be read: {describe(error)}") from error
             self._group = group

@@ -1,0 +1,64 @@
+"""Predictions into a CSV file, by pyarrow: a column for each number of a vector."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from runner.errors import UsageError
+from runner.packing import Columns
+from runner.rows import TEXT, Ragged, RowType, texts_of
+from runner.sinks import import_for_output
+
+
+class CsvWriter:
+    """A header, then a line a row; of a column `name` of vectors the columns are `name_0`, `name_1` and so on.
+
+    Args:
+        path: the file; with tabs between its columns where the output is a `.tsv` file.
+        types: of its columns.
+        num_rows: how many rows it is to hold.
+    """
+
+    @staticmethod
+    def check(output: str, types: Mapping[str, RowType]) -> None:
+        """Raise UsageError where pyarrow is missing, or a column cannot be held."""
+        import_for_output("pyarrow", output, "parquet")
+        for name, row_type in types.items():
+            if (row_type.is_ragged and row_type.dtype != TEXT) or len(row_type.shape) > 1 or row_type.dtype.kind == "c":
+                raise UsageError(
+                    f"--output {output}: CSV cannot hold {name!r}, {row_type} a row; .parquet and .jsonl can"
+                )
+
+    def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
+        import pyarrow as pa
+        from pyarrow import csv
+
+        self._pa, self._types = pa, types
+        fields = []
+        for name, row_type in types.items():
+            kind = pa.string() if row_type.dtype == TEXT else pa.from_numpy_dtype(_wide(row_type.dtype))
+            width = row_type.shape[0] if row_type.shape and row_type.dtype != TEXT else 0
+            fields += [(f"{name}_{index}", kind) for index in range(width)] if width else [(name, kind)]
+        self._schema = pa.schema(fields)
+        delimiter = "\t" if ".tsv" in path else ","
+        self._file = csv.CSVWriter(path, self._schema, write_options=csv.WriteOptions(delimiter=delimiter))
+
+    def write(self, columns: Columns) -> None:
+        arrays = []
+        for name in self._types:
+            column = columns[name]
+            if isinstance(column, Ragged):
+                arrays.append(self._pa.array(texts_of(column), self._pa.string()))
+                continue
+            values = column.astype(_wide(column.dtype), copy=False)
+            parts = [values] if values.ndim == 1 else [values[:, index] for index in range(values.shape[1])]
+            arrays += [self._pa.array(np.ascontiguousarray(part)) for part in parts]
+        self._file.write_table(self._pa.Table.from_arrays(arrays, schema=self._schema))
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _wide(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
+    """What pyarrow can write: half precision as single."""
+    return np.dtype(np.float32) if dtype == np.float16 else dtype

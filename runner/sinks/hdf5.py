@@ -1,0 +1,61 @@
+"""Predictions into an HDF5 file, by h5py: a data set for each column."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from runner.errors import UsageError
+from runner.packing import Columns
+from runner.rows import TEXT, Ragged, RowType, texts_of
+from runner.sinks import import_for_output
+
+
+class Hdf5Writer:
+    """Columns of fixed shape as arrays; 1-D rows of unlike lengths and text as variable-length elements.
+
+    Args:
+        path: the file.
+        types: of its columns.
+        num_rows: how many rows it is to hold.
+    """
+
+    @staticmethod
+    def check(output: str, types: Mapping[str, RowType]) -> None:
+        """Raise UsageError where h5py is missing, or a column cannot be held."""
+        import_for_output("h5py", output, "hdf5")
+        for name, row_type in types.items():
+            if row_type.is_ragged and len(row_type.shape) > 1:
+                raise UsageError(
+                    f"--output {output}: HDF5 cannot hold {name!r}, {row_type} a row; .parquet and .jsonl can"
+                )
+
+    def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
+        import h5py
+
+        self._file = h5py.File(path, "w")
+        self._row = 0
+        for name, row_type in types.items():
+            dtype: Any = row_type.dtype
+            if row_type.dtype == TEXT:
+                dtype = h5py.string_dtype()
+            elif row_type.is_ragged:
+                dtype = h5py.vlen_dtype(row_type.dtype)
+            shape = (num_rows,) if row_type.is_ragged else (num_rows, *row_type.shape)
+            self._file.create_dataset(name, shape, dtype)
+
+    def write(self, columns: Columns) -> None:
+        for name, column in columns.items():
+            target = self._file[name]
+            if not isinstance(column, Ragged):
+                target[self._row : self._row + len(column)] = column
+                continue
+            items = texts_of(column) if column.values.dtype == TEXT else np.split(column.values, column.offsets[1:-1])
+            elements = np.empty(len(items), object)
+            for index, item in enumerate(items):
+                elements[index] = item
+            target[self._row : self._row + len(items)] = elements
+        self._row += max(len(column) for column in columns.values())
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,0 +1,228 @@
+"""Outputs in formats that must be written in order and at once: chunks are spooled first, in whatever order they come.
+
+`NAME.partial` is a file of records, a header and the bytes of a chunk each, to which a job that goes on appends. When
+all chunks are there, they are written in the order of the rows into `NAME.writing` by the format's own library, and
+that becomes NAME.
+"""
+
+import os
+import shutil
+import struct
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from runner.checksum import as_bytes
+from runner.errors import OutputError
+from runner.packing import UNNAMED, Columns, types_by_name, unpack
+from runner.rows import RowType, RowTypes, row_bytes_of
+from runner.sinks import check_space, files_of, path_checksum, remove, rename, storage_errors
+
+_HEAD = struct.Struct("<4sQQQ")  # magic, the first row, rows, bytes that follow
+_MAGIC = b"SPL1"
+
+
+class Writer(Protocol):
+    """Writes a file of one format from its first row to its last; made of its path, the columns' types, and the rows.
+
+    Every method may raise OSError, or OutputError where the format cannot hold the columns.
+    """
+
+    def write(self, columns: Columns) -> None:
+        """Add rows."""
+        ...
+
+    def close(self) -> None:
+        """Complete the file."""
+        ...
+
+
+class Spool:
+    """A file of records; what is there is kept, but a last one that is torn.
+
+    Args:
+        path: its name.
+        row_type: of the predictions.
+
+    Raises:
+        OutputError: from every method, when the storage fails.
+    """
+
+    def __init__(self, path: str, row_type: RowTypes) -> None:
+        self._path, self._row_type = path, row_type
+        self._places: dict[int, tuple[int, int, int]] = {}  # by first row: position, bytes, rows
+        with storage_errors("opening", path):
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._end = self._scan(os.fstat(self._fd).st_size)
+            os.ftruncate(self._fd, self._end)
+
+    def write(self, start: int, rows: np.ndarray) -> None:
+        """Add a chunk that begins with row `start`: packed bytes, or rows of fixed size."""
+        body = as_bytes(np.ascontiguousarray(rows))
+        num_rows = len(rows) if isinstance(self._row_type, RowType) else 0
+        with storage_errors("writing", self._path):
+            _write_all(self._fd, memoryview(_HEAD.pack(_MAGIC, start, num_rows, len(body))), self._end)
+            _write_all(self._fd, body, self._end + _HEAD.size)
+        self._places[start] = self._end + _HEAD.size, len(body), num_rows
+        self._end += _HEAD.size + len(body)
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """The bytes of the chunk of these rows, as they were written; none where it is not there."""
+        position, size, _ = self._places.get(start, (0, 0, 0))
+        found = np.empty(size, np.uint8)
+        buffer = memoryview(found)
+        with storage_errors("reading", self._path):
+            while buffer:
+                count = os.preadv(self._fd, [buffer], position)
+                if not count:
+                    raise OutputError(f"--output: {self._path} ends at byte {position}, inside its rows")
+                buffer, position = buffer[count:], position + count
+        return found
+
+    def has(self, starts: range) -> bool:
+        """Whether the chunks that begin with these rows are all there."""
+        return all(start in self._places for start in starts)
+
+    def columns(self, start: int, stop: int) -> Columns:
+        """The same as columns by name."""
+        raw = self.read(start, stop)
+        if not isinstance(self._row_type, RowType):
+            return unpack(raw, self._row_type, stop - start)
+        rows = raw.view(self._row_type.dtype).reshape(stop - start, *self._row_type.shape)
+        if rows.dtype.names is None:
+            return {UNNAMED: rows}
+        return {name: rows[name] for name in rows.dtype.names}
+
+    def sync(self) -> None:
+        """Make what was written survive a crash of the machine."""
+        with storage_errors("flushing", self._path):
+            os.fsync(self._fd)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _scan(self, size: int) -> int:
+        """Find the records; returns where the last whole one ends."""
+        position = 0
+        while position + _HEAD.size <= size:
+            head = os.pread(self._fd, _HEAD.size, position)
+            magic, start, num_rows, length = _HEAD.unpack(head)
+            if magic != _MAGIC or position + _HEAD.size + length > size:
+                break
+            self._places[start] = position + _HEAD.size, length, num_rows
+            position += _HEAD.size + length
+        return position
+
+
+class SpoolSink:
+    """An output of one file or folder, which a writer makes of the spooled chunks.
+
+    Args:
+        output: the final name.
+        num_rows: how many rows it is to hold.
+        chunk_size: rows of a chunk; the last may be short.
+        row_type: of the predictions.
+        writer: the class that writes the format.
+
+    Raises:
+        OutputError: from every method, when the storage fails or the format cannot hold such rows.
+    """
+
+    def __init__(self, output: str, num_rows: int, chunk_size: int, row_type: RowTypes, writer: Any) -> None:
+        self._output, self._num_rows, self._chunk_size = output, num_rows, chunk_size
+        self._types, self._writer = types_by_name(row_type), writer
+        self._writing, self._partial = f"{output}.writing", f"{output}.partial"
+        check_space(self._partial, num_rows * row_bytes_of(row_type) if isinstance(row_type, RowType) else 0)
+        self._spool = Spool(self._partial, row_type)
+        self.write, self.read, self.sync = self._spool.write, self._spool.read, self._spool.sync
+
+    def complete(self) -> str:
+        with storage_errors("writing", self._writing):
+            remove(self._writing)
+            write_in_order(self._spool, self._writing, self._num_rows, self._chunk_size, self._types, self._writer)
+            return path_checksum(self._writing)
+
+    def finish(self) -> None:
+        former = f"{self._output}.replaced"
+        if os.path.isdir(self._output):  # a folder cannot take the place of one that is not empty
+            with storage_errors("replacing", self._output):
+                shutil.rmtree(former, ignore_errors=True)
+                os.replace(self._output, former)
+        rename(self._writing, self._output)
+        shutil.rmtree(former, ignore_errors=True)
+
+    def discard(self) -> None:
+        self.close()
+        with storage_errors("removing", self._partial):
+            remove(self._partial)
+
+    def close(self) -> None:
+        self._spool.close()
+
+
+class SpooledFile:
+    """One file of a folder; its spool lies beside it until all files are there.
+
+    Args:
+        writer: the class that writes the format.
+        chunk_size: rows of a chunk; the last may be short.
+        path: the file.
+        num_rows: how many rows it is to hold.
+        row_type: of the predictions.
+
+    Raises:
+        OutputError: from every method, when the storage fails.
+    """
+
+    def __init__(self, writer: Any, chunk_size: int, path: str, num_rows: int, row_type: RowTypes) -> None:
+        self._writer, self._chunk_size, self._path, self._num_rows = writer, chunk_size, path, num_rows
+        self._types = types_by_name(row_type)
+        self._spool = Spool(f"{path}.spool", row_type)
+        self._is_changed = False
+        self.read, self.sync, self.close = self._spool.read, self._spool.sync, self._spool.close
+
+    def write(self, start: int, rows: np.ndarray) -> None:
+        self._is_changed = True
+        self._spool.write(start, rows)
+
+    def complete(self) -> str:
+        """Write the file where all its rows are there, and it has not been written of them before."""
+        is_whole = self._spool.has(range(0, self._num_rows, self._chunk_size))
+        if is_whole and (self._is_changed or not os.path.exists(self._path)):
+            writing = f"{self._path}.writing"
+            with storage_errors("writing", writing):
+                write_in_order(self._spool, writing, self._num_rows, self._chunk_size, self._types, self._writer)
+                os.replace(writing, self._path)
+            self._is_changed = False
+        return ""
+
+    def discard(self) -> None:
+        self.close()
+        with storage_errors("removing", self._path):
+            remove(f"{self._path}.spool")
+
+
+def write_in_order(
+    spool: Spool, path: str, num_rows: int, chunk_size: int, types: Mapping[str, RowType], writer: Any
+) -> None:
+    """Write all chunks of a spool into a file of another format, and flush it to the storage; raises OSError."""
+    out: Writer = writer(path, types, num_rows)
+    for start in range(0, num_rows, chunk_size):
+        out.write(spool.columns(start, min(start + chunk_size, num_rows)))
+    out.close()
+    for file in files_of(path):
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write_all(fd: int, buffer: memoryview, position: int) -> None:
+    while buffer:
+        count = os.pwrite(fd, buffer, position)
+        buffer, position = buffer[count:], position + count

@@ -1,0 +1,51 @@
+"""Predictions into a Zarr group (version 3), by zarr: an array for each column."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from runner.errors import UsageError
+from runner.packing import Columns
+from runner.rows import RowType
+from runner.sinks import import_for_output
+
+_CHUNK_BYTES = 4 << 20
+
+
+class ZarrWriter:
+    """Columns of fixed shape.
+
+    Args:
+        path: the folder.
+        types: of its columns.
+        num_rows: how many rows it is to hold.
+    """
+
+    @staticmethod
+    def check(output: str, types: Mapping[str, RowType]) -> None:
+        """Raise UsageError where zarr is missing, or a column cannot be held."""
+        import_for_output("zarr", output, "zarr")
+        for name, row_type in types.items():
+            if row_type.is_ragged:
+                raise UsageError(
+                    f"--output {output}: Zarr cannot hold {name!r}, {row_type} a row; .parquet and .h5 can"
+                )
+
+    def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
+        import zarr
+
+        self._group = zarr.open_group(path, mode="w", zarr_format=3)
+        self._row = 0
+        for name, row_type in types.items():
+            rows = max(1, min(num_rows, _CHUNK_BYTES // max(1, row_type.row_bytes)))
+            chunks = (rows, *(max(1, length) for length in row_type.shape))
+            self._group.create_array(name, shape=(num_rows, *row_type.shape), dtype=row_type.dtype, chunks=chunks)
+
+    def write(self, columns: Columns) -> None:
+        for name, column in columns.items():
+            assert isinstance(column, np.ndarray)
+            self._group[name][self._row : self._row + len(column)] = column  # type: ignore[index]
+        self._row += max(len(column) for column in columns.values())
+
+    def close(self) -> None:
+        pass

@@ -1,0 +1,225 @@
+"""Rows of many files as one data set: those of a pattern, a list, or a folder of Parquet files."""
+
+import glob
+import os
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from runner.checksum import checksum_of_text
+from runner.errors import InputError, UsageError, describe
+from runner.rows import Rows, RowTypes, concatenate, in_words, take, zero_row
+from runner.sources import Scanned, Source, open_source
+from runner.sources.files import file_stamp, is_url
+
+_DIGESTED_FILES = 64  # of more, so many evenly chosen ones are digested
+_FOLDERS = (".zarr",)  # what ends so is a folder that counts as a file
+_MAGIC = re.compile(r"[*?[]")
+_MAGIC_OF_HTTP = re.compile(r"[*[]")  # a ? begins its query
+
+
+@dataclass
+class _File:
+    """What is known of a file once it has been opened; equal on all ranks.
+
+    Attributes:
+        num_rows, row_bytes: as of its source.
+        row_type: in words.
+        digest: "" where it is not among those that are digested.
+        scan: its lines, where it has any; so that they are counted once and not at each opening.
+    """
+
+    num_rows: int
+    row_type: str
+    row_bytes: int
+    digest: str
+    scan: Any = None
+
+
+class ManySource:
+    """Files whose rows follow each other, in the order they are given in.
+
+    Each is opened to learn how many rows it has: all ranks can share in that by `scan` and `use`. After that one is
+    open at a time.
+
+    Args:
+        paths: the files, at least one.
+        inner, columns, keep: as `open_source` has them, for each.
+
+    Raises:
+        InputError: a file cannot be opened, or its rows are of another type than those of the first.
+    """
+
+    def __init__(
+        self, paths: Sequence[str], inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()
+    ) -> None:
+        self._paths, self._columns, self._keep = list(paths), tuple(columns), tuple(keep)
+        self._suffix = f"::{inner}" if inner else ""
+        self._known: list[_File] | None = None
+        self._starts = np.empty(0, np.int64)
+        self.row_type: RowTypes = self._open(0).row_type
+        self._latest: tuple[int, Source] | None = None
+
+    @property
+    def num_rows(self) -> int:
+        self._files()
+        return int(self._starts[-1])
+
+    @property
+    def row_bytes(self) -> int:
+        total = sum(file.num_rows * file.row_bytes for file in self._files())
+        return total // max(1, self.num_rows)
+
+    def scan(self, part: int, parts: int) -> list[tuple[int, _File]]:
+        """What is in every so many-th file: its number, and what is known of it; for `use` to put together."""
+        return [(index, self._look_at(index)) for index in range(part, len(self._paths), parts)]
+
+    def use(self, scans: Sequence[Any]) -> None:
+        """Take the scans of all parts, instead of opening all files.
+
+        Raises:
+            InputError: the rows of a file are of another type than those of the first.
+        """
+        known = [file for _, file in sorted((pair for scan in scans for pair in scan), key=lambda pair: pair[0])]
+        wanted = in_words(self.row_type)
+        for path, file in zip(self._paths, known, strict=True):
+            if file.row_type != wanted:
+                raise InputError(
+                    f"--data {path}{self._suffix}: its rows are {file.row_type}; those of {self._paths[0]} are "
+                    f"{wanted}. All files of a data set must be of one type"
+                )
+        self._starts = np.cumsum([0, *(file.num_rows for file in known)], dtype=np.int64)
+        self._known = known
+
+    def read(self, start: int, stop: int) -> Rows:
+        self._files()
+        parts = []
+        while start < stop:
+            index = bisect_right(self._starts, start) - 1  # the last that begins there: those before it are empty
+            first, end = int(self._starts[index]), min(stop, int(self._starts[index + 1]))
+            parts.append(self._at(index).read(start - first, end - first))
+            start = end
+        if not parts:
+            return take(zero_row(self.row_type), [])
+        return parts[0] if len(parts) == 1 else concatenate(parts)
+
+    def digest(self) -> str:
+        return checksum_of_text(" ".join(f"{file.num_rows} {file.row_type} {file.digest}" for file in self._files()))
+
+    def stamp(self) -> str:
+        stamps = (
+            file_stamp(path) if os.path.isfile(path) else self._open(index).stamp()
+            for index, path in enumerate(self._paths)
+        )
+        return checksum_of_text(" ".join(stamps))
+
+    def _files(self) -> list[_File]:
+        if self._known is None:
+            self.use([self.scan(0, 1)])
+        assert self._known is not None
+        return self._known
+
+    def _look_at(self, index: int) -> _File:
+        source, scan = self._open(index), None
+        if isinstance(source, Scanned):
+            scan = source.scan(0, 1)
+            source.use([scan])
+        every = -(-len(self._paths) // _DIGESTED_FILES)
+        digest = "" if index % every else source.digest()
+        return _File(source.num_rows, in_words(source.row_type), source.row_bytes, digest, scan)
+
+    def _at(self, index: int) -> Source:
+        """A file for reading, of which the latest stays open."""
+        latest = self._latest  # once: two threads may read
+        if latest is None or latest[0] != index:
+            self._latest = latest = None  # closes the one before
+            source, known = self._open(index), self._files()[index]
+            if isinstance(source, Scanned):
+                source.use([known.scan])
+            if (source.num_rows, in_words(source.row_type)) != (known.num_rows, known.row_type):
+                raise InputError(
+                    f"--data {self._paths[index]} has been written to: it had {known.num_rows} rows of "
+                    f"{known.row_type}, and has {source.num_rows} of {in_words(source.row_type)}"
+                )
+            self._latest = latest = index, source
+        return latest[1]
+
+    def _open(self, index: int) -> Source:
+        return open_source(self._paths[index] + self._suffix, self._columns, self._keep)
+
+
+def files_of(path: str) -> list[str]:
+    """The sorted files that a pattern or a folder of Parquet files stands for; none where a path is neither."""
+    if _is_pattern(path):
+        return expand(path)
+    if os.path.isdir(path) and not path.rstrip("/").endswith(_FOLDERS):
+        return _parquet_files(path)
+    return []
+
+
+def expand(pattern: str) -> list[str]:
+    """The sorted files that match a pattern: `*`, `?`, `[...]` inside a name, `**` for any folders.
+
+    Args:
+        pattern: a local path, or a URL.
+
+    Raises:
+        InputError: there is none, or the storage fails.
+        UsageError: fsspec, or what it needs for this kind of URL, is missing.
+    """
+    if is_url(pattern):
+        found = _matches_of_url(pattern)
+    else:
+        found = [
+            path
+            for path in glob.glob(pattern, recursive=True)
+            if os.path.isfile(path) or path.rstrip("/").endswith(_FOLDERS)
+        ]
+    if not found:
+        raise InputError(f"--data {pattern}: no file matches")
+    return sorted(set(found))
+
+
+def _matches_of_url(pattern: str) -> list[str]:
+    try:
+        import fsspec
+    except ImportError as error:
+        raise UsageError(f"--data {pattern}: URLs need fsspec: pip install 'horovod-inference-runner[url]'") from error
+    try:
+        storage, name = fsspec.core.url_to_fs(pattern)
+        storage.invalidate_cache()
+        found = storage.glob(name, detail=True)
+    except ImportError as error:
+        raise UsageError(f"--data {pattern}: {describe(error)}") from error
+    except Exception as error:
+        raise InputError(f"--data {pattern}: {describe(error)}") from error
+    return [storage.unstrip_protocol(match) for match, info in found.items() if info.get("type") != "directory"]
+
+
+def _is_pattern(path: str) -> bool:
+    """Whether a path is to be expanded; a file whose name has such characters in it is meant itself."""
+    magic = _MAGIC_OF_HTTP if path.startswith(("http://", "https://")) else _MAGIC
+    return magic.search(path) is not None and (is_url(path) or not os.path.exists(path))
+
+
+def _parquet_files(folder: str) -> list[str]:
+    """The Parquet files in a folder and all below, but for those that Spark hides; none where it is no data set.
+
+    It is one where it holds such a file itself, or folders by the values of a column, such as `day=3`.
+    """
+    visible = [name for name in os.listdir(folder) if not name.startswith(("_", "."))]
+    if not any(name.endswith(".parquet") or "=" in name for name in visible):
+        return []
+    found = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(("_", "."))]
+        found += [
+            os.path.join(parent, name)
+            for name in names
+            if name.endswith(".parquet") and not name.startswith(("_", "."))
+        ]
+    return sorted(found)

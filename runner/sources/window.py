@@ -1,0 +1,31 @@
+"""Some consecutive rows of a data set."""
+
+from runner.checksum import checksum_of_text
+from runner.rows import Rows
+from runner.sources import Source
+
+
+class WindowSource:
+    """The rows of a data set after the first `skip`, at most `limit` of them; they are numbered from 0 again.
+
+    Args:
+        source: the data set.
+        skip: rows that are passed over.
+        limit: the most rows, None for any number.
+    """
+
+    def __init__(self, source: Source, skip: int, limit: int | None) -> None:
+        self._source = source
+        self._first = min(skip, source.num_rows)
+        rest = source.num_rows - self._first
+        self.num_rows = rest if limit is None else min(limit, rest)
+        self.row_type, self.row_bytes = source.row_type, source.row_bytes
+
+    def read(self, start: int, stop: int) -> Rows:
+        return self._source.read(self._first + start, self._first + stop)
+
+    def digest(self) -> str:
+        return checksum_of_text(f"{self._source.digest()} {self._first} {self.num_rows}")
+
+    def stamp(self) -> str:
+        return self._source.stamp()

@@ -1,0 +1,336 @@
+"""Every format of output from every kind of prediction, read back by the formats' own libraries."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+import torch
+import zarr
+from launch import LAUNCHERS, TESTS, Outcome, predict_command, run
+from torch import nn
+
+from runner.cli import main
+
+pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+NUM_ROWS, BATCH_SIZE, CHUNK_SIZE = 997, 8, 64
+SUFFIXES = [".npy", ".parquet", ".csv", ".tsv", ".jsonl", ".h5", ".zarr"]
+
+
+class Fixed(nn.Module):
+    """One vector a row."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return rows * 2
+
+
+class Several(nn.Module):
+    """Outputs by name, of several dtypes."""
+
+    def forward(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {
+            "double": (rows * 2).double(),
+            "label": rows[:, 0].gt(0),
+            "rank": rows.argsort()[:, 0],
+            "half": rows.half(),
+        }
+
+
+class Unlike(nn.Module):
+    """Rows of unlike lengths, of vectors and of numbers, and text."""
+
+    def forward(self, rows: torch.Tensor) -> dict[str, Any]:
+        lengths = (rows[:, 0] * 1000).long().abs() % 5
+        spans = [row[: int(length)] for row, length in zip(rows, lengths, strict=True)]
+        tokens = [torch.stack([span, -span], dim=1) for span in spans]
+        return {
+            "first": rows[:, 0],
+            "spans": torch.nested.nested_tensor(spans),
+            "tokens": torch.nested.nested_tensor(tokens, layout=torch.jagged)
+            if lengths.any()
+            else tokens_of_none(rows),
+            "words": [f"möglich {int(length)}," * int(length) for length in lengths],
+        }
+
+
+def tokens_of_none(rows: torch.Tensor) -> torch.Tensor:
+    return torch.nested.nested_tensor([torch.empty(0, 2) for _ in rows])
+
+
+def expected(model: nn.Module, rows: np.ndarray) -> dict[str, list[Any]]:
+    """Row by row, by PyTorch alone."""
+    found: dict[str, list[Any]] = {}
+    for row in torch.from_numpy(rows):
+        outputs = model(row[None])
+        for name, output in (outputs if isinstance(outputs, dict) else {"predictions": outputs}).items():
+            value = output.unbind()[0].tolist() if isinstance(output, torch.Tensor) else output[0]
+            found.setdefault(name, []).append(value)
+    return found
+
+
+def read_back(path: Path) -> dict[str, list[Any]]:
+    """An output as its own library reads it."""
+    if path.suffix == ".npy":
+        array = np.load(path)
+        return (
+            {name: array[name].tolist() for name in array.dtype.names}
+            if array.dtype.names
+            else {"predictions": array.tolist()}
+        )
+    if path.suffix == ".parquet":
+        return pa.parquet.read_table(path).to_pydict()
+    if path.suffix in (".csv", ".tsv"):
+        frame = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", keep_default_na=False)
+        found: dict[str, list[Any]] = {}
+        for name in frame:
+            vector, _, index = str(name).rpartition("_")
+            if index.isdecimal():
+                for row, value in enumerate(frame[name].tolist()):
+                    column = found.setdefault(vector, [[] for _ in range(len(frame))])
+                    column[row].append(value)
+            else:
+                found[str(name)] = frame[name].tolist()
+        return found
+    if path.suffix == ".jsonl":
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        return {name: [line[name] for line in lines] for name in lines[0]}
+    if path.suffix == ".h5":
+        with h5py.File(path) as file:
+            return {name: [v.decode() if isinstance(v, bytes) else v.tolist() for v in file[name]] for name in file}
+    group = zarr.open_group(path, mode="r")
+    return {name: group[name][:].tolist() for name in group.array_keys()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sinks")
+    rows = np.random.default_rng(0).normal(size=(NUM_ROWS, 4)).astype(np.float32)
+    np.save(folder / "d.npy", rows)
+    table = {"id": [f"row {i}" for i in range(NUM_ROWS)], "weight": np.arange(NUM_ROWS) / 7}
+    table["rows"] = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), 4)
+    pa.parquet.write_table(pa.table(table), folder / "d.parquet", row_group_size=100)
+    return folder
+
+
+def predict(folder: Path, model: str, data: str, output: Path, *more: str, launcher: str = "alone") -> Outcome:
+    options = ["--model", f"test_sinks:{model}", "--data", data, "--output", output, "--batch-size", str(BATCH_SIZE)]
+    command = predict_command(*options, "--chunk-size", str(CHUNK_SIZE), *more, launcher=LAUNCHERS[launcher])
+    return run(command, folder)
+
+
+def assert_equal(found: dict[str, list[Any]], wanted: dict[str, list[Any]], as_text: bool) -> None:
+    assert found.keys() == wanted.keys()
+    for name, column in wanted.items():
+        # numbers as text are of single precision, where the predictions are
+        values = np.float32(column).tolist() if as_text and isinstance(column[0], float) else column
+        assert found[name] == values or (as_text and np.array_equal(np.float32(found[name]), np.float32(column))), name
+
+
+def predict_several(folder: Path, jobs: list[dict[str, Any]], launcher: str) -> None:
+    """Several jobs in the same processes, which start only once."""
+    path = Path(jobs[0]["output"]).parent / "jobs.json"
+    common = {"batch_size": BATCH_SIZE, "chunk_size": CHUNK_SIZE}
+    named = [{**common, **job, "model": f"test_sinks:{job['model']}"} for job in jobs]
+    path.write_text(json.dumps(named))
+    outcome = run([*LAUNCHERS[launcher], sys.executable, TESTS / "jobs/several.py", path], folder)
+    path.unlink()
+    assert outcome.code == 0, outcome.output
+
+
+@pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
+def test_predictions_of_fixed_shape(launcher: str, folder: Path, tmp_path: Path) -> None:
+    outputs = {model: [tmp_path / f"{model}{suffix}" for suffix in SUFFIXES] for model in ("Fixed", "Several")}
+    jobs = [{"model": model, "data": "d.npy", "output": str(o)} for model, each in outputs.items() for o in each]
+    predict_several(folder, jobs, launcher)
+    for model, found in ((Fixed(), outputs["Fixed"]), (Several(), outputs["Several"])):
+        wanted = expected(model, np.load(folder / "d.npy"))
+        for output in found:
+            assert_equal(read_back(output), wanted, as_text=output.suffix in (".csv", ".tsv", ".jsonl"))
+            assert main(["verify", str(output)]) == 0
+    names = [output.name for each in outputs.values() for output in each]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, *(f"{name}.run" for name in names)])
+
+
+@pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
+def test_rows_of_unlike_lengths_and_text(launcher: str, folder: Path, tmp_path: Path) -> None:
+    outputs = [tmp_path / f"p{suffix}" for suffix in (".parquet", ".jsonl")]
+    jobs = [{"model": "Unlike", "data": "d.npy", "output": str(output), "canary": True} for output in outputs]
+    predict_several(folder, jobs, launcher)
+    wanted = expected(Unlike(), np.load(folder / "d.npy"))
+    for output in outputs:
+        found = read_back(output)
+        if output.suffix == ".jsonl":
+            for name in ("first", "spans", "tokens"):
+                found[name] = [np.float32(value).tolist() for value in found[name]]
+        assert found == wanted
+
+
+def test_columns_of_the_data_are_kept_beside_them(folder: Path, tmp_path: Path) -> None:
+    jobs, models = [], {".npy": "Several", ".parquet": "Fixed", ".csv": "Fixed", ".jsonl": "Unlike", ".h5": "Several"}
+    for suffix, model in models.items():
+        keep = ["weight"] if suffix == ".npy" else ["id", "weight"]
+        job = {"model": model, "data": "d.parquet", "columns": ["rows"], "keep": keep}
+        jobs.append({**job, "output": str(tmp_path / f"p{suffix}")})
+    predict_several(folder, jobs, "mpirun-3")
+    for suffix, model in models.items():
+        found = read_back(tmp_path / f"p{suffix}")
+        assert found["weight"] == (np.arange(NUM_ROWS) / 7).tolist()
+        if suffix != ".npy":
+            assert found["id"] == [f"row {i}" for i in range(NUM_ROWS)]
+        if suffix not in (".npy", ".h5"):
+            assert list(found)[:2] == ["id", "weight"]
+        wanted = expected({"Fixed": Fixed, "Several": Several, "Unlike": Unlike}[model](), np.load(folder / "d.npy"))
+        name = {"Fixed": "predictions", "Several": "rank", "Unlike": "words"}[model]
+        values = np.float32(found[name]).tolist() if model == "Fixed" else found[name]
+        assert values == wanted[name]
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".zarr"])
+def test_killed_and_resumed_it_is_the_same(suffix: str, folder: Path, tmp_path: Path) -> None:
+    model = "Several" if suffix in (".zarr", ".h5") else "Unlike"
+    once, again = tmp_path / f"once{suffix}", tmp_path / f"again{suffix}"
+    assert predict(folder, model, "d.npy", once, launcher="mpirun-2").code == 0
+    outcome = predict(
+        folder, f"{model}Dies", "d.npy", again, "--model-args", json.dumps({"flag": str(tmp_path / "flag")})
+    )
+    assert outcome.code != 0
+    partial = tmp_path / f"again{suffix}.partial"
+    assert partial.stat().st_size > 5_000
+    with partial.open("ab") as file:
+        file.write(b"SPL1 a record that is torn")
+    options = ["--model-args", json.dumps({"flag": str(tmp_path / "flag")})]
+    outcome = predict(folder, f"{model}Dies", "d.npy", again, *options, launcher="mpirun-3")
+    assert outcome.code == 0, outcome.output
+    report = json.loads((tmp_path / f"again{suffix}.run/report.json").read_text())
+    assert report["resumed_rows"] > 100
+    assert read_back(again) == read_back(once)
+    assert not partial.exists()
+
+
+@pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
+def test_a_folder_of_files_that_ranks_write(launcher: str, folder: Path, tmp_path: Path) -> None:
+    """Killed on the way, and resumed by three ranks: as one file would be, and data for a next job."""
+    output, flag = (
+        tmp_path / "p.parquet",
+        json.dumps({"flag": str(tmp_path / "flag"), "calls": 30 if launcher == "mpirun-3" else 100}),
+    )
+    options = ["--collect", "shards", "--model-args", flag, "--keep", "id", "--columns", "rows"]
+    assert predict(folder, "UnlikeDies", "d.parquet", output, *options, launcher=launcher).code != 0
+    outcome = predict(folder, "UnlikeDies", "d.parquet", output, *options, launcher="mpirun-3")
+    assert outcome.code == 0, outcome.output
+    report = json.loads((tmp_path / "p.parquet.run/report.json").read_text())
+    assert report["resumed_rows"] > 0
+    wanted = expected(Unlike(), np.load(folder / "d.npy"))
+    found = pa.parquet.read_table(output).to_pydict()
+    assert found.pop("id") == [f"row {i}" for i in range(NUM_ROWS)]
+    assert found == wanted
+    assert main(["verify", str(output)]) == 0
+    names = sorted(path.name for path in output.iterdir())
+    assert names[0] == "_index.json"
+    assert len(names) > 10
+    assert not [name for name in names[1:] if not name.endswith(".parquet")]
+    options = ["--columns", "first", "--output", "next.npy"]
+    outcome = run(predict_command("--model", "zoo:Identity", "--data", "p.parquet", *options), tmp_path)
+    assert outcome.code == 0, outcome.output
+    assert np.load(tmp_path / "next.npy").tolist() == wanted["first"]
+    part = output / names[3]
+    part.write_bytes(part.read_bytes()[:-1] + b"!")
+    assert main(["verify", str(output)]) == 65
+
+
+class Dies(nn.Module):
+    """Ends its process at a batch, once."""
+
+    def __init__(self, flag: str, calls: int = 100) -> None:
+        super().__init__()
+        self.flag, self.left = Path(flag), calls
+
+    def forward(self, rows: torch.Tensor) -> Any:
+        self.left -= 1
+        time.sleep(0.003)  # so that what is computed is written, too
+        if not self.left and not self.flag.exists():
+            self.flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(rows)
+
+
+class UnlikeDies(Dies, Unlike):
+    pass
+
+
+class SeveralDies(Dies, Several):
+    pass
+
+
+def test_a_death_between_the_name_and_the_report(folder: Path, tmp_path: Path) -> None:
+    """The output has its name, and all that it was made of is still there: the same command finishes it."""
+    output, run_folder = tmp_path / "p.parquet", tmp_path / "p.parquet.run"
+    code = (
+        "import sys, os, signal, runner.sinks.spool as spool\n"
+        "spool.SpoolSink.discard = lambda self: None\n"
+        "from runner.file_recorder import FileRecorder\n"
+        "FileRecorder.write_report = lambda self, text: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "from runner.cli import main\n"
+        "main(sys.argv[1:])\n"
+    )
+    options = ["--model", "test_sinks:Unlike", "--data", "d.npy", "--output", output, "--batch-size", "8"]
+    outcome = run([sys.executable, "-c", code, "predict", *options], folder)
+    assert outcome.code == -signal.SIGKILL, outcome.output
+    assert output.exists()
+    whole = output.read_bytes()
+    assert (tmp_path / "p.parquet.partial").exists()
+    outcome = run(predict_command(*options), folder)
+    assert outcome.code == 0, outcome.output
+    assert json.loads((run_folder / "report.json").read_text())["resumed_rows"] == NUM_ROWS
+    assert output.read_bytes() == whole
+    assert not (tmp_path / "p.parquet.partial").exists()
+    assert run(predict_command(*options), folder).code == 73  # it exists
+
+
+def test_bad_rows_are_gaps(folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "p.parquet"
+    outcome = predict(
+        folder, "Refuses", "d.parquet", output, "--keep", "id", "--columns", "rows", "--on-error", "quarantine"
+    )
+    assert outcome.code == 0, outcome.output
+    bad = [json.loads(line)["row"] for line in (tmp_path / "p.parquet.run/quarantine.jsonl").read_text().splitlines()]
+    rows = np.load(folder / "d.npy")
+    assert bad == np.flatnonzero(rows[:, 1] > 1.5).tolist()
+    found, wanted = read_back(output), expected(Unlike(), rows)
+    assert found["id"] == [f"row {i}" for i in range(NUM_ROWS)]
+    for row in range(NUM_ROWS):
+        assert found["words"][row] == ("" if row in bad else wanted["words"][row])
+        assert found["tokens"][row] == ([] if row in bad else wanted["tokens"][row])
+        assert np.isnan(found["first"][row]) if row in bad else found["first"][row] == wanted["first"][row]
+
+
+class Refuses(Unlike):
+    def forward(self, rows: torch.Tensor) -> Any:
+        if (rows[:, 1] > 1.5).any():
+            raise ValueError("too large")
+        return super().forward(rows)
+
+
+@pytest.mark.parametrize(
+    ("model", "suffix", "message"),
+    [
+        ("Unlike", ".npy", ".npy cannot hold rows of unlike sizes"),
+        ("Unlike", ".csv", "CSV cannot hold 'spans'"),
+        ("Unlike", ".h5", "HDF5 cannot hold 'tokens'"),
+        ("Unlike", ".zarr", "Zarr cannot hold 'spans'"),
+    ],
+)
+def test_what_a_format_cannot_hold(model: str, suffix: str, message: str, folder: Path, tmp_path: Path) -> None:
+    outcome = predict(folder, model, "d.npy", tmp_path / f"p{suffix}", launcher="mpirun-2")
+    assert (outcome.code, outcome.output.count(message), outcome.output.count("runner: error")) == (64, 1, 1), (
+        outcome.output
+    )
