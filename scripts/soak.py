@@ -1,10 +1,11 @@
 """Kill jobs at random moments and let others go on, until so many are killed: `soak.py --kills 60 --seed 1`.
 
 Each job runs on 1 to 4 ranks, under mpirun, horovodrun or no launcher, with either schedule and any way to collect.
-After a random time one of these gets SIGKILL: a random rank, rank 0, the launcher, or all of them at once. The next job
-goes on, on another number of ranks. Every output that becomes whole, a file or a folder, is compared with that of an
-undisturbed run, verified, and its ledger searched for chunks that were computed twice. Exits with 1 at the first
-deviation, hang, or process left behind.
+Predictions are of one size, in a .npy file that is written in place, or lists and text, in a Parquet file that is
+spooled first; or a folder of such files. After a random time one of these gets SIGKILL: a random rank, rank 0, the
+launcher, or all of them at once. The next job goes on, on another number of ranks. Every output that becomes whole is
+compared with that of an undisturbed run, verified, and its ledger searched for chunks that were computed twice. Exits
+with 1 at the first deviation, hang, or process left behind.
 """
 
 import argparse
@@ -36,14 +37,30 @@ class Slow(nn.Module):
     def forward(self, rows):
         time.sleep(0.01)
         return self.linear(rows)
+
+class Unlike(Slow):
+    def forward(self, rows):
+        lengths = (rows[:, 0] * 9).long().tolist()
+        spans = torch.nested.nested_tensor([row[:n] for row, n in zip(super().forward(rows), lengths)])
+        return {"spans": spans, "words": ["word " * n for n in lengths]}
+
+def side_by_side(columns):
+    return torch.stack([columns[name] for name in "abcdefgh"], dim=1).float()
 """
-COMMAND = [sys.executable, "-m", "runner", "predict", "--model", "soak_model:Slow", "--data", "rows.npy"]
-COMMAND += ["--output", "p.npy", "--batch-size", "8", "--threads", "1"]
+COMMAND = [sys.executable, "-m", "runner", "predict", "--batch-size", "8", "--threads", "1"]
 WAYS = {
     "--schedule": ("static", "dynamic"),
     "--comm": ("horovod", "mpi"),
 }
-COLLECT = {"file": ("allgather", "alltoall", "direct"), "folder": ("shards",)}  # by kind of output
+PLAIN = ["--model", "soak_model:Slow", "--data", "rows.npy", "--output", "p.npy"]
+SPOOLED = ["--model", "soak_model:Unlike", "--data", "rows.csv", "--columns", ",".join("abcdefgh"), "--keep", "id"]
+SPOOLED += ["--preprocess", "soak_model:side_by_side", "--output", "p.parquet"]
+KINDS = {  # of output: the job, and the ways to collect
+    "file": (PLAIN, ("allgather", "alltoall", "direct")),
+    "folder": (PLAIN, ("shards",)),
+    "spooled file": (SPOOLED, ("allgather", "alltoall")),
+    "spooled folder": (SPOOLED, ("shards",)),
+}
 NUM_ROWS = 3001
 VICTIMS = ("a rank", "rank 0", "the launcher", "all at once")
 END_SECONDS = 30
@@ -103,9 +120,9 @@ def await_end(process: "subprocess.Popen[bytes]", folder: Path) -> float:
     return time.monotonic() - began
 
 
-def chunks_computed(folder: Path) -> list[int]:
-    """The chunks in the ledger, as often as they were committed."""
-    path = folder / "p.npy.run/ledger.jsonl"
+def chunks_computed(output: Path) -> list[int]:
+    """The chunks in the ledger of an output, as often as they were committed."""
+    path = Path(f"{output}.run") / "ledger.jsonl"
     lines = path.read_bytes().split(b"\n")[1:-1] if path.exists() else []
     return [record["chunk"] for record in map(json.loads, lines) if "chunk" in record]
 
@@ -116,16 +133,18 @@ def content(output: Path) -> list[tuple[str, bytes]]:
     return [(path.name, path.read_bytes()) for path in files]
 
 
-def check_whole(folder: Path, expected: list[tuple[str, bytes]]) -> None:
+def check_whole(output: Path, expected: list[tuple[str, bytes]]) -> None:
     """Compare a finished output, and make room for the next."""
-    if content(folder / "p.npy") != expected:
-        sys.exit("soak: the output differs from that of the undisturbed run")
-    subprocess.run([sys.executable, "-m", "runner", "verify", "p.npy"], cwd=folder, check=True, capture_output=True)
-    chunks = chunks_computed(folder)
+    if content(output) != expected:
+        sys.exit(f"soak: {output.name} differs from that of the undisturbed run")
+    command = [sys.executable, "-m", "runner", "verify", output.name]
+    subprocess.run(command, cwd=output.parent, check=True, capture_output=True)
+    chunks = chunks_computed(output)
     if len(chunks) != len(set(chunks)):
         sys.exit(f"soak: computed twice: {[c for c, n in collections.Counter(chunks).items() if n > 1]}")
-    shutil.rmtree(folder / "p.npy") if (folder / "p.npy").is_dir() else (folder / "p.npy").unlink()
-    shutil.rmtree(folder / "p.npy.run")
+    shutil.rmtree(output) if output.is_dir() else output.unlink()
+    shutil.rmtree(f"{output}.run")
+    Path(f"{output}.partial").unlink(missing_ok=True)  # a job may be killed between its last record and its end
 
 
 def main() -> None:
@@ -137,15 +156,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name).resolve()
         (folder / "soak_model.py").write_text(MODEL)
-        np.save(folder / "rows.npy", np.random.default_rng(arguments.seed).random((NUM_ROWS, 8), dtype=np.float32))
+        rows = np.random.default_rng(arguments.seed).random((NUM_ROWS, 8), dtype=np.float32)
+        np.save(folder / "rows.npy", rows)
+        lines = [",".join(map(str, [f"row {index}", *row])) for index, row in enumerate(rows.tolist())]
+        (folder / "rows.csv").write_text("\n".join([",".join(["id", *"abcdefgh"]), *lines]))
         expected = {}
-        for kind, collect in COLLECT.items():
-            subprocess.run([*COMMAND, "--collect", collect[0]], cwd=folder, check=True, capture_output=True)
-            expected[kind] = content(folder / "p.npy")
-            check_whole(folder, expected[kind])
+        for kind, (job, collect) in KINDS.items():
+            subprocess.run([*COMMAND, *job, "--collect", collect[0]], cwd=folder, check=True, capture_output=True)
+            expected[kind] = content(folder / job[-1])
+            check_whole(folder / job[-1], expected[kind])
 
         kills: collections.Counter[str] = collections.Counter()
-        wholes, longest, former_ranks, kind = 0, 0.0, 1, "file"
+        wholes, longest, former_ranks, kind = 0, 0.0, 1, rng.choice(list(KINDS))
         while sum(kills.values()) < arguments.kills:
             ranks = rng.choice([n for n in (1, 2, 3, 4) if n != former_ranks])
             launcher = rng.choice([[], ["mpirun", "-np", "1"]] if ranks == 1 else [["mpirun"], ["horovodrun"]])
@@ -153,10 +175,12 @@ def main() -> None:
                 launcher = [*launcher, "-np", str(ranks)]
                 launcher[1:1] = ["--oversubscribe", "--bind-to", "none"] if launcher[0] == "mpirun" else []
             way = [word for option, values in WAYS.items() for word in (option, rng.choice(values))]
-            way += ["--collect", rng.choice(COLLECT[kind])]
+            job, collect = KINDS[kind]
+            output = folder / job[-1]
+            way += ["--collect", rng.choice(collect)]
             log = (folder / "log").open("wb")
             process = subprocess.Popen(
-                [*launcher, *COMMAND, *way],
+                [*launcher, *COMMAND, *job, *way],
                 cwd=folder,
                 # what a launcher that is killed leaves there keeps one that gets the same process id from starting
                 env={**environment(), "TMPDIR": tempfile.mkdtemp(dir=folder)},
@@ -166,9 +190,9 @@ def main() -> None:
             )
             log.close()
             # mostly while it computes: from the first commit on, which comes after some seconds of start-up
-            before = len(chunks_computed(folder))
+            before = len(chunks_computed(output))
             if rng.random() < 0.8:
-                while process.poll() is None and len(chunks_computed(folder)) == before:
+                while process.poll() is None and len(chunks_computed(output)) == before:
                     time.sleep(0.01)
                 time.sleep(rng.uniform(0, 4.0 / ranks))
             else:
@@ -177,13 +201,13 @@ def main() -> None:
             if process.poll() is None and strike(victim, process.pid, folder, rng):
                 kills[victim] += 1
             longest = max(longest, await_end(process, folder))
-            if (folder / "p.npy").exists():
+            if output.exists():
                 wholes += 1
-                if not (folder / "p.npy.run/report.json").exists():  # it died between the name and the last record
-                    again = [*COMMAND, "--collect", COLLECT[kind][0]]
+                if not (Path(f"{output}.run") / "report.json").exists():  # it died between the name and the last record
+                    again = [*COMMAND, *job, "--collect", collect[0]]
                     subprocess.run(again, cwd=folder, check=True, capture_output=True)
-                check_whole(folder, expected[kind])
-                kind = rng.choice(list(COLLECT))
+                check_whole(output, expected[kind])
+                kind = rng.choice(list(KINDS))
             former_ranks = ranks
             print(f"{sum(kills.values())} kills, {wholes} whole outputs", end="\r", flush=True)
         counts = ", ".join(f"{count} of {victim}" for victim, count in kills.items())

@@ -6,12 +6,11 @@ import tarfile
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from runner.errors import InputError, describe
-from runner.sources.files import File, read_range
+from runner.sources.files import File, Stream, read_range
 
 _SAMPLE = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)  # up to the first dot of the last name, and the rest
 _METADATA = re.compile(r"__[^/]*__($|/)")  # WebDataset leaves these out
@@ -94,7 +93,7 @@ def _members(file: File) -> Iterator[tarfile.TarInfo]:
             )
     try:
         tar = tarfile.TarFile(
-            fileobj=io.BufferedReader(_Stream(file), _BUFFER_BYTES), encoding="utf-8", errors="surrogateescape"
+            fileobj=io.BufferedReader(Stream(file), _BUFFER_BYTES), encoding="utf-8", errors="surrogateescape"
         )
     except tarfile.TarError as error:
         raise InputError(f"--data {file.path} is no tar file: {describe(error)}") from error
@@ -118,29 +117,3 @@ def _members(file: File) -> Iterator[tarfile.TarInfo]:
         )
     if any(mark):
         raise InputError(f"--data {file.path} is damaged: there is no member at byte {tar.offset}, nor the end")
-
-
-class _Stream(io.RawIOBase):
-    """A file as the standard library takes it."""
-
-    def __init__(self, file: File) -> None:
-        self._file, self._position = file, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._position = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._file.size}[whence]
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        count = max(0, min(len(buffer), self._file.size - self._position))
-        self._file.read_into(memoryview(buffer)[:count], self._position)
-        self._position += count
-        return count
