@@ -1,5 +1,7 @@
 """Start real ranks with the real launchers, each with a time limit, and leave no process behind."""
 
+import contextlib
+import io
 import os
 import shutil
 import signal
@@ -85,6 +87,16 @@ LAUNCHERS: dict[str, list[str]] = {
     "mpirun-5": mpirun(5),
     "horovodrun-2": horovodrun(2),
 }
+
+
+def predict_here(*options: str | Path, folder: Path) -> Outcome:
+    """The command in this process: quick where it needs libraries that take long to import."""
+    from runner.cli import main
+
+    said = io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        code = main(["predict", "--threads", "1", *map(str, options)])
+    return Outcome(code, said.getvalue())
 
 
 def predict_command(*options: str | Path, launcher: Sequence[str] = ()) -> list[str | Path]:

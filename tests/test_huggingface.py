@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 import torch
 import transformers
-from launch import LAUNCHERS, Outcome, predict_command, run
+from launch import LAUNCHERS, Outcome, predict_command, predict_here, run
 
 from runner.cli import main
 
@@ -40,6 +40,8 @@ def write_tokens(folder: Path) -> list[list[int]]:
 def predict(folder: Path, *options: str, launcher: str = "alone", data: str = "d.parquet") -> Outcome:
     command = ["--model", "./model", "--data", data, "--output", "p.npy", *options]
     command += ["--batch-size", str(BATCH_SIZE), "--chunk-size", str(CHUNK_SIZE)]
+    if launcher == "alone":
+        return predict_here(*command, folder=folder)
     return run(predict_command(*command, launcher=LAUNCHERS[launcher]), folder)
 
 

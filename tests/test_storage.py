@@ -77,6 +77,25 @@ def test_disk_that_fills_up_half_way(folder: Path, small_disk: Path) -> None:
     assert is_right(folder)
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".h5", ".csv", ".zarr"])
+def test_disk_that_is_full_when_all_is_computed(suffix: str, folder: Path, small_disk: Path) -> None:
+    """The spool has room, what is to be made of it has not."""
+    (small_disk / "other").write_bytes(bytes(50_000))
+    output = folder / f"out/p{suffix}"
+    outcome = predict(folder, "--output", str(output))
+    assert outcome.code == 73, outcome.output
+    assert outcome.output.count("runner: error: --output: ") == 1
+    assert f"p{suffix}.writing" in outcome.output
+    assert not output.exists()
+    (small_disk / "other").unlink()
+    subprocess.run(["mount", "-o", "remount,size=1m", small_disk], check=True)
+    outcome = predict(folder, "--output", str(output))
+    assert outcome.code == 0, outcome.output
+    assert json.loads((folder / f"out/p{suffix}.run/report.json").read_text())["resumed_rows"] == NUM_ROWS
+    assert main(["verify", str(output)]) == 0
+    assert sorted(path.name for path in small_disk.iterdir()) == [f"p{suffix}", f"p{suffix}.run"]
+
+
 def test_limit_on_the_size_of_files(folder: Path) -> None:
     """As a quota does it: the room is there, but not for us."""
     command = " ".join(f"'{word}'" for word in predict_command(*OPTIONS))

@@ -11,7 +11,7 @@ import pyarrow.parquet
 import pytest
 import torch
 import transformers
-from launch import LAUNCHERS, Outcome, predict_command, run
+from launch import LAUNCHERS, Outcome, predict_command, predict_here, run
 from test_huggingface import SMALL, SMALL_GPT, save
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -37,6 +37,8 @@ def save_tokeniser(folder: Path, **settings: Any) -> Any:
 
 def predict(folder: Path, data: str, *options: str, launcher: str = "alone") -> Outcome:
     command = ["--model", "./model", "--data", data, "--output", "p.npy", "--batch-size", "8", *options]
+    if launcher == "alone":
+        return predict_here(*command, folder=folder)
     return run(predict_command(*command, launcher=LAUNCHERS[launcher]), folder)
 
 
@@ -50,7 +52,7 @@ def test_text_is_classified(data: str, tmp_path: Path) -> None:
     pa.parquet.write_table(table, tmp_path / "d.parquet", row_group_size=50)
     table.to_pandas().to_csv(tmp_path / "d.csv", index=False)
     table.to_pandas().to_json(tmp_path / "d.jsonl", orient="records", lines=True)
-    outcome = predict(tmp_path, data, launcher="mpirun-3")
+    outcome = predict(tmp_path, data, launcher="mpirun-3" if data == "d.txt" else "alone")
     assert outcome.code == 0, outcome.output
     torch.set_num_threads(1)
     with torch.inference_mode():
@@ -97,7 +99,7 @@ def test_text_from_text(tmp_path: Path) -> None:
     texts = sentences()
     (tmp_path / "d.txt").write_text("\n".join(texts))
     options = ["--model-args", '{"max_new_tokens": 5, "decode": true}', "--output", "p.jsonl"]
-    outcome = predict(tmp_path, "d.txt", *options, launcher="mpirun-2")
+    outcome = predict(tmp_path, "d.txt", *options)
     assert outcome.code == 0, outcome.output
     found = [json.loads(line)["predictions"] for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     assert len(found) == NUM_ROWS
@@ -114,7 +116,7 @@ def test_tokens_are_classified(postprocess: str | None, tmp_path: Path) -> None:
     texts = sentences()
     pa.parquet.write_table(pa.table({"id": np.arange(NUM_ROWS), "text": texts}), tmp_path / "d.parquet")
     options = ["--output", "p.parquet", "--keep", "id", *(["--postprocess", postprocess] if postprocess else [])]
-    outcome = predict(tmp_path, "d.parquet::text", *options, launcher="mpirun-3")
+    outcome = predict(tmp_path, "d.parquet::text", *options, launcher="alone" if postprocess else "mpirun-3")
     assert outcome.code == 0, outcome.output
     found = pa.parquet.read_table(tmp_path / "p.parquet").to_pydict()
     assert found["id"] == list(range(NUM_ROWS))

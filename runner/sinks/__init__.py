@@ -93,7 +93,7 @@ def storage_errors(doing: str, path: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise OutputError(f"--output: {doing} {path} failed: {error.strerror}") from error
+        raise OutputError(f"--output: {doing} {path} failed: {error.strerror or error}") from error
 
 
 def rename(partial: str, output: str) -> None:

@@ -1,5 +1,6 @@
 """Predictions into a CSV file, by pyarrow: a column for each number of a vector."""
 
+import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -40,7 +41,7 @@ class CsvWriter:
             width = row_type.shape[0] if row_type.shape and row_type.dtype != TEXT else 0
             fields += [(f"{name}_{index}", kind) for index in range(width)] if width else [(name, kind)]
         self._schema = pa.schema(fields)
-        delimiter = "\t" if ".tsv" in path else ","
+        delimiter = "\t" if ".tsv" in os.path.basename(path) else ","
         self._file = csv.CSVWriter(path, self._schema, write_options=csv.WriteOptions(delimiter=delimiter))
 
     def write(self, columns: Columns) -> None:

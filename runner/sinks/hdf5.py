@@ -8,7 +8,7 @@ import numpy as np
 from runner.errors import UsageError
 from runner.packing import Columns
 from runner.rows import TEXT, Ragged, RowType, texts_of
-from runner.sinks import import_for_output
+from runner.sinks import check_space, import_for_output
 
 
 class Hdf5Writer:
@@ -33,6 +33,8 @@ class Hdf5Writer:
     def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
         import h5py
 
+        # first: HDF5 meets a full disk when it is closed, and tells of it in tracebacks
+        check_space(path, num_rows * sum(row_type.row_bytes for row_type in types.values() if not row_type.is_ragged))
         self._file = h5py.File(path, "w")
         self._row = 0
         for name, row_type in types.items():

@@ -14,19 +14,19 @@ from typing import Any, Protocol
 import numpy as np
 
 from runner.checksum import as_bytes
-from runner.errors import OutputError
+from runner.errors import OutputError, describe, traceback_of
 from runner.packing import UNNAMED, Columns, types_by_name, unpack
 from runner.rows import RowType, RowTypes, row_bytes_of
 from runner.sinks import check_space, files_of, path_checksum, remove, rename, storage_errors
 
-_HEAD = struct.Struct("<4sQQQ")  # magic, the first row, rows, bytes that follow
+_HEAD = struct.Struct("<4sQQ")  # magic, the first row, bytes that follow
 _MAGIC = b"SPL1"
 
 
 class Writer(Protocol):
     """Writes a file of one format from its first row to its last; made of its path, the columns' types, and the rows.
 
-    Every method may raise OSError, or OutputError where the format cannot hold the columns.
+    Every method may raise OSError, and what else its library raises for it.
     """
 
     def write(self, columns: Columns) -> None:
@@ -51,7 +51,7 @@ class Spool:
 
     def __init__(self, path: str, row_type: RowTypes) -> None:
         self._path, self._row_type = path, row_type
-        self._places: dict[int, tuple[int, int, int]] = {}  # by first row: position, bytes, rows
+        self._places: dict[int, tuple[int, int]] = {}  # by first row: position, bytes
         with storage_errors("opening", path):
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             self._end = self._scan(os.fstat(self._fd).st_size)
@@ -60,16 +60,15 @@ class Spool:
     def write(self, start: int, rows: np.ndarray) -> None:
         """Add a chunk that begins with row `start`: packed bytes, or rows of fixed size."""
         body = as_bytes(np.ascontiguousarray(rows))
-        num_rows = len(rows) if isinstance(self._row_type, RowType) else 0
         with storage_errors("writing", self._path):
-            _write_all(self._fd, memoryview(_HEAD.pack(_MAGIC, start, num_rows, len(body))), self._end)
+            _write_all(self._fd, memoryview(_HEAD.pack(_MAGIC, start, len(body))), self._end)
             _write_all(self._fd, body, self._end + _HEAD.size)
-        self._places[start] = self._end + _HEAD.size, len(body), num_rows
+        self._places[start] = self._end + _HEAD.size, len(body)
         self._end += _HEAD.size + len(body)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """The bytes of the chunk of these rows, as they were written; none where it is not there."""
-        position, size, _ = self._places.get(start, (0, 0, 0))
+        position, size = self._places.get(start, (0, 0))
         found = np.empty(size, np.uint8)
         buffer = memoryview(found)
         with storage_errors("reading", self._path):
@@ -110,10 +109,10 @@ class Spool:
         position = 0
         while position + _HEAD.size <= size:
             head = os.pread(self._fd, _HEAD.size, position)
-            magic, start, num_rows, length = _HEAD.unpack(head)
+            magic, start, length = _HEAD.unpack(head)
             if magic != _MAGIC or position + _HEAD.size + length > size:
                 break
-            self._places[start] = position + _HEAD.size, length, num_rows
+            self._places[start] = position + _HEAD.size, length
             position += _HEAD.size + length
         return position
 
@@ -209,11 +208,20 @@ class SpooledFile:
 def write_in_order(
     spool: Spool, path: str, num_rows: int, chunk_size: int, types: Mapping[str, RowType], writer: Any
 ) -> None:
-    """Write all chunks of a spool into a file of another format, and flush it to the storage; raises OSError."""
-    out: Writer = writer(path, types, num_rows)
-    for start in range(0, num_rows, chunk_size):
-        out.write(spool.columns(start, min(start + chunk_size, num_rows)))
-    out.close()
+    """Write all chunks of a spool into a file of another format, and flush it to the storage.
+
+    Raises:
+        OSError, OutputError: the storage failed.
+    """
+    try:
+        out: Writer = writer(path, types, num_rows)
+        for start in range(0, num_rows, chunk_size):
+            out.write(spool.columns(start, min(start + chunk_size, num_rows)))
+        out.close()
+    except (OSError, OutputError):
+        raise
+    except Exception as error:  # HDF5 has its own for a full disk
+        raise OutputError(f"--output: writing {path} failed: {describe(error)}", traceback_of(error)) from error
     for file in files_of(path):
         descriptor = os.open(file, os.O_RDONLY)
         try:
