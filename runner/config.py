@@ -11,7 +11,7 @@ from typing import Any
 from runner.errors import UsageError
 from runner.imports import name_of, split_spec
 
-OUTPUT_SUFFIXES = (".npy", ".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".h5", ".hdf5", ".zarr")
+OUTPUT_SUFFIXES = (".npy", ".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".h5", ".hdf5", ".zarr", ".png/", ".npy/")
 MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZE = ("int8",)
@@ -167,8 +167,8 @@ class Config:
         _check_suffix("--output", self.output, OUTPUT_SUFFIXES)
         if self.output is not None and self.collect == "direct" and not self.output.endswith(".npy"):
             raise UsageError(f"--collect direct writes .npy alone; --output {self.output} wants another way")
-        if self.output is not None and self.collect == "shards" and self.output.endswith(".zarr"):
-            raise UsageError("--collect shards does not write .zarr; choose .npy or .parquet")
+        if self.output is not None and self.collect == "shards" and self.output.endswith((".zarr", "/")):
+            raise UsageError(f"--collect shards does not write {self.output}; choose .npy or .parquet")
         _check_positive("--batch-size", self.batch_size)
         if self.weights is not None and not isinstance(self.weights, str):
             raise UsageError(f"--weights must be a path, not {self.weights!r}")

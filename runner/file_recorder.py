@@ -43,8 +43,8 @@ class FileRecorder(Recorder):
 
     def __init__(self, config: Config, output: str) -> None:
         super().__init__(config.max_bad)
-        self._config, self._output = config, Path(output)
-        self._partial, self._folder = Path(f"{output}.partial"), Path(f"{output}.run")
+        self._config, self._given, self._output = config, output, Path(output)
+        self._partial, self._folder = Path(f"{self._output}.partial"), Path(f"{self._output}.run")
         self._lock = OutputLock(self._folder, output)
         self._starts_over, self._is_whole = True, False
         self._ledger: Ledger
@@ -95,7 +95,7 @@ class FileRecorder(Recorder):
         if self._ledger.fingerprint is None:
             with self._storage_errors():
                 remove(self._partial)
-        self._sink = open_sink(str(self._output), grid, row_type)
+        self._sink = open_sink(self._given, grid, row_type)
         self._open_files.callback(self._sink.close)
         former_jobs = list(self._ledger.jobs)
         self._ledger.open(fingerprint, job)
@@ -149,6 +149,8 @@ class FileRecorder(Recorder):
         output = self._output
         if self._config.collect == "shards":
             kind, index = "--collect shards writes", INDEX if output.suffix == ".npy" else HIDDEN_INDEX
+        elif self._given.endswith("/"):
+            kind, index = f"{self._given} is", HIDDEN_INDEX
         elif output.suffix == ".zarr":
             kind, index = "Zarr is", _ZARR_INDEX
         elif output.is_dir():

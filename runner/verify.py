@@ -22,6 +22,7 @@ def verify(output: str) -> str:
     Raises:
         InputError: the output is not whole, or not what was computed; the message says where.
     """
+    output = output.rstrip("/")
     path, folder = Path(output), Path(f"{output}.run")
     if not path.exists():
         unfinished = Path(f"{output}.partial").exists()

@@ -17,6 +17,7 @@ import pytest
 import torch
 import zarr
 from launch import LAUNCHERS, TESTS, Outcome, predict_command, run
+from PIL import Image
 from torch import nn
 
 from runner.cli import main
@@ -245,6 +246,47 @@ def test_a_folder_of_files_that_ranks_write(launcher: str, folder: Path, tmp_pat
     part = output / names[3]
     part.write_bytes(part.read_bytes()[:-1] + b"!")
     assert main(["verify", str(output)]) == 65
+
+
+class Masks(nn.Module):
+    """Of images: for each pixel its brightest channel, as a number that needs 16 bits where it is blue."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        if (pixels[:, :, 0, 0] == 0).all(dim=1).any():
+            raise ValueError("the first pixel is black")
+        return pixels.argmax(dim=1) * 150
+
+
+@pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
+def test_a_file_a_row(launcher: str, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(1, 256, (23, 5, 7, 3), dtype=np.uint8)
+    pixels[11, 0, 0] = 0
+    names = [f"{'left' if row % 2 else 'right'}/{row}.png" for row in range(len(pixels))]
+    for name, image in zip(names, pixels, strict=True):
+        (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(tmp_path / "images" / name)
+    common = ["--model", "test_sinks:Masks", "--data", "images", "--batch-size", "4", "--on-error", "quarantine"]
+    command = predict_command(*common, "--keep", "path", "--output", "masks.png/", launcher=LAUNCHERS[launcher])
+    outcome = run(command, tmp_path)
+    assert outcome.code == 0, outcome.output
+    index = json.loads((tmp_path / "masks.png/_index.json").read_text())["files"]
+    assert index == [f"{name}.png" for name in sorted(names)]
+    for name, image in zip(names, pixels, strict=True):
+        found = np.asarray(Image.open(tmp_path / "masks.png" / f"{name}.png")).astype(int)
+        if name.endswith("/11.png"):
+            assert (found == 255).all()  # the gap of a bad row
+        else:
+            assert np.array_equal(found, image.argmax(axis=2) * 150), name
+    assert run([*predict_command()[:3], "verify", "masks.png/"], tmp_path).code == 0
+    (tmp_path / "masks.png" / index[3]).unlink()
+    assert run([*predict_command()[:3], "verify", "masks.png/"], tmp_path).code == 65
+    assert run(command, tmp_path).code == 73  # it exists
+    outcome = run([*command, "--overwrite", "--keep", "label"], tmp_path)
+    assert (outcome.code, "two rows are called 'left'" in outcome.output) == (73, True), outcome.output
+    outcome = run(predict_command(*common, "--output", "arrays.npy/", "--limit", "3"), tmp_path)
+    assert outcome.code == 0, outcome.output
+    assert sorted(path.name for path in (tmp_path / "arrays.npy").glob("*.npy")) == ["0.npy", "1.npy", "2.npy"]
+    assert np.load(tmp_path / "arrays.npy/1.npy").shape == (5, 7)
 
 
 class Dies(nn.Module):

@@ -29,6 +29,8 @@ _WRITERS = {  # of formats that are written from the first row to the last
     ".h5": "runner.sinks.hdf5:Hdf5Writer",
     ".hdf5": "runner.sinks.hdf5:Hdf5Writer",
     ".zarr": "runner.sinks.zarr:ZarrWriter",
+    ".png/": "runner.sinks.files:PngWriter",
+    ".npy/": "runner.sinks.files:FilesWriter",
 }
 
 
@@ -173,7 +175,7 @@ def open_sink(output: str, grid: Grid, row_type: RowTypes) -> Sink:
         writer = load_attribute(_WRITERS[suffix], "--output")
         writer.check(output, types_by_name(row_type))
         if not grid.shard_chunks:
-            return SpoolSink(output, grid.num_rows, grid.chunk_size, row_type, writer)
+            return SpoolSink(output.rstrip("/"), grid.num_rows, grid.chunk_size, row_type, writer)
         file_type: Any
         file_type, index = functools.partial(SpooledFile, writer, grid.chunk_size), HIDDEN_INDEX
     else:

@@ -21,6 +21,7 @@ from runner.sinks import check_space, files_of, path_checksum, remove, rename, s
 
 _HEAD = struct.Struct("<4sQQ")  # magic, the first row, bytes that follow
 _MAGIC = b"SPL1"
+_MOST_FLUSHED = 100
 
 
 class Writer(Protocol):
@@ -222,7 +223,11 @@ def write_in_order(
         raise
     except Exception as error:  # HDF5 has its own for a full disk
         raise OutputError(f"--output: writing {path} failed: {describe(error)}", traceback_of(error)) from error
-    for file in files_of(path):
+    files = files_of(path)
+    if len(files) > _MOST_FLUSHED:  # one by one they would take longer than to be written
+        os.sync()
+        return
+    for file in files:
         descriptor = os.open(file, os.O_RDONLY)
         try:
             os.fsync(descriptor)

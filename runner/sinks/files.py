@@ -1,0 +1,111 @@
+"""Predictions as a folder of files, one a row: images (`NAME.png/`) or arrays (`NAME.npy/`)."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from runner.errors import OutputError, UsageError
+from runner.packing import Columns
+from runner.rows import TEXT, Ragged, RowType, texts_of
+from runner.sinks import HIDDEN_INDEX, import_for_output
+
+_MOST_8_BIT = 255
+
+
+class FilesWriter:
+    """A file for each row, called by its number, or by the text of a column that is kept; `_index.json` lists them.
+
+    Args:
+        path: the folder.
+        types: of one output, and of at most one column of text, which is kept of the data.
+        num_rows: how many rows it is to hold.
+
+    Attributes:
+        suffix: of the files.
+    """
+
+    suffix = ".npy"
+
+    @classmethod
+    def check(cls, output: str, types: Mapping[str, RowType]) -> None:
+        """Raise UsageError where there are other columns than that, or a library is missing."""
+        names = [name for name, row_type in types.items() if row_type.dtype == TEXT]
+        if len(types) - len(names) != 1 or len(names) > 1:
+            raise UsageError(
+                f"--output {output} is a file a row, of one output of the model, which may be called by one column of "
+                f"text that is kept; these are {', '.join(f'{name} ({kind})' for name, kind in types.items())}"
+            )
+
+    def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
+        self._folder, self._digits = path, len(str(max(0, num_rows - 1)))
+        self._name = next((name for name, row_type in types.items() if row_type.dtype == TEXT), None)
+        self._value = next(name for name in types if name != self._name)
+        self._files: list[str] = []
+        os.makedirs(path)
+
+    def write(self, columns: Columns) -> None:
+        values, first = columns[self._value], len(self._files)
+        names = [f"{row:0{self._digits}d}" for row in range(first, first + len(values))]
+        if self._name is not None:
+            texts = columns[self._name]
+            assert isinstance(texts, Ragged)
+            names = texts_of(texts)
+        rows = np.split(values.values, values.offsets[1:-1]) if isinstance(values, Ragged) else values
+        for name, row in zip(names, rows, strict=True):
+            self._files.append(self._write_row(name, row))
+
+    def close(self) -> None:
+        with open(f"{self._folder}/{HIDDEN_INDEX}", "w") as file:
+            json.dump({"num_rows": len(self._files), "files": self._files}, file, indent=1)
+
+    def _write_row(self, name: str, row: np.ndarray) -> str:
+        """Write a file; returns its name."""
+        called = f"{name}{self.suffix}"
+        if not name or os.path.isabs(name) or ".." in name.split("/"):
+            raise OutputError(f"--output: row {len(self._files)} cannot be called {name!r}; keep another column")
+        if "/" in name:
+            os.makedirs(os.path.dirname(f"{self._folder}/{called}"), exist_ok=True)
+        try:
+            with open(f"{self._folder}/{called}", "xb") as file:
+                self._save(file, row)
+        except FileExistsError as error:
+            raise OutputError(f"--output: two rows are called {name!r}; keep another column") from error
+        return called
+
+    def _save(self, file: Any, row: np.ndarray) -> None:
+        np.save(file, row)
+
+
+class PngWriter(FilesWriter):
+    """Images: `(height, width)` of grey or of classes, or `(1 or 3 or 4, height, width)`, of whole numbers.
+
+    Those above 255 are kept with 16 bits; the gap of a bad row is the largest number.
+    """
+
+    suffix = ".png"
+
+    @classmethod
+    def check(cls, output: str, types: Mapping[str, RowType]) -> None:
+        super().check(output, types)
+        import_for_output("PIL", output, "images")
+        for name, row_type in types.items():
+            channels = row_type.shape[0] if len(row_type.shape) == 3 else 1
+            is_image = len(row_type.shape) in (2, 3) and channels in (1, 3, 4) and row_type.dtype.kind in "bui"
+            if row_type.dtype != TEXT and (row_type.is_ragged or not is_image):
+                raise UsageError(
+                    f"--output {output}: {name!r} is {row_type} a row, and images are whole numbers of shape (height, "
+                    "width) or (3, height, width). Convert it with --postprocess, or write .npy/"
+                )
+
+    def _save(self, file: Any, row: np.ndarray) -> None:
+        from PIL import Image
+
+        image = row.astype(np.uint8) * _MOST_8_BIT if row.dtype == np.bool_ else row
+        if image.ndim == 3:
+            image = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
+        wide = int(image.max(initial=0)) > _MOST_8_BIT and image.ndim == 2
+        dtype, limit = (np.uint16, 0xFFFF) if wide else (np.uint8, _MOST_8_BIT)
+        Image.fromarray(np.where(image < 0, limit, np.minimum(image, limit)).astype(dtype)).save(file, "PNG")
