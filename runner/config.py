@@ -167,6 +167,9 @@ class Config:
         _check_suffix("--output", self.output, OUTPUT_SUFFIXES)
         if self.output is not None and self.collect == "direct" and not self.output.endswith(".npy"):
             raise UsageError(f"--collect direct writes .npy alone; --output {self.output} wants another way")
+        is_one_file = self.collect not in ("direct", "shards") and not str(self.output).endswith((".zarr", "/"))
+        if self.output is not None and "://" in self.output and not is_one_file:
+            raise UsageError(f"--output {self.output}: what is copied to a URL is one file, which rank 0 writes")
         if self.output is not None and self.collect == "shards" and self.output.endswith((".zarr", "/")):
             raise UsageError(f"--collect shards does not write {self.output}; choose .npy or .parquet")
         _check_positive("--batch-size", self.batch_size)

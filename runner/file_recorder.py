@@ -27,6 +27,8 @@ from runner.recorder import Committed, Recorder
 from runner.report import read_status
 from runner.rows import RowTypes
 from runner.sinks import HIDDEN_INDEX, INDEX, open_sink, remove
+from runner.sinks.remote import Remote
+from runner.urls import is_url
 
 _ZARR_INDEX = "zarr.json"
 _CHECKERS = 4  # threads that read committed chunks again
@@ -38,12 +40,14 @@ class FileRecorder(Recorder):
 
     Args:
         config: the job.
-        output: its output.
+        output: its output; where that is a URL, it is made in the current folder, under the last part of its name.
     """
 
     def __init__(self, config: Config, output: str) -> None:
         super().__init__(config.max_bad)
-        self._config, self._given, self._output = config, output, Path(output)
+        self._remote = Remote(output) if is_url(output) else None
+        self._given = output.rpartition("/")[2] if self._remote else output
+        self._config, self._output = config, Path(self._given)
         self._partial, self._folder = Path(f"{self._output}.partial"), Path(f"{self._output}.run")
         self._lock = OutputLock(self._folder, output)
         self._starts_over, self._is_whole = True, False
@@ -68,6 +72,8 @@ class FileRecorder(Recorder):
         lacks_only_its_report = self._lacks_only_its_report()
         if output.exists() and not self._config.overwrite and not lacks_only_its_report and not self._is_finishing():
             raise OutputError(f"--output {output} exists already; --overwrite replaces it once the new one is whole")
+        if self._remote and self._remote.exists() and not self._config.overwrite and not lacks_only_its_report:
+            raise OutputError(f"--output {self._config.output} exists already; --overwrite replaces it")
         # without its rows a ledger is worth nothing
         has_rows = self._partial.exists() or lacks_only_its_report
         self._starts_over = self._config.fresh or not has_rows
@@ -123,6 +129,8 @@ class FileRecorder(Recorder):
         )
         self._write("manifest.json", manifest)
         self._sink.finish()
+        if self._remote:
+            self._remote.put(str(self._output))
         self._is_whole = True
 
     def suspend(self) -> None:
@@ -133,6 +141,9 @@ class FileRecorder(Recorder):
         self._write("report.json", text)
         if self._is_whole:  # and only now does all that has been computed exist once more
             self._sink.discard()
+            if self._remote:
+                with self._storage_errors():
+                    remove(self._output)
 
     def distrust(self, ranks: Collection[int]) -> int:
         withdrawn = [commit for commit in self._recorded if commit.rank in ranks]

@@ -11,6 +11,7 @@ from runner.manifest import chunks_checksum
 from runner.rows import Rows, in_words, rows_checksum
 from runner.sinks import path_checksum
 from runner.sources import open_source
+from runner.urls import is_url
 
 
 def verify(output: str) -> str:
@@ -23,6 +24,8 @@ def verify(output: str) -> str:
         InputError: the output is not whole, or not what was computed; the message says where.
     """
     output = output.rstrip("/")
+    if is_url(output):
+        raise InputError(f"{output}: a file behind a URL is not read again; copy it beside its .run folder first")
     path, folder = Path(output), Path(f"{output}.run")
     if not path.exists():
         unfinished = Path(f"{output}.partial").exists()

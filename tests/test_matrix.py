@@ -1,9 +1,12 @@
-"""Every kind of data into every kind of output, alone and on three ranks: rows equal and ids beside their own."""
+"""Every kind of data into every kind of output, alone, on three ranks, killed on the way: rows and ids as they were."""
 
 import itertools
 import json
+import os
+import signal
 import sqlite3
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +39,22 @@ class Twice(nn.Module):
         if rows is None:
             rows = torch.stack([columns[name] for name in CSV_COLUMNS], dim=1)
         return rows.float() * 2
+
+
+class TwiceDies(Twice):
+    """The same; but it ends its process at the 14th batch, once."""
+
+    def __init__(self, flag: str) -> None:
+        super().__init__()
+        self.flag, self.left = Path(flag), 14
+
+    def forward(self, rows: torch.Tensor | None = None, **columns: torch.Tensor) -> torch.Tensor:
+        self.left -= 1
+        if not self.left and not self.flag.exists():
+            self.flag.touch()
+            time.sleep(0.25)  # so that what is computed is written, too
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().forward(rows, **columns)
 
 
 def make_rows() -> np.ndarray:
@@ -108,15 +127,18 @@ def as_tensor(rows: list[torch.Tensor] | torch.Tensor) -> torch.Tensor:
     return torch.stack(rows) if isinstance(rows, list) else rows
 
 
-@pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
+@pytest.mark.parametrize("way", ["alone", "mpirun-3", "killed and resumed"])
 @pytest.mark.timeout(200)
-def test_every_pair(launcher: str, folder: Path, tmp_path: Path) -> None:
+def test_every_pair(way: str, folder: Path, tmp_path: Path) -> None:
+    model, job = ("TwiceDies", "killed") if way.startswith("killed") else ("Twice", "several")
     jobs, pairs = [], list(enumerate(itertools.product(SOURCES, OUTPUTS)))
+    if job == "killed":  # every source and every output, but not every pair
+        pairs = [(number, pair) for number, pair in pairs if "d.parquet" in pair or ".parquet" in pair]
     for number, (data, suffix) in pairs:
-        common = {"model": "test_matrix:Twice", "data": data, "output": str(tmp_path / f"{number}{suffix}")}
+        common = {"model": f"test_matrix:{model}", "data": data, "output": str(tmp_path / f"{number}{suffix}")}
         jobs.append({**common, "batch_size": 8, "chunk_size": 16, **SOURCES[data]})
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-    command = [*LAUNCHERS[launcher], sys.executable, TESTS / "jobs/several.py", tmp_path / "jobs.json"]
+    command = [*LAUNCHERS.get(way, []), sys.executable, TESTS / f"jobs/{job}.py", tmp_path / "jobs.json"]
     outcome = run(command, folder, timeout=190)
     assert outcome.code == 0, outcome.output
     wanted = make_rows() * 2

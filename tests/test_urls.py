@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from launch import LAUNCHERS, predict_command, run
+from launch import LAUNCHERS, TESTS, environment, predict_command, run
 from moto.server import ThreadedMotoServer
 from webhdfs import WebHdfs
 
@@ -305,12 +305,33 @@ def test_a_stamp_of_webhdfs_and_of_a_web_server(web: str, hdfs: str, folder: Pat
     assert all(source.stamp() != old for source, old in zip(sources, before, strict=True))
 
 
-def test_three_ranks_read_from_s3(s3: str, folder: Path, tmp_path: Path) -> None:
-    command = ["--model", "zoo:TwoColumns", "--data", f"{s3}/d.csv", "--columns", "x,whole", "--output", "p.npy"]
-    outcome = run(predict_command(*command, "--batch-size", "17", launcher=LAUNCHERS["mpirun-3"]), tmp_path)
+@pytest.mark.parametrize("name", ["p.npy", "p.parquet"])
+def test_three_ranks_read_from_s3_and_write_there(name: str, s3: str, folder: Path, tmp_path: Path) -> None:
+    output = f"{s3}/{name}"
+    command = ["--model", "zoo:TwoColumns", "--data", f"{s3}/d.csv", "--columns", "x,whole", "--output", output]
+    command = predict_command(*command, "--batch-size", "17", launcher=LAUNCHERS["mpirun-3"])
+    # all is computed, and the storage is not there to take it
+    nowhere = {**environment(), "PYTHONPATH": f"{tmp_path}:{TESTS}"}
+    (tmp_path / "sitecustomize.py").write_text(
+        "import s3fs\n"
+        "async def fails(*args, **options): raise OSError('no route to the storage')\n"
+        "s3fs.S3FileSystem._put_file = fails\n"
+    )
+    outcome = run(command, tmp_path, env=nowhere)
+    assert outcome.code == 73, outcome.output
+    assert outcome.output.count(f"--output {output}: copying {name} there failed: OSError: no route") == 1
+    (tmp_path / "sitecustomize.py").unlink()
+    outcome = run(command, tmp_path)
     assert outcome.code == 0, outcome.output
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name != "__pycache__") == [f"{name}.run"]
     table = pd.read_csv(folder / "d.csv")
-    assert np.array_equal(np.load(tmp_path / "p.npy"), table["x"] * 2 + table["whole"])
+    report = json.loads((tmp_path / f"{name}.run/report.json").read_text())
+    assert report["resumed_rows"] == len(table)
+    found = open_source(output).read(0, len(table))
+    assert np.array_equal(found, table["x"] * 2 + table["whole"])
+    outcome = run(command, tmp_path)
+    assert (outcome.code, outcome.output.count(f"--output {output} exists already")) == (73, 1), outcome.output
+    assert run([*command, "--overwrite"], tmp_path).code == 0
 
 
 def test_a_missing_key_is_said_once_by_two_ranks(s3: str, tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import os
 import weakref
 from typing import Any, Protocol
 
-from runner.errors import InputError, UsageError, describe
+from runner.errors import InputError, describe
+from runner.urls import is_url, storage_of
 
 _READ_AHEAD = 64 << 10  # bytes, where storage reads ahead
 _STAMPS = ("size", "ETag", "etag", "mtime", "modificationTime", "LastModified", "last_modified", "Last-Modified",
@@ -39,11 +40,6 @@ class File(Protocol):
     def stamp(self) -> str:
         """What is another as soon as the file has been written to."""
         ...
-
-
-def is_url(path: str) -> bool:
-    """Whether a path names something that fsspec reaches."""
-    return "://" in path
 
 
 def open_file(path: str) -> File:
@@ -94,7 +90,7 @@ class RemoteFile:
 
     def __init__(self, url: str) -> None:
         self.path = url
-        self._storage, self._name = _storage_of(url)
+        self._storage, self._name = storage_of(url, "--data")
         self._is_http = "http" in self._storage.protocol
         # others read ahead, unless they are told not to: 5 MiB for each row
         self._options = {} if self._storage.async_impl else {"block_size": _READ_AHEAD}
@@ -181,21 +177,6 @@ class Stream(io.RawIOBase):
         self._file.read_into(view, self._position)
         self._position += len(view)
         return len(view)
-
-
-def _storage_of(url: str) -> tuple[Any, str]:
-    try:
-        import fsspec
-    except ImportError as error:
-        raise UsageError(f"--data {url}: URLs need fsspec: pip install 'horovod-inference-runner[url]'") from error
-    try:
-        storage, name = fsspec.core.url_to_fs(url)
-    except ImportError as error:
-        extra = " (pip install 'horovod-inference-runner[url]' brings s3fs and aiohttp)"
-        raise UsageError(f"--data {url}: {describe(error)}{extra}") from error
-    except Exception as error:  # of one kind or another by what the URL is of
-        raise InputError(f"--data {url}: {describe(error).splitlines()[0]}") from error
-    return storage, name
 
 
 def file_stamp(path: str) -> str:

@@ -11,8 +11,9 @@ import numpy as np
 from runner.errors import InputError, UsageError, describe
 from runner.rows import RAGGED, TEXT, Column, RowType, name_rows, num_rows_of, ragged
 from runner.sources import check_dtype
-from runner.sources.files import File, Stream, is_url, open_file, read_range
+from runner.sources.files import File, Stream, open_file, read_range
 from runner.sources.named import ByChunks, NamedSource, chosen_names, no_such, text_of, the_only
+from runner.urls import is_url
 
 _READ_AHEAD = 1 << 20  # bytes, of what a URL names
 _SAMPLES, _SAMPLE_ROWS = 3, 32  # by which the length of rows is guessed

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from runner.checksum import checksum_of_text
-from runner.errors import InputError, UsageError, describe
+from runner.errors import InputError, describe
 from runner.rows import Rows, RowTypes, concatenate, in_words, take, zero_row
 from runner.sources import Scanned, Source, open_source
-from runner.sources.files import file_stamp, is_url
+from runner.sources.files import file_stamp
+from runner.urls import is_url, storage_of
 
 _DIGESTED_FILES = 64  # of more, so many evenly chosen ones are digested
 _FOLDERS = (".zarr",)  # what ends so is a folder that counts as a file
@@ -185,16 +186,10 @@ def expand(pattern: str) -> list[str]:
 
 
 def _matches_of_url(pattern: str) -> list[str]:
+    storage, name = storage_of(pattern, "--data")
     try:
-        import fsspec
-    except ImportError as error:
-        raise UsageError(f"--data {pattern}: URLs need fsspec: pip install 'horovod-inference-runner[url]'") from error
-    try:
-        storage, name = fsspec.core.url_to_fs(pattern)
         storage.invalidate_cache()
         found = storage.glob(name, detail=True)
-    except ImportError as error:
-        raise UsageError(f"--data {pattern}: {describe(error)}") from error
     except Exception as error:
         raise InputError(f"--data {pattern}: {describe(error)}") from error
     return [storage.unstrip_protocol(match) for match, info in found.items() if info.get("type") != "directory"]

@@ -11,7 +11,8 @@ from runner.checksum import as_bytes
 from runner.errors import InputError, describe
 from runner.rows import RowType
 from runner.sources import check_dtype, refuse_names
-from runner.sources.files import File, is_url, open_file, read_range
+from runner.sources.files import File, open_file, read_range
+from runner.urls import is_url
 
 _HEADER_BYTES = 64 << 10  # more than any header of numbers takes
 _WHOLE_BYTES = 64 << 20  # a file up to this size is digested whole

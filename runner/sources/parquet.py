@@ -11,7 +11,8 @@ from runner.checksum import checksum_of_text
 from runner.errors import InputError, describe
 from runner.rows import Rows, RowTypes
 from runner.sources.arrow import Columns, import_arrow
-from runner.sources.files import Stream, file_stamp, is_url, open_file
+from runner.sources.files import Stream, file_stamp, open_file
+from runner.urls import is_url
 
 
 class ParquetSource:

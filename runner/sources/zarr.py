@@ -11,8 +11,9 @@ from runner.checksum import checksum_of_text
 from runner.errors import InputError, UsageError, describe
 from runner.rows import RAGGED, TEXT, Column, RowType, name_rows
 from runner.sources import check_dtype, refuse_names
-from runner.sources.files import file_stamp, is_url
+from runner.sources.files import file_stamp
 from runner.sources.named import ByChunks, NamedSource, chosen_names, no_such, text_of, the_only
+from runner.urls import is_url
 
 _TEXT_KINDS = "SUT"  # of bytes of fixed length, of str of fixed and of variable length
 _GUESSED_TEXT_BYTES = 64
