@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from runner.checks import check_choice, check_positive, check_postprocess, check_suffix, multiples_near
 from runner.errors import UsageError
 from runner.imports import name_of, split_spec
 
@@ -21,7 +22,6 @@ SCHEDULES = ("static", "dynamic")
 COLLECT = ("allgather", "alltoall", "direct", "shards")
 COMM = ("horovod", "mpi")
 ON_NONFINITE = ("keep", "quarantine")
-NAMED_POSTPROCESS = ("argmax", "softmax", "topk:K")
 
 
 _PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")  # in a URL; records are for all to read
@@ -164,7 +164,7 @@ class Config:
         for option, names in (("columns", self.columns), ("keep", self.keep)):
             if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
                 raise UsageError(f"--{option} must be names, separated by commas, not {names!r}")
-        _check_suffix("--output", self.output, OUTPUT_SUFFIXES)
+        check_suffix("--output", self.output, OUTPUT_SUFFIXES)
         if self.output is not None and self.collect == "direct" and not self.output.endswith(".npy"):
             raise UsageError(f"--collect direct writes .npy alone; --output {self.output} wants another way")
         is_one_file = self.collect not in ("direct", "shards") and not str(self.output).endswith((".zarr", "/"))
@@ -172,35 +172,35 @@ class Config:
             raise UsageError(f"--output {self.output}: what is copied to a URL is one file, which rank 0 writes")
         if self.output is not None and self.collect == "shards" and self.output.endswith((".zarr", "/")):
             raise UsageError(f"--collect shards does not write {self.output}; choose .npy or .parquet")
-        _check_positive("--batch-size", self.batch_size)
+        check_positive("--batch-size", self.batch_size)
         if self.weights is not None and not isinstance(self.weights, str):
             raise UsageError(f"--weights must be a path, not {self.weights!r}")
         if self.chunk_size is not None:
-            _check_positive("--chunk-size", self.chunk_size)
+            check_positive("--chunk-size", self.chunk_size)
             if self.chunk_size % self.batch_size:
                 raise UsageError(
                     f"--chunk-size {self.chunk_size} is not a multiple of --batch-size {self.batch_size}; "
-                    f"near it are {_multiples_near(self.chunk_size, self.batch_size)}"
+                    f"near it are {multiples_near(self.chunk_size, self.batch_size)}"
                 )
         for name in ("threads", "time_limit", "stall_timeout"):
             if getattr(self, name) is not None:
-                _check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
-        _check_choice("--schedule", self.schedule, SCHEDULES)
-        _check_choice("--collect", self.collect, COLLECT)
-        _check_choice("--comm", self.comm, COMM)
+                check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
+        check_choice("--schedule", self.schedule, SCHEDULES)
+        check_choice("--collect", self.collect, COLLECT)
+        check_choice("--comm", self.comm, COMM)
         if self.collect in ("direct", "shards") and self.output is None:
             raise UsageError(f"--collect {self.collect} needs an --output")
-        _check_choice("--on-error", self.on_error, ON_ERROR)
-        _check_choice("--on-nonfinite", self.on_nonfinite, ON_NONFINITE)
+        check_choice("--on-error", self.on_error, ON_ERROR)
+        check_choice("--on-nonfinite", self.on_nonfinite, ON_NONFINITE)
         for name in ("max_bad", "skip", "limit"):
             value, option = getattr(self, name), name.replace("_", "-")
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):
                 raise UsageError(f"--{option} must be a whole number of 0 or more, not {value!r}")
-        _check_choice("--device", self.device, DEVICES)
+        check_choice("--device", self.device, DEVICES)
         if self.dtype is not None:
-            _check_choice("--dtype", self.dtype, DTYPES)
+            check_choice("--dtype", self.dtype, DTYPES)
         if self.quantize is not None:
-            _check_choice("--quantize", self.quantize, QUANTIZE)
+            check_choice("--quantize", self.quantize, QUANTIZE)
             for name in ("dtype", "share_weights", "compile"):
                 if getattr(self, name):
                     raise UsageError(f"--quantize and --{name.replace('_', '-')} do not go together")
@@ -246,41 +246,3 @@ def make_config(values: dict[str, Any]) -> Config:
         elif isinstance(names, list):
             plain[option] = tuple(names)
     return Config(**plain)
-
-
-def check_postprocess(spec: str) -> None:
-    """Raise UsageError unless `spec` is a named post-processing or of the form `module:function`."""
-    name, _, argument = spec.partition(":")
-    if name == "topk":
-        if not argument.isdecimal() or int(argument) < 1:
-            raise UsageError(f"--postprocess {spec!r}: topk:K wants a whole number K of 1 or more")
-    elif spec not in NAMED_POSTPROCESS:
-        if ":" not in spec:
-            raise UsageError(
-                f"--postprocess {spec!r} is none of {', '.join(NAMED_POSTPROCESS)}, nor of the form package.module:name"
-            )
-        split_spec(spec, "--postprocess")
-
-
-def _check_suffix(option: str, path: str | None, allowed: tuple[str, ...]) -> None:
-    if path is None:
-        return
-    if not isinstance(path, str):
-        raise UsageError(f"{option} must be a path, not {path!r}")
-    if not path.endswith(allowed):
-        raise UsageError(f"{option} {path!r} must end in {' or '.join(allowed)}")
-
-
-def _check_choice(option: str, value: Any, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UsageError(f"{option} {value!r} is not one of {', '.join(allowed)}")
-
-
-def _check_positive(option: str, value: Any) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UsageError(f"{option} must be a whole number of 1 or more, not {value!r}")
-
-
-def _multiples_near(value: int, step: int) -> str:
-    below = value // step * step
-    return " and ".join(str(n) for n in (below, below + step) if n)

@@ -1,16 +1,40 @@
 """What a chunk is computed from: its rows, batch by batch, and their checksum, by which changed data is found."""
 
+import dataclasses
 from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from runner.checksum import checksum_of_text
+from runner.comm import Comm
+from runner.config import Config
 from runner.errors import InputError
-from runner.grid import Chunk, Grid
-from runner.rows import Rows, cuts_by_length, is_ragged, lengths_of, rows_checksum, take
-from runner.sources import Source
+from runner.grid import Chunk, Grid, choose_chunk_size, choose_shard_chunks
+from runner.rows import Rows, RowTypes, cuts_by_length, is_ragged, lengths_of, row_bytes_of, rows_checksum, take
+from runner.sources import Scanned, Source, open_source
+from runner.sources.window import WindowSource
 
 _MOST_NAMED = 3
+
+
+def open_data(config: Config, comm: Comm) -> Source:
+    """The data set; the lines of a large file are counted by all ranks together."""
+    source = comm.on_each(lambda: open_source(config.data, config.columns, config.keep))
+    if isinstance(source, Scanned):
+        source.use(comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size))))
+    return WindowSource(source, config.skip, config.limit) if config.skip or config.limit is not None else source
+
+
+def make_grid(config: Config, source: Source, row_type: RowTypes, ignored: Sequence[str]) -> Grid:
+    """The cut of the data set; the same on every rank, and at every resume."""
+    row_bytes = source.row_bytes + row_bytes_of(row_type)
+    chunk_size = config.chunk_size or choose_chunk_size(
+        source.num_rows, config.batch_size, row_bytes, is_ragged(source.row_type, ignored)
+    )
+    grid = Grid(source.num_rows, config.batch_size, chunk_size)
+    if config.collect == "shards":
+        return dataclasses.replace(grid, shard_chunks=choose_shard_chunks(grid, row_bytes_of(row_type)))
+    return grid
 
 
 class BatchReader:

@@ -12,8 +12,8 @@ from runner.config import Config
 from runner.imports import name_of
 from runner.models import build_model
 from runner.models.fixed import FixedBatch
-from runner.models.huggingface import Pretrained
 from runner.models.onnx import OnnxModel
+from runner.models.pretrained import Pretrained
 from runner.models.storages import storages
 from runner.world import detect_launch
 

@@ -3,7 +3,6 @@
 import dataclasses
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 from runner.batch import Inference
@@ -15,10 +14,10 @@ from runner.direct import close_direct, open_direct
 from runner.errors import InputError, RunnerError, as_runner_error
 from runner.file_recorder import FileRecorder
 from runner.fingerprint import check_same, fingerprint_of_options, shape_of
-from runner.grid import Grid, choose_chunk_size, choose_shard_chunks, share
+from runner.grid import share
 from runner.imports import name_of
 from runner.infer import infer
-from runner.inputs import check_inputs
+from runner.inputs import check_inputs, make_grid, open_data
 from runner.models import build_model, input_device
 from runner.quarantine import Rescue
 from runner.recorder import MemoryRecorder, Recorder
@@ -32,10 +31,9 @@ from runner.resources import (
     set_threads,
     workers_in_words,
 )
-from runner.rows import RowTypes, in_words, is_ragged, named_types, row_bytes_of
+from runner.rows import RowTypes, in_words, named_types, row_bytes_of
 from runner.schedule import make_schedule
-from runner.sources import Scanned, Source, inner_name, open_source
-from runner.sources.window import WindowSource
+from runner.sources import Source, inner_name
 from runner.stats import RankStats
 from runner.stop import REASONS, Stop
 from runner.transforms import find_postprocess, find_preprocess
@@ -88,7 +86,7 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     stats = RankStats(rank=world.rank, host=world.host, device="", threads=set_threads(config, comm))
 
     # what can be refused early is refused here, on all ranks alike
-    source = _open_data(config, comm)
+    source = open_data(config, comm)
     stamp = comm.on_root(source.stamp)  # before a row is read
     root_sees = comm.bcast(shape_of(config, source))
     comm.on_each(lambda: check_same(config, source, root_sees))
@@ -112,7 +110,7 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     canary, canary_says = _start_canary(config, comm, inference, source, good_row, row_type)
 
     _let_rank_0(watch, world, "opening the output and checking what is there")
-    grid = _make_grid(config, source, row_type, inference.ignored)
+    grid = make_grid(config, source, row_type, inference.ignored)
     fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": in_words(row_type)}
     where = workers_in_words(comm, stats.threads)
     committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, _this_job(comm, stamp), where))
@@ -152,14 +150,6 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     ranks = comm.gather_all(stats)
     report = comm.on_root(lambda: _finish(config, comm, source.num_rows, recorder, collector, ranks, stop, canary_says))
     return dataclasses.replace(report, predictions=recorder.predictions)
-
-
-def _open_data(config: Config, comm: Comm) -> Source:
-    """The data set; the lines of a large file are counted by all ranks together."""
-    source = comm.on_each(lambda: open_source(config.data, config.columns, config.keep))
-    if isinstance(source, Scanned):
-        source.use(comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size))))
-    return WindowSource(source, config.skip, config.limit) if config.skip or config.limit is not None else source
 
 
 def _start_canary(
@@ -256,14 +246,3 @@ def _this_job(comm: Comm, stamp: str) -> dict[str, Any]:
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(process_start()))
     world = comm.world
     return {"started": started, "world_size": world.world_size, "launcher": world.launcher, "data": stamp}
-
-
-def _make_grid(config: Config, source: Source, row_type: RowTypes, ignored: Sequence[str]) -> Grid:
-    row_bytes = source.row_bytes + row_bytes_of(row_type)
-    chunk_size = config.chunk_size or choose_chunk_size(
-        source.num_rows, config.batch_size, row_bytes, is_ragged(source.row_type, ignored)
-    )
-    grid = Grid(source.num_rows, config.batch_size, chunk_size)
-    if config.collect == "shards":
-        return dataclasses.replace(grid, shard_chunks=choose_shard_chunks(grid, row_bytes_of(row_type)))
-    return grid

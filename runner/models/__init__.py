@@ -18,8 +18,9 @@ from runner.models.adapt import refuse_adaptations
 from runner.models.factory import build_from_factory
 from runner.models.files import broadcast_file, load_model_file
 from runner.models.fixed import FixedBatch
-from runner.models.huggingface import Pretrained, build_from_folder
+from runner.models.huggingface import build_from_folder
 from runner.models.onnx import build_from_onnx
+from runner.models.pretrained import Pretrained
 
 # each makes a model of a path, the device and the configuration
 _BY_SUFFIX = {

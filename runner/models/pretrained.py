@@ -1,0 +1,150 @@
+"""Models and tokenisers of Transformers as they are called with a batch."""
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from runner.config import Config
+from runner.errors import ModelError, describe
+from runner.rows import RaggedTensor
+
+_VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokeniser knows no word
+TOKENISER_FILES = (
+    *_VOCABULARY,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+)
+_NO_LIMIT = 1 << 20  # tokenisers that know no limit of length name a huge one
+
+
+class Tokeniser:
+    """Text to token ids and mask, by the tokeniser of a folder, which is loaded when it is first used.
+
+    What is longer than the model takes, or than `max_length` of the model's arguments, is cut off.
+    """
+
+    def __init__(self, transformers: Any, folder: str, config: Config) -> None:
+        self._transformers, self._folder = transformers, folder
+        self._name, self._trust_code = config.model, config.trust_code
+        self._max_length: int | None = config.model_args.get("max_length")
+
+    def __call__(self, *texts: list[str]) -> dict[str, torch.Tensor]:
+        """The model's arguments for a batch of texts, or of pairs of texts.
+
+        Raises:
+            ModelError: there is no tokeniser in the folder.
+        """
+        tokenise, max_length = self._loaded
+        found = tokenise(
+            *texts, padding=True, truncation=max_length is not None, max_length=max_length, return_tensors="pt"
+        )
+        return dict(found)
+
+    def decode(self, tokens: torch.Tensor) -> list[str]:
+        """The text of token ids `(batch, length)`, without special ones.
+
+        Raises:
+            ModelError: there is no tokeniser in the folder.
+        """
+        found: list[str] = self._loaded[0].batch_decode(tokens, skip_special_tokens=True)
+        return found
+
+    @functools.cached_property
+    def _loaded(self) -> tuple[Any, int | None]:
+        if not any(file for pattern in _VOCABULARY for file in Path(self._folder).glob(pattern)):
+            raise ModelError(f"--model {self._name} has no tokeniser in it, which rows of text need")
+        try:
+            tokenise = self._transformers.AutoTokenizer.from_pretrained(
+                self._folder, local_files_only=True, trust_remote_code=self._trust_code
+            )
+            settings = self._transformers.AutoConfig.from_pretrained(
+                self._folder, local_files_only=True, trust_remote_code=self._trust_code
+            )
+        except Exception as error:
+            raise ModelError(f"--model {self._name}: its tokeniser cannot be loaded: {describe(error)}") from error
+        if tokenise.pad_token is None:
+            tokenise.pad_token = tokenise.eos_token or tokenise.unk_token
+        tokenise.padding_side = "right"
+        limits = [self._max_length, tokenise.model_max_length, getattr(settings, "max_position_embeddings", None)]
+        known = [limit for limit in limits if limit and limit < _NO_LIMIT]
+        return tokenise, min(known, default=None)
+
+
+class Pretrained:
+    """Calls a model of Transformers by the names of its inputs, and picks what it is run for.
+
+    Args:
+        model: the model.
+        generates: whether it is run to add tokens.
+        options: `pooling` (mean, cls or last) for a model without a head; `max_new_tokens` for a causal
+            one, and `decode` for text instead of tokens.
+        tokenise: from text, or several columns of it, to the model's arguments.
+    """
+
+    def __init__(self, model: Any, generates: bool, options: dict[str, Any], tokenise: Tokeniser) -> None:
+        self.tokenise, self._decodes = tokenise, bool(options.get("decode"))
+        self._is_per_token = type(model).__name__.endswith("ForTokenClassification")
+        self.model, self._pooling = model, options.get("pooling", "mean")
+        self._max_new_tokens = options["max_new_tokens"] if generates else None
+
+    def __call__(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
+        names = ("input_ids", "attention_mask") if len(inputs) == 2 else (self.model.main_input_name,)
+        arguments = dict(zip(names, inputs, strict=not named)) | named
+        if self._max_new_tokens:
+            tokens = self._generate(self._max_new_tokens, **arguments)
+            return self.tokenise.decode(tokens) if self._decodes else tokens
+        outputs = self.model(**arguments, return_dict=True)
+        if "logits" in outputs:
+            mask = arguments.get("attention_mask")
+            return _of_tokens(outputs["logits"], mask) if self._is_per_token and mask is not None else outputs["logits"]
+        if "last_hidden_state" not in outputs:
+            return outputs
+        return self._pool(outputs["last_hidden_state"], arguments.get("attention_mask"))
+
+    def _pool(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+        """`(batch, length, width)` to `(batch, width)`."""
+        if self._pooling == "cls":
+            return hidden[:, 0]
+        if mask is None:
+            mask = hidden.new_ones(hidden.shape[:2])
+        if self._pooling == "last":
+            return hidden[torch.arange(len(hidden), device=hidden.device), mask.long().sum(dim=1) - 1]
+        weights = mask[..., None].to(hidden.dtype)
+        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
+
+    def _generate(self, max_new_tokens: int, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """Token ids `(batch, max_new_tokens)`; after its end a row is filled up with the padding token."""
+        lengths = attention_mask.long().sum(dim=1)
+        longest = input_ids.shape[1]  # new tokens are added at the right: so rows are moved there
+        places = torch.arange(longest, device=input_ids.device) - (longest - lengths)[:, None]
+        moved = torch.where(places >= 0, input_ids.gather(1, places.clamp(min=0)), 0)
+        padding = self._padding_token()
+        found = self.model.generate(
+            input_ids=moved,
+            attention_mask=(places >= 0).long(),
+            max_new_tokens=max_new_tokens,
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=padding,
+        )[:, longest:]
+        missing = max_new_tokens - found.shape[1]  # where all rows of the batch have ended sooner
+        tokens: torch.Tensor = nn.functional.pad(found, (0, missing), value=padding)
+        return tokens
+
+    def _padding_token(self) -> int:
+        for settings in (self.model.generation_config, self.model.config):
+            for name in ("pad_token_id", "eos_token_id"):
+                token = getattr(settings, name, None)
+                if token is not None:
+                    return int(token[0] if isinstance(token, list) else token)
+        return 0
+
+
+def _of_tokens(logits: torch.Tensor, mask: torch.Tensor) -> RaggedTensor:
+    """`(batch, length, labels)` without what stands for padding: for each row `(its length, labels)`."""
+    return RaggedTensor(logits[mask.bool()], mask.long().sum(dim=1))
