@@ -52,7 +52,7 @@ CASES: dict[str, tuple[int, list[str], dict[str, str | None]]] = {
     "no output folder": (73, ["there is no folder nowhere"], {"--output": "nowhere/p.npy"}),
     "output is a folder": (73, ["is a folder"], {"--output": "folder.npy"}),
     "output exists": (73, ["there.npy exists already", "--overwrite"], {"--output": "there.npy"}),
-    "output of another suffix": (64, ["must end in .npy"], {"--output": "p.csv"}),
+    "output of another suffix": (64, ["must end in .npy"], {"--output": "p.dat"}),
     "batch size 0": (64, ["--batch-size must be a whole number of 1 or more"], {"--batch-size": "0"}),
     "batch size a word": (64, ["invalid int value: 'all'"], {"--batch-size": "all"}),
     "chunk not a multiple": (64, ["--chunk-size 100", "96 and 128"], {"--chunk-size": "100"}),
