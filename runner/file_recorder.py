@@ -45,8 +45,8 @@ class FileRecorder(Recorder):
 
     def __init__(self, config: Config, output: str) -> None:
         super().__init__(config.max_bad)
-        self._remote = Remote(output) if is_url(output) else None
-        self._given = output.rpartition("/")[2] if self._remote else output
+        self._remote: Remote | None = None
+        self._given = output.rpartition("/")[2] if is_url(output) else output
         self._config, self._output = config, Path(self._given)
         self._partial, self._folder = Path(f"{self._output}.partial"), Path(f"{self._output}.run")
         self._lock = OutputLock(self._folder, output)
@@ -61,7 +61,9 @@ class FileRecorder(Recorder):
         self._last_sync = time.monotonic()
 
     def prepare(self, fingerprint: dict[str, Any]) -> None:
-        output = self._output
+        output, given = self._output, str(self._config.output)
+        if is_url(given):
+            self._remote = Remote(given)
         if not output.parent.is_dir():
             raise OutputError(f"--output {output}: there is no folder {output.parent}")
         self._check_kind()
@@ -73,7 +75,7 @@ class FileRecorder(Recorder):
         if output.exists() and not self._config.overwrite and not lacks_only_its_report and not self._is_finishing():
             raise OutputError(f"--output {output} exists already; --overwrite replaces it once the new one is whole")
         if self._remote and self._remote.exists() and not self._config.overwrite and not lacks_only_its_report:
-            raise OutputError(f"--output {self._config.output} exists already; --overwrite replaces it")
+            raise OutputError(f"--output {given} exists already; --overwrite replaces it")
         # without its rows a ledger is worth nothing
         has_rows = self._partial.exists() or lacks_only_its_report
         self._starts_over = self._config.fresh or not has_rows
