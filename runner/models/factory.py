@@ -18,6 +18,7 @@ from runner.imports import load_attribute, name_of
 from runner.models.adapt import refuse_adaptations
 from runner.models.files import broadcast_file
 from runner.models.module import spread
+from runner.models.storages import named_tensors, to_empty_tied
 from runner.models.weights import load_weights
 
 
@@ -81,7 +82,10 @@ class _Factory:
 
     def read(self) -> Any:
         """The model with its weights, for rank 0."""
-        model, weights = self.call(), self._config.weights
+        weights = self._config.weights
+        model = self._to_be_filled() if weights is not None else None
+        if model is None:
+            model = self.call()
         if isinstance(model, nn.Module):
             model = model.cpu()
             if weights is not None:
@@ -92,6 +96,19 @@ class _Factory:
                 "`weights` would get the open file"
             )
         return model
+
+
+    def _to_be_filled(self) -> nn.Module | None:
+        """The module without values, where a state dict brings them all: random ones take longer than to be sent."""
+        try:
+            with torch.device("meta"):
+                model = self.call()
+            if not isinstance(model, nn.Module):
+                return None
+            brought = {id(tensor) for tensor in model.state_dict(keep_vars=True).values()}
+            return to_empty_tied(model) if all(id(tensor) in brought for _, tensor in named_tensors(model)) else None
+        except Exception:  # it looks at its own values, which do not exist on the meta device
+            return None
 
 
 def _required_parameters(function: Callable[..., Any]) -> set[str]:
