@@ -31,7 +31,7 @@ class Draft:
 
     def __init__(self, chunk: Chunk, row_type: RowTypes, kept: Sequence[str]) -> None:
         self._chunk, self._kept = chunk, kept
-        self._outputs_type = row_type
+        self._row_type = row_type
         num_rows = chunk.stop - chunk.start
         self._rows: _Rows = _Fixed(num_rows, row_type) if isinstance(row_type, RowType) else _Packed(num_rows, row_type)
         self._bad: list[BadRow] = []
@@ -52,7 +52,7 @@ class Draft:
             ModelError: the predictions are of another type than those of the first row.
         """
         if outputs is not None:
-            check_row_type(outputs, self._outputs_type, self._kept, ids)
+            check_row_type(outputs, self._row_type, self._kept, ids)
         start = self._chunk.start
         if isinstance(ids, range):
             places: _Places = slice(ids.start - start, ids.stop - start)

@@ -8,9 +8,19 @@ import numpy as np
 from runner.checksum import checksum_of_text
 from runner.comm import Comm
 from runner.config import Config
-from runner.errors import InputError
+from runner.errors import InputError, UsageError
 from runner.grid import Chunk, Grid, choose_chunk_size, choose_shard_chunks
-from runner.rows import Rows, RowTypes, cuts_by_length, is_ragged, lengths_of, row_bytes_of, rows_checksum, take
+from runner.rows import (
+    Rows,
+    RowType,
+    RowTypes,
+    cuts_by_length,
+    is_ragged,
+    lengths_of,
+    row_bytes_of,
+    rows_checksum,
+    take,
+)
 from runner.sources import Scanned, Source, open_source
 from runner.sources.window import WindowSource
 
@@ -19,10 +29,17 @@ _MOST_NAMED = 3
 
 def open_data(config: Config, comm: Comm) -> Source:
     """The data set; the lines of a large file are counted by all ranks together."""
-    source = comm.on_each(lambda: open_source(config.data, config.columns, config.keep))
+    source = comm.on_each(lambda: _open(config))
     if isinstance(source, Scanned):
         source.use(comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size))))
     return WindowSource(source, config.skip, config.limit) if config.skip or config.limit is not None else source
+
+
+def _open(config: Config) -> Source:
+    source = open_source(config.data, config.columns, config.keep)
+    if config.keep and isinstance(source.row_type, RowType):
+        raise UsageError(f"--keep {', '.join(config.keep)}: there is no other column, for the model to get")
+    return source
 
 
 def make_grid(config: Config, source: Source, row_type: RowTypes, ignored: Sequence[str]) -> Grid:

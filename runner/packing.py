@@ -46,14 +46,14 @@ def pack(columns: Columns) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, types: Mapping[str, RowType], num_rows: int) -> Columns:
-    """The columns again; they may lie in the memory of `packed`."""
+    """The columns again, in memory of their own."""
     columns: Columns = {}
     position = 0
 
     def read(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         nonlocal position
         size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        found = packed[position : position + size].view(dtype).reshape(shape)
+        found = packed[position : position + size].copy().view(dtype).reshape(shape)  # aligned, as libraries want it
         position += size
         return found
 

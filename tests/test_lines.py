@@ -134,6 +134,9 @@ def test_what_is_not_there_is_named_with_what_is(tmp_path: Path) -> None:
         outcome = run(predict_command(*command, launcher=LAUNCHERS["mpirun-2"]), tmp_path)
         assert (outcome.code, outcome.output.count(message)) == (65, 1), outcome.output
         assert outcome.output.count("runner: error") == 1
+    command = ["--model", "zoo:Identity", "--data", "d.csv", "--columns", "a", "--keep", "a", "--output", "p.npy"]
+    outcome = run(predict_command(*command, launcher=LAUNCHERS["mpirun-2"]), tmp_path)
+    assert (outcome.code, outcome.output.count("--keep a: there is no other column")) == (64, 1), outcome.output
     for name in ("d.csv", "d.jsonl"):
         (tmp_path / name).write_bytes(b"")
         with pytest.raises(InputError, match=r"is no CSV with a header|holds no JSON objects"):

@@ -97,7 +97,6 @@ class _Factory:
             )
         return model
 
-
     def _to_be_filled(self) -> nn.Module | None:
         """The module without values, where a state dict brings them all: random ones take longer than to be sent."""
         try:
