@@ -19,6 +19,7 @@ from runner.world import detect_launch
 _GROUPS = {"model": "the model", "data": "data and output", "work": "how to work"}
 _REQUIRED = ("model", "data", "output")
 _VERIFY = "Read a finished output again: exit code 0 where every row is what was computed, 65 on any doubt."
+_HOSTS = "Print a hostfile for mpirun and horovodrun, of the Slurm, PBS or LSF job that this is run in."
 _INSPECT = "Load a model as predict would, and say what it is: kind, parameters, dtypes, bytes, what it takes."
 _INSPECT_OPTIONS = ("model_args", "weights", "trust_pickle")
 _EXIT_CODES = """exit codes:
@@ -126,7 +127,19 @@ def _inspect(given: dict[str, Any]) -> int:
     return EXIT_WHOLE
 
 
-_COMMANDS: dict[str, Callable[[Any], int]] = {"predict": _predict, "verify": _verify, "inspect": _inspect}
+def _hosts(given: dict[str, Any]) -> int:
+    from runner.hosts import write_hostfile
+
+    print(write_hostfile(given.get("hosts"), given.get("slots")), end="")
+    return EXIT_WHOLE
+
+
+_COMMANDS: dict[str, Callable[[Any], int]] = {
+    "predict": _predict,
+    "verify": _verify,
+    "inspect": _inspect,
+    "hosts": _hosts,
+}
 
 
 def _make_parser() -> argparse.ArgumentParser:
@@ -162,6 +175,9 @@ def _make_parser() -> argparse.ArgumentParser:
     for field in dataclasses.fields(Config):
         if field.name in _INSPECT_OPTIONS:
             _add_option(inspect, field)
+    hosts = commands.add_parser("hosts", help="a hostfile of this allocation", allow_abbrev=False, description=_HOSTS)
+    hosts.add_argument("hosts", nargs="?", metavar="HOST:SLOTS,...", help="these hosts instead")
+    hosts.add_argument("--slots", type=int, metavar="N", help="ranks of each host, whatever the scheduler says")
     groups = {key: predict.add_argument_group(title) for key, title in _GROUPS.items()}
     for field in dataclasses.fields(Config):
         _add_option(groups[field.metadata["group"]], field)

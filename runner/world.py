@@ -77,6 +77,11 @@ def job_end(environ: Mapping[str, str] = os.environ) -> float | None:
     return float(value) if value.isdecimal() else None
 
 
+def read_variables(names: Sequence[str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Those of the environment's variables that are set, and not empty."""
+    return {name: environ[name] for name in names if environ.get(name)}
+
+
 def usable_cpus() -> frozenset[int]:
     """The CPUs this process may run on."""
     return frozenset(os.sched_getaffinity(0))

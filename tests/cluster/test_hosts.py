@@ -7,27 +7,33 @@ import pytest
 
 # with mpirun's own binding of a rank to one core, under which a plain hvd.init() between hosts does not end
 MPIRUN = ["mpirun"]
-LOCALHOST = Path(__file__).parents[2] / "hostfiles/localhost"
+HOSTFILES = Path(__file__).parents[2] / "hostfiles"
 
 
 @pytest.mark.timeout(200)
-@pytest.mark.parametrize("launcher", [MPIRUN, ["horovodrun"]], ids=["mpirun", "horovodrun"])
-def test_two_hosts_give_the_bytes_of_one_process(hosts, job, tmp_path, launcher):
-    hostfile = tmp_path / "hostfile"
-    hostfile.write_text("node1 slots=2\nnode2 slots=2\n")
-    where = ["--hostfile", hostfile] if launcher == MPIRUN else ["-H", "node1:2,node2:2"]
+@pytest.mark.parametrize(
+    ("launcher", "hostfile", "ranks"),
+    [
+        (MPIRUN, "two-hosts", ["node1", "node1", "node2", "node2"]),
+        (["horovodrun"], "two-hosts", ["node1", "node1", "node2", "node2"]),
+        (["mpirun", "--bind-to", "none"], "unequal-slots", ["node1", "node1", "node1", "node2"]),
+        (["horovodrun"], "unequal-slots", ["node1", "node1", "node1", "node2"]),
+    ],
+)
+def test_two_hosts_give_the_bytes_of_one_process(hosts, job, tmp_path, launcher, hostfile, ranks):
     output = tmp_path / "predictions.npy"
+    where = ["--hostfile", HOSTFILES / hostfile]
     code, said = hosts.run("head", *launcher, "-np", 4, *where, *job.command(output))
     assert code == 0, said
     assert output.read_bytes() == job.expected
-    assert job.hosts(output) == ["node1", "node1", "node2", "node2"]
+    assert job.hosts(output) == ranks
 
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("launcher", [MPIRUN, ["horovodrun"]], ids=["mpirun", "horovodrun"])
 def test_one_hostfile_serves_both_launchers(job, tmp_path, launcher):
     output = tmp_path / "predictions.npy"
-    code, said = job.run(*launcher, "-np", 2, "--hostfile", LOCALHOST, *job.command(output))
+    code, said = job.run(*launcher, "-np", 2, "--hostfile", HOSTFILES / "localhost", *job.command(output))
     assert code == 0, said
     assert output.read_bytes() == job.expected
     assert job.hosts(output) == [socket.gethostname()] * 2

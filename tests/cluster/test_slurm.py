@@ -54,6 +54,21 @@ def test_mpirun_inside_a_job(slurm, job, tmp_path):
 
 
 @pytest.mark.timeout(200)
+def test_a_hostfile_of_the_job(slurm, job, tmp_path):
+    output, hostfile = tmp_path / "predictions.npy", tmp_path / "hostfile"
+    script = tmp_path / "hosts.sbatch"
+    script.write_text(
+        f"#!/bin/bash\n{sys.executable} -m runner hosts > {hostfile} || exit\n"
+        f'exec mpirun --bind-to none --hostfile {hostfile} "$@"\n'
+    )
+    state, code, said = submit(slurm, tmp_path, "--nodes=2", "--ntasks-per-node=2", script, *job.command(output))
+    assert (state, code) == ("COMPLETED", "0:0"), said
+    assert hostfile.read_text() == "node1 slots=2\nnode2 slots=2\n"
+    assert output.read_bytes() == job.expected
+    assert job.hosts(output) == ["node1", "node1", "node2", "node2"]
+
+
+@pytest.mark.timeout(200)
 def test_ranks_that_do_not_find_each_other_are_refused(slurm, job, tmp_path):
     """Open MPI 5 under --mpi=none starts as many jobs of one rank, each of which would write the output."""
     output = tmp_path / "predictions.npy"

@@ -1,0 +1,61 @@
+"""`python -m runner hosts` by the variables that schedulers set; on a real Slurm in cluster/test_slurm.py."""
+
+from pathlib import Path
+
+import pytest
+
+from runner.cli import main
+
+SET = ("SLURM_JOB_NODELIST", "SLURM_TASKS_PER_NODE", "PBS_NODEFILE", "LSB_DJOB_HOSTFILE", "LSB_MCPU_HOSTS")
+
+
+@pytest.fixture(autouse=True)
+def outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in SET:
+        monkeypatch.delenv(name, raising=False)
+
+
+def printed(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["hosts", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+    assert printed(capsys, "node1:2, node-2.site:13,c") == "node1 slots=2\nnode-2.site slots=13\nc slots=1\n"
+    assert printed(capsys, "b,a", "--slots", "4") == "b slots=4\na slots=4\n"
+
+
+def test_pbs_and_lsf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "nodes").write_text("b.site\nb.site\na.site\nb.site\n")
+    for name in ("PBS_NODEFILE", "LSB_DJOB_HOSTFILE"):
+        monkeypatch.setenv(name, str(tmp_path / "nodes"))
+        assert printed(capsys) == "b.site slots=3\na.site slots=1\n"
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("LSB_MCPU_HOSTS", "b.site 3 a.site 12 ")
+    assert printed(capsys) == "b.site slots=3\na.site slots=12\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "message"),
+    [
+        ([], {}, "this is no allocation of Slurm, PBS or LSF"),
+        (["node1:0"], {}, "'node1:0' is no host"),
+        (["a b"], {}, "'a b' is no host"),
+        (["a,b:2,a"], {}, "a is there twice"),
+        (["a", "--slots", "0"], {}, "--slots must be a whole number of 1 or more"),
+        ([], {"PBS_NODEFILE": "/nowhere"}, "PBS_NODEFILE /nowhere: No such file"),
+        ([], {"LSB_MCPU_HOSTS": "a 2 b"}, "LSB_MCPU_HOSTS 'a 2 b' is not of hosts"),
+        ([], {"SLURM_JOB_NODELIST": "node[1-"}, "scontrol, which knows the hosts of node[1-, fails"),
+    ],
+)
+def test_what_is_no_hosts(
+    arguments: list[str],
+    variables: dict[str, str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert main(["hosts", *arguments]) == 64
+    assert message in capsys.readouterr().err
