@@ -93,6 +93,18 @@ def test_generation_from_text_with_a_tokeniser_that_cannot_pad(tmp_path: Path) -
         assert found[row].tolist() == expected[0, inputs["input_ids"].shape[1] :].tolist()
 
 
+def test_a_prompt_that_leaves_no_room_is_cut(tmp_path: Path) -> None:
+    model = save(tmp_path, "GPT2LMHeadModel", **SMALL_GPT, n_positions=24)
+    tokenise = save_tokeniser(tmp_path, eos_token="[EOS]")
+    texts = [" ".join(["node"] * 100), "rank queue"]
+    (tmp_path / "d.txt").write_text("\n".join(texts))
+    outcome = predict(tmp_path, "d.txt", "--model-args", '{"max_new_tokens": 5}')
+    assert outcome.code == 0, outcome.output
+    inputs = tokenise(texts[0], truncation=True, max_length=19, return_tensors="pt")
+    expected = model.generate(**inputs, max_new_tokens=5, do_sample=False, pad_token_id=99)
+    assert np.load(tmp_path / "p.npy")[0].tolist() == expected[0, 19:].tolist()
+
+
 def test_text_from_text(tmp_path: Path) -> None:
     model = save(tmp_path, "GPT2LMHeadModel", **SMALL_GPT)
     tokenise = save_tokeniser(tmp_path, eos_token="[EOS]")

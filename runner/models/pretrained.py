@@ -1,6 +1,7 @@
 """Models and tokenisers of Transformers as they are called with a batch."""
 
 import functools
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,16 @@ _NO_LIMIT = 1 << 20  # tokenisers that know no limit of length name a huge one
 class Tokeniser:
     """Text to token ids and mask, by the tokeniser of a folder, which is loaded when it is first used.
 
-    What is longer than the model takes, or than `max_length` of the model's arguments, is cut off.
+    What is longer than the model takes, with the tokens that it is to add, or than `max_length` of the model's
+    arguments, is cut off.
     """
 
     def __init__(self, transformers: Any, folder: str, config: Config) -> None:
         self._transformers, self._folder = transformers, folder
         self._name, self._trust_code = config.model, config.trust_code
         self._max_length: int | None = config.model_args.get("max_length")
+        self._max_new_tokens: int = config.model_args.get("max_new_tokens", 0)
+        self._lock = threading.Lock()  # the reader's thread and the search for bad rows; it is not made for two
 
     def __call__(self, *texts: list[str]) -> dict[str, torch.Tensor]:
         """The model's arguments for a batch of texts, or of pairs of texts.
@@ -39,10 +43,11 @@ class Tokeniser:
         Raises:
             ModelError: there is no tokeniser in the folder.
         """
-        tokenise, max_length = self._loaded
-        found = tokenise(
-            *texts, padding=True, truncation=max_length is not None, max_length=max_length, return_tensors="pt"
-        )
+        with self._lock:
+            tokenise, max_length = self._loaded
+            found = tokenise(
+                *texts, padding=True, truncation=max_length is not None, max_length=max_length, return_tensors="pt"
+            )
         return dict(found)
 
     def decode(self, tokens: torch.Tensor) -> list[str]:
@@ -51,7 +56,8 @@ class Tokeniser:
         Raises:
             ModelError: there is no tokeniser in the folder.
         """
-        found: list[str] = self._loaded[0].batch_decode(tokens, skip_special_tokens=True)
+        with self._lock:
+            found: list[str] = self._loaded[0].batch_decode(tokens, skip_special_tokens=True)
         return found
 
     @functools.cached_property
@@ -70,8 +76,9 @@ class Tokeniser:
         if tokenise.pad_token is None:
             tokenise.pad_token = tokenise.eos_token or tokenise.unk_token
         tokenise.padding_side = "right"
-        limits = [self._max_length, tokenise.model_max_length, getattr(settings, "max_position_embeddings", None)]
-        known = [limit for limit in limits if limit and limit < _NO_LIMIT]
+        positions = getattr(settings, "max_position_embeddings", None) or _NO_LIMIT
+        limits = [self._max_length, tokenise.model_max_length, max(1, positions - self._max_new_tokens)]
+        known = [limit for limit in limits if limit and limit < _NO_LIMIT - self._max_new_tokens]
         return tokenise, min(known, default=None)
 
 
