@@ -24,7 +24,8 @@ COMM = ("horovod", "mpi")
 ON_NONFINITE = ("keep", "quarantine")
 
 
-_PASSWORD = re.compile(r"(://[^:/@]*):[^@/]*@")  # in a URL; records are for all to read
+# in a URL; records are for all to read
+_PASSWORD, _SECRET = re.compile(r"(://[^:/@]*):[^@/]*@"), re.compile(r"([?&](?:password|passwd)=)[^&]*")
 
 
 def _option(default: Any, group: str, help: str, metavar: str = "") -> Any:
@@ -219,7 +220,7 @@ class Config:
         if isinstance(self.data, list | tuple) and all(isinstance(item, str | Path) for item in self.data):
             values["data"] = [str(item) for item in self.data]
         if isinstance(self.data, str):
-            values["data"] = _PASSWORD.sub(r"\1:***@", self.data)
+            values["data"] = _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", self.data))
         values |= {name: list(getattr(self, name)) or None for name in ("columns", "keep")}
         return {name.replace("_", "-"): value for name, value in values.items() if value is not None}
 

@@ -151,3 +151,13 @@ def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
     assert "100%" in shown
     assert "97.0/97.0" in shown
     assert done.stdout.startswith(b"runner: 97 rows -> p.npy (whole)")
+
+
+def test_passwords_are_not_recorded() -> None:
+    for data, recorded in (
+        ("postgresql://me:s3cr3t@host/db::t", "postgresql://me:***@host/db::t"),
+        ("postgresql://host/db?user=me&password=s3cr3t::t", "postgresql://host/db?user=me&password=***"),
+        ("d.tar::jpg@224x224", "d.tar::jpg@224x224"),
+    ):
+        assert make_config({"model": "a:b", "data": data}).resolved()["data"].startswith(recorded)
+        assert "s3cr3t" not in str(make_config({"model": "a:b", "data": data}).resolved())
