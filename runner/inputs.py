@@ -28,18 +28,22 @@ _MOST_NAMED = 3
 
 
 def open_data(config: Config, comm: Comm) -> Source:
-    """The data set; the lines of a large file are counted by all ranks together."""
-    source = comm.on_each(lambda: _open(config))
+    """The data set; what must be looked through, such as the lines of a large file, is shared out among the ranks.
+
+    Raises:
+        InputError, UsageError: on every rank alike.
+    """
+    source = comm.on_each(lambda: open_source(config.data, config.columns, config.keep))
     if isinstance(source, Scanned):
-        source.use(comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size))))
+        scans = comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size)))
+        comm.on_each(lambda: source.use(scans))
+    comm.on_each(lambda: _check_kept(config, source))
     return WindowSource(source, config.skip, config.limit) if config.skip or config.limit is not None else source
 
 
-def _open(config: Config) -> Source:
-    source = open_source(config.data, config.columns, config.keep)
+def _check_kept(config: Config, source: Source) -> None:
     if config.keep and isinstance(source.row_type, RowType):
         raise UsageError(f"--keep {', '.join(config.keep)}: there is no other column, for the model to get")
-    return source
 
 
 def make_grid(config: Config, source: Source, row_type: RowTypes, ignored: Sequence[str]) -> Grid:

@@ -11,11 +11,12 @@ import decimal
 import re
 import uuid
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from runner.checksum import checksum_of_text
 from runner.errors import InputError
-from runner.rows import Column, Rows, RowTypes
+from runner.rows import Column, Rows, RowType, RowTypes
 from runner.sources.connection import Connection, hide_password
 from runner.sources.values import type_of_values, values_as_column
 
@@ -24,6 +25,23 @@ _DECIDING_ROWS = 1000  # the types of columns are those of the values in so many
 _DIGESTED_ROWS = 100  # at the beginning, and as many at the end
 _KEYS = (int, str, bytes, decimal.Decimal, datetime.date, uuid.UUID)  # floats may not come back as they were
 _QUERY = re.compile(r"\s*\(*\s*(select|with|values)\b[\s(]", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What there is to know of the rows.
+
+    Attributes:
+        num_rows: how many.
+        keys: of every 1024th row.
+        types: of the columns.
+        row_bytes: what a row takes, on average.
+    """
+
+    num_rows: int
+    keys: list[tuple[Any, ...]]
+    types: dict[str, RowType]
+    row_bytes: int
 
 
 class DatabaseSource:
@@ -60,16 +78,29 @@ class DatabaseSource:
                 raise InputError(f"{self._what} has no column {name!r}; it has {', '.join(names)}")
         chosen = columns or [name for name in names if name not in key] or names
         self._names = list(dict.fromkeys([*chosen, *keep]))
-        self.num_rows = self._count(key, is_primary)
-        self._kept = self._keep_keys()
-        found = self._fetch(0, min(self.num_rows, _DECIDING_ROWS))
-        self._types = {
-            name: type_of_values([row[place] for row in found], f"{self._what}: column {name!r}")
-            for place, name in enumerate(self._names, len(key))
-        }
-        self.row_type: RowTypes = self._types[self._names[0]] if len(self._names) == 1 else self._types
-        sizes = sum(len(value) if isinstance(value, str) else 8 for row in found for value in row[len(key) :])
-        self.row_bytes = sizes // max(1, len(found))
+        self._is_primary = is_primary
+        self._known: _Known | None = None
+
+    @property
+    def num_rows(self) -> int:
+        return self._look().num_rows
+
+    @property
+    def row_type(self) -> RowTypes:
+        types = self._look().types
+        return types[self._names[0]] if len(self._names) == 1 else types
+
+    @property
+    def row_bytes(self) -> int:
+        return self._look().row_bytes
+
+    def scan(self, part: int, parts: int) -> "_Known | None":
+        """What is to be known of the rows, which the first part finds out for all: it is work for the database."""
+        return None if part else self._look_through()
+
+    def use(self, scans: Sequence[Any]) -> None:
+        """Take it."""
+        self._known = scans[0]
 
     def read(self, start: int, stop: int) -> Rows:
         found = self._fetch(start, stop)
@@ -80,14 +111,14 @@ class DatabaseSource:
                 key = ", ".join(map(str, found[index][: len(self._key)]))
                 return f"{self._what}: row {start + index} (key {key}) of column {name!r}"
 
-            columns[name] = values_as_column([row[place] for row in found], self._types[name], name_row)
+            columns[name] = values_as_column([row[place] for row in found], self._look().types[name], name_row)
         return columns[self._names[0]] if len(self._names) == 1 else columns
 
     def digest(self) -> str:
         size = min(self.num_rows, _DIGESTED_ROWS)
         ends = [self._fetch(0, size), self._fetch(self.num_rows - size, self.num_rows)]
-        types = {name: str(found) for name, found in self._types.items()}
-        return checksum_of_text(f"{self.num_rows} {types} {self._kept!r} {ends!r}")
+        types = {name: str(found) for name, found in self._look().types.items()}
+        return checksum_of_text(f"{self.num_rows} {types} {self._look().keys!r} {ends!r}")
 
     def stamp(self) -> str:
         sa = self._sa
@@ -96,6 +127,24 @@ class DatabaseSource:
             order = [column.desc() if backwards else column for column in self._key]
             found += self._connection.fetch(sa.select(*self._key).order_by(*order).limit(1))
         return f"{checksum_of_text(repr(found))} {self._connection.stamp()}"
+
+    def _look(self) -> "_Known":
+        if self._known is None:
+            self.use([self.scan(0, 1)])
+        assert self._known is not None
+        return self._known
+
+    def _look_through(self) -> "_Known":
+        num_rows = self._count([column.name for column in self._key], self._is_primary)
+        keys = self._keep_keys(num_rows)
+        found = self._fetch(0, min(num_rows, _DECIDING_ROWS), keys)
+        first = len(self._key)
+        types = {
+            name: type_of_values([row[place] for row in found], f"{self._what}: column {name!r}")
+            for place, name in enumerate(self._names, first)
+        }
+        sizes = sum(len(value) if isinstance(value, str) else 8 for row in found for value in row[first:])
+        return _Known(num_rows, keys, types, sizes // max(1, len(found)))
 
     def _open_table(self, inner: str) -> tuple[Any, list[str], list[str], bool]:
         """The table or view, its columns, those of its key, and whether that is a primary key."""
@@ -148,7 +197,7 @@ class DatabaseSource:
             )
         return int(rows)
 
-    def _keep_keys(self) -> list[tuple[Any, ...]]:
+    def _keep_keys(self, num_rows: int) -> list[tuple[Any, ...]]:
         """The key of every 1024th row, which the database picks out."""
         sa = self._sa
         number = sa.func.row_number().over(order_by=self._key).label("runner_number")
@@ -156,7 +205,7 @@ class DatabaseSource:
         columns = [numbered.c[column.name] for column in self._key]
         picked = sa.select(*columns).where((numbered.c.runner_number - 1) % _STEP == 0).order_by(*columns)
         found = self._connection.fetch(picked)
-        if len(found) != -(-self.num_rows // _STEP):
+        if len(found) != -(-num_rows // _STEP):
             raise InputError(f"{self._what} has been written to while it was opened")
         for value in found[0] if found else ():
             if not isinstance(value, _KEYS):
@@ -166,20 +215,21 @@ class DatabaseSource:
                 )
         return found
 
-    def _fetch(self, start: int, stop: int) -> list[tuple[Any, ...]]:
-        """The keys and values of rows."""
+    def _fetch(self, start: int, stop: int, keys: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """The keys and values of rows; `keys` of every 1024th, where they are not known otherwise."""
         if start >= stop:
             return []
         sa = self._sa
         block, offset = divmod(start, _STEP)
         # without a type nothing is converted, and the database takes a value for what it is compared with
         kept = [
-            sa.bindparam(f"key_{place}", value, sa.types.NullType()) for place, value in enumerate(self._kept[block])
+            sa.bindparam(f"key_{place}", value, sa.types.NullType())
+            for place, value in enumerate((keys or self._look().keys)[block])
         ]
         columns = [self._rows.c[name].label(f"runner_{place}") for place, name in enumerate(self._names)]
         first = self._key[0] >= kept[0] if len(kept) == 1 else sa.tuple_(*self._key) >= sa.tuple_(*kept)
         wanted = sa.select(*self._key, *columns).where(first).order_by(*self._key).limit(stop - start).offset(offset)
         found = self._connection.fetch(wanted)
         if len(found) != stop - start:
-            raise InputError(f"{self._what} has fewer rows than when it was opened: {self.num_rows}")
+            raise InputError(f"{self._what} has fewer rows than when it was opened")
         return found
