@@ -10,8 +10,9 @@ from torch import nn
 from runner.errors import InputError, MemoryShortage, ModelError, describe, traceback_of
 from runner.outputs import Outputs, arrived, as_outputs, named, num_rows_of, row_type_of, with_kept
 from runner.packing import Columns, types_by_name
-from runner.rows import Rows, RowType, RowTypes, as_batch, in_words, is_text, name_rows, pad, zero_row
+from runner.rows import Rows, RowType, RowTypes, in_words, name_rows, zero_row
 from runner.sources import Source
+from runner.tensors import as_batch, is_text, pad
 from runner.transfer import make_transfer, map_tensors
 from runner.transforms import Transform
 

@@ -9,7 +9,8 @@ import torch
 
 from runner.errors import ModelError, UsageError
 from runner.packing import UNNAMED, joined, types_by_name
-from runner.rows import RAGGED, TEXT, Column, Ragged, RaggedTensor, RowType, RowTypes, TextTensor
+from runner.rows import RAGGED, TEXT, Column, Ragged, RowType, RowTypes
+from runner.tensors import RaggedTensor, TextTensor
 from runner.transfer import map_tensors
 
 Output = torch.Tensor | RaggedTensor | TextTensor

@@ -3,10 +3,9 @@
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 
 from runner.checksum import checksum, checksum_of_text
 
@@ -62,24 +61,9 @@ class Ragged:
         return np.diff(self.offsets)
 
 
-class RaggedTensor(NamedTuple):
-    """Rows of unlike lengths: `values` one after another along the first axis, and `lengths`, 1-D int64."""
-
-    values: torch.Tensor
-    lengths: torch.Tensor
-
-
-class TextTensor(NamedTuple):
-    """Rows of text, in UTF-8: `values` 1-D uint8, one row after another, and `lengths`, 1-D int64."""
-
-    values: torch.Tensor
-    lengths: torch.Tensor
-
-
 Column = np.ndarray | Ragged
 Rows = Column | dict[str, Column]
 RowTypes = RowType | Mapping[str, RowType]
-Batch = torch.Tensor | list[torch.Tensor] | list[str]
 
 
 def ragged(parts: Sequence[np.ndarray], dtype: np.dtype[Any]) -> Ragged:
@@ -231,39 +215,6 @@ def rows_checksum(rows: Rows) -> str:
     if isinstance(rows, np.ndarray):
         return checksum(rows)
     return checksum_of_text(f"{checksum(rows.values)} {checksum(rows.lengths)}")
-
-
-def as_batch(rows: Rows) -> Batch | dict[str, Batch]:
-    """Rows for PyTorch: a tensor, a list of 1-D tensors or of strings; a dict of these where there are columns.
-
-    Raises:
-        UnicodeDecodeError: text is not UTF-8.
-    """
-    if isinstance(rows, dict):
-        return {name: _as_batch(column) for name, column in rows.items()}
-    if isinstance(rows, np.ndarray) and rows.dtype.names is not None:
-        return {name: torch.from_numpy(rows[name].copy()) for name in rows.dtype.names}
-    return _as_batch(rows)
-
-
-def _as_batch(column: Column) -> Batch:
-    if isinstance(column, np.ndarray):
-        return torch.from_numpy(column)
-    if column.values.dtype == TEXT:
-        return texts_of(column)
-    return list(torch.split(torch.from_numpy(column.values), column.lengths.tolist()))
-
-
-def is_text(column: Batch) -> bool:
-    """Whether rows of unlike lengths are text."""
-    return isinstance(column, list) and bool(column) and isinstance(column[0], str)
-
-
-def pad(batch: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of unlike lengths as one tensor `(batch, longest)`, filled up with 0, and a bool mask, True at its rows."""
-    lengths = torch.tensor([len(row) for row in batch])
-    padded = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
-    return padded, torch.arange(padded.shape[1]) < lengths[:, None]
 
 
 def span(ids: Sequence[int]) -> tuple[int, int]:

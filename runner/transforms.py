@@ -7,7 +7,7 @@ import torch
 
 from runner.errors import ModelError
 from runner.imports import load_attribute
-from runner.rows import RaggedTensor
+from runner.tensors import RaggedTensor
 
 Transform = Callable[[Any], Any]
 

@@ -21,8 +21,9 @@ import sqlalchemy as sa
 from launch import LAUNCHERS, predict_command, run
 
 from runner.errors import InputError, UsageError
-from runner.rows import RAGGED, TEXT, Ragged, RowType, as_batch
+from runner.rows import RAGGED, TEXT, Ragged, RowType
 from runner.sources import open_source
+from runner.tensors import as_batch
 
 NUM_ROWS = 2503
 PASSWORD = "very:secret"

@@ -17,8 +17,9 @@ from launch import LAUNCHERS, predict_command, run
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
 from runner.errors import InputError, ModelError, UsageError
-from runner.rows import RAGGED, TEXT, RowType, as_batch
+from runner.rows import RAGGED, TEXT, RowType
 from runner.sources import open_source
+from runner.tensors import as_batch
 
 NUM_ROWS = 211
 RANGES = [(0, NUM_ROWS), (0, 0), (0, 1), (NUM_ROWS - 1, NUM_ROWS), (50, 160)]

@@ -16,9 +16,10 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from runner.errors import InputError, UsageError
-from runner.rows import RAGGED, TEXT, RowType, as_batch
+from runner.rows import RAGGED, TEXT, RowType
 from runner.sources import open_source
 from runner.sources.images import ImageSource
+from runner.tensors import as_batch
 
 NUM_ROWS = 37
 RNG = np.random.default_rng(0)

@@ -11,8 +11,8 @@ import torch
 from launch import LAUNCHERS, predict_command, run
 
 from runner.errors import InputError
-from runner.rows import as_batch
 from runner.sources import lineindex, open_source
+from runner.tensors import as_batch
 
 NUM_ROWS = 1501
 RANGES = [(0, NUM_ROWS), (17, 18), (NUM_ROWS - 1, NUM_ROWS), (0, 1), (100, 900)]

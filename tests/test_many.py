@@ -17,10 +17,11 @@ from pyarrow import parquet
 
 import runner
 from runner.errors import InputError, UsageError
-from runner.rows import RAGGED, TEXT, RowType, as_batch
+from runner.rows import RAGGED, TEXT, RowType
 from runner.sources import many, open_source
 from runner.sources.many import ManySource, expand
 from runner.sources.npy import NpySource
+from runner.tensors import as_batch
 
 LENGTHS = [0, 7, 0, 1, 101, 0, 13, 997, 0]
 NUM_ROWS = sum(LENGTHS)

@@ -11,8 +11,8 @@ import pytest
 from launch import LAUNCHERS, TESTS, predict_command, run
 
 from runner.errors import InputError
-from runner.rows import as_batch
 from runner.sources import open_source
+from runner.tensors import as_batch
 
 NUM_ROWS = 1003
 SPARK = TESTS / "data/spark"

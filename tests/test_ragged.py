@@ -15,8 +15,9 @@ from launch import LAUNCHERS, Outcome, predict_command, run
 from runner.errors import InputError
 from runner.grid import Chunk, Grid
 from runner.inputs import BatchReader
-from runner.rows import RAGGED, Ragged, RowType, as_batch, concatenate, pad, take
+from runner.rows import RAGGED, Ragged, RowType, concatenate, take
 from runner.sources import open_source
+from runner.tensors import as_batch, pad
 
 NUM_ROWS, BATCH_SIZE, CHUNK_SIZE = 997, 8, 64
 

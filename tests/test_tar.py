@@ -18,9 +18,10 @@ from test_images import pixels
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
 from runner.errors import InputError, UsageError
-from runner.rows import RAGGED, TEXT, RowType, as_batch
+from runner.rows import RAGGED, TEXT, RowType
 from runner.sources import open_source
 from runner.sources.tar import TarSource
+from runner.tensors import as_batch
 
 NUM_ROWS = 37
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from runner.config import Config
 from runner.errors import ModelError, describe
-from runner.rows import RaggedTensor
+from runner.tensors import RaggedTensor
 
 _VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokeniser knows no word
 TOKENISER_FILES = (
