@@ -94,7 +94,7 @@ class MpiComm(Comm):
         error.who = self.world.who
         print(render(error), file=sys.stderr, flush=True)
         sys.stdout.flush()
-        time.sleep(0.2)  # what the launcher has not read yet when the job is aborted may be lost
+        time.sleep(0.1)  # what the launcher has not read yet when the job is aborted may be lost
         self._mpi.Abort(error.exit_code)
 
     def close(self) -> None:
