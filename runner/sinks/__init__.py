@@ -98,6 +98,22 @@ def storage_errors(doing: str, path: str) -> Iterator[None]:
         raise OutputError(f"--output: {doing} {path} failed: {error.strerror or error}") from error
 
 
+def write_all(fd: int, buffer: memoryview, position: int) -> None:
+    """Write all bytes at a position of an open file; raises OSError."""
+    while buffer:
+        count = os.pwrite(fd, buffer, position)
+        buffer, position = buffer[count:], position + count
+
+
+def read_all(fd: int, buffer: memoryview, position: int, path: str) -> None:
+    """Fill a buffer from a position of an open file on; raises OSError, or OutputError where the file ends before."""
+    while buffer:
+        count = os.preadv(fd, [buffer], position)
+        if not count:
+            raise OutputError(f"--output: {path} ends at byte {position}, inside its rows")
+        buffer, position = buffer[count:], position + count
+
+
 def rename(partial: str, output: str) -> None:
     """Give a file or a folder its name, so that it outlives a crash.
 

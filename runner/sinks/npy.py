@@ -6,9 +6,8 @@ import os
 import numpy as np
 
 from runner.checksum import as_bytes
-from runner.errors import OutputError
 from runner.rows import RowType
-from runner.sinks import check_space, rename, storage_errors
+from runner.sinks import check_space, read_all, rename, storage_errors, write_all
 
 
 class NpyFile:
@@ -33,25 +32,20 @@ class NpyFile:
         with storage_errors("opening", path):
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             os.ftruncate(self._fd, self._offset + num_rows * row_type.row_bytes)
-            _write_all(self._fd, memoryview(header.getvalue()), 0)
+            write_all(self._fd, memoryview(header.getvalue()), 0)
 
     def write(self, start: int, rows: np.ndarray) -> None:
         """Put rows at `start..start + len(rows)`."""
         assert rows.dtype == self._row_type.dtype, (rows.dtype, self._row_type)
         assert rows.shape[1:] == self._row_type.shape, (rows.shape, self._row_type)
         with storage_errors("writing", self._path):
-            _write_all(self._fd, as_bytes(rows), self._position(start))
+            write_all(self._fd, as_bytes(rows), self._position(start))
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Rows as they were written."""
         rows = np.empty((stop - start, *self._row_type.shape), self._row_type.dtype)
-        buffer, position = as_bytes(rows), self._position(start)
         with storage_errors("reading", self._path):
-            while buffer:
-                count = os.preadv(self._fd, [buffer], position)
-                if not count:
-                    raise OutputError(f"--output: {self._path} ends at byte {position}, inside its rows")
-                buffer, position = buffer[count:], position + count
+            read_all(self._fd, as_bytes(rows), self._position(start), self._path)
         return rows
 
     def sync(self) -> None:
@@ -88,9 +82,3 @@ class NpySink(NpyFile):
         self.sync()
         rename(self._partial, self._output)
         self.close()
-
-
-def _write_all(fd: int, buffer: memoryview, position: int) -> None:
-    while buffer:
-        count = os.pwrite(fd, buffer, position)
-        buffer, position = buffer[count:], position + count

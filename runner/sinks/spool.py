@@ -17,7 +17,7 @@ from runner.checksum import as_bytes
 from runner.errors import OutputError, describe, traceback_of
 from runner.packing import UNNAMED, Columns, types_by_name, unpack
 from runner.rows import RowType, RowTypes, row_bytes_of
-from runner.sinks import check_space, files_of, path_checksum, remove, rename, storage_errors
+from runner.sinks import check_space, files_of, path_checksum, read_all, remove, rename, storage_errors, write_all
 
 _HEAD = struct.Struct("<4sQQ")  # magic, the first row, bytes that follow
 _MAGIC = b"SPL1"
@@ -62,8 +62,8 @@ class Spool:
         """Add a chunk that begins with row `start`: packed bytes, or rows of fixed size."""
         body = as_bytes(np.ascontiguousarray(rows))
         with storage_errors("writing", self._path):
-            _write_all(self._fd, memoryview(_HEAD.pack(_MAGIC, start, len(body))), self._end)
-            _write_all(self._fd, body, self._end + _HEAD.size)
+            write_all(self._fd, memoryview(_HEAD.pack(_MAGIC, start, len(body))), self._end)
+            write_all(self._fd, body, self._end + _HEAD.size)
         self._places[start] = self._end + _HEAD.size, len(body)
         self._end += _HEAD.size + len(body)
 
@@ -71,13 +71,8 @@ class Spool:
         """The bytes of the chunk of these rows, as they were written; none where it is not there."""
         position, size = self._places.get(start, (0, 0))
         found = np.empty(size, np.uint8)
-        buffer = memoryview(found)
         with storage_errors("reading", self._path):
-            while buffer:
-                count = os.preadv(self._fd, [buffer], position)
-                if not count:
-                    raise OutputError(f"--output: {self._path} ends at byte {position}, inside its rows")
-                buffer, position = buffer[count:], position + count
+            read_all(self._fd, memoryview(found), position, self._path)
         return found
 
     def has(self, starts: range) -> bool:
@@ -233,9 +228,3 @@ def write_in_order(
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
-
-
-def _write_all(fd: int, buffer: memoryview, position: int) -> None:
-    while buffer:
-        count = os.pwrite(fd, buffer, position)
-        buffer, position = buffer[count:], position + count
