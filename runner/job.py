@@ -5,6 +5,7 @@ import sys
 import time
 from typing import Any
 
+from runner.assembly import assemble
 from runner.batch import Inference
 from runner.canary import EQUAL, Canary
 from runner.collect import Collector
@@ -18,25 +19,24 @@ from runner.grid import share
 from runner.imports import name_of
 from runner.infer import infer
 from runner.inputs import check_inputs, make_grid, open_data
-from runner.models import build_model, input_device
 from runner.quarantine import Rescue
 from runner.recorder import MemoryRecorder, Recorder
 from runner.report import Report
 from runner.resources import (
     deadline,
     device_kind,
+    gpu_name,
     keep_freed_memory,
     local_device,
-    return_freed_memory,
     set_threads,
+    shared_gpus,
     workers_in_words,
 )
-from runner.rows import RowTypes, in_words, named_types, row_bytes_of
+from runner.rows import RowTypes, in_words, row_bytes_of
 from runner.schedule import make_schedule
-from runner.sources import Source, inner_name
+from runner.sources import Source
 from runner.stats import RankStats
 from runner.stop import REASONS, Stop
-from runner.transforms import find_postprocess, find_preprocess
 from runner.watch import Watch
 from runner.world import World, detect_launch, peak_rss_bytes, process_start
 
@@ -62,7 +62,7 @@ def predict(**options: Any) -> Report:
 
 def run(config: Config) -> Report:
     """Run one prediction job; see `predict`."""
-    comm = connect(detect_launch(), config.comm, config.collect, device_kind(config))
+    comm = connect(detect_launch(), config.comm, config.collect, device_kind(config), config.stall_timeout)
     try:
         with (
             _make_recorder(config) as recorder,
@@ -92,17 +92,12 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     comm.on_each(lambda: check_same(config, source, root_sees))
     known = comm.on_root(lambda: fingerprint_of_options(config, source))
     comm.on_root(lambda: recorder.prepare(known))
-    preprocess = comm.on_each(lambda: find_preprocess(config.preprocess))
-    postprocess = comm.on_each(lambda: find_postprocess(config.postprocess))
     device = comm.on_each(lambda: local_device(config, comm))
     stats.device = str(device)
+    _warn(world, shared_gpus(comm.gather_all((world.who, gpu_name(device)))))
 
     watch.main.begin("building the model")
-    return_freed_memory()
-    model, weights_digest = build_model(config, comm, device)
-    to = input_device(model, device)
-    columns = config.columns or [name for name in inner_name(config.data) if name in named_types(source.row_type)]
-    inference = Inference(model, to, preprocess, postprocess, config.dtype, config.channels_last, columns, config.keep)
+    inference, weights_digest = assemble(config, comm, source, device)
     sets_aside = config.on_error == "quarantine"
     row_type, good_row = comm.on_root(lambda: inference.probe(source, _PROBES if sets_aside else 1))
     rescue = Rescue(source, inference, good_row, sets_aside)
@@ -160,9 +155,14 @@ def _start_canary(
         return None, ""
     canary = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type))
     says = canary.compare()
-    if comm.world.rank == 0 and says != EQUAL:
-        print(f"runner: warning: {says}", file=sys.stderr, flush=True)
+    _warn(comm.world, says if says != EQUAL else "")
     return canary, says
+
+
+def _warn(world: World, what: str) -> None:
+    """Rank 0 says it; nothing where it is empty."""
+    if world.rank == 0 and what:
+        print(f"runner: warning: {what}", file=sys.stderr, flush=True)
 
 
 def _let_rank_0(watch: Watch, world: World, what: str) -> None:

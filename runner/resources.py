@@ -1,6 +1,7 @@
 """What a rank computes with: its device, its threads, its time."""
 
 import ctypes
+from collections.abc import Sequence
 
 import torch
 
@@ -35,6 +36,27 @@ def local_device(config: Config, comm: Comm) -> torch.device:
     device = torch.device("cuda", comm.world.local_rank % count)
     torch.cuda.set_device(device)
     return device
+
+
+def gpu_name(device: torch.device) -> str:
+    """What a GPU is known by, whatever its number is for a process: model and UUID. Empty for the CPU."""
+    if device.type == "cpu":
+        return ""
+    properties = torch.cuda.get_device_properties(device)
+    return f"{properties.name} {properties.uuid}"
+
+
+def shared_gpus(ranks: Sequence[tuple[str, str]]) -> str:
+    """Which ranks take the same GPU, in words; empty where each has its own.
+
+    Args:
+        ranks: per rank, its name and that of its GPU, which is empty for the CPU.
+    """
+    users: dict[str, list[str]] = {}
+    for who, gpu in ranks:
+        if gpu:
+            users.setdefault(gpu, []).append(who)
+    return "; ".join(f"{' and '.join(names)} share {gpu}" for gpu, names in users.items() if len(names) > 1)
 
 
 def set_threads(config: Config, comm: Comm) -> int:

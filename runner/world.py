@@ -1,11 +1,14 @@
 """Who am I: rank, world size, host, threads. The only module that reads the environment; knows nothing of MPI calls."""
 
+import contextlib
 import os
+import re
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 # Per launcher: its name, and the variables that hold the number of ranks and this rank's number. The first that is
 # set wins: mpirun inside a Slurm job starts its daemons by srun, so Slurm's variables describe those daemons then.
@@ -71,6 +74,27 @@ def set_horovod_defaults(device: str, environ: dict[str, str] | os._Environ[str]
     environ.setdefault("HOROVOD_CYCLE_TIME", str(_CYCLE_TIME_MS[device]))
 
 
+def own_addresses() -> dict[str, str]:
+    """The IPv4 addresses of this host, by interface, without the loopback's."""
+    import psutil
+
+    return {
+        name: address.address
+        for name, addresses in psutil.net_if_addrs().items()
+        for address in addresses
+        if address.family == socket.AF_INET and not address.address.startswith("127.")
+    }
+
+
+def shared_memory_bytes(folder: str = "/dev/shm") -> int:
+    """What is free of the memory that MPI uses between the ranks of a host."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize
+
+
 def job_end(environ: Mapping[str, str] = os.environ) -> float | None:
     """When the scheduler will end this job, in seconds since the epoch; None where it does not say (Slurm does)."""
     value = environ.get("SLURM_JOB_END_TIME", "")
@@ -85,6 +109,29 @@ def read_variables(names: Sequence[str], environ: Mapping[str, str] = os.environ
 def usable_cpus() -> frozenset[int]:
     """The CPUs this process may run on."""
     return frozenset(os.sched_getaffinity(0))
+
+
+def cpu_quota(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> float | None:
+    """How many CPUs the control groups let this process use at a time; None where they set no limit.
+
+    Of version 2: https://docs.kernel.org/admin-guide/cgroup-v2.html, "cpu.max". A group's limit counts for all below.
+    """
+    quotas = []
+    with contextlib.suppress(OSError):
+        group = Path(root + Path(own).read_text().partition("::")[2].strip())
+        for folder in (group, *group.parents):
+            with contextlib.suppress(OSError, ValueError):
+                quota, period = (folder / "cpu.max").read_text().split()
+                quotas.append(int(quota) / int(period))  # "max" is no number
+    return min(quotas, default=None)
+
+
+def loaded_libraries(stem: str) -> tuple[str, ...]:
+    """The files of a shared library, such as "libmpi", that this process has loaded; each once, links followed."""
+    with open("/proc/self/maps") as file:
+        paths = {line.split(None, 5)[5].rstrip("\n") for line in file if line.count("/")}
+    pattern = re.compile(rf"{stem}(_cray|_ibm|_gnu_\d+)?\.so[.\d]*")
+    return tuple(sorted({os.path.realpath(path) for path in paths if pattern.fullmatch(os.path.basename(path))}))
 
 
 @contextmanager

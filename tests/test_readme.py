@@ -21,7 +21,7 @@ CODE = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 ELSEWHERE = {
     "scripts/test.sh": ".ci/run",
     "scripts/demo.sh": "test_the_demo",
-    "sbatch scripts/slurm.sbatch --model my_model:build --weights weights.safetensors "
+    "sbatch scripts/batch/slurm.sbatch --model my_model:build --weights weights.safetensors "
     "--data rows.npy --output slurm.npy": "tests/cluster/test_slurm.py",
 }
 
@@ -34,7 +34,7 @@ def test_commands_and_code_in_their_order(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(script_code)
     (tmp_path / ".venv").symlink_to(Path(environment()["PATH"].partition(":")[0]).parent)
     here = [command for command in COMMANDS if command not in ELSEWHERE]
-    assert len(here) == 11
+    assert len(here) == 12
     activate = here.pop(0)
     assert activate == "source .venv/bin/activate"
     env = environment()
@@ -58,7 +58,7 @@ def test_commands_and_code_in_their_order(tmp_path: Path) -> None:
 def test_no_command_is_left_out() -> None:
     assert set(ELSEWHERE) <= set(COMMANDS)
     assert (ROOT / ".ci/run").read_text().rstrip().endswith("scripts/test.sh")
-    assert "scripts/slurm.sbatch" in (ROOT / "tests/cluster/test_slurm.py").read_text()
+    assert 'SCRIPTS / "slurm.sbatch"' in (ROOT / "tests/cluster/test_slurm.py").read_text()
 
 
 def test_every_path_that_is_named_exists() -> None:

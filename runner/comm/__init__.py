@@ -44,9 +44,15 @@ class Counter(ABC):
 
 
 class Comm(ABC):
-    """The ranks of one job."""
+    """The ranks of one job.
+
+    Attributes:
+        world: this rank among them.
+        library: what carries messages, with its version; empty where there is one rank.
+    """
 
     world: World
+    library: str
 
     @abstractmethod
     def bcast(self, value: T) -> T:
@@ -142,7 +148,7 @@ def _attempt(function: Callable[[], T]) -> T | RunnerError:
         return found
 
 
-def connect(launch: Launch, backend: str, collect: str, device: str) -> Comm:
+def connect(launch: Launch, backend: str, collect: str, device: str, timeout_seconds: float = 900) -> Comm:
     """Join the job this process was launched into.
 
     Args:
@@ -150,6 +156,7 @@ def connect(launch: Launch, backend: str, collect: str, device: str) -> Comm:
         backend: "horovod" or "mpi", for more than one rank.
         collect: "alltoall" brings the pieces of a round to rank 0 alone, anything else to all ranks.
         device: "cpu" or "cuda", what the ranks will compute on.
+        timeout_seconds: the longest that the ranks may take to find each other.
 
     Raises:
         UsageError: the launch cannot work, or Horovod or mpi4py is missing.
@@ -158,13 +165,16 @@ def connect(launch: Launch, backend: str, collect: str, device: str) -> Comm:
         from runner.comm.single import SingleComm
 
         return SingleComm(launch)
-    if backend == "mpi":
-        from runner.comm.mpi import MpiComm
+    from runner.comm.guard import guarded_start
 
-        return MpiComm(launch, collect)
-    from runner.comm.horovod import HorovodComm
+    with guarded_start(launch, timeout_seconds):
+        if backend == "mpi":
+            from runner.comm.mpi import MpiComm
 
-    return HorovodComm(launch, collect, device)
+            return MpiComm(launch, collect)
+        from runner.comm.horovod import HorovodComm
+
+        return HorovodComm(launch, collect, device)
 
 
 def wait(done: Callable[[], bool]) -> None:

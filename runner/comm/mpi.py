@@ -34,7 +34,7 @@ class MpiComm(Comm):
 
     def __init__(self, launch: Launch, collect: str) -> None:
         mpi = load_mpi(launch)
-        self._library = mpi
+        self._library, self.library = mpi, library_name(mpi)
         self._mpi = mpi.COMM_WORLD.Dup()  # our own messages, apart from Horovod's
         self._ring = mpi.COMM_WORLD.Dup()  # signs of life
         self._beat_sent: Any = None

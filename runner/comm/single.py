@@ -23,7 +23,7 @@ class SingleComm(Comm):
     """A world of one: every collective is the identity."""
 
     def __init__(self, launch: Launch) -> None:
-        self.world = single_world(launch.launcher)
+        self.world, self.library = single_world(launch.launcher), ""
 
     def bcast(self, value: T) -> T:
         return value

@@ -1,0 +1,28 @@
+"""A model with what comes before and after it, put together as the options say."""
+
+import torch
+
+from runner.batch import Inference
+from runner.comm import Comm
+from runner.config import Config
+from runner.models import build_model, input_device
+from runner.resources import return_freed_memory
+from runner.rows import named_types
+from runner.sources import Source, inner_name
+from runner.transforms import find_postprocess, find_preprocess
+
+
+def assemble(config: Config, comm: Comm, source: Source, device: torch.device) -> tuple[Inference, str]:
+    """The way of a batch, and the digest of the weights; every rank calls it.
+
+    Raises:
+        ModelError, UsageError: on every rank alike.
+    """
+    preprocess = comm.on_each(lambda: find_preprocess(config.preprocess))
+    postprocess = comm.on_each(lambda: find_postprocess(config.postprocess))
+    return_freed_memory()
+    model, weights_digest = build_model(config, comm, device)
+    columns = config.columns or [name for name in inner_name(config.data) if name in named_types(source.row_type)]
+    to = input_device(model, device)
+    inference = Inference(model, to, preprocess, postprocess, config.dtype, config.channels_last, columns, config.keep)
+    return inference, weights_digest

@@ -1,0 +1,55 @@
+"""The start of a job must not hang either: while MPI starts, a process beside this one has an eye on the time.
+
+A process and not a thread: MPI starts while Python's lock is held, and no thread of this process gets to run.
+"""
+
+import os
+import select
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NoReturn
+
+from runner.world import Launch, own_addresses
+
+
+@contextmanager
+def guarded_start(launch: Launch, seconds: float) -> Iterator[None]:
+    """End this process, with a message, when what is done inside takes longer; the launcher then ends the others."""
+    read, write = os.pipe()
+    process = os.getpid()
+    child = os.fork()
+    if not child:
+        os.close(write)
+        # all ranks at once would be noise: the first whose time is up ends the job
+        _watch(read, process, launch, seconds, late_seconds=3 + 0.2 * min(launch.rank, 20) if launch.rank else 0)
+    try:
+        yield
+    finally:
+        os.close(write)  # by which the child knows
+        os.close(read)
+        os.waitpid(child, 0)
+
+
+def _watch(read: int, process: int, launch: Launch, seconds: float, late_seconds: float) -> NoReturn:
+    """In a copy of a process that may have had threads: so nothing here waits for a lock of theirs."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    if not select.select([read], [], [], seconds + late_seconds)[0]:
+        os.write(2, _message(launch, seconds).encode())
+        time.sleep(0.1)  # what the launcher has not read yet may be lost
+        os.kill(process, signal.SIGKILL)
+    os._exit(0)
+
+
+def _message(launch: Launch, seconds: float) -> str:
+    addresses = ", ".join(f"{name} {address}" for name, address in own_addresses().items()) or "none"
+    return (
+        f"runner: error [rank {launch.rank} of {launch.world_size} on {socket.gethostname()}]: the other ranks were "
+        f"not met within {seconds:g} s (--stall-timeout). Either one did not come up (look at the lines above), or the "
+        "hosts cannot reach each other: a firewall, or an interface that joins nothing. The addresses here: "
+        f"{addresses}. Name the one that joins the hosts, such as: mpirun --mca btl_tcp_if_include eth0 "
+        "--prtemca prte_if_include eth0; horovodrun --network-interface eth0\n"
+    )
