@@ -51,6 +51,13 @@ def _verify(command: Command) -> int:
     return EXIT_WHOLE
 
 
+def _explain(command: Command) -> int:
+    from runner.explain import explain
+
+    print(explain(command.given["output"]))
+    return EXIT_WHOLE
+
+
 def _inspect(command: Command) -> int:
     config = make_config({**command.given, "data": ()})  # there is none
     from runner.inspection import inspect_model
@@ -92,6 +99,7 @@ def _doctor(command: Command) -> int:
 _COMMANDS: dict[str, Callable[[Command], int]] = {
     "predict": _predict,
     "verify": _verify,
+    "explain": _explain,
     "inspect": _inspect,
     "hosts": _hosts,
     "plan": _plan,

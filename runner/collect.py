@@ -36,7 +36,7 @@ Record = Callable[[Commit], None]
 # below the 2^31 bytes at which an MPI count overflows.
 ROUND_BYTES = 64 << 20
 # One rank's piece: large enough that the latency of a round does not matter. Twice as much was no faster.
-_PIECE_BYTES = 8 << 20
+PIECE_BYTES = 8 << 20
 # The longest time between two rounds. Shorter shows progress sooner and costs every rank more CPU time.
 _PACE_SECONDS = 0.1
 
@@ -67,7 +67,7 @@ class Collector:
         self._comm, self._write, self._record, self._stop, self._watch = comm, write, record, stop, watch
         self._is_direct, self._seconds = is_direct, seconds
         self._is_root = comm.world.rank == 0
-        self._cap = min(_PIECE_BYTES, ROUND_BYTES // comm.world.world_size)
+        self._cap = min(PIECE_BYTES, ROUND_BYTES // comm.world.world_size)
         self._changed = threading.Condition()
         self._chunks: deque[tuple[Commit, np.ndarray]] = deque()  # handed over by this rank
         self._stream: deque[memoryview] = deque()  # what goes to rank 0

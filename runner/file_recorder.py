@@ -1,7 +1,7 @@
 """Rank 0's side of an output file: sink and records together, so that a chunk is recorded once it is written.
 
 The folder `NAME.run/` beside the output `NAME` keeps the records: `config.toml`, `ledger.jsonl`, `quarantine.jsonl`,
-`manifest.json`, `report.json`, and the `lock` of the job at work.
+`manifest.json`, `report.json` or `failure.json`, and the `lock` of the job at work.
 """
 
 import json
@@ -18,8 +18,9 @@ import tomli_w
 from runner.checksum import checksum
 from runner.config import Config
 from runner.errors import OutputError
+from runner.failure import forget_last_words
 from runner.grid import Grid
-from runner.ledger import Commit, Ledger
+from runner.ledger import Commit, Ledger, run_folder
 from runner.lock import OutputLock
 from runner.manifest import make_manifest
 from runner.progress import Progress
@@ -48,7 +49,7 @@ class FileRecorder(Recorder):
         self._remote: Remote | None = None
         self._given = output.rpartition("/")[2] if is_url(output) else output
         self._config, self._output = config, Path(self._given)
-        self._partial, self._folder = Path(f"{self._output}.partial"), Path(f"{self._output}.run")
+        self._partial, self._folder = Path(f"{self._output}.partial"), run_folder(output)
         self._lock = OutputLock(self._folder, output)
         self._starts_over, self._is_whole = True, False
         self._ledger: Ledger
@@ -97,6 +98,7 @@ class FileRecorder(Recorder):
                         path.unlink()
             elif self._lacks_only_its_report():
                 os.replace(self._output, self._partial)  # to be checked and finished as any other unfinished run
+            forget_last_words(self._folder)
         self._ledger = Ledger(self._folder)
         self._ledger.check(fingerprint)
         self._write("config.toml", tomli_w.dumps(self._config.resolved()))

@@ -13,6 +13,7 @@ from runner.comm import Comm, connect
 from runner.config import Config, make_config
 from runner.direct import close_direct, open_direct
 from runner.errors import InputError, RunnerError, as_runner_error
+from runner.failure import LastWord
 from runner.file_recorder import FileRecorder
 from runner.fingerprint import check_same, fingerprint_of_options, shape_of
 from runner.grid import share
@@ -63,15 +64,17 @@ def predict(**options: Any) -> Report:
 def run(config: Config) -> Report:
     """Run one prediction job; see `predict`."""
     comm = connect(detect_launch(), config.comm, config.collect, device_kind(config), config.stall_timeout)
+    last_word = LastWord(config.output, comm.world)
     try:
         with (
             _make_recorder(config) as recorder,
             Stop(deadline(config)) as stop,
-            Watch(comm, config.stall_timeout) as watch,
+            Watch(comm, config.stall_timeout, last_word.note) as watch,
         ):
-            report = _run(config, comm, recorder, stop, watch)
+            report = _run(config, comm, recorder, stop, watch, last_word)
     except BaseException as exception:
         error = as_runner_error(exception)
+        last_word.note(error)
         if error.shared:
             comm.close()
         else:
@@ -81,7 +84,7 @@ def run(config: Config) -> Report:
     return report
 
 
-def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watch) -> Report:
+def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watch, last_word: LastWord) -> Report:
     world = comm.world
     stats = RankStats(rank=world.rank, host=world.host, device="", threads=set_threads(config, comm))
 
@@ -109,6 +112,7 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": in_words(row_type)}
     where = workers_in_words(comm, stats.threads)
     committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, _this_job(comm, stamp), where))
+    last_word.begin()
     mine = share(len(committed.to_check), world.rank, world.world_size)
     to_check = committed.to_check[mine.start : mine.stop]
     watch.main.begin("comparing the data with what earlier jobs have read")

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import InputError, OutputError
+from runner.urls import is_url
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Commit:
     nonfinite: int = 0
     bad: list[dict[str, Any]] = field(default_factory=list)
     halved: list[list[int]] = field(default_factory=list)
+
+
+def run_folder(output: str) -> Path:
+    """Where the records of an output are: beside it; of one behind a URL in the current folder, as it is made there."""
+    return Path(f"{Path(output.rpartition('/')[2] if is_url(output) else output)}.run")
 
 
 class Ledger:

@@ -38,10 +38,10 @@ class OutputLock:
     def refuse_if_held(self) -> None:
         """Raise OutputError where another job that lives holds the lock."""
         try:
-            owner = json.loads(self._path.read_text())
+            owner = dict(json.loads(self._path.read_text()))
         except FileNotFoundError:
             return
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError):
             owner = {}  # it is being written, or torn: its age tells
         if self._is_alive(owner):
             raise OutputError(

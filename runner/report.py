@@ -11,12 +11,18 @@ import numpy as np
 from runner.stats import RankStats
 
 
+def read_report(folder: Path) -> dict[str, Any] | None:
+    """The report in a run folder; None where there is none that can be read."""
+    try:
+        report = json.loads((folder / "report.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return report if isinstance(report, dict) else None
+
+
 def read_status(folder: Path) -> str:
     """The status in the report of a run folder; empty where there is none that can be read."""
-    try:
-        return str(json.loads((folder / "report.json").read_text())["status"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return ""
+    return str((read_report(folder) or {}).get("status", ""))
 
 
 @dataclass

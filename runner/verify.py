@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import InputError
-from runner.ledger import Ledger
+from runner.ledger import Ledger, run_folder
 from runner.manifest import chunks_checksum
 from runner.rows import Rows, in_words, rows_checksum
 from runner.sinks import path_checksum
@@ -26,7 +26,7 @@ def verify(output: str) -> str:
     output = output.rstrip("/")
     if is_url(output):
         raise InputError(f"{output}: a file behind a URL is not read again; copy it beside its .run folder first")
-    path, folder = Path(output), Path(f"{output}.run")
+    path, folder = Path(output), run_folder(output)
     if not path.exists():
         unfinished = Path(f"{output}.partial").exists()
         raise InputError(f"{output}: no such file{'; its job has not finished' if unfinished else ''}")

@@ -7,6 +7,7 @@ rank: the ranks form a ring, and each sends the next a sign of life every second
 
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runner.comm import Comm
@@ -42,13 +43,15 @@ class Watch:
     Args:
         comm: the ranks.
         timeout_seconds: the longest that one thing may take.
+        note: keeps the error that ends the job.
 
     Attributes:
         main: what the main thread is doing.
         collector: what the thread that collects is doing.
     """
 
-    def __init__(self, comm: Comm, timeout_seconds: float) -> None:
+    def __init__(self, comm: Comm, timeout_seconds: float, note: Callable[[RunnerError], None]) -> None:
+        self._note = note
         self.main, self.collector = Activity("starting"), Activity()
         self._comm, self._timeout = comm, timeout_seconds
         self._ended = threading.Event()
@@ -91,6 +94,6 @@ class Watch:
             self._ended.wait(_BEAT_SECONDS)
 
     def _end(self, message: str) -> None:
-        self._comm.fail(
-            RunnerError(f"{message}. The job ends (--stall-timeout {self._timeout:g}); the same command goes on")
-        )
+        error = RunnerError(f"{message}. The job ends (--stall-timeout {self._timeout:g}); the same command goes on")
+        self._note(error)
+        self._comm.fail(error)

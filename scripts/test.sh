@@ -11,5 +11,5 @@ ruff check .
 ruff format --check .
 mypy
 lint-imports --no-logo
-shellcheck --external-sources scripts/*.sh scripts/*.sbatch tests/cluster/*.sh .ci/run
+shellcheck --external-sources scripts/*.sh scripts/batch/*.sbatch scripts/batch/*.sh tests/cluster/*.sh .ci/run
 python -m pytest "$@"

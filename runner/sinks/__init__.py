@@ -172,6 +172,28 @@ def import_for_output(library: str, output: str, extra: str) -> None:
         ) from error
 
 
+def find_writer(output: str, row_type: RowTypes) -> Any:
+    """The class that writes the format of an output; None for .npy, whose rows are put where they belong.
+
+    Raises:
+        UsageError: the format cannot hold such rows, or its library is missing.
+    """
+    suffix = _suffix_of(output)
+    if suffix != ".npy":
+        writer = load_attribute(_WRITERS[suffix], "--output")
+        writer.check(output, types_by_name(row_type))
+        return writer
+    if not isinstance(row_type, RowType):
+        raise UsageError(
+            f"--output {output}: .npy cannot hold rows of unlike sizes ({in_words(row_type)}); .parquet and .jsonl can"
+        )
+    return None
+
+
+def _suffix_of(output: str) -> str:
+    return next(suffix for suffix in (".npy", *_WRITERS) if output.endswith(suffix))
+
+
 def open_sink(output: str, grid: Grid, row_type: RowTypes) -> Sink:
     """The sink for a path; it goes on with what an unfinished run has written.
 
@@ -184,24 +206,18 @@ def open_sink(output: str, grid: Grid, row_type: RowTypes) -> Sink:
         OutputError: it cannot be opened.
         UsageError: the format cannot hold such rows, or its library is missing.
     """
-    suffix = next(suffix for suffix in (".npy", *_WRITERS) if output.endswith(suffix))
-    if suffix != ".npy":
+    suffix, writer = _suffix_of(output), find_writer(output, row_type)
+    if writer:
         from runner.sinks.spool import SpooledFile, SpoolSink
 
-        writer = load_attribute(_WRITERS[suffix], "--output")
-        writer.check(output, types_by_name(row_type))
         if not grid.shard_chunks:
             return SpoolSink(output.rstrip("/"), grid.num_rows, grid.chunk_size, row_type, writer)
         file_type: Any
         file_type, index = functools.partial(SpooledFile, writer, grid.chunk_size), HIDDEN_INDEX
     else:
-        if not isinstance(row_type, RowType):
-            raise UsageError(
-                f"--output {output}: .npy cannot hold rows of unlike sizes ({in_words(row_type)}); .parquet and .jsonl "
-                "can"
-            )
         from runner.sinks.npy import NpyFile, NpySink
 
+        assert isinstance(row_type, RowType)
         if not grid.shard_chunks:
             return NpySink(output, grid.num_rows, row_type)
         file_type, index = NpyFile, INDEX

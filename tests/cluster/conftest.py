@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 HERE = Path(__file__).parent
-NUM_NODES = 2
 
 # "Fails" raises on a row below zero; any other whole batch keeps it busy for far longer than a test may take. It lets
 # fewer rows through: rank 0 tries one before the ranks start, and a batch that fails is halved to find the bad row. It
-# also lets the first whole batch through, by which the ranks are compared.
+# also lets the first whole batch through, by which the ranks are compared. "Slow" gives the predictions of build, in
+# some seconds, so that something can happen to it half-way.
 MODEL = """
+import os
 import time
 import torch
 from torch import nn
@@ -40,6 +41,18 @@ class Fails(nn.Module):
         if self.whole_batches > 1:
             time.sleep(600)
         return rows
+
+class Slow(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = build()
+
+    def forward(self, rows):
+        time.sleep(0.2)
+        return self.model(rows)
+
+def ends_at_once():
+    os._exit(3)
 """
 NUM_ROWS = 211  # several chunks for each of four ranks, the last one not full
 
@@ -102,16 +115,32 @@ class Job:
 
 @dataclass(frozen=True)
 class Cluster:
-    """The hosts head, node1 and node2."""
+    """The hosts head, node1, node2, ..."""
 
     folder: Path
     job: Job
 
     def run(self, host: str, *command: object, timeout: float = 90, **env: str) -> tuple[int, str]:
         """Run a command on a host in the job's folder; returns exit code and output."""
-        on_host = [HERE / "on_host.sh", self.folder, host]
-        slurm_conf = {"SLURM_CONF": f"{self.folder}/slurm/slurm.conf"}
-        return launch([*on_host, *command], timeout, cwd=self.job.folder, env=self.job.env | slurm_conf | env)
+        return launch(self.on(host, *command), timeout, cwd=self.job.folder, env=self.env | env)
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment of a user."""
+        return self.job.env | {"SLURM_CONF": f"{self.folder}/slurm/slurm.conf"}
+
+    def on(self, host: str, *command: object) -> list[str]:
+        """The command that runs a command on a host."""
+        return [str(word) for word in (HERE / "on_host.sh", self.folder, host, *command)]
+
+    def power_off(self, host: str) -> None:
+        """End all processes of a host at once, and its network with them."""
+        os.kill(int((self.folder / f"{host}.pid").read_text()), signal.SIGKILL)
+
+    def cut_off(self, host: str) -> None:
+        """Pull a host's plug out of the switch: it lives, and nothing comes from it any more, nor reaches it."""
+        code, said = self.run("head", "ip", "link", "set", host, "down")
+        assert code == 0, said
 
 
 @pytest.fixture(scope="session")
@@ -136,9 +165,9 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
 
 
 @contextlib.contextmanager
-def _cluster(folder: Path, job: Job, *command: object) -> Iterator[Cluster]:
+def _cluster(folder: Path, job: Job, num_nodes: int, *command: object) -> Iterator[Cluster]:
     """The hosts, with what `command` starts on them; they live as long as the script's stdin is open."""
-    script = [HERE / "hosts.sh", folder, str(NUM_NODES), *command]
+    script = [HERE / "hosts.sh", folder, str(num_nodes), *command]
     log = folder.with_suffix(".log")
     with (
         log.open("w") as file,
@@ -152,14 +181,29 @@ def _cluster(folder: Path, job: Job, *command: object) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def hosts(tmp_path_factory: pytest.TempPathFactory, job: Job) -> Iterator[Cluster]:
-    """Hosts that reach each other by ssh."""
-    with _cluster(tmp_path_factory.mktemp("hosts") / "state", job) as cluster:
+    """Hosts that reach each other by ssh: head, node1, node2 and node3."""
+    with _cluster(tmp_path_factory.mktemp("hosts") / "state", job, 3) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def own_hosts(tmp_path_factory: pytest.TempPathFactory, job: Job) -> Iterator[Cluster]:
+    """The same for one test alone, which may change or end them."""
+    with _cluster(tmp_path_factory.mktemp("hosts") / "state", job, 3) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
 def slurm(tmp_path_factory: pytest.TempPathFactory, job: Job) -> Iterator[Cluster]:
-    """Hosts with a real Slurm, to be used from head."""
+    """Two hosts with a real Slurm, to be used from head."""
     folder = tmp_path_factory.mktemp("slurm") / "state"
-    with _cluster(folder, job, HERE / "slurm.sh", folder, str(NUM_NODES)) as cluster:
+    with _cluster(folder, job, 2, HERE / "slurm.sh", folder, "2") as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def own_slurm(tmp_path_factory: pytest.TempPathFactory, job: Job) -> Iterator[Cluster]:
+    """Three hosts with a real Slurm for one test alone, which may end them."""
+    folder = tmp_path_factory.mktemp("slurm") / "state"
+    with _cluster(folder, job, 3, HERE / "slurm.sh", folder, "3") as cluster:
         yield cluster

@@ -12,7 +12,9 @@ mount --bind "$dir/hosts" /etc/hosts
 mount --bind "$dir/ssh_config" /etc/ssh/ssh_config
 
 ip link set lo up
-if [[ $name == head ]]; then ip link add eth0 type bridge; fi # the network's switch; hosts.sh plugs the nodes in
+# The network's switch; hosts.sh plugs the nodes in. With an address of its own: else it has that of one of its plugs, and
+# changes it when that host dies, whereupon the others cannot reach head for half a minute.
+if [[ $name == head ]]; then ip link add eth0 address 02:00:00:00:00:01 type bridge; fi
 : >"$dir/$name.born"
 until ip link show eth0 >/dev/null 2>&1; do sleep 0.01; done
 ip address add "$address/24" dev eth0

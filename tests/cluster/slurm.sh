@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# slurm.sh DIR NODES : start a real Slurm on hosts.sh's hosts: slurmctld and munged on head, a slurmd on each node.
+# slurm.sh DIR NODES : start a real Slurm on hosts.sh's hosts: slurmctld and munged on head, a slurmd on each node, which
+# has eight CPUs and two GPUs, whatever this machine has.
 # For use as hosts.sh's COMMAND. Its configuration is DIR/slurm/slurm.conf, to be given as SLURM_CONF.
 # Exit code 77: it cannot be done here; stderr says why.
 set -euo pipefail
@@ -19,13 +20,18 @@ for tool in munged:munge slurmctld:slurm-wlm slurmd:slurm-wlm srun:slurm-wlm; do
 done
 
 mkdir -p "$slurm"/{state,spool}
+gpus=2
+for ((i = 0; i < gpus; i++)); do # a GPU must be a device: here that of /dev/null
+    mknod "$slurm/nvidia$i" c 1 3 || skip "a pretend Slurm needs leave to make device files"
+done
 cat >"$SLURM_CONF" <<CONFIG
 ClusterName=pretend
 SlurmctldHost=head
 SlurmUser=root
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket=$slurm/munge.sock
+# cred_expire: a job that is requeued waits for as long, 2 minutes by default
+AuthInfo=socket=$slurm/munge.sock,cred_expire=5
 StateSaveLocation=$slurm/state
 SlurmdSpoolDir=$slurm/spool/%n
 SlurmctldPidFile=$slurm/slurmctld.pid
@@ -44,9 +50,11 @@ ReturnToService=2
 KillWait=5
 # believe CPUs= below, whatever this machine has
 SlurmdParameters=config_overrides
-NodeName=node[1-$nodes] CPUs=4 RealMemory=2000 State=UNKNOWN
+GresTypes=gpu
+NodeName=node[1-$nodes] CPUs=8 RealMemory=2000 Gres=gpu:$gpus State=UNKNOWN
 PartitionName=pretend Nodes=ALL Default=YES MaxTime=1:00:00 State=UP
 CONFIG
+echo "NodeName=node[1-$nodes] Name=gpu File=$slurm/nvidia[0-$((gpus - 1))]" >"$slurm/gres.conf"
 # pmix names its folder without the node, so keep it in one that is private to the node
 echo "PMIxCliTmpDirBase=/run/tmp" >"$slurm/mpi.conf"
 head -c 1024 /dev/urandom >"$slurm/munge.key"

@@ -32,7 +32,7 @@ def rows_of(index: int, seed: int) -> np.ndarray:
 
 if __name__ == "__main__":
     seed, backend, collect = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-    runner.collect._PIECE_BYTES = int(np.random.default_rng(seed).integers(1, 3000))
+    runner.collect.PIECE_BYTES = int(np.random.default_rng(seed).integers(1, 3000))
     comm = connect(detect_launch(), backend, collect, "cpu")
     world = comm.world
     is_direct = collect == "direct"
@@ -60,7 +60,7 @@ if __name__ == "__main__":
             most_queued = max(most_queued, collector._queued_bytes - rows.nbytes)
             time.sleep(0.001 * (index % 3 == world.rank % 3))
     collector.close()
-    assert most_queued <= 2 * runner.collect._PIECE_BYTES, most_queued
+    assert most_queued <= 2 * runner.collect.PIECE_BYTES, most_queued
     if world.rank == 0:
         assert sorted(recorded) == list(range(NUM_CHUNKS)), sorted(recorded)
         print(f"all {NUM_CHUNKS} chunks arrived")

@@ -1,0 +1,169 @@
+"""A plan as people read it: what is known, a table of rank counts, what was assumed, and what could go wrong."""
+
+import json
+from dataclasses import asdict
+
+from runner.config import Config
+from runner.imports import name_of
+from runner.ledger import Commit
+from runner.plan.estimate import (
+    ALLGATHER,
+    FORMATTING,
+    LAUNCH_SECONDS,
+    NETWORK,
+    STORAGE,
+    Pace,
+    Work,
+    efficiency,
+    times,
+)
+from runner.plan.risks import Situation, find_risks, in_units
+from runner.plan.trial import Trial, lacks_gpu
+from runner.rows import RowType, in_words
+from runner.sources import Source
+
+_ENOUGH = 0.1  # of the time; ranks that save less buy nothing
+
+
+def render_plan(
+    job: Situation, source: Source, trial: Trial, pace: Pace | None, num_resumed: int, report: str | None
+) -> str:
+    """All of it, in lines."""
+    facts = {
+        "data": _data(job.config, source),
+        "batches": f"{-(-trial.grid.num_rows // trial.grid.batch_size):,} of {trial.grid.batch_size:,} rows",
+        "chunks": _chunks(trial),
+        "resumed": _resumed(job, num_resumed),
+        "ranks": _ranks(job),
+        "output": _output(job, trial),
+        "memory": _memory(job, report),
+        "speed": _speed(job, trial, pace, report),
+        "time": _time(job),
+    }
+    width = max(map(len, facts))
+    lines = [f"{name:<{width}}  {text}" for name, text in facts.items() if text]
+    if pace and job.work.rows:
+        lines += ["", *_table(job, pace), "", *_assumed(job, pace, report)]
+    return "\n".join([*lines, *[""] * bool(risks := find_risks(job)), *[f"! {risk}" for risk in risks]])
+
+
+def _data(config: Config, source: Source) -> str:
+    about = "" if isinstance(source.row_type, RowType) and not source.row_type.is_ragged else "about "
+    return (
+        f"{source.num_rows:,} rows of {about}{source.row_bytes:,} bytes ({in_words(source.row_type)}) in "
+        f"{name_of(config.data)}"
+    )
+
+
+def _chunks(trial: Trial) -> str:
+    grid = trial.grid
+    files = f", {grid.shard_chunks:,} in each file of the output" if grid.shard_chunks else ""
+    return f"{grid.num_chunks:,} of {grid.chunk_size:,} rows{files}"
+
+
+def _resumed(job: Situation, num_resumed: int) -> str:
+    if not num_resumed:
+        return ""
+    rows = job.grid.num_rows - job.work.rows
+    return f"{num_resumed:,} chunks, {rows:,} rows: an unfinished run is there, and the job goes on with it"
+
+
+def _ranks(job: Situation) -> str:
+    layout, work = job.layout, job.work
+    chunks = work.per_rank(layout.ranks, work.item_chunks)
+    each = f"{min(chunks):,}" if min(chunks) == max(chunks) else f"{min(chunks):,} to {max(chunks):,}"
+    idle = sum(not count for count in chunks)
+    nodes = f"{layout.nodes:,} node{'s' * (layout.nodes > 1)} of {layout.together:,}"
+    who = "on average" if work.is_dynamic else "each"
+    return (
+        f"{layout.ranks:,} on {nodes}, {layout.threads} CPU thread{'s' * (layout.threads > 1)} a rank: "
+        f"{each} chunks {who}{f', {idle:,} ranks idle' if idle else ''}"
+    )
+
+
+def _output(job: Situation, trial: Trial) -> str:
+    line = (
+        len(json.dumps(asdict(Commit(10**4, 10**7, 10**7, "xxh3:" + 32 * "0", "xxh3:" + 32 * "0", 100, 1.234567)))) + 1
+    )
+    records = f"{in_units(line * trial.grid.num_chunks)} of records"
+    twice = ", twice until it is whole" if job.is_spooled else ""
+    about = "" if isinstance(trial.row_type, RowType) else "about "
+    free = f"; {in_units(job.free_bytes)} are free" if job.free_bytes is not None else ""
+    kind = f"{in_words(trial.row_type)} a row"
+    return f"{about}{trial.output_bytes:,} bytes of predictions ({kind}){twice}, and {records}{free}"
+
+
+def _memory(job: Situation, report: str | None) -> str:
+    memory, several = job.memory, job.layout.ranks > 1
+    how = f"of {report}" if report else "measured here"
+    computed = f", {in_units(memory.computed)} of it computed" if memory.computed else ""
+    others = f"; another rank {in_units(memory.other)}" if several else ""
+    node = f"; a node {in_units(memory.node)} of {in_units(job.layout.node_bytes)}"
+    return f"rank 0 at most {in_units(memory.rank_0)} ({how}{computed}){others}{node}"
+
+
+def _speed(job: Situation, trial: Trial, pace: Pace | None, report: str | None) -> str:
+    if pace is None and not trial.grid.num_rows:
+        return "there are no rows"
+    if pace is None:
+        return (
+            "cannot be measured: the job is for GPUs, and this node has none. Run it with --limit on one, and give "
+            "--report OUTPUT.run/report.json"
+            if lacks_gpu(job.config)
+            else "cannot be measured: no row was computed"
+        )
+    if report:
+        return f"{pace.rows_per_second:,.0f} rows/s of one rank, by {report}"
+    return (
+        f"{pace.rows_per_second:,.0f} rows/s of one rank, measured on {trial.rows:,} rows with {trial.threads} "
+        f"thread{'s' * (trial.threads > 1)}"
+    )
+
+
+def _time(job: Situation) -> str:
+    found = job.times
+    if found is None or not job.work.rows:
+        return ""
+    end = f", {found.finish:,.1f} s to write the output of its spool" if found.finish else ""
+    return f"{found.total:,.1f} s: {found.startup:,.1f} s start-up, {found.loop:,.1f} s of chunks{end}"
+
+
+def _table(job: Situation, pace: Pace) -> list[str]:
+    ranks = job.layout.ranks
+    counts = sorted({count for count in (ranks // 2, ranks, 2 * ranks, 4 * ranks) if count})
+    rows = [("ranks", "nodes", "seconds", "node hours", "efficiency", "most of it")]
+    before = 0.0
+    for count in counts:
+        found, nodes = times(job.work, pace, count), -(-count // job.layout.ranks_per_node)
+        useless = " (these ranks buy nothing)" if before and found.total > (1 - _ENOUGH) * before else ""
+        before = found.total
+        rows.append(
+            (
+                f"{count:,}",
+                f"{nodes:,}",
+                f"{found.total:,.1f}",
+                f"{nodes * found.total / 3600:,.3f}",
+                f"{efficiency(job.work, pace, count):.0%}",
+                found.most + useless,
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return ["  ".join([*(f"{cell:>{w}}" for cell, w in zip(row, widths, strict=False)), row[5]]) for row in rows]
+
+
+def _assumed(job: Situation, pace: Pace, report: str | None) -> list[str]:
+    work: Work = job.work
+    notes = [*["nodes as fast as this one, now"] * (not report), "ranks do not slow one another down"]
+    if pace.is_of_a_job:
+        notes.append("start-up as in that job")
+    else:
+        notes.append(f"start-up as here, and for several ranks {LAUNCH_SECONDS:.0f} s for MPI")
+        notes.append(f"weights at {in_units(NETWORK)}/s")
+    if work.collect == "allgather":
+        notes.append(f"predictions at {in_units(ALLGATHER)}/s by ranks, at most {in_units(NETWORK)}/s")
+    elif work.collect == "alltoall":
+        notes.append(f"predictions at {in_units(NETWORK)}/s")
+    notes.append(f"storage at {in_units(STORAGE)}/s")
+    if work.suffix in FORMATTING:
+        notes.append(f"the output of its spool at {in_units(FORMATTING[work.suffix])}/s")
+    return [f"assumed: {'; '.join(notes)}"]

@@ -1,0 +1,138 @@
+"""A few chunks of a job, computed in this process alone: what it takes to load the model, and how fast it is then.
+
+Nothing is written, and of the data no more is read than the chunks need.
+"""
+
+import dataclasses
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from runner.assembly import assemble
+from runner.comm.single import SingleComm
+from runner.config import Config
+from runner.grid import Chunk, Grid
+from runner.infer import infer
+from runner.inputs import make_grid
+from runner.quarantine import Rescue
+from runner.resources import device_kind, keep_freed_memory, local_device, set_threads
+from runner.rows import RowType, RowTypes, row_bytes_of
+from runner.sources import Source
+from runner.stats import RankStats
+from runner.stop import Stop
+from runner.watch import Activity
+from runner.world import Launch, peak_rss_bytes, process_start
+
+_WARM_CHUNKS, _MOST_CHUNKS, _SECONDS = 2, 200, 5.0
+_PROBES = 1000  # rows that are tried for one that works, where bad rows are set aside; as a job does
+_MOST_BATCHES = 4  # of a chunk: a few
+_STRIDE = 0.618034  # the golden section: however many chunks are taken, they lie about evenly over the data
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was found. Bytes and seconds.
+
+    Attributes:
+        grid: the cut of the job.
+        row_type: of the predictions.
+        output_row_bytes: of one, on average; a guess where rows are of unlike lengths and none was computed.
+        weights: their digest.
+        threads: the CPU threads it was measured with.
+        startup_seconds: from the start of this process to the first chunk.
+        rows: how many were timed.
+        rows_per_second: of one rank; None where it could not be measured.
+        model_bytes: what this process has grown by when the model was loaded.
+        peak_bytes: the most it has held, with what loading takes on rank 0.
+        held_bytes: what it holds while it computes.
+    """
+
+    grid: Grid
+    row_type: RowTypes
+    output_row_bytes: float
+    weights: str
+    threads: int
+    startup_seconds: float
+    rows: int
+    rows_per_second: float | None
+    model_bytes: int
+    peak_bytes: int
+    held_bytes: int
+
+    @property
+    def output_bytes(self) -> int:
+        """Of all predictions."""
+        return round(self.grid.num_rows * self.output_row_bytes)
+
+
+def lacks_gpu(config: Config) -> bool:
+    """Whether the job is for GPUs, and this host has none."""
+    return device_kind(config) == "cuda" and not torch.cuda.is_available()
+
+
+def try_out(config: Config, source: Source, threads: int, measure: bool) -> Trial:
+    """Load the model, and with `measure` compute some chunks, with so many CPU threads.
+
+    Raises:
+        InputError, ModelError, UsageError: as the job would.
+    """
+    comm = SingleComm(Launch("none", 0, 1))
+    threads = set_threads(dataclasses.replace(config, threads=threads), comm)
+    device = torch.device("cpu") if lacks_gpu(config) else local_device(config, comm)
+    before = psutil.Process().memory_info().rss
+    inference, weights = assemble(config, comm, source, device)
+    model_bytes = max(0, psutil.Process().memory_info().rss - before)
+    row_type, good_row = inference.probe(source, _PROBES if config.on_error == "quarantine" else 1)
+    grid = make_grid(config, source, row_type, inference.ignored)
+    startup_seconds = time.time() - process_start()
+    keep_freed_memory(device)
+    rows, seconds, output_bytes = 0, 0.0, 0
+    if measure:
+        rescue = Rescue(source, inference, good_row, config.on_error == "quarantine")
+        stats = RankStats(rank=0, host=comm.world.host, device=str(device), threads=threads)
+        chunks = infer(
+            _some_chunks(grid),
+            grid,
+            source,
+            inference,
+            rescue,
+            row_type,
+            config.keep,
+            Stop(None),
+            Activity(),
+            stats,
+            config.on_nonfinite,
+        )
+        began = last = time.perf_counter()
+        for number, (commit, predictions) in enumerate(chunks):
+            if number == _WARM_CHUNKS:
+                rows, output_bytes, began = 0, 0, last  # the first calls of a model take longer
+            last = time.perf_counter()
+            rows, seconds = rows + commit.stop - commit.start, last - began
+            output_bytes += predictions.nbytes
+            if number >= _WARM_CHUNKS and seconds > _SECONDS:
+                break
+    is_known = isinstance(row_type, RowType) or not rows
+    return Trial(
+        grid=grid,
+        row_type=row_type,
+        output_row_bytes=row_bytes_of(row_type) if is_known else output_bytes / rows,
+        weights=weights,
+        threads=threads,
+        startup_seconds=startup_seconds,
+        rows=rows,
+        rows_per_second=rows / seconds if rows else None,
+        model_bytes=model_bytes,
+        peak_bytes=peak_rss_bytes(),
+        held_bytes=psutil.Process().memory_info().rss,
+    )
+
+
+def _some_chunks(grid: Grid) -> Iterator[Chunk]:
+    """Beginnings of chunks all over the data, of a few batches each; the first are to warm up with."""
+    for number in range(min(_MOST_CHUNKS, _WARM_CHUNKS + grid.num_chunks) if grid.num_chunks else 0):
+        chunk = grid.chunk(int(number * _STRIDE % 1 * grid.num_chunks))
+        yield dataclasses.replace(chunk, stop=min(chunk.stop, chunk.start + _MOST_BATCHES * grid.batch_size))
