@@ -16,6 +16,7 @@ _REQUIRED = ("model", "data", "output")
 _INSPECT_OPTIONS = ("model_args", "weights", "trust_pickle")
 _VERIFY = "Read a finished output again: exit code 0 where every row is what was computed, 65 on any doubt."
 _EXPLAIN = "Say in plain words what has become of a job: how it ended, what is safe, and what to type next."
+_WATCH = "Show how far a running job is, until it ends; from any host that sees its files. Then what explain says."
 _HOSTS = "Print a hostfile for mpirun and horovodrun, of the Slurm, PBS or LSF job that this is run in."
 _INSPECT = "Load a model as predict would, and say what it is: kind, parameters, dtypes, bytes, what it takes."
 _SUBMIT = "Write the batch script, or the command line, of a prediction job and submit it. Other options are predict's."
@@ -216,6 +217,7 @@ _COMMANDS: dict[str, tuple[str, str, _Add]] = {
         _add_predict,
     ),
     "verify": ("check a finished output against its certificate", _VERIFY, _add_verify),
+    "watch": ("how far a running job is", _WATCH, _add_verify),
     "explain": ("what has become of a job", _EXPLAIN, _add_verify),
     "inspect": ("what a model is, without running a job", _INSPECT, _add_inspect),
     "plan": ("what a job will take, without running it", _PLAN, _add_plan),

@@ -58,6 +58,13 @@ def _explain(command: Command) -> int:
     return EXIT_WHOLE
 
 
+def _watch(command: Command) -> int:
+    from runner.follow import follow
+
+    print(follow(command.given["output"]))
+    return EXIT_WHOLE
+
+
 def _inspect(command: Command) -> int:
     config = make_config({**command.given, "data": ()})  # there is none
     from runner.inspection import inspect_model
@@ -100,6 +107,7 @@ _COMMANDS: dict[str, Callable[[Command], int]] = {
     "predict": _predict,
     "verify": _verify,
     "explain": _explain,
+    "watch": _watch,
     "inspect": _inspect,
     "hosts": _hosts,
     "plan": _plan,

@@ -49,6 +49,14 @@ class OutputLock:
                 f"{owner.get('host', 'another host')}, since {owner.get('since', '?')}. Wait for it, or end it"
             )
 
+    def is_held(self) -> bool:
+        """Whether a job that lives holds the lock; takes some seconds to tell."""
+        try:
+            self.refuse_if_held()
+        except OutputError:
+            return True
+        return False
+
     def acquire(self) -> None:
         """Take the lock.
 
