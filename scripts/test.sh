@@ -12,4 +12,5 @@ ruff format --check .
 mypy
 lint-imports --no-logo
 shellcheck --external-sources scripts/*.sh scripts/batch/*.sbatch scripts/batch/*.sh tests/cluster/*.sh .ci/run
-python -m pytest "$@"
+# three at a time: a test waits for processes of its own most of the time
+python -m pytest --numprocesses 3 --dist loadfile "$@"
