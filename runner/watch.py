@@ -50,7 +50,9 @@ class Watch:
         collector: what the thread that collects is doing.
     """
 
-    def __init__(self, comm: Comm, timeout_seconds: float, note: Callable[[RunnerError], None]) -> None:
+    def __init__(
+        self, comm: Comm, timeout_seconds: float, note: Callable[[RunnerError], None] = lambda _: None
+    ) -> None:
         self._note = note
         self.main, self.collector = Activity("starting"), Activity()
         self._comm, self._timeout = comm, timeout_seconds

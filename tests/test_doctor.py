@@ -14,7 +14,8 @@ from launch import MPIRUN, TESTS, Outcome, environment, run
 import runner
 from runner.doctor.facts import Facts
 from runner.doctor.judge import judge
-from runner.world import cpu_quota, usable_cpus
+from runner.doctor.measure import judge_speed
+from runner.world import cpu_quota
 
 PYTHON = [sys.executable, "-m", "runner"]
 MPI = ["--comm", "mpi"]  # starts sooner
@@ -75,21 +76,23 @@ def test_ranks_on_one_cpu(tmp_path: Path) -> None:
 
 
 def test_a_rank_that_computes_slowly(tmp_path: Path) -> None:
-    """Without the vector instructions of its processor, and with other programs on its CPU."""
-    first, *_, last = sorted(usable_cpus())
-    other = [sys.executable, "-c", "while True: pass"]
-    others = [subprocess.Popen(["taskset", "--cpu-list", str(last), *other]) for _ in range(2)]
-    rank = [*PYTHON, "doctor", *MPI]
-    ranks = [*MPIRUN, "1", "taskset", "--cpu-list", str(first), *rank, "--json", "found.json", ":", "-np", "1"]
-    try:
-        outcome, found = doctor(tmp_path, *ranks, "env", "MKL_CBWR=COMPATIBLE", "taskset", "-c", str(last), *rank)
-    finally:
-        for process in others:
-            process.kill()
-            process.wait()
+    """Without the vector instructions of its processor."""
+    outcome, found = doctor(tmp_path, *beside("MKL_CBWR=COMPATIBLE"))
     assert outcome.code == 0, outcome.output
     assert found["speed"]["verdict"] == "warning", outcome.output
     assert str(found["speed"]["says"]).startswith("rank 1 of 2 on ")
+    assert str(found["speed"]["says"]).endswith("its processor is slower")
+
+
+def test_ranks_that_are_slow() -> None:
+    names, even = ["rank 0", "rank 1", "rank 2"], np.array([1.0, 1.1, 1.2])
+    assert judge_speed(names, even, even) == ""
+    assert (
+        judge_speed(names, np.array([1, 3, 1.0]), even) == "rank 1: 3.0 times slower than most; its processor is slower"
+    )
+    busy = judge_speed(names, even, np.array([2, 2, 5.0]))
+    assert busy == "rank 2: 2.5 times slower than most; other programs, or ranks, keep it from its CPUs"
+    assert judge_speed(names[:2], np.array([1, 2.0]), even[:2]).startswith("rank 1: 2.0 times")
 
 
 def test_a_rank_with_another_checkout(tmp_path: Path) -> None:

@@ -43,7 +43,7 @@ def doctor(given: dict[str, Any], options: dict[str, Any]) -> int:
     except RunnerError as error:
         sheet.add([_failed("launch", error)])
     else:
-        with Watch(comm, config.stall_timeout, lambda error: None) as watch:
+        with Watch(comm, config.stall_timeout) as watch:
             folder = given.get("folder") or os.path.dirname(config.output or "") or "."
             facts = _examine(config, comm, folder, sheet, watch)
         comm.close()

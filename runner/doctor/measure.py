@@ -12,7 +12,7 @@ from runner.errors import RunnerError
 
 _MIB = 1 << 20
 _MOST_SKEW_SECONDS = 2.0
-_SIZE, _PRODUCTS, _REPEATS = 512, 10, 10  # of matrices; some hundredths of a second on one core, each time
+_SIZE, _PRODUCTS = 512, 100  # of matrices; each takes a few milliseconds on one core, less than a turn on it
 _SLOWER = 1.5  # than most
 _MOST_OFF = 0.01  # of the largest value: far more than the order of additions does
 _BROADCAST_BYTES, _PIECE_BYTES = 64 * _MIB, 4 * _MIB
@@ -44,17 +44,15 @@ def check_speed(comm: Comm, device: torch.device) -> list[Finding]:
     numbers = torch.Generator().manual_seed(0)
     matrix = torch.randn(_SIZE, _SIZE, generator=numbers).to(device)
     comm.bcast(None)
-    best, product = float("inf"), matrix
+    result, seconds = matrix, []
     with torch.inference_mode():
-        for _ in range(_REPEATS):
+        for _ in range(_PRODUCTS):
             began = time.perf_counter()
-            for _ in range(_PRODUCTS):
-                product = matrix @ matrix
-            result = product.cpu()  # waits for a GPU
-            best = min(best, time.perf_counter() - began)
-    seconds = np.array(comm.gather_all(best))
+            result = (matrix @ matrix).cpu()  # waits for a GPU
+            seconds.append(time.perf_counter() - began)
     names = comm.gather_all(comm.world.who)
-    figures = {"flops": [float(_PRODUCTS * 2 * _SIZE**3 / s) for s in seconds]}
+    best, usual = (np.array(comm.gather_all(s)) for s in (min(seconds), float(np.median(seconds))))
+    figures = {name: list(2 * _SIZE**3 / s) for name, s in (("best_flops", best), ("usual_flops", usual))}
     digests = comm.gather_all(checksum(result.numpy()))
     reference = comm.bcast(result)
     off = float((result - reference).abs().nan_to_num(torch.inf).max() / reference.abs().max())
@@ -62,18 +60,28 @@ def check_speed(comm: Comm, device: torch.device) -> list[Finding]:
         says = f"{name_some(wrong)} computes something else than rank 0"
         mend = "its processor, GPU or libraries are at fault: leave the host out"
         return [Finding("speed", WRONG, says, mend, figures, RunnerError.exit_code)]
-    usual = np.quantile(seconds, 0.5, method="lower")
-    if slow := [names[rank] for rank in np.flatnonzero(seconds > _SLOWER * usual)]:
-        says = f"{name_some(slow)}: {seconds.max() / usual:.1f} times slower than the others"
-        mend = "look for other programs there, or take --schedule dynamic, which gives slow ranks fewer rows"
-        return [Finding("speed", WARNING, says, mend, figures)]
-    same = (
-        "the same to the last bit" if len(set(digests)) == 1 else "the same but for the last bits (unlike processors)"
-    )
-    says = (
-        f"{min(figures['flops']) / 1e9:,.0f} to {max(figures['flops']) / 1e9:,.0f} GFLOP/s a rank; answers are {same}"
-    )
+    if slow := judge_speed(names, best, usual):
+        mend = "leave the host out, or take --schedule dynamic, which gives slow ranks fewer rows"
+        return [Finding("speed", WARNING, slow, mend, figures)]
+    same = "to the last bit" if len(set(digests)) == 1 else "but for the last bits (unlike processors)"
+    flops = figures["usual_flops"]
+    says = f"{min(flops) / 1e9:,.0f} to {max(flops) / 1e9:,.0f} GFLOP/s a rank; answers are the same {same}"
     return [Finding("speed", OK, says, figures=figures)]
+
+
+def judge_speed(names: list[str], best: np.ndarray, usual: np.ndarray) -> str:
+    """Which ranks are slow, in words; empty where none is.
+
+    Args:
+        names: of the ranks.
+        best, usual: the least and the median seconds that each took for the same few milliseconds of work. Other
+            programs on a CPU leave the least as it is.
+    """
+    for seconds, why in ((best, "its processor is slower"), (usual, "other programs, or ranks, keep it from its CPUs")):
+        most = np.quantile(seconds, 0.5, method="lower")
+        if slow := [names[rank] for rank in np.flatnonzero(seconds > _SLOWER * most)]:
+            return f"{name_some(slow)}: {seconds.max() / most:.1f} times slower than most; {why}"
+    return ""
 
 
 def check_rates(comm: Comm) -> list[Finding]:
