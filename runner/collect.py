@@ -5,8 +5,8 @@ all ranks, and a piece of its stream of up to a cap to rank 0. At most one round
 when it has a full piece, when another rank is known to have more, or when a short time has passed. Rank 0 puts the
 streams together again. Collection ends with the round in which all ranks say they are done.
 
-Bytes are bytes: any dtype, ranks with different numbers of chunks, ranks with none. Memory is bounded: a rank whose
-stream is too far ahead waits, and rank 0 holds one round and one unfinished chunk per rank.
+Bytes are bytes: any dtype, ranks with different numbers of chunks, ranks with none. Memory is bounded, at any number of
+ranks: one whose stream is too far ahead waits, and rank 0 holds two rounds and a few unfinished chunks (`turns.py`).
 
 Where ranks write their rows themselves, the frames carry none, and tell rank 0 what to record.
 
@@ -27,21 +27,17 @@ from runner.frames import Decoder, frame
 from runner.ledger import Commit
 from runner.stats import Seconds
 from runner.stop import Stop
+from runner.turns import PIECE_BYTES, ROUND_BYTES, Turns
 from runner.watch import Watch
 
 Write = Callable[[int, np.ndarray], None]
 Record = Callable[[Commit], None]
 
-# All ranks' pieces of one round together, at any number of ranks: what every rank allocates for what it receives. Far
-# below the 2^31 bytes at which an MPI count overflows.
-ROUND_BYTES = 64 << 20
-# One rank's piece: large enough that the latency of a round does not matter. Twice as much was no faster.
-PIECE_BYTES = 8 << 20
 # The longest time between two rounds. Shorter shows progress sooner and costs every rank more CPU time.
 _PACE_SECONDS = 0.1
 
-_HEADER = struct.Struct(">4s?BQ")  # magic, done, why to stop, bytes that stay queued
-_MAGIC = b"RND2"
+_HEADER = struct.Struct(">4s??BQ")  # magic, done, in the middle of a chunk, why to stop, bytes that stay queued
+_MAGIC = b"RND3"
 
 
 class Collector:
@@ -67,10 +63,13 @@ class Collector:
         self._comm, self._write, self._record, self._stop, self._watch = comm, write, record, stop, watch
         self._is_direct, self._seconds = is_direct, seconds
         self._is_root = comm.world.rank == 0
-        self._cap = min(PIECE_BYTES, ROUND_BYTES // comm.world.world_size)
+        self._cap = min(PIECE_BYTES, ROUND_BYTES // comm.world.world_size)  # so much makes a round worth its while
+        self._turns = Turns(comm.world.world_size, ROUND_BYTES, PIECE_BYTES)
+        self._allowed = self._turns.small  # bytes of this rank in the next round
         self._changed = threading.Condition()
         self._chunks: deque[tuple[Commit, np.ndarray]] = deque()  # handed over by this rank
-        self._stream: deque[memoryview] = deque()  # what goes to rank 0
+        self._stream: deque[deque[memoryview]] = deque()  # what goes to rank 0, by chunk
+        self._is_unfinished = False  # a part of the first of these is gone
         self._queued_bytes = 0  # of both
         self._closing = self._abandoned = False
         self._error: BaseException | None = None
@@ -103,7 +102,7 @@ class Collector:
         began = time.perf_counter()
         self._watch.main.wait()
         with self._changed:
-            self._changed.wait_for(lambda: self._queued_bytes <= 2 * self._cap or self._error)
+            self._changed.wait_for(lambda: self._queued_bytes <= 2 * PIECE_BYTES or self._error)
             self._raise_error()
             self._chunks.append((commit, rows))
             self._queued_bytes += rows.nbytes
@@ -139,15 +138,19 @@ class Collector:
                 self._deliver(decoders, arrived, own)  # while it is under way
                 wait(exchange.done)
                 all_done, more, arrived, carried = True, False, [], 0
+                queued, unfinished = [], []
                 for rank_header, data in exchange.result():
-                    magic, rank_done, stop_code, queued_bytes = _HEADER.unpack(rank_header)
+                    magic, rank_done, is_unfinished, stop_code, queued_bytes = _HEADER.unpack(rank_header)
                     assert magic == _MAGIC, magic
                     self._stop.request(stop_code)
                     all_done &= rank_done
+                    queued.append(queued_bytes)
+                    unfinished.append(is_unfinished)
                     more |= queued_bytes > 0
                     carried += len(data)
                     if self._is_root:
                         arrived.append(data)
+                self._allowed = self._turns.next(queued, unfinished)[self._comm.world.rank]
                 if carried:
                     self._seconds.collect += time.perf_counter() - began
                     self.received_bytes += carried
@@ -172,11 +175,12 @@ class Collector:
         for commit, rows in chunks if not self._is_root else ():
             if self._is_direct:
                 self._put_away(commit, rows, None)
-            self._stream.extend(frame(commit, None if self._is_direct else rows))
+            self._stream.append(deque(filter(len, frame(commit, None if self._is_direct else rows))))
         piece = self._take_piece()
-        left_bytes = sum(map(len, self._stream))
+        left_bytes = sum(len(part) for chunk in self._stream for part in chunk)
         self._count_queued(left_bytes + sum(rows.nbytes for _, rows in own))
-        return own, _HEADER.pack(_MAGIC, closing and not left_bytes, self._stop.code, left_bytes), piece
+        is_done = closing and not left_bytes
+        return own, _HEADER.pack(_MAGIC, is_done, self._is_unfinished, self._stop.code, left_bytes), piece
 
     def _is_time(self) -> bool:
         return self._queued_bytes >= self._cap or self._closing or self._abandoned
@@ -211,14 +215,21 @@ class Collector:
         self._seconds.write += time.perf_counter() - began
 
     def _take_piece(self) -> list[memoryview]:
-        """The next bytes of the stream, up to the cap."""
-        parts, size = [], 0
-        while self._stream and size < self._cap:
-            part = self._stream.popleft()
-            room = self._cap - size
-            if len(part) > room:
-                self._stream.appendleft(part[room:])
-                part = part[:room]
-            parts.append(part)
-            size += len(part)
+        """The next bytes of the stream, up to what is allowed; in a turn, a chunk is cut only where it is the first."""
+        parts: list[memoryview] = []
+        room, has_turn = self._allowed, self._allowed > self._turns.small
+        while self._stream and room:
+            chunk = self._stream[0]
+            if sum(map(len, chunk)) > room and not self._turns.all_fit and (parts or not has_turn):
+                break
+            while chunk and room:
+                part = chunk.popleft()
+                if len(part) > room:
+                    chunk.appendleft(part[room:])
+                    part = part[:room]
+                parts.append(part)
+                room -= len(part)
+            self._is_unfinished = bool(chunk)
+            if not chunk:
+                self._stream.popleft()
         return parts

@@ -67,6 +67,7 @@ class Decoder:
                     "(checksum)"
                 )
         self._commit, self._layout, self._head, self._filled = None, None, bytearray(), 0
+        self._raw = np.empty(0, np.uint8)  # or the chunk, and the round that it came in, were held until the next one
         return commit, rows
 
     def _feed_head(self, data: np.ndarray) -> np.ndarray:

@@ -70,6 +70,8 @@ CHANGES = [
     ),
     # Open MPI 5 waits for a second at the start of every rank where libfabric is built in and no fabric is there.
     ("horovod/runner/mpi_run.py", "'-mca btl ^openib'", "'-mca btl ^openib,ofi'"),
+    # MPICH's mpirun calls itself HYDRA; MPICH stands there only in some builds (horovod/horovod, pull request 3984).
+    ("horovod/runner/mpi_run.py", "elif 'MPICH' in output:", "elif 'MPICH' in output or 'HYDRA' in output:"),
     # horovodrun becomes a shell that waits for mpirun, and a signal ended only that shell while the ranks went on:
     # with exec it is mpirun itself that gets the signal.
     (

@@ -18,6 +18,7 @@ from launch import TESTS, mpirun, run
         (3, 5, "horovod", "direct"),
         (9, 6, "horovod", "allgather"),
         (9, 7, "horovod", "alltoall"),
+        (9, 9, "mpi", "allgather"),
     ],
 )
 @pytest.mark.timeout(120)

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from runner.collect import PIECE_BYTES, ROUND_BYTES
 from runner.config import Config
 from runner.grid import Grid
 from runner.plan.estimate import MPI_BYTES, Times, Work
+from runner.turns import PIECE_BYTES, ROUND_BYTES
 
 _MOST_ALLGATHER = 8  # ranks; with more, what each receives costs more than the detour is worth
 _UNEVEN = 1.1  # the busiest rank's rows, by the mean
@@ -79,9 +79,10 @@ def memory_of(
     if layout.ranks > 1 and not has_mpi:
         computed = computed_other = MPI_BYTES
         if config.collect in ("allgather", "alltoall"):
-            piece = min(PIECE_BYTES, ROUND_BYTES // layout.ranks, work.output_bytes)
-            received = layout.ranks * piece
-            unfinished = layout.ranks * work.output_bytes // max(1, grid.num_chunks)  # a chunk of each rank
+            piece = min(PIECE_BYTES, work.output_bytes)
+            received = min(ROUND_BYTES, layout.ranks * piece)
+            in_turn = min(layout.ranks, ROUND_BYTES // PIECE_BYTES)  # each in the middle of a chunk
+            unfinished = in_turn * work.output_bytes // max(1, grid.num_chunks)
             computed += received + min(unfinished, work.output_bytes)
             computed_other += 3 * piece + (received if config.collect == "allgather" else 0)
     node = rank_0 + computed + (layout.together - 1) * (other + computed_other - shared)

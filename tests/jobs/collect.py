@@ -33,6 +33,8 @@ def rows_of(index: int, seed: int) -> np.ndarray:
 if __name__ == "__main__":
     seed, backend, collect = int(sys.argv[1]), sys.argv[2], sys.argv[3]
     runner.collect.PIECE_BYTES = int(np.random.default_rng(seed).integers(1, 3000))
+    if seed % 2:  # a round has room for four ranks: more take turns
+        runner.collect.ROUND_BYTES = 4 * runner.collect.PIECE_BYTES
     comm = connect(detect_launch(), backend, collect, "cpu")
     world = comm.world
     is_direct = collect == "direct"

@@ -1,0 +1,104 @@
+"""Another MPI than the one that Horovod was built with: MPICH's own launcher and library, through mpi4py alone.
+
+mpi4py's wheel loads the library that MPI4PY_LIBMPI names (https://mpi4py.readthedocs.io, "Wheel packages"). MPICH's
+wheel is unpacked into a folder of its own, so that nothing of it comes before the Open MPI of the environment.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zoo
+from launch import environment, finish, predict_command, run, start
+from reference import plain_loop, random_rows
+
+MPICH = "mpich==5.0.2"
+NUM_ROWS, BATCH_SIZE, DEADLY = 1797, 32, 1e9
+DIES = json.dumps({"value": DEADLY, "flag": "die", "seconds": 0.03})  # once: it deletes the file "die"
+OPTIONS = ["--comm", "mpi", "--model", "zoo:DiesOnce", "--model-args", DIES, "--data", "d.npy", "--output", "p.npy"]
+OPTIONS += ["--batch-size", str(BATCH_SIZE), "--chunk-size", str(BATCH_SIZE)]
+EVERYTHING = ["--schedule", "dynamic", "--collect", "alltoall", "--share-weights"]
+
+
+@pytest.fixture(scope="module")
+def mpich(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with MPICH's `bin` and `lib`."""
+    folder = tmp_path_factory.mktemp("mpich")
+    pip = [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "install", "--no-deps", MPICH]
+    pip += ["--only-binary", ":all:", "--ignore-installed", "--no-warn-script-location", "--prefix", folder]
+    made = subprocess.run(pip, capture_output=True, text=True, timeout=200, check=False)
+    if made.returncode:
+        pytest.skip(f"{MPICH} cannot be had from the package index: {made.stderr.strip().splitlines()[-1]}")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rows = random_rows(NUM_ROWS, 8)
+    rows[NUM_ROWS // 2, 0] = DEADLY  # of three ranks' even shares, in the second's
+    np.save(tmp_path / "d.npy", rows)
+    np.save(tmp_path / "expected.npy", plain_loop(zoo.mlp(), rows, BATCH_SIZE))
+    return tmp_path
+
+
+def mpiexec(mpich: Path, np: int) -> list[str]:
+    return [str(mpich / "bin/mpiexec"), "-np", str(np)]
+
+
+def chunks(folder: Path) -> list[int]:
+    """Those that are recorded."""
+    ledger = folder / "p.npy.run/ledger.jsonl"
+    lines = ledger.read_text().splitlines()[1:] if ledger.exists() else []
+    return [record["chunk"] for record in map(json.loads, lines) if "chunk" in record]
+
+
+def test_stopped_killed_and_resumed(mpich: Path, folder: Path) -> None:
+    env = environment(MPI4PY_LIBMPI=str(mpich / "lib/libmpi.so.12"))
+
+    # stopped: unlike that of Open MPI 5, this launcher passes TERM on, too
+    process = start(predict_command(*OPTIONS, launcher=mpiexec(mpich, 3)), folder, env)
+    give_up = time.monotonic() + 60
+    while len(chunks(folder)) < 3:
+        assert time.monotonic() < give_up
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGTERM)
+    outcome = finish(process, timeout=30)
+    assert outcome.code == 75, outcome.output
+    assert "runner: stopped by a signal: " in outcome.output
+    stopped = chunks(folder)
+
+    # a rank is killed: the launcher ends the others
+    (folder / "die").touch()
+    outcome = run(predict_command(*OPTIONS, launcher=mpiexec(mpich, 3)), folder, timeout=60, env=env)
+    assert outcome.code == 9, outcome.output  # the number of the signal
+    assert "Killed (signal 9)" in outcome.output
+    assert not (folder / "die").exists()
+    assert not (folder / "p.npy").exists()
+    killed = chunks(folder)
+
+    # and the same command goes on, on another number of ranks
+    outcome = run(predict_command(*OPTIONS, *EVERYTHING, launcher=mpiexec(mpich, 2)), folder, env=env)
+    assert outcome.code == 0, outcome.output
+    assert (folder / "p.npy").read_bytes() == (folder / "expected.npy").read_bytes()
+    report = json.loads((folder / "p.npy.run/report.json").read_text())
+    assert (report["launcher"], report["world_size"]) == ("mpiexec", 2)
+    assert report["resumed_rows"] > 0
+    computed = chunks(folder)
+    assert computed[: len(killed)] == killed
+    assert killed[: len(stopped)] == stopped
+    assert len(computed) == len(set(computed)) == -(-NUM_ROWS // BATCH_SIZE)
+
+
+def test_the_library_of_another_mpi_is_refused(mpich: Path, folder: Path) -> None:
+    """Each process would be alone in a world of its own, and write over the others' output."""
+    outcome = run(predict_command(*OPTIONS, launcher=mpiexec(mpich, 2)), folder)
+    assert outcome.code == 64, outcome.output
+    assert outcome.output.count("runner: error: mpiexec started 2 ranks, but MPI sees 1 (MPI library: Open MPI") == 1
+    assert not (folder / "p.npy.run").exists()
