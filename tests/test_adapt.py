@@ -14,7 +14,7 @@ NUM_ROWS = 197
 
 def predict(folder: Path, output: str, *options: str, launcher: str = "alone") -> np.ndarray:
     command = ["--model", "zoo:Pixels", "--data", "d.npy", "--output", output, *options]
-    outcome = run(predict_command(*command, launcher=LAUNCHERS[launcher]), folder)
+    outcome = run(predict_command(*command, launcher=LAUNCHERS[launcher]), folder, timeout=140)
     assert outcome.code == 0, outcome.output
     return np.load(folder / output)
 

@@ -104,10 +104,10 @@ def test_time_limit_over_several_jobs(folder: Path) -> None:
     more = ["--model-args", json.dumps({"value": 1e9, "flag": "none", "seconds": 0.06})]  # 7 s of work for each rank
     done = []
     for limit in (7, 9, 12, 20, 40):  # longer and longer: a busy machine may take seconds to start
-        began = time.monotonic()
         command = predict_command(*OPTIONS, *more, "--time-limit", str(limit), launcher=LAUNCHERS["mpirun-2"])
         outcome = run(command, folder)
-        assert time.monotonic() - began < limit + 5  # it counts from the start of the ranks, and the launcher ends last
+        report = json.loads((folder / "p.npy.run/report.json").read_text())
+        assert report["wall_seconds"] < limit + 1  # from the start of the ranks; a launcher may take longer
         done.append(len(committed(folder)))
         if outcome.code != 75:
             break
