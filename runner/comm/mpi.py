@@ -221,7 +221,7 @@ def load_mpi(launch: Launch) -> Any:
             UsageError(
                 f"{launch.launcher} started {launch.world_size} ranks, but MPI sees {MPI.COMM_WORLD.Get_size()} "
                 f"(MPI library: {library_name(MPI)}). Launcher and MPI library do not fit: use the mpirun of that "
-                "library, or under Slurm srun --mpi=pmix"
+                "library, or under Slurm srun --mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH)"
             )
         )
     if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
