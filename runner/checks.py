@@ -1,10 +1,12 @@
 """What values of options may be. Pure."""
 
+import re
 from typing import Any
 
 from runner.errors import UsageError
 from runner.imports import split_spec
 
+_UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 NAMED_POSTPROCESS = ("argmax", "softmax", "topk:K")
 
 
@@ -42,6 +44,17 @@ def check_positive(option: str, value: Any) -> None:
     """Raise UsageError unless a value is a whole number of 1 or more."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UsageError(f"{option} must be a whole number of 1 or more, not {value!r}")
+
+
+def parse_memory(text: str) -> int:
+    """The bytes of a node's memory, given as 900M, 64G or 2T.
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    if not re.fullmatch(r"[1-9]\d*[MGT]", text):
+        raise UsageError(f"--memory {text!r} must be like 900M, 64G or 2T, of a node")
+    return int(text[:-1]) * _UNITS[text[-1]]
 
 
 def multiples_near(value: int, step: int) -> str:

@@ -4,7 +4,6 @@ Without ranks and without MPI: on a login node. It takes the runner's own parts 
 """
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from typing import Any
 import psutil
 import torch
 
-from runner.checks import check_positive
+from runner.checks import check_positive, parse_memory
 from runner.comm.single import SingleComm
 from runner.config import Config
-from runner.errors import InputError, UsageError, describe
+from runner.errors import InputError, describe
 from runner.file_recorder import FileRecorder
 from runner.fingerprint import fingerprint_of_options
 from runner.inputs import open_data
@@ -29,8 +28,6 @@ from runner.sinks import check_space, find_writer
 from runner.sources import Source
 from runner.urls import is_url
 from runner.world import Launch, fair_threads, requested_threads, usable_cpus
-
-_UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 
 
 def plan(config: Config, given: dict[str, Any]) -> str:
@@ -81,14 +78,8 @@ def _layout(config: Config, given: dict[str, Any]) -> Layout:
     fair = fair_threads(cpus, [cpus] * together)
     threads = config.threads or given.get("cpus_per_rank") or requested_threads() or fair
     ranks_per_node = given.get("ranks_per_node", max(1, len(cpus) // threads))
-    memory = _bytes(given["memory"]) if "memory" in given else psutil.virtual_memory().total
+    memory = parse_memory(given["memory"]) if "memory" in given else psutil.virtual_memory().total
     return Layout(ranks, ranks_per_node, threads, memory)
-
-
-def _bytes(text: str) -> int:
-    if not re.fullmatch(r"[1-9]\d*[MGT]", text):
-        raise UsageError(f"--memory {text!r} must be like 900M, 64G or 2T, of a node")
-    return int(text[:-1]) * _UNITS[text[-1]]
 
 
 def _local_name(output: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from runner.arguments import Command, make_predict_config, predict_options
-from runner.checks import check_positive
+from runner.checks import check_positive, parse_memory
 from runner.config import Config
 from runner.errors import EXIT_WHOLE, UsageError
 from runner.ledger import run_folder
@@ -78,8 +78,8 @@ def _make_job(
             raise UsageError(f"--{name} {given[name]!r} must be a name without spaces")
     if any("\n" in line for line in given.get("directive", ())):
         raise UsageError("--directive must be one line; give it again for another")
-    if not re.fullmatch(r"[1-9]\d*[MGT]", given.get("memory", "1G")):
-        raise UsageError(f"--memory {given['memory']!r} must be like 900M, 64G or 2T, of a node")
+    if "memory" in given:
+        parse_memory(given["memory"])
     gpus = given.get("gpus", False)
     if gpus and config.device == "cpu":
         raise UsageError("--gpus and --device cpu do not go together")
