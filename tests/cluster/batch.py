@@ -44,7 +44,12 @@ def start(slurm: Any, log: Path, *script: object, **env: str) -> str:
 
 def show(slurm: Any, job_id: str) -> list[dict[str, str]]:
     """What Slurm knows of a job, or of each task of an array."""
-    _, shown = slurm.run("head", "scontrol", "show", "job", "--oneliner", job_id)
+    for _ in range(10):  # a busy controller answers with an error
+        code, shown = slurm.run("head", "scontrol", "show", "job", "--oneliner", job_id)
+        if code == 0:
+            break
+        time.sleep(1)
+    assert code == 0, shown
     return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in shown.splitlines()]
 
 
