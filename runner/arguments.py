@@ -230,6 +230,9 @@ _TAKE_PREDICTS = ("plan", "submit", "doctor")
 
 def _add_option(group: "argparse._ActionsContainer", field: "dataclasses.Field[Any]") -> None:
     option, help_text = f"--{field.name.replace('_', '-')}", field.metadata["help"]
+    if field.name == "verbose":
+        group.add_argument("-v", "--verbose", action="count", help=help_text)
+        return
     if field.type is bool:
         group.add_argument(option, action="store_true", help=help_text)
         return

@@ -25,8 +25,8 @@ import numpy as np
 from runner.comm import Comm, wait
 from runner.frames import Decoder, frame
 from runner.ledger import Commit
-from runner.stats import Seconds
 from runner.stop import Stop
+from runner.timeline import Timeline
 from runner.turns import PIECE_BYTES, ROUND_BYTES, Turns
 from runner.watch import Watch
 
@@ -51,17 +51,17 @@ class Collector:
         is_direct: each rank writes its own rows.
         watch: learns what is waited for.
         stop: a request of any rank to stop reaches all through the rounds.
-        seconds: where to count this rank's time.
+        timeline: learns where the time of this rank goes.
 
     Attributes:
         received_bytes: what rank 0 has received of the other ranks.
     """
 
     def __init__(
-        self, comm: Comm, write: Write, record: Record, is_direct: bool, stop: Stop, watch: Watch, seconds: Seconds
+        self, comm: Comm, write: Write, record: Record, is_direct: bool, stop: Stop, watch: Watch, timeline: Timeline
     ) -> None:
         self._comm, self._write, self._record, self._stop, self._watch = comm, write, record, stop, watch
-        self._is_direct, self._seconds = is_direct, seconds
+        self._is_direct, self._timeline = is_direct, timeline
         self._is_root = comm.world.rank == 0
         self._cap = min(PIECE_BYTES, ROUND_BYTES // comm.world.world_size)  # so much makes a round worth its while
         self._turns = Turns(comm.world.world_size, ROUND_BYTES, PIECE_BYTES)
@@ -99,15 +99,14 @@ class Collector:
         Raises:
             RunnerError: collecting has failed.
         """
-        began = time.perf_counter()
         self._watch.main.wait()
+        self._timeline.turn("wait_room")
         with self._changed:
             self._changed.wait_for(lambda: self._queued_bytes <= 2 * PIECE_BYTES or self._error)
             self._raise_error()
             self._chunks.append((commit, rows))
             self._queued_bytes += rows.nbytes
             self._changed.notify_all()
-        self._seconds.wait += time.perf_counter() - began
 
     def close(self) -> None:
         """Say that no chunk follows, and wait until every rank's are delivered.
@@ -116,6 +115,7 @@ class Collector:
             RunnerError: collecting has failed.
         """
         self._watch.main.wait()
+        self._timeline.turn("wait_ranks")
         with self._changed:
             self._closing = True
             self._changed.notify_all()
@@ -152,7 +152,7 @@ class Collector:
                         arrived.append(data)
                 self._allowed = self._turns.next(queued, unfinished)[self._comm.world.rank]
                 if carried:
-                    self._seconds.collect += time.perf_counter() - began
+                    self._timeline.add("collect", began, time.perf_counter())
                     self.received_bytes += carried
             self._deliver(decoders, arrived, [])
         except BaseException as error:
@@ -212,7 +212,7 @@ class Collector:
         if record is not None:
             record(commit)
         self._watch.collector.wait()
-        self._seconds.write += time.perf_counter() - began
+        self._timeline.add("write", began, time.perf_counter())
 
     def _take_piece(self) -> list[memoryview]:
         """The next bytes of the stream, up to what is allowed; in a turn, a chunk is cut only where it is the first."""

@@ -137,6 +137,15 @@ class Config:
     canary: bool = _option(
         False, "work", "compare the ranks' answers to the same rows at the end, too, not only at the start"
     )
+    baseline: bool = _option(
+        False, "work", "let rank 0 compute a few chunks alone first, for the efficiency in the report; takes 5 seconds"
+    )
+    trace: bool = _option(
+        False, "work", "write PATH.run/trace.json, what every rank did and when, for Perfetto or chrome://tracing"
+    )
+    metrics_port: int | None = _option(None, "work", "serve the progress to Prometheus from rank 0", "PORT")
+    metrics_file: str | None = _option(None, "work", "write it for Prometheus' textfile collector", "PATH.prom")
+    verbose: int = _option(0, "work", "-v: what every rank does; -vv: every chunk, and what Horovod and MPI say")
     stall_timeout: int = _option(
         900, "work", "end the job when one thing (a batch, a read) takes a rank longer, or a rank is silent", "SECONDS"
     )
@@ -183,7 +192,9 @@ class Config:
                     f"--chunk-size {self.chunk_size} is not a multiple of --batch-size {self.batch_size}; "
                     f"near it are {multiples_near(self.chunk_size, self.batch_size)}"
                 )
-        for name in ("threads", "time_limit", "stall_timeout"):
+        if self.verbose not in range(3):
+            raise UsageError(f"--verbose must be 0, 1 or 2, not {self.verbose!r}")
+        for name in ("threads", "time_limit", "stall_timeout", "metrics_port"):
             if getattr(self, name) is not None:
                 check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
         check_choice("--schedule", self.schedule, SCHEDULES)
@@ -220,9 +231,14 @@ class Config:
         if isinstance(self.data, list | tuple) and all(isinstance(item, str | Path) for item in self.data):
             values["data"] = [str(item) for item in self.data]
         if isinstance(self.data, str):
-            values["data"] = _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", self.data))
+            values["data"] = hide_secrets(self.data)
         values |= {name: list(getattr(self, name)) or None for name in ("columns", "keep")}
         return {name.replace("_", "-"): value for name, value in values.items() if value is not None}
+
+
+def hide_secrets(text: str) -> str:
+    """The same without the passwords of URLs."""
+    return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 def is_path(model: str) -> bool:

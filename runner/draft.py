@@ -64,7 +64,7 @@ class Draft:
             self._halved.append(list(span(ids)))
         self._input_checksums.append(digest)
 
-    def finish(self, rank: int, seconds: float, on_nonfinite: str) -> tuple[Commit, np.ndarray]:
+    def finish(self, rank: int, began: float, seconds: float, on_nonfinite: str) -> tuple[Commit, np.ndarray]:
         """The record of the chunk, and its predictions: `(rows, ...)`, or packed as 1-D bytes."""
         chunk = self._chunk
         found = self._rows.nonfinite(self._kept) - {row.row - chunk.start for row in self._bad}
@@ -81,6 +81,7 @@ class Draft:
             inputs=chunk_checksum(self._input_checksums) if all(self._input_checksums) else "",
             rank=rank,
             seconds=round(seconds, 6),
+            began=round(began, 6),
             nonfinite=len(found),
             bad=[asdict(row) for row in self._bad],
             halved=self._halved,

@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.errors import RunnerError
 from runner.ledger import run_folder
+from runner.report import read_report
 from runner.world import World
 
 _NAME = "failure.json"
@@ -41,6 +42,7 @@ class LastWord:
         is_own = not error.shared and self._world.world_size > 1
         words = {
             "time": time.strftime("%Y-%m-%d %H:%M:%S"),
+            "epoch": time.time(),
             "who": self._world.who if is_own else error.who,
             "message": error.message,
             "details": error.details,
@@ -55,9 +57,24 @@ class LastWord:
                 beside.unlink()
 
 
+def last_end(folder: Path) -> dict[str, Any]:
+    """How the last job in a run folder has ended, as far as it is known.
+
+    Returns:
+        `how`: "failed", "stopped", "whole", or "killed" where it has left no word; of a failure also `who`, `message`
+        and `epoch`, of a stop `message`.
+    """
+    if failure := read_failure(folder):
+        return {"how": "failed"} | {name: failure.get(name) for name in ("who", "message", "epoch")}
+    report = read_report(folder) or {}
+    if report.get("status") in ("stopped", "whole"):
+        return {"how": report["status"], "message": str(report.get("stopped_by", ""))}
+    return {"how": "killed"}
+
+
 def forget_last_words(folder: Path) -> None:
     """A new job begins: what the last one said of its end is of no account any more."""
-    for name in (_NAME, "report.json"):
+    for name in (_NAME, "report.json", "timeline.json"):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -18,7 +18,7 @@ import tomli_w
 from runner.checksum import checksum
 from runner.config import Config
 from runner.errors import OutputError
-from runner.failure import forget_last_words
+from runner.failure import forget_last_words, last_end
 from runner.grid import Grid
 from runner.ledger import Commit, Ledger, run_folder
 from runner.lock import OutputLock
@@ -98,6 +98,7 @@ class FileRecorder(Recorder):
                         path.unlink()
             elif self._lacks_only_its_report():
                 os.replace(self._output, self._partial)  # to be checked and finished as any other unfinished run
+            before = last_end(self._folder)
             forget_last_words(self._folder)
         self._ledger = Ledger(self._folder)
         self._ledger.check(fingerprint)
@@ -108,7 +109,7 @@ class FileRecorder(Recorder):
         self._sink = open_sink(self._given, grid, row_type)
         self._open_files.callback(self._sink.close)
         former_jobs = list(self._ledger.jobs)
-        self._ledger.open(fingerprint, job)
+        self._ledger.open(fingerprint, job | {"before": before} if former_jobs else job)
         self._open_files.callback(self._ledger.close)
         commits = list(self._ledger.commits.values())
         with ThreadPoolExecutor(_CHECKERS, thread_name_prefix="checker") as pool:
@@ -141,8 +142,9 @@ class FileRecorder(Recorder):
         self._close()
         self._sink.close()
 
-    def write_report(self, text: str) -> None:
-        self._write("report.json", text)
+    def write_report(self, report: str, timeline: str) -> None:
+        self._write("timeline.json", timeline)
+        self._write("report.json", report)
         if self._is_whole:  # and only now does all that has been computed exist once more
             self._sink.discard()
             if self._remote:

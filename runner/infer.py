@@ -20,8 +20,8 @@ from runner.packing import Columns
 from runner.quarantine import Rescue, Rescued
 from runner.rows import RowTypes, concatenate, name_rows, rows_checksum, zero_row
 from runner.sources import Source
-from runner.stats import RankStats
 from runner.stop import Stop
+from runner.timeline import Timeline
 from runner.watch import Activity
 
 Item = TypeVar("Item")
@@ -40,10 +40,15 @@ def infer(
     keep: Sequence[str],
     stop: Stop,
     activity: Activity,
-    stats: RankStats,
+    rank: int,
+    timeline: Timeline,
     on_nonfinite: str,
 ) -> Iterator[tuple[Commit, np.ndarray]]:
     """Compute chunks, until there are no more or it is time to stop.
+
+    Args:
+        rank: of this one.
+        timeline: learns where the time goes.
 
     Yields:
         (commit, predictions): what there is to know of a chunk, and its predictions, with a gap for each bad row; of
@@ -52,7 +57,7 @@ def infer(
     Raises:
         InputError, ModelError: what `rescue` does not deal with; a batch whose rows are not of `row_type`.
     """
-    seconds, reader = stats.seconds, BatchReader(source, grid, inference.ignored)
+    reader = BatchReader(source, grid, inference.ignored)
 
     def read(batch: tuple[Chunk, int, int]) -> list[_Prepared]:
         began = time.perf_counter()
@@ -69,7 +74,7 @@ def infer(
             except InputError as error:
                 inputs = error
             prepared.append(_Prepared(ids, inputs, digest, kept))
-        seconds.read += time.perf_counter() - began
+        timeline.add("read", began, time.perf_counter())
         return prepared
 
     def kept_one_by_one(ids: Sequence[int]) -> Columns:
@@ -93,6 +98,7 @@ def infer(
             return rescue(part.ids, error)
 
     def compute() -> Iterator[_Computed]:
+        timeline.turn("wait_rows")
         chunk_began = waited_since = time.perf_counter()
         draft = Draft(Chunk(0, 0, 0), row_type, keep)
         activity.begin("reading the first rows")
@@ -104,24 +110,28 @@ def infer(
                 draft = Draft(chunk, row_type, keep)
             for part in parts:
                 activity.begin(f"computing {name_rows(part.ids)}")
+                timeline.turn("forward")
                 began = time.perf_counter()
-                seconds.wait += began - waited_since
                 batch = forward(part)
                 outputs = None if batch.outputs is None else inference.fetch(batch.outputs, part.ids)
-                seconds.forward += time.perf_counter() - began
-                yield _Computed(draft, part, batch, outputs, chunk_began, last == chunk.stop and part is parts[-1])
+                seconds = time.perf_counter() - began
+                is_last = last == chunk.stop and part is parts[-1]
+                yield _Computed(draft, part, batch, outputs, seconds, chunk_began, is_last)
                 activity.begin(f"reading what follows row {last}")
+                timeline.turn("wait_rows")
                 waited_since = time.perf_counter()
 
     for computed in behind(compute(), inference.num_behind):
+        timeline.turn("forward")
         began = time.perf_counter()
         part, outputs = computed.part, None if computed.outputs is None else computed.outputs()
         computed.draft.add(part.ids, computed.batch, outputs, part.kept, part.checksum)
         ended = time.perf_counter()
-        seconds.forward += ended - began
+        timeline.count_batch(len(part.ids), computed.seconds + ended - began)
         if computed.is_last:
             stop.took(ended - computed.chunk_began)
-            yield computed.draft.finish(stats.rank, ended - computed.chunk_began, on_nonfinite)
+            began = computed.chunk_began
+            yield computed.draft.finish(rank, timeline.at(began), ended - began, on_nonfinite)
 
 
 @dataclass(frozen=True)
@@ -142,6 +152,7 @@ class _Computed:
     part: _Prepared
     batch: Rescued
     outputs: Callable[[], Outputs] | None
+    seconds: float  # so far
     chunk_began: float
     is_last: bool  # of its chunk
 

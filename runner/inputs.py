@@ -148,3 +148,18 @@ def check_inputs(
             f"the data has changed since an earlier job read it: rows {', '.join(changed[:_MOST_NAMED])}{more} are not "
             "what their predictions were computed from. Bring the data back, or start over with --fresh"
         )
+
+
+def check_unmodified(source: Source, stamp: str, name: str) -> None:
+    """Raise InputError where the data is not what it was when this job began.
+
+    Args:
+        source: the data.
+        stamp: what it said then.
+        name: for the message.
+    """
+    if source.stamp() != stamp:
+        raise InputError(
+            f"{name} has been written to while this job read it. The same command compares it with what was read, and "
+            "goes on where nothing has changed"
+        )

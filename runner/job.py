@@ -5,6 +5,7 @@ import sys
 import time
 from typing import Any
 
+from runner.alone import measure_alone
 from runner.assembly import assemble
 from runner.batch import Inference
 from runner.canary import EQUAL, Canary
@@ -12,17 +13,18 @@ from runner.collect import Collector
 from runner.comm import Comm, connect
 from runner.config import Config, make_config
 from runner.direct import close_direct, open_direct
-from runner.errors import InputError, RunnerError, as_runner_error
+from runner.errors import RunnerError, as_runner_error
 from runner.failure import LastWord
 from runner.file_recorder import FileRecorder
 from runner.fingerprint import check_same, fingerprint_of_options, shape_of
 from runner.grid import share
 from runner.imports import name_of
 from runner.infer import infer
-from runner.inputs import check_inputs, make_grid, open_data
+from runner.inputs import check_inputs, check_unmodified, make_grid, open_data
 from runner.quarantine import Rescue
 from runner.recorder import MemoryRecorder, Recorder
 from runner.report import Report
+from runner.reporting import Outcome, sum_up
 from runner.resources import (
     deadline,
     device_kind,
@@ -38,8 +40,9 @@ from runner.schedule import make_schedule
 from runner.sources import Source
 from runner.stats import RankStats
 from runner.stop import REASONS, Stop
+from runner.timeline import Timeline
 from runner.watch import Watch
-from runner.world import World, detect_launch, peak_rss_bytes, process_start
+from runner.world import World, detect_launch, process_start
 
 _PROBES = 1000  # rows that are tried for one that works, where bad rows are set aside
 
@@ -63,6 +66,8 @@ def predict(**options: Any) -> Report:
 
 def run(config: Config) -> Report:
     """Run one prediction job; see `predict`."""
+    timeline = Timeline(time.time() - process_start(), config.trace)
+    timeline.turn("connect")
     comm = connect(detect_launch(), config.comm, config.collect, device_kind(config), config.stall_timeout)
     last_word = LastWord(config.output, comm.world)
     try:
@@ -71,7 +76,7 @@ def run(config: Config) -> Report:
             Stop(deadline(config)) as stop,
             Watch(comm, config.stall_timeout, last_word.note) as watch,
         ):
-            report = _run(config, comm, recorder, stop, watch, last_word)
+            report = _run(config, comm, recorder, stop, watch, last_word, timeline)
     except BaseException as exception:
         error = as_runner_error(exception)
         last_word.note(error)
@@ -84,8 +89,17 @@ def run(config: Config) -> Report:
     return report
 
 
-def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watch, last_word: LastWord) -> Report:
+def _run(
+    config: Config,
+    comm: Comm,
+    recorder: Recorder,
+    stop: Stop,
+    watch: Watch,
+    last_word: LastWord,
+    timeline: Timeline,
+) -> Report:
     world = comm.world
+    timeline.turn("data")
     stats = RankStats(rank=world.rank, host=world.host, device="", threads=set_threads(config, comm))
 
     # what can be refused early is refused here, on all ranks alike
@@ -100,7 +114,9 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     _warn(world, shared_gpus(comm.gather_all((world.who, gpu_name(device)))))
 
     watch.main.begin("building the model")
+    timeline.turn("model")
     inference, weights_digest = assemble(config, comm, source, device)
+    timeline.turn("checks")
     sets_aside = config.on_error == "quarantine"
     row_type, good_row = comm.on_root(lambda: inference.probe(source, _PROBES if sets_aside else 1))
     rescue = Rescue(source, inference, good_row, sets_aside)
@@ -108,46 +124,79 @@ def _run(config: Config, comm: Comm, recorder: Recorder, stop: Stop, watch: Watc
     canary, canary_says = _start_canary(config, comm, inference, source, good_row, row_type)
 
     _let_rank_0(watch, world, "opening the output and checking what is there")
+    timeline.turn("output")
     grid = make_grid(config, source, row_type, inference.ignored)
     fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": in_words(row_type)}
     where = workers_in_words(comm, stats.threads)
     committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, _this_job(comm, stamp), where))
     last_word.begin()
+    timeline.align(comm.bcast(timeline.now()))
     mine = share(len(committed.to_check), world.rank, world.world_size)
     to_check = committed.to_check[mine.start : mine.stop]
     watch.main.begin("comparing the data with what earlier jobs have read")
     comm.on_each(lambda: check_inputs(source, grid, to_check, inference.ignored))
 
+    alone = None
+    if config.baseline:
+        timeline.turn("baseline")
+        _let_rank_0(watch, world, "computing alone")
+        alone = comm.on_root(
+            lambda: measure_alone(grid, source, inference, rescue, row_type, config.keep, config.on_nonfinite)
+        )
+        timeline.turn("output")
     is_direct = config.collect in ("direct", "shards")
     own_sink = open_direct(comm, config.output or "", grid, row_type) if is_direct else None
     write = own_sink.write if own_sink else recorder.write
     counter = comm.counter() if config.schedule == "dynamic" else None
     chunks = make_schedule(grid, committed.chunks, counter, world.rank, world.world_size)
     keep_freed_memory(device)
-    with Collector(comm, write, recorder.record, is_direct, stop, watch, stats.seconds) as collector:
+    with Collector(comm, write, recorder.record, is_direct, stop, watch, timeline) as collector:
         stats.startup_seconds = time.time() - process_start()
         loop_began = time.perf_counter()
         for commit, predictions in infer(
-            chunks, grid, source, inference, rescue, row_type, config.keep, stop, watch.main, stats, config.on_nonfinite
+            chunks,
+            grid,
+            source,
+            inference,
+            rescue,
+            row_type,
+            config.keep,
+            stop,
+            watch.main,
+            world.rank,
+            timeline,
+            config.on_nonfinite,
         ):
             collector.put(commit, predictions)
             stats.rows += commit.stop - commit.start - len(commit.bad)
             stats.chunks += 1
+            stats.output_bytes += predictions.nbytes
         collector.close()
     if is_direct:
         close_direct(comm, own_sink)
     if counter:
         counter.close()
     stats.loop_seconds = time.perf_counter() - loop_began
-    stats.peak_rss_bytes = peak_rss_bytes()
 
     _let_rank_0(watch, world, "finishing the output")
+    timeline.turn("finish")
     if canary and config.canary:
         changed = canary.compare_again()
         comm.on_root(lambda: _trust(recorder, changed))
-    comm.on_root(lambda: _check_unmodified(config, source, stamp))
-    ranks = comm.gather_all(stats)
-    report = comm.on_root(lambda: _finish(config, comm, source.num_rows, recorder, collector, ranks, stop, canary_says))
+    comm.on_root(lambda: check_unmodified(source, stamp, name_of(config.data)))
+    computed_rows = sum(comm.gather_all(stats.rows))
+    comm.on_root(lambda: _finish(recorder, source.num_rows - computed_rows))
+    wall_seconds = time.time() - process_start()
+    outcome = Outcome(
+        num_rows=source.num_rows,
+        num_chunks=grid.num_chunks - len(committed.chunks),
+        collect_bytes=collector.received_bytes,
+        wall_seconds=wall_seconds,
+        stopped_by=REASONS.get(stop.code, ""),
+        canary=canary_says,
+        alone=alone,
+    )
+    report = sum_up(config, comm, recorder, stats, timeline, outcome)
     return dataclasses.replace(report, predictions=recorder.predictions)
 
 
@@ -182,48 +231,17 @@ def _make_recorder(config: Config) -> Recorder:
     return MemoryRecorder(config.max_bad) if config.output is None else FileRecorder(config, config.output)
 
 
-def _finish(
-    config: Config,
-    comm: Comm,
-    num_rows: int,
-    recorder: Recorder,
-    collector: Collector,
-    ranks: list[RankStats],
-    stop: Stop,
-    canary_says: str,
-) -> Report:
-    """Rank 0: make the output whole, or leave it to the next job; then tell about it."""
-    computed_rows = sum(rank.rows for rank in ranks)
-    remaining_rows = num_rows - computed_rows - recorder.resumed_rows - recorder.bad_rows
-    if remaining_rows:
+def _finish(recorder: Recorder, other_rows: int) -> None:
+    """Rank 0: make the output whole, or leave it to the next job.
+
+    Args:
+        recorder: of the output.
+        other_rows: those of the data set that this job has not computed.
+    """
+    if other_rows > recorder.resumed_rows + recorder.bad_rows:
         recorder.suspend()
     else:
         recorder.finish()
-    loop_seconds = max(rank.loop_seconds for rank in ranks)
-    report = Report(
-        status="stopped" if remaining_rows else "whole",
-        stopped_by=REASONS[stop.code] if remaining_rows else "",
-        num_rows=num_rows,
-        computed_rows=computed_rows,
-        resumed_rows=recorder.resumed_rows,
-        quarantined_rows=recorder.bad_rows,
-        remaining_rows=remaining_rows,
-        nonfinite_rows=recorder.nonfinite_rows,
-        halved_rows=recorder.halved_rows,
-        canary=canary_says,
-        world_size=comm.world.world_size,
-        wall_seconds=time.time() - process_start(),
-        startup_seconds=ranks[0].startup_seconds,
-        loop_seconds=loop_seconds,
-        rows_per_second=computed_rows / loop_seconds,
-        collect_bytes=collector.received_bytes,
-        peak_rss_bytes=[rank.peak_rss_bytes for rank in ranks],
-        output=config.output,
-        launcher=comm.world.launcher,
-        ranks=ranks,
-    )
-    recorder.write_report(report.to_json())
-    return report
 
 
 def _trust(recorder: Recorder, changed: dict[int, str]) -> None:
@@ -237,16 +255,14 @@ def _trust(recorder: Recorder, changed: dict[int, str]) -> None:
         )
 
 
-def _check_unmodified(config: Config, source: Source, stamp: str) -> None:
-    if source.stamp() != stamp:
-        raise InputError(
-            f"{name_of(config.data)} has been written to while this job read it. The same command compares it with "
-            "what was read, and goes on where nothing has changed"
-        )
-
-
 def _this_job(comm: Comm, stamp: str) -> dict[str, Any]:
     """What the ledger keeps of a job."""
-    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(process_start()))
-    world = comm.world
-    return {"started": started, "world_size": world.world_size, "launcher": world.launcher, "data": stamp}
+    epoch, world = process_start(), comm.world
+    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))
+    return {
+        "started": started,
+        "epoch": epoch,
+        "world_size": world.world_size,
+        "launcher": world.launcher,
+        "data": stamp,
+    }

@@ -27,6 +27,7 @@ class Commit:
         inputs: the checksum of the rows it was computed from; empty where some could not be read.
         rank: who computed it.
         seconds: the time that took.
+        began: when, in seconds since the start of the job.
         nonfinite: how many of its rows hold a NaN or an infinity, bad rows not counted.
         bad: its rows that failed, each with `row`, `error` and `traceback`; the output has a gap there.
         halved: `[first, last]` of each batch that was computed in smaller pieces, for want of memory.
@@ -39,6 +40,7 @@ class Commit:
     inputs: str
     rank: int
     seconds: float
+    began: float = 0.0
     nonfinite: int = 0
     bad: list[dict[str, Any]] = field(default_factory=list)
     halved: list[list[int]] = field(default_factory=list)

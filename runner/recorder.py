@@ -107,8 +107,8 @@ class Recorder(ABC):
         """
 
     @abstractmethod
-    def write_report(self, text: str) -> None:
-        """Keep the report, the last record of a job.
+    def write_report(self, report: str, timeline: str) -> None:
+        """Keep the report, the last record of a job, and what goes with it.
 
         Raises:
             OutputError: the storage failed.
@@ -178,7 +178,7 @@ class MemoryRecorder(Recorder):
     def suspend(self) -> None:
         self._progress.close()
 
-    def write_report(self, text: str) -> None:
+    def write_report(self, report: str, timeline: str) -> None:
         pass
 
     def release(self) -> None:

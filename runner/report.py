@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from runner.efficiency import Efficiency
 from runner.stats import RankStats
 
 
@@ -46,9 +47,17 @@ class Report:
         startup_seconds: of these, until rank 0's first batch.
         loop_seconds: from then until all predictions were collected.
         rows_per_second: computed rows over loop_seconds.
+        efficiency: against the speed of one rank, and where the time went; None where nothing was computed.
+        latencies: how many batches there were by how long they took; classes as `runner.timeline` has them.
         collect_bytes: predictions that rank 0 received from other ranks.
+        broadcast_bytes, broadcast_seconds: weights that rank 0 sent, and what that took it.
         peak_rss_bytes: per rank, the most memory its process held.
         output: path of the predictions, None when they are in `predictions`.
+        launcher: what started the ranks.
+        started, epoch: when rank 0's process started, in local time and in seconds since 1970.
+        command, launcher_command: what was typed, as far as it can be seen on rank 0's host.
+        config: the options, as `config.toml` has them.
+        environment: versions by name, the MPI library, the scheduler's number of the job.
         ranks: per rank.
         predictions: on rank 0 of a job without an output file, `(num_rows, ...)`; else None. Not in the file.
     """
@@ -68,10 +77,20 @@ class Report:
     startup_seconds: float
     loop_seconds: float
     rows_per_second: float
+    efficiency: Efficiency | None
+    latencies: list[int]
     collect_bytes: int
+    broadcast_bytes: int
+    broadcast_seconds: float
     peak_rss_bytes: list[int]
     output: str | None
     launcher: str
+    started: str
+    epoch: float
+    command: str
+    launcher_command: str
+    config: dict[str, Any]
+    environment: dict[str, str]
     ranks: list[RankStats]
     predictions: np.ndarray | None = field(default=None, repr=False)
 

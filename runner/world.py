@@ -101,6 +101,11 @@ def job_end(environ: Mapping[str, str] = os.environ) -> float | None:
     return float(value) if value.isdecimal() else None
 
 
+def scheduler_job(environ: Mapping[str, str] = os.environ) -> str:
+    """The number that the scheduler has given this job; empty without one."""
+    return next((environ[name] for name in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID") if environ.get(name)), "")
+
+
 def read_variables(names: Sequence[str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """Those of the environment's variables that are set, and not empty."""
     return {name: environ[name] for name in names if environ.get(name)}

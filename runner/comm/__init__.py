@@ -49,10 +49,13 @@ class Comm(ABC):
     Attributes:
         world: this rank among them.
         library: what carries messages, with its version; empty where there is one rank.
+        broadcast_bytes, broadcast_seconds: what `broadcast_` has sent and taken so far.
     """
 
     world: World
     library: str
+    broadcast_bytes = 0
+    broadcast_seconds = 0.0
 
     @abstractmethod
     def bcast(self, value: T) -> T:
@@ -62,13 +65,20 @@ class Comm(ABC):
     def gather_all(self, value: T) -> list[T]:
         """Every rank's value by rank, on every rank. For small objects."""
 
-    @abstractmethod
     def broadcast_(self, pieces: "Sequence[torch.Tensor]") -> None:
         """Overwrite each tensor in place with rank 0's.
 
         Args:
             pieces: contiguous 1-D uint8 CPU tensors, of the same sizes on every rank.
         """
+        began = time.perf_counter()
+        self._broadcast(pieces)
+        self.broadcast_seconds += time.perf_counter() - began
+        self.broadcast_bytes += sum(map(len, pieces))
+
+    @abstractmethod
+    def _broadcast(self, pieces: "Sequence[torch.Tensor]") -> None:
+        """See `broadcast_`."""
 
     @abstractmethod
     def broadcast_to_hosts_(self, pieces: "Sequence[torch.Tensor]") -> None:

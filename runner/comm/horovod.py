@@ -44,7 +44,7 @@ class HorovodComm(MpiComm):
         self._hvd = hvd
         super().__init__(launch, collect)
 
-    def broadcast_(self, pieces: Sequence[torch.Tensor]) -> None:
+    def _broadcast(self, pieces: Sequence[torch.Tensor]) -> None:
         handles = [
             self._hvd.broadcast_async_(part, root_rank=0, name=f"weights.{i}")
             for i, part in enumerate(parts_of(pieces))

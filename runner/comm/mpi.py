@@ -61,7 +61,7 @@ class MpiComm(Comm):
         gathered: list[T] = self._mpi.allgather(value)
         return gathered
 
-    def broadcast_(self, pieces: Sequence[torch.Tensor]) -> None:
+    def _broadcast(self, pieces: Sequence[torch.Tensor]) -> None:
         _broadcast(self._mpi, pieces)
 
     def broadcast_to_hosts_(self, pieces: Sequence[torch.Tensor]) -> None:

@@ -31,7 +31,7 @@ class SingleComm(Comm):
     def gather_all(self, value: T) -> list[T]:
         return [value]
 
-    def broadcast_(self, pieces: "Sequence[torch.Tensor]") -> None:
+    def _broadcast(self, pieces: "Sequence[torch.Tensor]") -> None:
         pass
 
     def broadcast_to_hosts_(self, pieces: "Sequence[torch.Tensor]") -> None:

@@ -1,8 +1,6 @@
 """What one rank knows of its host, its libraries and itself."""
 
 import hashlib
-import importlib.metadata
-import platform
 import resource
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,9 +11,8 @@ import torch
 import runner
 from runner.comm import Comm
 from runner.resources import gpu_name
+from runner.software import versions
 from runner.world import cpu_quota, loaded_libraries, own_addresses, shared_memory_bytes, usable_cpus
-
-_PACKAGES = ("torch", "horovod", "mpi4py", "numpy")
 
 
 @dataclass(frozen=True)
@@ -62,9 +59,8 @@ def gather_facts(comm: Comm, device: torch.device, threads: int) -> list[Facts]:
         who=comm.world.who,
         host=comm.world.host,
         software={
-            "Python": platform.python_version(),
-            **{name: _version(name) for name in _PACKAGES},
-            "runner": f"{_version('horovod-inference-runner')} ({_digest_of_runner()})",
+            **versions(),
+            "runner": f"{versions()['runner']} ({_digest_of_runner()})",
         },
         mpi=comm.library,
         mpi_files=loaded_libraries("libmpi"),
@@ -80,13 +76,6 @@ def gather_facts(comm: Comm, device: torch.device, threads: int) -> list[Facts]:
         or resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY,
     )
     return comm.gather_all(facts)
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
 
 
 def _digest_of_runner() -> str:

@@ -5,31 +5,24 @@ Nothing is written, and of the data no more is read than the chunks need.
 
 import dataclasses
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import psutil
 import torch
 
+from runner.alone import Speed, measure_alone
 from runner.assembly import assemble
 from runner.comm.single import SingleComm
 from runner.config import Config
-from runner.grid import Chunk, Grid
-from runner.infer import infer
+from runner.grid import Grid
 from runner.inputs import make_grid
 from runner.quarantine import Rescue
 from runner.resources import device_kind, keep_freed_memory, local_device, set_threads
 from runner.rows import RowType, RowTypes, row_bytes_of
 from runner.sources import Source
-from runner.stats import RankStats
-from runner.stop import Stop
-from runner.watch import Activity
 from runner.world import Launch, peak_rss_bytes, process_start
 
-_WARM_CHUNKS, _MOST_CHUNKS, _SECONDS = 2, 200, 5.0
 _PROBES = 1000  # rows that are tried for one that works, where bad rows are set aside; as a job does
-_MOST_BATCHES = 4  # of a chunk: a few
-_STRIDE = 0.618034  # the golden section: however many chunks are taken, they lie about evenly over the data
 
 
 @dataclass(frozen=True)
@@ -89,50 +82,21 @@ def try_out(config: Config, source: Source, threads: int, measure: bool) -> Tria
     grid = make_grid(config, source, row_type, inference.ignored)
     startup_seconds = time.time() - process_start()
     keep_freed_memory(device)
-    rows, seconds, output_bytes = 0, 0.0, 0
+    speed = Speed()
     if measure:
         rescue = Rescue(source, inference, good_row, config.on_error == "quarantine")
-        stats = RankStats(rank=0, host=comm.world.host, device=str(device), threads=threads)
-        chunks = infer(
-            _some_chunks(grid),
-            grid,
-            source,
-            inference,
-            rescue,
-            row_type,
-            config.keep,
-            Stop(None),
-            Activity(),
-            stats,
-            config.on_nonfinite,
-        )
-        began = last = time.perf_counter()
-        for number, (commit, predictions) in enumerate(chunks):
-            if number == _WARM_CHUNKS:
-                rows, output_bytes, began = 0, 0, last  # the first calls of a model take longer
-            last = time.perf_counter()
-            rows, seconds = rows + commit.stop - commit.start, last - began
-            output_bytes += predictions.nbytes
-            if number >= _WARM_CHUNKS and seconds > _SECONDS:
-                break
-    is_known = isinstance(row_type, RowType) or not rows
+        speed = measure_alone(grid, source, inference, rescue, row_type, config.keep, config.on_nonfinite)
+    is_known = isinstance(row_type, RowType) or not speed.rows
     return Trial(
         grid=grid,
         row_type=row_type,
-        output_row_bytes=row_bytes_of(row_type) if is_known else output_bytes / rows,
+        output_row_bytes=row_bytes_of(row_type) if is_known else speed.output_bytes / speed.rows,
         weights=weights,
         threads=threads,
         startup_seconds=startup_seconds,
-        rows=rows,
-        rows_per_second=rows / seconds if rows else None,
+        rows=speed.rows,
+        rows_per_second=speed.rows_per_second,
         model_bytes=model_bytes,
         peak_bytes=peak_rss_bytes(),
         held_bytes=psutil.Process().memory_info().rss,
     )
-
-
-def _some_chunks(grid: Grid) -> Iterator[Chunk]:
-    """Beginnings of chunks all over the data, of a few batches each; the first are to warm up with."""
-    for number in range(min(_MOST_CHUNKS, _WARM_CHUNKS + grid.num_chunks) if grid.num_chunks else 0):
-        chunk = grid.chunk(int(number * _STRIDE % 1 * grid.num_chunks))
-        yield dataclasses.replace(chunk, stop=min(chunk.stop, chunk.start + _MOST_BATCHES * grid.batch_size))

@@ -92,8 +92,8 @@ def on_ranks(backend: str, collect: str, mebibytes: int, repeats: int) -> None:
     from runner.collect import Collector
     from runner.comm import connect
     from runner.ledger import Commit
-    from runner.stats import Seconds
     from runner.stop import Stop
+    from runner.timeline import Timeline
     from runner.watch import Watch
     from runner.world import detect_launch
 
@@ -132,7 +132,7 @@ def on_ranks(backend: str, collect: str, mebibytes: int, repeats: int) -> None:
             False,
             Stop(None),
             Watch(comm, 60),
-            Seconds(),
+            Timeline(0.0),
         ) as collector:
             for index in range(num_chunks):
                 collector.put(Commit(index, index, index + 1, checksum(rows), "", world.rank, 0.0), rows)

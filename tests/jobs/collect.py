@@ -15,8 +15,8 @@ from runner.checksum import checksum
 from runner.collect import Collector
 from runner.comm import connect
 from runner.ledger import Commit
-from runner.stats import Seconds
 from runner.stop import Stop
+from runner.timeline import Timeline
 from runner.watch import Watch
 from runner.world import detect_launch
 
@@ -53,7 +53,7 @@ if __name__ == "__main__":
         assert is_direct or commit.chunk in written, commit
         recorded.append(commit.chunk)
 
-    collector = Collector(comm, write, record, is_direct, Stop(None), Watch(comm, 60.0), Seconds())
+    collector = Collector(comm, write, record, is_direct, Stop(None), Watch(comm, 60.0), Timeline(0.0))
     most_queued = 0
     for index in range(NUM_CHUNKS):
         if (index % 7) % world.world_size == world.rank:  # uneven; with more ranks than 7 some have none

@@ -1,0 +1,28 @@
+"""How this process was started: its own command line, and its launcher's."""
+
+import contextlib
+import os
+import shlex
+import sys
+
+import psutil
+
+from runner.config import hide_secrets
+
+_LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "mpiexec.hydra", "prterun", "srun")
+
+
+def own_command() -> str:
+    """As one would type it; without passwords."""
+    return hide_secrets(shlex.join(["python", *sys.orig_argv[1:]]))
+
+
+def launcher_command() -> str:
+    """That of the outermost launcher above this process; empty where none runs on this host."""
+    found = ""
+    with contextlib.suppress(psutil.Error):
+        for parent in psutil.Process().parents():
+            words = parent.cmdline()
+            if any(os.path.basename(word) in _LAUNCHERS for word in words[:2]):
+                found = hide_secrets(shlex.join(words))
+    return found

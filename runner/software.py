@@ -1,0 +1,19 @@
+"""Versions of what the runner stands on."""
+
+import importlib.metadata
+import platform
+
+_PACKAGES = ("torch", "horovod", "mpi4py", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """By name; "none" for what is not installed."""
+    packages = {name: _version(name) for name in _PACKAGES}
+    return {"Python": platform.python_version(), **packages, "runner": _version("horovod-inference-runner")}
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "none"

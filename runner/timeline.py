@@ -1,0 +1,190 @@
+"""What one rank does, second by second, in the same space however long its job is. Pure.
+
+The main thread does one thing at a time, and says so when it begins another: so its seconds add up to the age of its
+process. What other threads do beside it is added as spans.
+"""
+
+import math
+import time
+from itertools import accumulate
+
+import numpy as np
+
+# What the main thread does, in the order in which a job comes to it.
+MAIN_PHASES = (
+    "launch",  # from the start of the process until it has imported what it needs
+    "connect",  # until the ranks have found each other
+    "data",  # opening the data set
+    "model",  # building the model, reading its weights, sending them
+    "checks",  # the first row, the canary
+    "output",  # opening the output, checking what earlier jobs have left
+    "baseline",  # rank 0 alone computes, for --baseline
+    "forward",  # the model, post-processing, predictions to the CPU
+    "wait_rows",  # rows are not read yet
+    "wait_room",  # what has been computed has not been collected yet
+    "wait_ranks",  # its share is done: the last rounds, and what other ranks still compute
+    "finish",  # rank 0 makes the output whole
+)
+# What other threads do at the same time.
+OTHER_PHASES = (
+    "read",  # reading and preprocessing rows
+    "collect",  # rounds that carry predictions
+    "write",  # writing predictions, and on rank 0 recording them; inside of collect
+)
+PHASES = (*MAIN_PHASES, *OTHER_PHASES)
+
+_BINS = 512
+_FIRST_BIN_SECONDS = 1 / 64
+_MOST_SPANS = 200_000
+
+# Batch latencies are counted by size: 10 classes a decade, from a microsecond on; the last is of all that take longer.
+LATENCY_CLASSES_A_DECADE, LATENCY_CLASSES, LATENCY_FROM_SECONDS = 10, 90, 1e-6
+
+
+class Strip:
+    """An amount over time, in bins that become twice as wide when there are too many.
+
+    Attributes:
+        total: the amount of all bins.
+    """
+
+    def __init__(self) -> None:
+        self._bins = [0.0] * _BINS
+        self._width = _FIRST_BIN_SECONDS
+        self.total = 0.0
+
+    def add(self, began: float, ended: float) -> None:
+        """Add the seconds of a span, each to its bin."""
+        self.total += ended - began
+        self._make_room(ended)
+        width, first, last = self._width, int(began / self._width), int(ended / self._width)
+        if first == last:
+            self._bins[first] += ended - began
+            return
+        self._bins[first] += (first + 1) * width - began
+        for index in range(first + 1, last):
+            self._bins[index] += width
+        self._bins[last] += ended - last * width
+
+    def add_at(self, when: float, amount: float) -> None:
+        """Add an amount to the bin of a moment."""
+        self.total += amount
+        self._make_room(when)
+        self._bins[int(when / self._width)] += amount
+
+    def sampled(self, edges: np.ndarray) -> np.ndarray:
+        """The amount between each two of these moments: `(len(edges) - 1,)` float64."""
+        own_edges = np.arange(_BINS + 1) * self._width
+        return np.diff(np.interp(edges, own_edges, list(accumulate(self._bins, initial=0.0))))
+
+    def _make_room(self, when: float) -> None:
+        while when >= self._width * _BINS:
+            pairs = zip(self._bins[::2], self._bins[1::2], strict=True)
+            self._bins = [first + second for first, second in pairs] + [0.0] * (_BINS // 2)
+            self._width *= 2
+
+
+class Timeline:
+    """One rank's.
+
+    Times are seconds since the process of this rank started, until `align` has told when that of rank 0 did.
+
+    Args:
+        age_seconds: of this process.
+        keeps_spans: keep each span, too, up to a limit.
+
+    Attributes:
+        spans: `(phase, began, ended)`, where they are kept.
+        num_dropped: spans that were past the limit.
+        latencies: how many batches of each class of latency there were.
+        batches, batch_seconds, slowest_seconds: their number, the sum and the greatest of their latencies.
+    """
+
+    def __init__(self, age_seconds: float, keeps_spans: bool = False) -> None:
+        self._origin = time.perf_counter() - age_seconds
+        self._shift = 0.0
+        self._phase, self._since = MAIN_PHASES[0], 0.0
+        self._strips = {phase: Strip() for phase in PHASES}
+        self._rows = Strip()
+        self._keeps_spans = keeps_spans
+        self.spans: list[tuple[str, float, float]] = []
+        self.num_dropped = 0
+        self.latencies = [0] * LATENCY_CLASSES
+        self.batches, self.batch_seconds, self.slowest_seconds = 0, 0.0, 0.0
+
+    def now(self) -> float:
+        """Seconds since the start."""
+        return time.perf_counter() - self._origin + self._shift
+
+    def at(self, perf_counter: float) -> float:
+        """The same, of a moment by `time.perf_counter`."""
+        return perf_counter - self._origin + self._shift
+
+    @property
+    def began(self) -> float:
+        """When this process started: 0 on rank 0."""
+        return self._shift
+
+    def align(self, root_now: float) -> None:
+        """Count as rank 0 does, whatever the clocks of the hosts say.
+
+        Args:
+            root_now: what `now()` is on rank 0 at this moment.
+        """
+        self._shift = root_now - (time.perf_counter() - self._origin)
+
+    def turn(self, phase: str) -> None:
+        """The main thread does this from now on."""
+        if phase == self._phase:
+            return
+        now = time.perf_counter() - self._origin
+        if self._phase in self._strips:
+            self._note(self._phase, self._since, now)
+        self._phase, self._since = phase, now
+
+    def end(self) -> None:
+        """What the main thread does from now on is not counted."""
+        self.turn("")
+
+    def add(self, phase: str, began: float, ended: float) -> None:
+        """Another thread has done something, from one moment to another by `time.perf_counter`."""
+        self._note(phase, began - self._origin, ended - self._origin)
+
+    def count_batch(self, rows: int, seconds: float) -> None:
+        """A batch is through: its rows, and how long the main thread was at it."""
+        self._rows.add_at(time.perf_counter() - self._origin, rows)
+        index = int(LATENCY_CLASSES_A_DECADE * math.log10(max(seconds / LATENCY_FROM_SECONDS, 1)))
+        self.latencies[min(index, LATENCY_CLASSES - 1)] += 1
+        self.batches += 1
+        self.batch_seconds += seconds
+        self.slowest_seconds = max(self.slowest_seconds, seconds)
+
+    def seconds(self) -> dict[str, float]:
+        """How long each phase took in all."""
+        return {phase: strip.total for phase, strip in self._strips.items()}
+
+    def sampled(self, edges: np.ndarray) -> dict[str, np.ndarray]:
+        """Of each phase that took any time, its share of the time between each two of these moments.
+
+        Args:
+            edges: `(n + 1,)`, evenly spaced, in the same seconds as `now()`.
+
+        Returns:
+            Per cent, `(n,)` uint8, by phase; and "rows", how many there were, `(n,)` float64.
+        """
+        own, width = edges - self._shift, edges[1] - edges[0]
+        shares = {
+            phase: np.clip(np.rint(100 / width * strip.sampled(own)), 0, 100).astype(np.uint8)
+            for phase, strip in self._strips.items()
+            if strip.total
+        }
+        return shares | {"rows": self._rows.sampled(own)}
+
+    def _note(self, phase: str, began: float, ended: float) -> None:
+        self._strips[phase].add(began, ended)
+        if not self._keeps_spans:
+            return
+        if len(self.spans) < _MOST_SPANS:
+            self.spans.append((phase, began + self._shift, ended + self._shift))
+        else:
+            self.num_dropped += 1
