@@ -1,5 +1,6 @@
 """Another dtype, another memory format, compilation: what a plain loop gives that does the same."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ NUM_ROWS = 197
 
 def predict(folder: Path, output: str, *options: str, launcher: str = "alone") -> np.ndarray:
     command = ["--model", "zoo:Pixels", "--data", "d.npy", "--output", output, *options]
-    outcome = run(predict_command(*command, launcher=LAUNCHERS[launcher]), folder, timeout=140)
+    outcome = run(predict_command(*command, launcher=LAUNCHERS[launcher]), folder, timeout=400)
     assert outcome.code == 0, outcome.output
     return np.load(folder / output)
 
@@ -46,14 +47,15 @@ def test_channels_last(launcher: str, images: torch.Tensor, tmp_path: Path) -> N
     assert predict(tmp_path, "p.npy", "--channels-last", launcher=launcher).tobytes() == expected.tobytes()
 
 
-@pytest.mark.timeout(250)
+@pytest.mark.timeout(450)
 def test_compiled_once_for_all_batch_sizes(images: torch.Tensor, tmp_path: Path) -> None:
     model = zoo.Pixels().eval()
     with torch.inference_mode():
         expected = model(images).numpy()
-    alone = predict(tmp_path, "alone.npy", "--compile")
-    assert np.allclose(alone, expected, atol=1e-6)
-    assert predict(tmp_path, "two.npy", "--compile", launcher="mpirun-2").tobytes() == alone.tobytes()
+    found = predict(tmp_path, "two.npy", "--compile", launcher="mpirun-2")
+    assert np.allclose(found, expected, atol=1e-6)
+    report = json.loads((tmp_path / "two.npy.run/report.json").read_text())
+    assert report["canary"] == "equal"  # each rank has compiled it
 
 
 def test_refused_where_there_is_no_module(tmp_path: Path) -> None:
