@@ -1,7 +1,8 @@
 """Which chunks a rank computes: an iterator of chunks. Knows nothing of what is done with them."""
 
-import itertools
 from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
 
 from runner.comm import Counter
 from runner.grid import Chunk, Grid, share
@@ -20,7 +21,7 @@ def make_schedule(
 
 def static_slice(grid: Grid, committed: Collection[int], rank: int, world_size: int) -> Iterator[Chunk]:
     """The slice of one rank: its even, contiguous share of the chunks that are not committed yet."""
-    missing = missing_chunks(grid, committed)
+    missing = MissingChunks(grid, committed)
     for position in share(len(missing), rank, world_size):
         yield from map(grid.chunk, missing[position])
 
@@ -31,20 +32,35 @@ def dynamic_share(grid: Grid, committed: Collection[int], counter: Counter, worl
     Guided self-scheduling (Polychronopoulos and Kuck, 1987): blocks are large at first, so that a rank reads rows that
     lie together, and single chunks in the end, so that all ranks end together.
     """
-    missing = missing_chunks(grid, committed)
+    missing = MissingChunks(grid, committed)
     blocks = guided_blocks(len(missing), world_size)
     while (number := counter.next()) < len(blocks):
         for position in blocks[number]:
             yield from map(grid.chunk, missing[position])
 
 
-def missing_chunks(grid: Grid, committed: Collection[int]) -> list[list[int]]:
-    """The chunks that are not committed yet, in order; in one list those that one rank must compute.
+class MissingChunks:
+    """The chunks that are not committed yet, in order; one item has those that one rank must compute.
 
-    That is each chunk by itself; or all of a file, which no two ranks may write to.
+    That is each chunk by itself; or all of a file, which no two ranks may write to. It takes 16 bytes a chunk.
     """
-    missing = (index for index in range(grid.num_chunks) if index not in committed)
-    return [list(chunks) for _, chunks in itertools.groupby(missing, lambda index: index // (grid.shard_chunks or 1))]
+
+    def __init__(self, grid: Grid, committed: Collection[int]) -> None:
+        is_missing = np.ones(grid.num_chunks, bool)
+        is_missing[np.fromiter(committed, np.int64, len(committed))] = False
+        self._chunks = np.flatnonzero(is_missing)
+        files = self._chunks // (grid.shard_chunks or 1)
+        self._ends = np.append(np.flatnonzero(np.diff(files)) + 1, len(files)) if len(files) else files
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, position: int) -> list[int]:
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        start = self._ends[position - 1] if position else 0
+        item: list[int] = self._chunks[start : self._ends[position]].tolist()
+        return item
 
 
 def guided_blocks(num_items: int, world_size: int) -> Sequence[range]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.grid import Grid, share
-from runner.schedule import missing_chunks
+from runner.schedule import MissingChunks
 
 # Assumptions, each named in the plan. Slow networks and storage are slower, fast ones faster.
 LAUNCH_SECONDS = 1.0  # MPI and Horovod
@@ -114,7 +114,8 @@ def find_work(
     grid: Grid, committed: frozenset[int], output_bytes: int, collect: str, schedule: str, output: str
 ) -> Work:
     """What is left to do of a job."""
-    items = missing_chunks(grid, committed)
+    missing = MissingChunks(grid, committed)
+    items = [missing[position] for position in range(len(missing))]
     item_rows = [sum(chunk.stop - chunk.start for chunk in map(grid.chunk, item)) for item in items]
     return Work(
         item_rows=item_rows,
