@@ -17,6 +17,8 @@ _INSPECT_OPTIONS = ("model_args", "weights", "trust_pickle")
 _VERIFY = "Read a finished output again: exit code 0 where every row is what was computed, 65 on any doubt."
 _EXPLAIN = "Say in plain words what has become of a job: how it ended, what is safe, and what to type next."
 _WATCH = "Show how far a running job is, until it ends; from any host that sees its files. Then what explain says."
+_REPORT = """Draw what the records of a job tell: where the time went, what each rank did when, speed, load, memory.
+Of several outputs: how they compare, and how the speed grows with the ranks."""
 _HOSTS = "Print a hostfile for mpirun and horovodrun, of the Slurm, PBS or LSF job that this is run in."
 _INSPECT = "Load a model as predict would, and say what it is: kind, parameters, dtypes, bytes, what it takes."
 _SUBMIT = "Write the batch script, or the command line, of a prediction job and submit it. Other options are predict's."
@@ -161,6 +163,13 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="what predict wrote; its records are in OUTPUT.run/")
 
 
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("outputs", nargs="+", metavar="OUTPUT", help="what predict wrote; or a report.json, to compare")
+    parser.add_argument(
+        "--html", metavar="PATH", help="where to (default: OUTPUT.run/report.html; of several: comparison.html)"
+    )
+
+
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", metavar="MODEL", help="as predict's --model")
     for field in dataclasses.fields(Config):
@@ -219,6 +228,7 @@ _COMMANDS: dict[str, tuple[str, str, _Add]] = {
     "verify": ("check a finished output against its certificate", _VERIFY, _add_verify),
     "watch": ("how far a running job is", _WATCH, _add_verify),
     "explain": ("what has become of a job", _EXPLAIN, _add_verify),
+    "report": ("a page to look at, of one job or of several", _REPORT, _add_report),
     "inspect": ("what a model is, without running a job", _INSPECT, _add_inspect),
     "plan": ("what a job will take, without running it", _PLAN, _add_plan),
     "submit": ("the batch script of a job, submitted", _SUBMIT, _add_submit),

@@ -65,6 +65,13 @@ def _watch(command: Command) -> int:
     return EXIT_WHOLE
 
 
+def _report(command: Command) -> int:
+    from runner.pages import report
+
+    print(report(command.given["outputs"], command.given.get("html")))
+    return EXIT_WHOLE
+
+
 def _inspect(command: Command) -> int:
     config = make_config({**command.given, "data": ()})  # there is none
     from runner.inspection import inspect_model
@@ -108,6 +115,7 @@ _COMMANDS: dict[str, Callable[[Command], int]] = {
     "verify": _verify,
     "explain": _explain,
     "watch": _watch,
+    "report": _report,
     "inspect": _inspect,
     "hosts": _hosts,
     "plan": _plan,

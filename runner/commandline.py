@@ -9,7 +9,7 @@ import psutil
 
 from runner.config import hide_secrets
 
-_LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "mpiexec.hydra", "prterun", "srun")
+LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "mpiexec.hydra", "prterun", "srun")
 
 
 def own_command() -> str:
@@ -23,6 +23,6 @@ def launcher_command() -> str:
     with contextlib.suppress(psutil.Error):
         for parent in psutil.Process().parents():
             words = parent.cmdline()
-            if any(os.path.basename(word) in _LAUNCHERS for word in words[:2]):
+            if any(os.path.basename(word) in LAUNCHERS for word in words[:2]):
                 found = hide_secrets(shlex.join(words))
     return found

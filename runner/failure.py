@@ -31,14 +31,17 @@ class LastWord:
         """The output is this job's from now on; until then another job's last word may be there."""
         self._folder = run_folder(self._output) if self._output else None
 
-    def note(self, error: RunnerError) -> None:
+    def note(self, error: RunnerError) -> bool:
         """Keep an error; called by every rank that has it. Rank 0 keeps one that all have.
 
         Of several ranks that fail on their own the first is kept, as the others may have failed because of it. What
         goes wrong here is passed over: the error itself is on its way to the user.
+
+        Returns:
+            Whether this one is kept.
         """
         if self._folder is None or (error.shared and self._world.rank):
-            return
+            return False
         is_own = not error.shared and self._world.world_size > 1
         words = {
             "time": time.strftime("%Y-%m-%d %H:%M:%S"),
@@ -53,8 +56,10 @@ class LastWord:
             beside.write_text(json.dumps(words) + "\n")
             try:
                 os.link(beside, self._folder / _NAME)  # unlike a renaming, it fails where there is one
+                return True
             finally:
                 beside.unlink()
+        return False
 
 
 def last_end(folder: Path) -> dict[str, Any]:
@@ -74,7 +79,7 @@ def last_end(folder: Path) -> dict[str, Any]:
 
 def forget_last_words(folder: Path) -> None:
     """A new job begins: what the last one said of its end is of no account any more."""
-    for name in (_NAME, "report.json", "timeline.json"):
+    for name in (_NAME, "report.json", "timeline.json", "report.html", "trace.json", "status.json"):
         (folder / name).unlink(missing_ok=True)
 
 

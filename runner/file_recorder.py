@@ -1,7 +1,7 @@
 """Rank 0's side of an output file: sink and records together, so that a chunk is recorded once it is written.
 
 The folder `NAME.run/` beside the output `NAME` keeps the records: `config.toml`, `ledger.jsonl`, `quarantine.jsonl`,
-`manifest.json`, `report.json` or `failure.json`, and the `lock` of the job at work.
+`manifest.json`, `report.json` or `failure.json`, and of the job at work the `lock` and `status.json`.
 """
 
 import json
@@ -23,7 +23,6 @@ from runner.grid import Grid
 from runner.ledger import Commit, Ledger, run_folder
 from runner.lock import OutputLock
 from runner.manifest import make_manifest
-from runner.progress import Progress
 from runner.recorder import Committed, Recorder
 from runner.report import read_status
 from runner.rows import RowTypes
@@ -45,7 +44,7 @@ class FileRecorder(Recorder):
     """
 
     def __init__(self, config: Config, output: str) -> None:
-        super().__init__(config.max_bad)
+        super().__init__(config.max_bad, config)
         self._remote: Remote | None = None
         self._given = output.rpartition("/")[2] if is_url(output) else output
         self._config, self._output = config, Path(self._given)
@@ -82,6 +81,7 @@ class FileRecorder(Recorder):
         self._starts_over = self._config.fresh or not has_rows
         if not self._starts_over:
             Ledger(self._folder).check(fingerprint)
+        self._open_metrics()
 
     def open(
         self, fingerprint: dict[str, Any], grid: Grid, row_type: RowTypes, job: dict[str, Any], where: str
@@ -121,7 +121,7 @@ class FileRecorder(Recorder):
             self._count(commit)
         done_rows = sum(commit.stop - commit.start for commit in intact_commits)
         self.resumed_rows = done_rows - self.bad_rows
-        self._progress = Progress(grid.num_rows, done_rows, where)
+        self._begin_progress(grid, self._ledger.commits, job, where, self._folder)
         may_have_changed = any(former.get("data") != job["data"] for former in former_jobs)
         to_check = [(c.chunk, c.inputs) for c in intact_commits if c.inputs] if may_have_changed else []
         return Committed(frozenset(self._ledger.commits), to_check)
@@ -150,6 +150,9 @@ class FileRecorder(Recorder):
             if self._remote:
                 with self._storage_errors():
                     remove(self._output)
+        from runner.pages import write_page  # not needed before, and it takes its time to import
+
+        write_page(self._folder)
 
     def distrust(self, ranks: Collection[int]) -> int:
         withdrawn = [commit for commit in self._recorded if commit.rank in ranks]
@@ -157,6 +160,7 @@ class FileRecorder(Recorder):
         return sum(commit.stop - commit.start for commit in withdrawn)
 
     def release(self) -> None:
+        super().release()
         self._syncer.shutdown()
         self._open_files.close()
         self._lock.release()
@@ -198,7 +202,7 @@ class FileRecorder(Recorder):
         self._ledger.sync()
 
     def _close(self) -> None:
-        self._progress.close()
+        self._end_progress()
         self._syncer.shutdown()
         self._sync()
         if self.bad_rows:

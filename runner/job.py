@@ -1,7 +1,6 @@
 """The story of a job, and the only place where the parts are joined."""
 
 import dataclasses
-import sys
 import time
 from typing import Any
 
@@ -11,6 +10,7 @@ from runner.batch import Inference
 from runner.canary import EQUAL, Canary
 from runner.collect import Collector
 from runner.comm import Comm, connect
+from runner.commandline import launcher_command, own_command
 from runner.config import Config, make_config
 from runner.direct import close_direct, open_direct
 from runner.errors import RunnerError, as_runner_error
@@ -21,6 +21,7 @@ from runner.grid import share
 from runner.imports import name_of
 from runner.infer import infer
 from runner.inputs import check_inputs, check_unmodified, make_grid, open_data
+from runner.ledger import run_folder
 from runner.quarantine import Rescue
 from runner.recorder import MemoryRecorder, Recorder
 from runner.report import Report
@@ -36,13 +37,15 @@ from runner.resources import (
     workers_in_words,
 )
 from runner.rows import RowTypes, in_words, row_bytes_of
+from runner.say import LOGGER, Stages, make_timeline, sent_in_words, spoken, warn
 from runner.schedule import make_schedule
 from runner.sources import Source
 from runner.stats import RankStats
 from runner.stop import REASONS, Stop
 from runner.timeline import Timeline
+from runner.trace import horovods_timeline, write_trace
 from runner.watch import Watch
-from runner.world import World, detect_launch, process_start
+from runner.world import detect_launch, process_start, scheduler_job, set_log_defaults
 
 _PROBES = 1000  # rows that are tried for one that works, where bad rows are set aside
 
@@ -66,20 +69,27 @@ def predict(**options: Any) -> Report:
 
 def run(config: Config) -> Report:
     """Run one prediction job; see `predict`."""
-    timeline = Timeline(time.time() - process_start(), config.trace)
+    timeline = make_timeline(time.time() - process_start(), config.trace, config.verbose)
     timeline.turn("connect")
-    comm = connect(detect_launch(), config.comm, config.collect, device_kind(config), config.stall_timeout)
+    set_log_defaults(config.verbose)
+    with horovods_timeline(config) as horovods:
+        comm = connect(detect_launch(), config.comm, config.collect, device_kind(config), config.stall_timeout)
     last_word = LastWord(config.output, comm.world)
     try:
         with (
+            spoken(comm.world, config.verbose),
             _make_recorder(config) as recorder,
             Stop(deadline(config)) as stop,
             Watch(comm, config.stall_timeout, last_word.note) as watch,
         ):
             report = _run(config, comm, recorder, stop, watch, last_word, timeline)
+            write_trace(config, comm, timeline, horovods)
     except BaseException as exception:
         error = as_runner_error(exception)
-        last_word.note(error)
+        if last_word.note(error) and comm.world.rank == 0:
+            from runner.pages import write_page
+
+            write_page(run_folder(str(config.output)))
         if error.shared:
             comm.close()
         else:
@@ -98,8 +108,9 @@ def _run(
     last_word: LastWord,
     timeline: Timeline,
 ) -> Report:
-    world = comm.world
-    timeline.turn("data")
+    world, stages = comm.world, Stages(comm.world, watch, timeline)
+    stages.end(f"connected: launcher {world.launcher}, {comm.library or 'no MPI'}")
+    stages.begin("data", "opening the data")
     stats = RankStats(rank=world.rank, host=world.host, device="", threads=set_threads(config, comm))
 
     # what can be refused early is refused here, on all ranks alike
@@ -111,20 +122,20 @@ def _run(
     comm.on_root(lambda: recorder.prepare(known))
     device = comm.on_each(lambda: local_device(config, comm))
     stats.device = str(device)
-    _warn(world, shared_gpus(comm.gather_all((world.who, gpu_name(device)))))
+    warn(world, shared_gpus(comm.gather_all((world.who, gpu_name(device)))))
+    stages.end(f"data: {source.num_rows:,} rows; on {device} with {stats.threads} CPU threads")
 
-    watch.main.begin("building the model")
-    timeline.turn("model")
+    stages.begin("model", "building the model")
     inference, weights_digest = assemble(config, comm, source, device)
-    timeline.turn("checks")
+    stages.end(f"model{sent_in_words(comm)}")
+    stages.begin("checks", "computing the first row and the canary")
     sets_aside = config.on_error == "quarantine"
     row_type, good_row = comm.on_root(lambda: inference.probe(source, _PROBES if sets_aside else 1))
     rescue = Rescue(source, inference, good_row, sets_aside)
-    watch.main.begin("computing the canary")
     canary, canary_says = _start_canary(config, comm, inference, source, good_row, row_type)
+    stages.end(f"canary: {canary_says or 'nothing to compare'}")
 
-    _let_rank_0(watch, world, "opening the output and checking what is there")
-    timeline.turn("output")
+    stages.begin("output", "opening the output and checking what is there", root_alone=True)
     grid = make_grid(config, source, row_type, inference.ignored)
     fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": in_words(row_type)}
     where = workers_in_words(comm, stats.threads)
@@ -136,38 +147,28 @@ def _run(
     watch.main.begin("comparing the data with what earlier jobs have read")
     comm.on_each(lambda: check_inputs(source, grid, to_check, inference.ignored))
 
-    alone = None
+    alone, keep, nonfinite = None, config.keep, config.on_nonfinite
     if config.baseline:
-        timeline.turn("baseline")
-        _let_rank_0(watch, world, "computing alone")
-        alone = comm.on_root(
-            lambda: measure_alone(grid, source, inference, rescue, row_type, config.keep, config.on_nonfinite)
-        )
-        timeline.turn("output")
+        stages.begin("baseline", "computing alone", root_alone=True)
+        alone = comm.on_root(lambda: measure_alone(grid, source, inference, rescue, row_type, keep, nonfinite))
+        stages.begin("output", "opening the output", root_alone=True)
     is_direct = config.collect in ("direct", "shards")
     own_sink = open_direct(comm, config.output or "", grid, row_type) if is_direct else None
     write = own_sink.write if own_sink else recorder.write
     counter = comm.counter() if config.schedule == "dynamic" else None
     chunks = make_schedule(grid, committed.chunks, counter, world.rank, world.world_size)
     keep_freed_memory(device)
+    stages.end(f"output: {len(committed.chunks):,} of {grid.num_chunks:,} chunks are there already")
+    stages.begin("wait_rows", "reading the first rows")
+    computed = infer(
+        chunks, grid, source, inference, rescue, row_type, keep, stop, watch.main, world.rank, timeline, nonfinite
+    )
     with Collector(comm, write, recorder.record, is_direct, stop, watch, timeline) as collector:
         stats.startup_seconds = time.time() - process_start()
         loop_began = time.perf_counter()
-        for commit, predictions in infer(
-            chunks,
-            grid,
-            source,
-            inference,
-            rescue,
-            row_type,
-            config.keep,
-            stop,
-            watch.main,
-            world.rank,
-            timeline,
-            config.on_nonfinite,
-        ):
+        for commit, predictions in computed:
             collector.put(commit, predictions)
+            LOGGER.debug("chunk %d: rows %d..%d, %.3f s", commit.chunk, commit.start, commit.stop, commit.seconds)
             stats.rows += commit.stop - commit.start - len(commit.bad)
             stats.chunks += 1
             stats.output_bytes += predictions.nbytes
@@ -177,26 +178,26 @@ def _run(
     if counter:
         counter.close()
     stats.loop_seconds = time.perf_counter() - loop_began
+    stages.end(f"computed {stats.rows:,} rows in {stats.chunks:,} chunks")
 
-    _let_rank_0(watch, world, "finishing the output")
-    timeline.turn("finish")
+    stages.begin("finish", "finishing the output", root_alone=True)
     if canary and config.canary:
         changed = canary.compare_again()
         comm.on_root(lambda: _trust(recorder, changed))
     comm.on_root(lambda: check_unmodified(source, stamp, name_of(config.data)))
     computed_rows = sum(comm.gather_all(stats.rows))
     comm.on_root(lambda: _finish(recorder, source.num_rows - computed_rows))
-    wall_seconds = time.time() - process_start()
     outcome = Outcome(
         num_rows=source.num_rows,
         num_chunks=grid.num_chunks - len(committed.chunks),
         collect_bytes=collector.received_bytes,
-        wall_seconds=wall_seconds,
+        wall_seconds=time.time() - process_start(),
         stopped_by=REASONS.get(stop.code, ""),
         canary=canary_says,
         alone=alone,
     )
     report = sum_up(config, comm, recorder, stats, timeline, outcome)
+    stages.end(f"finished: {stats.rows:,} rows, {stats.rows / stats.loop_seconds:,.0f} rows/s")
     return dataclasses.replace(report, predictions=recorder.predictions)
 
 
@@ -208,27 +209,13 @@ def _start_canary(
         return None, ""
     canary = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type))
     says = canary.compare()
-    _warn(comm.world, says if says != EQUAL else "")
+    warn(comm.world, says if says != EQUAL else "")
     return canary, says
-
-
-def _warn(world: World, what: str) -> None:
-    """Rank 0 says it; nothing where it is empty."""
-    if world.rank == 0 and what:
-        print(f"runner: warning: {what}", file=sys.stderr, flush=True)
-
-
-def _let_rank_0(watch: Watch, world: World, what: str) -> None:
-    """Rank 0 does something, and the others wait for it."""
-    if world.rank == 0:
-        watch.main.begin(what)
-    else:
-        watch.main.wait()
 
 
 def _make_recorder(config: Config) -> Recorder:
     """What keeps the predictions; used on rank 0 alone."""
-    return MemoryRecorder(config.max_bad) if config.output is None else FileRecorder(config, config.output)
+    return MemoryRecorder(config.max_bad, config) if config.output is None else FileRecorder(config, config.output)
 
 
 def _finish(recorder: Recorder, other_rows: int) -> None:
@@ -264,5 +251,9 @@ def _this_job(comm: Comm, stamp: str) -> dict[str, Any]:
         "epoch": epoch,
         "world_size": world.world_size,
         "launcher": world.launcher,
+        "host": world.host,
+        "scheduler_job": scheduler_job(),
+        "command": own_command(),
+        "launcher_command": launcher_command(),
         "data": stamp,
     }

@@ -3,17 +3,25 @@
 from abc import ABC, abstractmethod
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from runner.config import Config
 from runner.errors import InputError
-from runner.grid import Grid
+from runner.grid import Grid, share
+from runner.imports import name_of
 from runner.ledger import Commit
 from runner.progress import Progress
 from runner.rows import RowTypes
+from runner.schedule import MissingChunks
 from runner.sinks import Sink
 from runner.sinks.memory import MemorySink
+from runner.status import Start
+
+if TYPE_CHECKING:
+    from runner.metrics import Metrics
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,7 @@ class Recorder(ABC):
 
     Args:
         max_bad: the most bad rows there may be, None for any number.
+        config: what the job is asked to show of itself while it runs.
 
     Attributes:
         resumed_rows: committed by earlier jobs, but bad ones.
@@ -45,10 +54,11 @@ class Recorder(ABC):
         predictions: as `MemorySink.predictions` gives them once finished, where there is no output file; else None.
     """
 
-    def __init__(self, max_bad: int | None) -> None:
-        self._max_bad = max_bad
+    def __init__(self, max_bad: int | None, config: Config | None = None) -> None:
+        self._max_bad, self._shows = max_bad, config
         self._sink: Sink
-        self._progress: Progress
+        self._metrics: Metrics | None = None
+        self._progress: Progress | None = None
         self.resumed_rows = self.bad_rows = self.nonfinite_rows = self.halved_rows = 0
         self.predictions: Any = None
 
@@ -68,6 +78,7 @@ class Recorder(ABC):
         Raises:
             OutputError: the output cannot be written, exists, or another job is at work on it.
             InputError: an unfinished run of another kind is there.
+            UsageError: what Prometheus is to have cannot be given to it.
         """
 
     @abstractmethod
@@ -137,7 +148,8 @@ class Recorder(ABC):
                 commit.bad[-1]["traceback"],
             )
         self._keep(commit)
-        self._progress.add(commit.stop - commit.start)
+        if self._progress:
+            self._progress.add(commit)
 
     def distrust(self, ranks: Collection[int]) -> int:
         """Take back what these ranks have computed in this job; return how many rows that is."""
@@ -146,6 +158,44 @@ class Recorder(ABC):
     @abstractmethod
     def release(self) -> None:
         """Let go of the output; does nothing where that has been done."""
+        self._end_progress()
+        if self._metrics:
+            self._metrics.close()
+
+    def _open_metrics(self) -> None:
+        config = self._shows
+        if config and (config.metrics_port is not None or config.metrics_file is not None):
+            from runner.metrics import Metrics  # which takes its time to import
+
+            labels = {"output": config.output or "", "model": name_of(config.model)}
+            self._metrics = Metrics(config.metrics_port, config.metrics_file, labels)
+
+    def _begin_progress(
+        self, grid: Grid, committed: Collection[int], job: dict[str, Any], where: str, folder: Path | None = None
+    ) -> None:
+        """From now on chunks are counted, and shown.
+
+        Args:
+            grid, job, where: as `open` has them.
+            committed: chunks that need not be computed again.
+            folder: for the status; None for none.
+        """
+        is_static = self._shows is not None and self._shows.schedule == "static"
+        start = Start(
+            num_rows=grid.num_rows,
+            resumed_rows=self.resumed_rows,
+            quarantined_rows=self.bad_rows,
+            world_size=job["world_size"],
+            launcher=job["launcher"],
+            where=where,
+            started=job["epoch"],
+            shares=_static_shares(grid, committed, job["world_size"]) if is_static else None,
+        )
+        self._progress = Progress(start, folder, self._metrics)
+
+    def _end_progress(self) -> None:
+        if self._progress:
+            self._progress.close()
 
     def _count(self, commit: Commit) -> None:
         self.bad_rows += len(commit.bad)
@@ -157,32 +207,44 @@ class Recorder(ABC):
         """Keep the record of a chunk."""
 
 
+def _static_shares(grid: Grid, committed: Collection[int], world_size: int) -> list[int]:
+    """The rows of each rank's slice."""
+    missing, shares = MissingChunks(grid, committed), []
+    for rank in range(world_size):
+        own = share(len(missing), rank, world_size)
+        num_chunks = sum(len(missing[position]) for position in own) if grid.shard_chunks else len(own)
+        has_last = len(own) > 0 and missing[own.stop - 1][-1] == grid.num_chunks - 1
+        short = grid.num_chunks * grid.chunk_size - grid.num_rows if has_last else 0
+        shares.append(num_chunks * grid.chunk_size - short)
+    return shares
+
+
 class MemoryRecorder(Recorder):
     """Into memory, for callers from Python; nothing is left of a job that does not end."""
 
     def prepare(self, fingerprint: dict[str, Any]) -> None:
-        pass
+        self._open_metrics()
 
     def open(
         self, fingerprint: dict[str, Any], grid: Grid, row_type: RowTypes, job: dict[str, Any], where: str
     ) -> Committed:
         self._sink = MemorySink(grid.num_rows, row_type)
-        self._progress = Progress(grid.num_rows, 0, where)
+        self._begin_progress(grid, (), job, where)
         return Committed()
 
     def finish(self) -> None:
-        self._progress.close()
+        self._end_progress()
         assert isinstance(self._sink, MemorySink)
         self.predictions = self._sink.predictions()
 
     def suspend(self) -> None:
-        self._progress.close()
+        self._end_progress()
 
     def write_report(self, report: str, timeline: str) -> None:
         pass
 
     def release(self) -> None:
-        pass
+        super().release()
 
     def _keep(self, commit: Commit) -> None:
         pass

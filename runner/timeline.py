@@ -94,7 +94,6 @@ class Timeline:
         keeps_spans: keep each span, too, up to a limit.
 
     Attributes:
-        spans: `(phase, began, ended)`, where they are kept.
         num_dropped: spans that were past the limit.
         latencies: how many batches of each class of latency there were.
         batches, batch_seconds, slowest_seconds: their number, the sum and the greatest of their latencies.
@@ -107,7 +106,7 @@ class Timeline:
         self._strips = {phase: Strip() for phase in PHASES}
         self._rows = Strip()
         self._keeps_spans = keeps_spans
-        self.spans: list[tuple[str, float, float]] = []
+        self._spans: list[tuple[str, float, float]] = []
         self.num_dropped = 0
         self.latencies = [0] * LATENCY_CLASSES
         self.batches, self.batch_seconds, self.slowest_seconds = 0, 0.0, 0.0
@@ -163,6 +162,10 @@ class Timeline:
         """How long each phase took in all."""
         return {phase: strip.total for phase, strip in self._strips.items()}
 
+    def spans(self) -> list[tuple[str, float, float]]:
+        """`(phase, began, ended)` of each span, where they are kept, in the same seconds as `now()`."""
+        return [(phase, began + self._shift, ended + self._shift) for phase, began, ended in self._spans]
+
     def sampled(self, edges: np.ndarray) -> dict[str, np.ndarray]:
         """Of each phase that took any time, its share of the time between each two of these moments.
 
@@ -184,7 +187,7 @@ class Timeline:
         self._strips[phase].add(began, ended)
         if not self._keeps_spans:
             return
-        if len(self.spans) < _MOST_SPANS:
-            self.spans.append((phase, began + self._shift, ended + self._shift))
+        if len(self._spans) < _MOST_SPANS:
+            self._spans.append((phase, began, ended))
         else:
             self.num_dropped += 1

@@ -51,7 +51,7 @@ class Watch:
     """
 
     def __init__(
-        self, comm: Comm, timeout_seconds: float, note: Callable[[RunnerError], None] = lambda _: None
+        self, comm: Comm, timeout_seconds: float, note: Callable[[RunnerError], object] = lambda _: None
     ) -> None:
         self._note = note
         self.main, self.collector = Activity("starting"), Activity()

@@ -74,6 +74,26 @@ def set_horovod_defaults(device: str, environ: dict[str, str] | os._Environ[str]
     environ.setdefault("HOROVOD_CYCLE_TIME", str(_CYCLE_TIME_MS[device]))
 
 
+def set_log_defaults(verbose: int, environ: dict[str, str] | os._Environ[str] = os.environ) -> None:
+    """Set how much Horovod and NCCL say, except where the user has: with -vv all they do, else only what is wrong."""
+    if verbose > 1:
+        environ.setdefault("HOROVOD_LOG_LEVEL", "info")
+        environ.setdefault("NCCL_DEBUG", "INFO")
+
+
+@contextmanager
+def horovod_timeline_at(path: str, environ: dict[str, str] | os._Environ[str] = os.environ) -> Iterator[bool]:
+    """Horovod, if it starts inside, writes its timeline there, unless the user has said where; yields whether."""
+    if environ.get("HOROVOD_TIMELINE"):
+        yield False
+        return
+    environ["HOROVOD_TIMELINE"] = path
+    try:
+        yield True
+    finally:
+        del environ["HOROVOD_TIMELINE"]
+
+
 def own_addresses() -> dict[str, str]:
     """The IPv4 addresses of this host, by interface, without the loopback's."""
     import psutil

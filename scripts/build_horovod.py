@@ -72,6 +72,20 @@ CHANGES = [
     ("horovod/runner/mpi_run.py", "'-mca btl ^openib'", "'-mca btl ^openib,ofi'"),
     # MPICH's mpirun calls itself HYDRA; MPICH stands there only in some builds (horovod/horovod, pull request 3984).
     ("horovod/runner/mpi_run.py", "elif 'MPICH' in output:", "elif 'MPICH' in output or 'HYDRA' in output:"),
+    # Each cycle of the background thread ends with all ranks together, but the pause until the next was counted from
+    # its beginning, which is another moment on every rank: the early ones spun until the last had come, every time.
+    (
+        "horovod/common/operations.cc",
+        "    should_shutdown |= response_list.shutdown();\n  }\n\n  return !should_shutdown;",
+        "    should_shutdown |= response_list.shutdown();\n  }\n"
+        "  state.last_cycle_start = std::chrono::steady_clock::now();\n\n  return !should_shutdown;",
+    ),
+    # With a timeline, the thread that writes it looked for work without a pause: a core of rank 0's host.
+    (
+        "horovod/common/timeline.cc",
+        "std::this_thread::yield();",
+        "std::this_thread::sleep_for(std::chrono::milliseconds(1));",
+    ),
     # horovodrun becomes a shell that waits for mpirun, and a signal ended only that shell while the ranks went on:
     # with exec it is mpirun itself that gets the signal.
     (

@@ -27,5 +27,5 @@ printf '\n$ %s\n' "${command[*]}"
 
 echo
 python scripts/demo_digits.py score demo
-echo "predictions: demo/predictions.npy    report: demo/predictions.npy.run/report.json"
+echo "predictions: demo/predictions.npy    report: demo/predictions.npy.run/report.html"
 echo "to run it yourself:  source .venv/bin/activate  and the command above, or your own model and data: see README.md"

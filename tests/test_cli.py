@@ -1,11 +1,8 @@
 """The command line: help, TOML, exit codes, and how little it costs to import."""
 
 import dataclasses
-import os
-import pty
 import subprocess
 import sys
-import termios
 import tomllib
 from pathlib import Path
 
@@ -123,34 +120,6 @@ def test_missing_horovod_names_the_command(tmp_path: Path) -> None:
     assert outcome.code == 64, outcome.output
     assert "scripts/setup.sh builds Horovod 0.28.1" in outcome.output
     assert outcome.output.count("runner: error") == 1
-
-
-def test_progress_lines_in_a_log(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import runner.progress
-
-    monkeypatch.setattr(runner.progress, "_LOG_SECONDS", 0.0)
-    progress = runner.progress.Progress(num_rows=200, done_rows=100, where="2 ranks")
-    progress.add(50)
-    progress.close()
-    first, second = capsys.readouterr().err.splitlines()
-    assert first == "runner: 200 rows (100 of them done by an earlier job) on 2 ranks"
-    assert second.startswith("runner: 150 of 200 rows (75%), ")
-
-
-def test_progress_bar_on_a_terminal(tmp_path: Path) -> None:
-    np.save(tmp_path / "d.npy", random_rows(97, 8))
-    command = predict_command("--model", "zoo:mlp", "--data", "d.npy", "--output", "p.npy", "--batch-size", "1")
-    ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (24, 100))
-    done = subprocess.run(command, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=theirs, check=True)
-    os.close(theirs)
-    shown = os.read(ours, 1 << 16).decode()
-    os.close(ours)
-    assert "100%" in shown
-    assert "97.0/97.0" in shown
-    assert done.stdout.startswith(b"runner: 97 rows -> p.npy (whole)")
 
 
 def test_passwords_are_not_recorded() -> None:

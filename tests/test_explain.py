@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 import subprocess
 import time
@@ -48,18 +47,6 @@ def await_chunks(folder: Path, process: "subprocess.Popen[str]") -> None:
 def num_chunks(folder: Path) -> int:
     ledger = folder / "p.npy.run/ledger.jsonl"
     return ledger.read_text().count('"chunk":') if ledger.exists() else 0
-
-
-def test_a_running_job_is_watched(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    process = start(job(seconds=0.05), folder)
-    await_chunks(folder, process)
-    assert main(["watch", "p.npy"]) == 0
-    assert finish(process, 10).code == 0
-    said = capsys.readouterr()
-    assert re.search(
-        r"^runner: 3,000 rows \([\d,]+ of them done by an earlier job\) on 1 ranks under none, since ", said.err
-    )
-    assert said.out.startswith("p.npy is whole: 3,000 rows.\n")
 
 
 def test_the_life_of_a_job(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ def test_commands_and_code_in_their_order(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(script_code)
     (tmp_path / ".venv").symlink_to(Path(environment()["PATH"].partition(":")[0]).parent)
     here = [command for command in COMMANDS if command not in ELSEWHERE]
-    assert len(here) == 16
+    assert len(here) == 18
     activate = here.pop(0)
     assert activate == "source .venv/bin/activate"
     env = environment()

@@ -15,6 +15,8 @@ from runner.world import Launch, set_horovod_defaults, unbound
 
 # One round, all ranks together: past 2^32 Horovod returns garbage and reports success.
 _MAX_ROUND_BYTES = 1 << 30
+# Horovod notes some ten events a round, and one a rank; it stops after so many, as its file would grow without end.
+_MOST_EVENTS, _EVENTS_A_ROUND = 200_000, 12
 
 
 class HorovodComm(MpiComm):
@@ -42,6 +44,7 @@ class HorovodComm(MpiComm):
                 )
             )
         self._hvd = hvd
+        self._rounds_in_timeline = _MOST_EVENTS // (_EVENTS_A_ROUND + launch.world_size)
         super().__init__(launch, collect)
 
     def _broadcast(self, pieces: Sequence[torch.Tensor]) -> None:
@@ -53,7 +56,15 @@ class HorovodComm(MpiComm):
             wait(functools.partial(self._hvd.poll, handle))
             self._hvd.synchronize(handle)
 
+    def stop_timeline(self) -> bool:
+        """Let Horovod end its own timeline, where it keeps one; its file is whole then. Whether it ended before."""
+        self._hvd.stop_timeline()
+        return self._rounds_in_timeline <= 0
+
     def start_round(self, header: bytes, parts: Sequence[memoryview]) -> Round:
+        self._rounds_in_timeline -= 1
+        if self._rounds_in_timeline == 0:
+            self.stop_timeline()
         size = sum(map(len, parts))
         head = size.to_bytes(8) + header  # of the piece that follows
         if not self._to_root_alone:

@@ -1,0 +1,25 @@
+"""A run in a few lines of text: what its page says first."""
+
+from runner.pages.headline import STATES
+from runner.pages.losses import losses_of
+from runner.pages.record import Record
+from runner.pages.values import count, duration, percent, plural, rate, times
+
+
+def summary(record: Record) -> str:
+    """The status, the figures and the largest loss."""
+    state, words = record.ended
+    if words:
+        return words
+    report = record.report
+    rows = f"{count(report.get('computed_rows'))} of {count(report.get('num_rows'))} rows by this job"
+    speed = f"{rate(report.get('rows_per_second'))} rows/s on {plural(report.get('world_size'), 'rank')}"
+    wall = duration(report.get("wall_seconds"))
+    lines = [f"{record.output}: {STATES[state][2]}. {rows}, {speed}, {wall} in all."]
+    found = report.get("efficiency")
+    if isinstance(found, dict):
+        how = "measured" if found.get("is_measured") else "estimated"
+        lines.append(f"Speed-up {times(found.get('speedup'))}, {percent(found.get('efficiency'))} of ideal ({how}).")
+        for name, share in [*losses_of(report).items()][:1]:
+            lines.append(f"Largest loss: {name}, {percent(share)} of the wall time.")
+    return "\n".join(lines)

@@ -1,0 +1,279 @@
+"""The pages of real jobs, opened in a real browser without a network, and of run folders that are damaged."""
+
+import json
+import math
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import Browser, Page, open_browser
+from some_jobs import NUM_ROWS, make_jobs
+
+from runner.errors import InputError, OutputError, UsageError
+from runner.pages import compare, document, make_page, report, write_page
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("jobs")
+    make_jobs(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as browser:
+        yield browser
+
+
+@pytest.fixture(autouse=True)
+def here(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(jobs)
+
+
+def shown(browser: Browser, html: str, tmp_path: Path, **look: Any) -> Page:
+    """The page in a browser; whatever it asks of the network, and whatever goes wrong in it, is an error."""
+    path = tmp_path / "page.html"
+    path.write_text(html, encoding="utf-8")
+    return browser.open(path, **look)
+
+
+def told(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(f"{name}.run/report.json").read_text())
+    return found
+
+
+@pytest.mark.parametrize("name", ["one.npy", "two.npy", "eight.npy"])
+def test_a_page_shows_what_the_report_tells(name: str, browser: Browser, tmp_path: Path) -> None:
+    page, found = shown(browser, make_page(name), tmp_path), told(name)
+    assert page.text(".status") == "✓ whole"
+    assert set(page.charts()) == {"losses", "ranks", "speed", "latencies", "balance", "memory"}
+    assert all(count > 0 for count in page.charts().values()), page.charts()
+
+    # the tables are the figures of the report, to the last bit
+    parts = dict(page.table("what the wall time is made of"))
+    efficiency = found["efficiency"]
+    assert parts["ideal"][0] == efficiency["ideal_seconds"]
+    assert {part: parts[part][0] for part in efficiency["losses"] if part in parts} == {
+        part: lost for part, lost in efficiency["losses"].items() if lost
+    }
+    assert parts["wall time"][0] == found["wall_seconds"]
+    losses = sum(cells[0] for part, cells in parts.items() if part != "wall time")
+    assert math.isclose(losses, found["wall_seconds"], rel_tol=0.1)
+    ranks = page.table("rows and seconds of each rank")
+    assert [cells[0] for _, cells in ranks] == [rank["rows"] for rank in found["ranks"]]
+    assert sum(cells[0] for _, cells in ranks) == NUM_ROWS
+    header = page.header("rows and seconds of each rank")
+    forward = header.index("forward") - 1
+    assert [cells[forward] for _, cells in ranks] == [rank["seconds"]["forward"] for rank in found["ranks"]]
+    memory = page.table("most memory of each rank")
+    assert [cells[0] for _, cells in memory] == found["peak_rss_bytes"]
+    batches = page.table("batches by how long they took")
+    assert sum(cells[0] for _, cells in batches) == sum(rank["batches"] for rank in found["ranks"])
+    others = page.table("a job like this one on other numbers of ranks, by a model")
+    assert [cells[1] for _, cells in others] == [item["wall_seconds"] for item in efficiency["predicted"]]
+    assert page.text("#command") == (found["launcher_command"] or found["command"])
+
+
+@pytest.mark.parametrize("times", [8, 64])
+def test_many_ranks(times: int, browser: Browser, tmp_path: Path) -> None:
+    """A real job's records, each rank so many times: 64 ranks, and 512, of which a row of the map has four."""
+    folder = tmp_path / "many.npy.run"
+    shutil.copytree("eight.npy.run", folder)
+    found, timeline = told("eight.npy"), json.loads((folder / "timeline.json").read_text())
+    ranks = [rank | {"rank": 8 * n + rank["rank"], "host": f"n{n}"} for n in range(times) for rank in found["ranks"]]
+    timeline["phases"] = {phase: of_ranks * times for phase, of_ranks in timeline["phases"].items()}
+    (folder / "report.json").write_text(json.dumps(found | {"ranks": ranks, "world_size": 8 * times}))
+    (folder / "timeline.json").write_text(json.dumps(timeline))
+    began = time.perf_counter()
+    html = make_page(folder)
+    assert time.perf_counter() - began < 5
+    page = shown(browser, html, tmp_path)
+    assert page.charts().keys() >= {"ranks", "balance", "memory"}
+    assert page.evaluate("document.querySelectorAll('#ranks .hm image').length") > 3
+    assert page.evaluate("document.querySelector('#ranks').data.at(-1).z.length") == min(8 * times, 128)
+    rows = page.table("rows and seconds of each rank")
+    assert rows[-1][0] == f"rank {8 * times - 1} on n{times - 1}"
+    assert [name for name, _ in page.table("hosts and their ranks")][-1] == f"n{times - 1}"
+
+
+def test_a_page_is_for_everybody(browser: Browser, tmp_path: Path) -> None:
+    html = make_page("two.npy")
+    page = shown(browser, html, tmp_path)
+    levels = page.evaluate("[...document.querySelectorAll('h1, h2, h3')].map((heading) => +heading.tagName[1])")
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels)), levels
+    assert page.evaluate("document.documentElement.lang") == "en"
+    assert page.evaluate("document.title") == "two.npy"
+    names = page.evaluate("[...document.querySelectorAll('[role=img]')].map((image) => image.ariaLabel)")
+    assert names
+    assert all(name and name.endswith(".") for name in names), names
+
+    reached = page.tab_through(80)
+    assert reached[0] == "a Skip to the content"
+    for what in ("summary Table: rows and seconds of each rank", "a Time", "button Copy"):
+        assert what in reached, reached
+    page.press_on("summary", "Table: rows and seconds of each rank", "Enter")
+    assert page.evaluate("document.querySelectorAll('details[open] table').length") == 1
+
+    narrow = shown(browser, html, tmp_path, width=400)
+    assert narrow.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_a_page_is_as_dark_as_the_system(browser: Browser, tmp_path: Path) -> None:
+    page = shown(browser, make_page("two.npy"), tmp_path, color_scheme="dark")
+    dark = page.evaluate(
+        "[getComputedStyle(document.body).backgroundColor, document.querySelector('.xtick text').style.fill]"
+    )
+    page.set_scheme("light")
+    light = page.evaluate(
+        "[getComputedStyle(document.body).backgroundColor, document.querySelector('.xtick text').style.fill]"
+    )
+    assert [sum(map(int, re.findall(r"\d+", colour)[:3])) > 380 for colour in (*dark, *light)] == [
+        False,
+        True,
+        True,
+        False,
+    ]
+
+
+def test_a_page_of_a_running_job(browser: Browser) -> None:
+    page = browser.open(Path("running.html").resolve())
+    assert page.text(".status") == "▶ running"
+    assert "is being written by another job: process " in page.text("#wrong")
+    assert page.charts()["chunks"] > 0
+    assert re.search(r"[\d,]+ of 1,200 rows \(\d+ %\) are recorded\.", page.text("#summary"))
+
+
+def test_a_resumed_output_has_a_history(browser: Browser, tmp_path: Path) -> None:
+    page, found = shown(browser, make_page("resumed.npy"), tmp_path), told("resumed.npy")
+    assert page.charts()["history"] > 0
+    (_, first), (_, second) = page.table("the jobs of this output")
+    assert first[-1] == "ended without a last word"
+    assert second[-1] == "whole"
+    assert first[3] == found["resumed_rows"]
+    assert second[3] == found["computed_rows"]
+    assert "It took 2 jobs." in page.text("#summary")
+
+
+def test_a_failure_comes_first(browser: Browser, tmp_path: Path) -> None:
+    page = shown(browser, make_page("failed.npy"), tmp_path)
+    assert page.text(".status") == "✕ failed"
+    assert page.evaluate("document.querySelectorAll('main section')[1].id") == "wrong"
+    said = page.text("#wrong")
+    assert "rank 1 of 2 on" in said
+    assert "</script><script>throw 1</script>" in said
+    assert "python -m runner predict --config failed.npy.run/config.toml" in said
+    assert page.charts()["chunks"] > 0
+    assert "failed after" in page.text("#chunks")
+    chunks = page.table("chunks of each rank")
+    ledger = Path("failed.npy.run/ledger.jsonl").read_text().splitlines()
+    assert sum(cells[0] for _, cells in chunks) == sum('"chunk":' in line for line in ledger)
+    failed_after = (
+        json.loads(Path("failed.npy.run/failure.json").read_text())["epoch"] - json.loads(ledger[1])["job"]["epoch"]
+    )
+    assert max(cells[3] for _, cells in chunks) < failed_after + 0.1  # a process' start is known to a tick of the clock
+
+
+def test_several_runs_are_compared(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    later = tmp_path / "later.json"
+    found = told("two.npy")
+    slow = {"rows_per_second": found["rows_per_second"] / 1.2, "epoch": found["epoch"] + 1}
+    later.write_text(json.dumps(found | slow))
+    paths = ["two.npy", "eight.npy.run", str(later), "one.npy.run/report.json", "resumed.npy", "failed.npy"]
+    text, html = compare(paths)
+    page = shown(browser, html, tmp_path)
+    assert page.charts().keys() == {"scaling", "efficiencies"}
+    rows = dict(page.table("one line a run"))
+    assert [cells[0] for cells in rows.values()][:4] == [1, 2, 2, 8]
+    one, two, eight = (told(f"{name}.npy") for name in ("one", "two", "eight"))
+    assert math.isclose(rows["two.npy"][3], two["rows_per_second"] / one["rows_per_second"])
+    assert math.isclose(rows["eight.npy"][4], eight["rows_per_second"] / one["rows_per_second"] / 8)
+    assert rows[str(later)][-1] == "SLOWER: 17 % fewer rows/s than two.npy"
+    assert rows["resumed.npy"][-2:] == ["B", "went on with an earlier job's rows"]
+    assert rows["failed.npy"][-1] == "no report: it has not come to its end"
+    assert re.search(r"Job B has --model-args \{.*0\.1\}, not \{.*0\.01\}\.", text)
+    assert re.search(rf"^two\.npy +2 +{NUM_ROWS:,} ", text, re.MULTILINE)
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"nothing\.npy is not there, nor a record"):
+        report([str(later), "nothing.npy"])
+    later.write_text("[]")
+    with pytest.raises(InputError, match=r"later\.json is not the report\.json of a run"):
+        report([str(later), str(later)])
+
+
+def test_where_a_page_goes(tmp_path: Path, read_only: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = report(["two.npy"])
+    assert said.endswith(f"\nPage: {Path('two.npy.run/report.html').resolve()}")
+    assert re.match(r"two\.npy: whole\. 1,200 of 1,200 rows by this job, [\d,.]+ rows/s on 2 ranks, ", said)
+    assert "Largest loss: start-up, " in said
+    assert report(["failed.npy"], str(tmp_path / "f.html")).startswith("The last job (of ")
+    assert (tmp_path / "f.html").is_file()
+    with pytest.raises(OutputError, match=r"read-only/x\.html cannot be written: .*--html PATH puts it elsewhere"):
+        report(["two.npy"], str(read_only / "x.html"))
+    with pytest.raises(InputError, match=r"d2\.npy is not there, nor a record"):
+        report(["d2.npy"])
+
+    Path("two.npy.run/report.html").unlink()
+    write_page(Path("two.npy.run"))
+    assert Path("two.npy.run/report.html").is_file()
+    monkeypatch.setattr(document.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'horovod-inference-runner\[report\]'"):
+        report(["two.npy"])
+    Path("two.npy.run/report.html").unlink()
+    write_page(Path("two.npy.run"))
+    assert not Path("two.npy.run/report.html").exists()
+    monkeypatch.undo()
+
+
+RECORDS = ("report.json", "timeline.json", "ledger.jsonl", "failure.json", "status.json", "config.toml", "lock")
+
+
+@pytest.mark.parametrize("record", RECORDS)
+@pytest.mark.parametrize("output", ["two.npy", "failed.npy", "resumed.npy"])
+def test_damaged_records(output: str, record: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(f"{output}.run", tmp_path / f"{output}.run")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("runner.lock._WATCH_SECONDS", 0.1)  # a torn lock is watched for that long
+    path = Path(f"{output}.run", record)
+    whole = path.read_bytes() if path.exists() else b'{"job": {}}\n'
+    worse = [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"\0\xff",
+        whole[: len(whole) // 2],
+        b'{"ranks": 3, "phases": [], "job": 1}\n' * 3,
+    ]
+    spoiled = (
+        re.sub(rb'": (-?[\d.]+)', b'": "\\1"', whole),
+        re.sub(rb": [\d.]+", b": NaN", whole),
+        whole.replace(b"[", b"[["),
+    )
+    for content in (*worse, *spoiled):
+        path.write_bytes(content)
+        page = make_page(output)
+        assert "Traceback" not in re.sub("<pre.*?</pre>", "", page, flags=re.DOTALL)
+        assert '<h2 id="summary-title">' in page
+        for figure in re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', page):
+            json.loads(figure, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+        if content in worse[:5] and record not in ("ledger.jsonl", "lock"):
+            assert f"{record} is there, but cannot be read" in page or record == "config.toml"
+    path.unlink()
+    assert '<h2 id="summary-title">' in make_page(f"{output}.run")
+
+
+def test_a_folder_without_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "p.npy.run").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "no record of a job" in make_page("p.npy")
+    with pytest.raises(InputError, match=r"q\.npy is not there, nor a record"):
+        make_page("q.npy")
