@@ -5,8 +5,6 @@ import os
 import shlex
 import sys
 
-import psutil
-
 from runner.config import hide_secrets
 
 LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "mpiexec.hydra", "prterun", "srun")
@@ -19,6 +17,8 @@ def own_command() -> str:
 
 def launcher_command() -> str:
     """That of the outermost launcher above this process; empty where none runs on this host."""
+    import psutil  # on rank 0 alone
+
     found = ""
     with contextlib.suppress(psutil.Error):
         for parent in psutil.Process().parents():

@@ -5,9 +5,8 @@ speed. What a job takes longer than that is named, second by second: the main th
 so what it did adds up to the time of the job.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from statistics import fmean
 
 from runner.stats import RankStats
 
@@ -66,7 +65,7 @@ def find_efficiency(
     working = sum(rank.seconds["forward"] + rank.seconds["wait_rows"] for rank in ranks)
     if not rows or not working:
         return None
-    forward = fmean(rank.seconds["forward"] for rank in ranks)
+    forward = _mean(rank.seconds["forward"] for rank in ranks)
     rank_rows_per_second, ideal_seconds = rows / working, forward
     if alone is not None:
         rank_rows_per_second, ideal_seconds = alone[0], rows / world_size / alone[1]
@@ -76,16 +75,16 @@ def find_efficiency(
         for rank, end in zip(ranks, ends, strict=True)
     ]
     losses = {
-        "start-up": fmean(sum(rank.seconds[phase] for phase in _STARTUP) for rank in ranks),
-        "baseline": fmean(rank.seconds["baseline"] for rank in ranks),
+        "start-up": _mean(sum(rank.seconds[phase] for phase in _STARTUP) for rank in ranks),
+        "baseline": _mean(rank.seconds["baseline"] for rank in ranks),
         "slower together": forward - ideal_seconds,
-        "reading": fmean(rank.seconds["wait_rows"] for rank in ranks),
-        "imbalance": fmean(imbalance),
-        "collect": fmean(
+        "reading": _mean(rank.seconds["wait_rows"] for rank in ranks),
+        "imbalance": _mean(imbalance),
+        "collect": _mean(
             rank.seconds["wait_room"] + rank.seconds["wait_ranks"] - waited
             for rank, waited in zip(ranks, imbalance, strict=True)
         ),
-        "finish": fmean(rank.seconds["finish"] for rank in ranks),
+        "finish": _mean(rank.seconds["finish"] for rank in ranks),
     }
     speedup = rows_per_second / rank_rows_per_second
     others = ideal_seconds + sum(losses.values()) - losses["baseline"] - loop_seconds
@@ -104,6 +103,11 @@ def find_efficiency(
         losses=losses,
         predicted=predicted,
     )
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)
 
 
 def _end_of_work(rank: RankStats) -> float:

@@ -4,6 +4,7 @@ The folder `NAME.run/` beside the output `NAME` keeps the records: `config.toml`
 `manifest.json`, `report.json` or `failure.json`, and of the job at work the `lock` and `status.json`.
 """
 
+import importlib
 import json
 import os
 import time
@@ -110,6 +111,7 @@ class FileRecorder(Recorder):
         self._open_files.callback(self._sink.close)
         former_jobs = list(self._ledger.jobs)
         self._ledger.open(fingerprint, job | {"before": before} if former_jobs else job)
+        self._syncer.submit(importlib.import_module, "runner.pages")  # needed at the end, when nothing hides the time
         self._open_files.callback(self._ledger.close)
         commits = list(self._ledger.commits.values())
         with ThreadPoolExecutor(_CHECKERS, thread_name_prefix="checker") as pool:
@@ -150,7 +152,7 @@ class FileRecorder(Recorder):
             if self._remote:
                 with self._storage_errors():
                     remove(self._output)
-        from runner.pages import write_page  # not needed before, and it takes its time to import
+        from runner.pages import write_page
 
         write_page(self._folder)
 

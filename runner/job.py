@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from contextlib import nullcontext
 from typing import Any
 
 from runner.alone import measure_alone
@@ -43,7 +44,6 @@ from runner.sources import Source
 from runner.stats import RankStats
 from runner.stop import REASONS, Stop
 from runner.timeline import Timeline
-from runner.trace import horovods_timeline, write_trace
 from runner.watch import Watch
 from runner.world import detect_launch, process_start, scheduler_job, set_log_defaults
 
@@ -72,7 +72,9 @@ def run(config: Config) -> Report:
     timeline = make_timeline(time.time() - process_start(), config.trace, config.verbose)
     timeline.turn("connect")
     set_log_defaults(config.verbose)
-    with horovods_timeline(config) as horovods:
+    if config.trace:  # what few need is not to cost all others its import
+        from runner.trace import horovods_timeline, write_trace
+    with horovods_timeline(config) if config.trace else nullcontext() as horovods:
         comm = connect(detect_launch(), config.comm, config.collect, device_kind(config), config.stall_timeout)
     last_word = LastWord(config.output, comm.world)
     try:
@@ -83,7 +85,8 @@ def run(config: Config) -> Report:
             Watch(comm, config.stall_timeout, last_word.note) as watch,
         ):
             report = _run(config, comm, recorder, stop, watch, last_word, timeline)
-            write_trace(config, comm, timeline, horovods)
+            if config.trace:
+                write_trace(config, comm, timeline, horovods)
     except BaseException as exception:
         error = as_runner_error(exception)
         if last_word.note(error) and comm.world.rank == 0:

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import statistics
 import threading
 import time
 from collections import deque
@@ -76,7 +75,7 @@ class Status:
     @property
     def median_rows_per_second(self) -> float:
         """Of the ranks that have computed anything, the upper one; 0 where none has."""
-        return statistics.median_high([rank.rows_per_second for rank in self.ranks if rank.rows_per_second] or [0.0])
+        return _median([rank.rows_per_second for rank in self.ranks if rank.rows_per_second] or [0.0])
 
     def to_json(self) -> str:
         """One line."""
@@ -200,7 +199,7 @@ class Tally:
     def _stragglers(self, now: float, ranks: list[RankStatus]) -> list[int]:
         if len(ranks) == 1 or self._done == self._start.num_rows:
             return []
-        median = statistics.median_high([rank.pace for rank in self._ranks if rank.pace] or [0.0])
+        median = _median([rank.pace for rank in self._ranks if rank.pace] or [0.0])
         usual_of_all = self._usual_of_all()
         slow, silent = set(), set()
         for rank, counted in zip(ranks, self._ranks, strict=True):
@@ -217,7 +216,12 @@ class Tally:
         return sorted(slow | silent)
 
     def _usual_of_all(self) -> float:
-        return statistics.median([rank.usual for rank in self._ranks if rank.usual] or [math.inf])
+        return _median([rank.usual for rank in self._ranks if rank.usual] or [math.inf])
+
+
+def _median(values: list[float]) -> float:
+    """The upper one of an even number."""
+    return sorted(values)[len(values) // 2]
 
 
 class _Rank:

@@ -18,8 +18,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-import psutil
-
 from runner.commandline import LAUNCHERS
 from runner.world import read_variables
 
@@ -39,7 +37,7 @@ def find_screen(stream: TextIO | None = None) -> "Screen | None":
     stream = stream or sys.stderr
     if read_variables(["TERM"]).get("TERM", "dumb") in ("dumb", "unknown"):
         return None
-    with contextlib.suppress(OSError, ValueError, termios.error, psutil.Error):
+    with contextlib.suppress(OSError, ValueError, termios.error):
         if stream.isatty():
             own = {other for other in (stream, sys.stdout, sys.stderr) if other is not None and other.isatty()}
             screen = Screen(os.dup(stream.fileno()), [], list(own))
@@ -56,14 +54,16 @@ def find_screen(stream: TextIO | None = None) -> "Screen | None":
 
 def _launchers_on_this_terminal() -> list[int]:
     """The launchers above this process, where the outermost shows what it gets on the terminal of this process."""
-    found = []
+    import psutil  # on rank 0 alone
+
+    found, terminal = [], None
     with contextlib.suppress(psutil.Error):  # above may be processes of others
+        terminal = psutil.Process().terminal()
         for parent in psutil.Process().parents():
             if any(os.path.basename(word) in LAUNCHERS for word in parent.cmdline()[:2]):
                 found.append(parent.pid)
     if not found or not all(os.access(f"/proc/{pid}/io", os.R_OK) for pid in found):
         return []
-    terminal = psutil.Process().terminal()
     out, err = (os.readlink(f"/proc/{found[-1]}/fd/{number}") for number in (1, 2))
     # a pipe behind stdout ends at a program, such as tee, that writes to the terminal when it likes
     return found if terminal == err and not out.startswith("pipe:") else []

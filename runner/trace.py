@@ -59,14 +59,11 @@ class _Rank:
 
 @contextmanager
 def horovods_timeline(config: Config) -> Iterator[Horovods | None]:
-    """With --trace, let Horovod, if it starts inside, keep its timeline; None where it does not, or for the user.
+    """Let Horovod, if it starts inside, keep its timeline; None where it does not, or for the user.
 
     Raises:
         UsageError: there is no place for a trace; on every rank alike.
     """
-    if not config.trace:
-        yield None
-        return
     if config.output is None:
         error = UsageError("--trace needs an --output: the trace is written beside it, as OUTPUT.run/trace.json")
         error.shared = True
@@ -79,12 +76,10 @@ def horovods_timeline(config: Config) -> Iterator[Horovods | None]:
 
 
 def write_trace(config: Config, comm: Comm, timeline: Timeline, horovods: Horovods | None) -> None:
-    """Bring the spans of all ranks together, if asked for, and write them; every rank calls it, after the report.
+    """Bring the spans of all ranks together, and write them; every rank calls it, after the report.
 
     The output is safe by then: where the trace cannot be written, a warning says so.
     """
-    if not config.trace:
-        return
     if isinstance(comm, HorovodComm) and horovods:
         horovods.ended_early = comm.stop_timeline()
     lines, error = _lines(comm, timeline, run_folder(str(config.output)), horovods), ""

@@ -1,0 +1,37 @@
+"""The runner's command line without what lets people see: no timeline, no display, no status, no page.
+
+`seen.py` starts it as the baseline; nothing else should.
+"""
+
+import sys
+import types
+from typing import Any
+
+import runner.recorder
+import runner.timeline
+from runner.cli import main
+
+
+class NoProgress:
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def add(self, commit: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def nothing(*_: Any) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    for name in ("turn", "add", "count_batch"):
+        setattr(runner.timeline.Timeline, name, nothing)
+    runner.recorder.Progress = NoProgress  # type: ignore[assignment,misc]
+    pages = types.ModuleType("runner.pages")
+    pages.write_page = nothing  # type: ignore[attr-defined]
+    sys.modules["runner.pages"] = pages
+    sys.exit(main())
