@@ -1,5 +1,8 @@
 """A model with what comes before and after it, put together as the options say."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 
 from runner.batch import Inference
@@ -12,8 +15,19 @@ from runner.sources import Source, inner_name
 from runner.transforms import find_postprocess, find_preprocess
 
 
-def assemble(config: Config, comm: Comm, source: Source, device: torch.device) -> tuple[Inference, str]:
+def assemble(
+    config: Config,
+    comm: Comm,
+    source: Source,
+    device: torch.device,
+    build: Callable[[], tuple[Callable[..., Any], str]] | None = None,
+) -> tuple[Inference, str]:
     """The way of a batch, and the digest of the weights; every rank calls it.
+
+    Args:
+        config, comm, source: the job's.
+        device: of this rank.
+        build: makes the model, where it is not the usual one.
 
     Raises:
         ModelError, UsageError: on every rank alike.
@@ -21,7 +35,7 @@ def assemble(config: Config, comm: Comm, source: Source, device: torch.device) -
     preprocess = comm.on_each(lambda: find_preprocess(config.preprocess))
     postprocess = comm.on_each(lambda: find_postprocess(config.postprocess))
     return_freed_memory()
-    model, weights_digest = build_model(config, comm, device)
+    model, weights_digest = build() if build else build_model(config, comm, device)
     columns = config.columns or [name for name in inner_name(config.data) if name in named_types(source.row_type)]
     to = input_device(model, device)
     inference = Inference(model, to, preprocess, postprocess, config.dtype, config.channels_last, columns, config.keep)

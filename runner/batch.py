@@ -222,7 +222,7 @@ def _failure(what: str, ids: Sequence[int], error: Exception, hint: str = "") ->
     kind: type[InputError] = ModelError
     if isinstance(error, InputError):
         kind = type(error)
-    elif _is_memory_shortage(error):
+    elif is_memory_shortage(error):
         kind = MemoryShortage
     failure = kind(f"{what} failed on {name_rows(ids)}: {describe(error)}.{hint}", traceback_of(error))
     if kind is MemoryShortage:
@@ -230,7 +230,8 @@ def _failure(what: str, ids: Sequence[int], error: Exception, hint: str = "") ->
     return failure
 
 
-def _is_memory_shortage(error: Exception) -> bool:
+def is_memory_shortage(error: Exception) -> bool:
+    """Whether a batch did not fit the memory of its device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # on the CPU it has no type

@@ -122,6 +122,18 @@ class Config:
     share_weights: bool = _option(
         False, "model", "keep a module's weights once a host, for all of its ranks, instead of once a rank; on the CPU"
     )
+    model_parallel: int = _option(
+        1,
+        "model",
+        "ranks that hold one replica of a module together, each a part of it; the others share the data",
+        "M",
+    )
+    parallel_plan: str | Callable[..., Any] | None = _option(
+        None,
+        "model",
+        "function from the module to how its layers are split: styles of torch.distributed.tensor.parallel by name",
+        "MODULE:FUNCTION",
+    )
     compile: bool = _option(False, "model", "let torch.compile make a module faster; takes its time at the start")
     threads: int | None = _option(None, "work", "CPU threads per rank; by default a fair share of the host", "N")
     on_error: str = _option(
@@ -225,7 +237,7 @@ class Config:
         """The options as plain values, without those that are not set: what `config.toml` holds."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["data"] = self.data if isinstance(self.data, str) else name_of(self.data)
-        for name in ("model", "preprocess", "postprocess"):
+        for name in ("model", "preprocess", "postprocess", "parallel_plan"):
             if values[name] is not None:
                 values[name] = name_of(values[name])
         if isinstance(self.data, list | tuple) and all(isinstance(item, str | Path) for item in self.data):

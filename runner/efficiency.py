@@ -51,6 +51,7 @@ def find_efficiency(
     loop_seconds: float,
     num_chunks: int,
     alone: tuple[float, float] | None,
+    group_size: int = 1,
 ) -> Efficiency | None:
     """The efficiency of a job; None where it has computed nothing.
 
@@ -60,6 +61,7 @@ def find_efficiency(
         loop_seconds: from the first batch until all predictions were collected.
         num_chunks: of the job: more ranks than that cannot help.
         alone: rows per second of one rank alone, of all of its time and of its forward calls; None: not measured.
+        group_size: where so many ranks hold one replica together, `ranks` are the first of each, and count for all.
     """
     rows, world_size = sum(rank.rows for rank in ranks), len(ranks)
     working = sum(rank.seconds["forward"] + rank.seconds["wait_rows"] for rank in ranks)
@@ -93,7 +95,7 @@ def find_efficiency(
     predicted = []
     for count in counts:
         seconds = loop_seconds * world_size / min(count, max(num_chunks, 1))
-        predicted.append(Predicted(count, others + seconds, rows / seconds / rank_rows_per_second))
+        predicted.append(Predicted(count * group_size, others + seconds, rows / seconds / rank_rows_per_second))
     return Efficiency(
         is_measured=alone is not None,
         rank_rows_per_second=rank_rows_per_second,

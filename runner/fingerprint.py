@@ -25,6 +25,8 @@ def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
         "channels_last": config.channels_last,
         "quantize": config.quantize,
         "compile": config.compile,
+        "model_parallel": config.model_parallel,
+        "parallel_plan": config.parallel_plan and name_of(config.parallel_plan),
         "batch_size": config.batch_size,
         "output": "folder" if config.collect == "shards" else "file",
         "on_nonfinite": config.on_nonfinite,

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from contextlib import nullcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runner.alone import measure_alone
 from runner.assembly import assemble
@@ -45,7 +45,10 @@ from runner.stats import RankStats
 from runner.stop import REASONS, Stop
 from runner.timeline import Timeline
 from runner.watch import Watch
-from runner.world import detect_launch, process_start, scheduler_job, set_log_defaults
+from runner.world import Launch, detect_launch, process_start, scheduler_job, set_log_defaults
+
+if TYPE_CHECKING:
+    from runner.parallel.part import Part
 
 _PROBES = 1000  # rows that are tried for one that works, where bad rows are set aside
 
@@ -72,11 +75,13 @@ def run(config: Config) -> Report:
     timeline = make_timeline(time.time() - process_start(), config.trace, config.verbose)
     timeline.turn("connect")
     set_log_defaults(config.verbose)
+    launch, is_split = detect_launch(), config.model_parallel > 1
+    backend = "mpi" if is_split else config.comm
     if config.trace:  # what few need is not to cost all others its import
         from runner.trace import horovods_timeline, write_trace
     with horovods_timeline(config) if config.trace else nullcontext() as horovods:
-        comm = connect(detect_launch(), config.comm, config.collect, device_kind(config), config.stall_timeout)
-    last_word = LastWord(config.output, comm.world)
+        comm = connect(launch, backend, config.collect, device_kind(config), config.stall_timeout)
+    last_word, part = LastWord(config.output, comm.world), None
     try:
         with (
             spoken(comm.world, config.verbose),
@@ -84,7 +89,8 @@ def run(config: Config) -> Report:
             Stop(deadline(config)) as stop,
             Watch(comm, config.stall_timeout, last_word.note) as watch,
         ):
-            report = _run(config, comm, recorder, stop, watch, last_word, timeline)
+            part = _join_group(config, launch, comm) if is_split else None
+            report = _run(config, comm, recorder, stop, watch, last_word, timeline, part)
             if config.trace:
                 write_trace(config, comm, timeline, horovods)
     except BaseException as exception:
@@ -94,12 +100,20 @@ def run(config: Config) -> Report:
 
             write_page(run_folder(str(config.output)))
         if error.shared:
+            if part and part.leaders:
+                part.end(error)
             comm.close()
         else:
             comm.fail(error)
         raise error from exception
     comm.close()
     return report
+
+
+def _join_group(config: Config, launch: Launch, comm: Comm) -> "Part":
+    from runner.parallel.part import Part  # PyTorch's distributed tensors take their time to import
+
+    return Part(config, launch, comm)
 
 
 def _run(
@@ -110,11 +124,19 @@ def _run(
     watch: Watch,
     last_word: LastWord,
     timeline: Timeline,
+    part: "Part | None",
 ) -> Report:
-    world, stages = comm.world, Stages(comm.world, watch, timeline)
-    stages.end(f"connected: launcher {world.launcher}, {comm.library or 'no MPI'}")
+    stages = Stages(comm.world, watch, timeline)
+    stages.end(f"connected: launcher {comm.world.launcher}, {comm.library or 'no MPI'}")
     stages.begin("data", "opening the data")
-    stats = RankStats(rank=world.rank, host=world.host, device="", threads=set_threads(config, comm))
+    everyone, threads = comm, part.threads if part else set_threads(config, comm)
+    stats = RankStats(rank=comm.world.rank, host=comm.world.host, device="", threads=threads)
+    if part:
+        stats.device = str(part.device)
+        if part.leaders is None:
+            return part.serve(stats, timeline, watch.main)
+        comm = part.leaders
+    world = comm.world
 
     # what can be refused early is refused here, on all ranks alike
     source = open_data(config, comm)
@@ -123,13 +145,13 @@ def _run(
     comm.on_each(lambda: check_same(config, source, root_sees))
     known = comm.on_root(lambda: fingerprint_of_options(config, source))
     comm.on_root(lambda: recorder.prepare(known))
-    device = comm.on_each(lambda: local_device(config, comm))
+    device = part.device if part else comm.on_each(lambda: local_device(config, comm))
     stats.device = str(device)
     warn(world, shared_gpus(comm.gather_all((world.who, gpu_name(device)))))
     stages.end(f"data: {source.num_rows:,} rows; on {device} with {stats.threads} CPU threads")
 
     stages.begin("model", "building the model")
-    inference, weights_digest = assemble(config, comm, source, device)
+    inference, weights_digest = assemble(config, comm, source, device, part.build if part else None)
     stages.end(f"model{sent_in_words(comm)}")
     stages.begin("checks", "computing the first row and the canary")
     sets_aside = config.on_error == "quarantine"
@@ -142,9 +164,12 @@ def _run(
     grid = make_grid(config, source, row_type, inference.ignored)
     fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": in_words(row_type)}
     where = workers_in_words(comm, stats.threads)
-    committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, _this_job(comm, stamp), where))
+    this_job = _this_job(everyone, stamp, config.model_parallel)
+    committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, this_job, where))
     last_word.begin()
     timeline.align(comm.bcast(timeline.now()))
+    if part:
+        part.align(timeline.now())
     mine = share(len(committed.to_check), world.rank, world.world_size)
     to_check = committed.to_check[mine.start : mine.stop]
     watch.main.begin("comparing the data with what earlier jobs have read")
@@ -164,7 +189,7 @@ def _run(
     stages.end(f"output: {len(committed.chunks):,} of {grid.num_chunks:,} chunks are there already")
     stages.begin("wait_rows", "reading the first rows")
     computed = infer(
-        chunks, grid, source, inference, rescue, row_type, keep, stop, watch.main, world.rank, timeline, nonfinite
+        chunks, grid, source, inference, rescue, row_type, keep, stop, watch.main, stats.rank, timeline, nonfinite
     )
     with Collector(comm, write, recorder.record, is_direct, stop, watch, timeline) as collector:
         stats.startup_seconds = time.time() - process_start()
@@ -185,7 +210,7 @@ def _run(
 
     stages.begin("finish", "finishing the output", root_alone=True)
     if canary and config.canary:
-        changed = canary.compare_again()
+        changed = {rank * config.model_parallel: who for rank, who in canary.compare_again().items()}
         comm.on_root(lambda: _trust(recorder, changed))
     comm.on_root(lambda: check_unmodified(source, stamp, name_of(config.data)))
     computed_rows = sum(comm.gather_all(stats.rows))
@@ -199,7 +224,11 @@ def _run(
         canary=canary_says,
         alone=alone,
     )
-    report = sum_up(config, comm, recorder, stats, timeline, outcome)
+    if part:
+        part.sum_up()
+    report = sum_up(config, everyone, recorder, stats, timeline, outcome)
+    if part:
+        part.end(None)
     stages.end(f"finished: {stats.rows:,} rows, {stats.rows / stats.loop_seconds:,.0f} rows/s")
     return dataclasses.replace(report, predictions=recorder.predictions)
 
@@ -245,7 +274,7 @@ def _trust(recorder: Recorder, changed: dict[int, str]) -> None:
         )
 
 
-def _this_job(comm: Comm, stamp: str) -> dict[str, Any]:
+def _this_job(comm: Comm, stamp: str, model_parallel: int) -> dict[str, Any]:
     """What the ledger keeps of a job."""
     epoch, world = process_start(), comm.world
     started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))
@@ -253,6 +282,7 @@ def _this_job(comm: Comm, stamp: str) -> dict[str, Any]:
         "started": started,
         "epoch": epoch,
         "world_size": world.world_size,
+        "model_parallel": model_parallel,
         "launcher": world.launcher,
         "host": world.host,
         "scheduler_job": scheduler_job(),

@@ -189,7 +189,8 @@ class Recorder(ABC):
             launcher=job["launcher"],
             where=where,
             started=job["epoch"],
-            shares=_static_shares(grid, committed, job["world_size"]) if is_static else None,
+            group_size=job["model_parallel"],
+            shares=_static_shares(grid, committed, job["world_size"] // job["model_parallel"]) if is_static else None,
         )
         self._progress = Progress(start, folder, self._metrics)
 
@@ -207,11 +208,11 @@ class Recorder(ABC):
         """Keep the record of a chunk."""
 
 
-def _static_shares(grid: Grid, committed: Collection[int], world_size: int) -> list[int]:
-    """The rows of each rank's slice."""
+def _static_shares(grid: Grid, committed: Collection[int], num_slices: int) -> list[int]:
+    """The rows of each slice."""
     missing, shares = MissingChunks(grid, committed), []
-    for rank in range(world_size):
-        own = share(len(missing), rank, world_size)
+    for index in range(num_slices):
+        own = share(len(missing), index, num_slices)
         num_chunks = sum(len(missing[position]) for position in own) if grid.shard_chunks else len(own)
         has_last = len(own) > 0 and missing[own.stop - 1][-1] == grid.num_chunks - 1
         short = grid.num_chunks * grid.chunk_size - grid.num_rows if has_last else 0

@@ -44,7 +44,7 @@ class Outcome:
 
 
 def sum_up(
-    config: Config, comm: Comm, recorder: Recorder, stats: RankStats, timeline: Timeline, outcome: Outcome
+    config: Config, comm: Comm, recorder: Recorder | None, stats: RankStats, timeline: Timeline, outcome: Outcome | None
 ) -> Report:
     """Make the report of a job that has ended, and keep it; every rank calls it with its own figures.
 
@@ -55,6 +55,8 @@ def sum_up(
     told, timelines = comm.gather_all((stats, timeline.latencies)), _gather_timelines(comm, timeline)
 
     def make() -> Report:
+        assert recorder is not None
+        assert outcome is not None
         latencies = [sum(counts) for counts in zip(*(counts for _, counts in told), strict=True)]
         report = _make_report(config, comm, recorder, [rank for rank, _ in told], latencies, outcome)
         recorder.write_report(report.to_json(), json.dumps(timelines, separators=(",", ":")) + "\n")
@@ -126,7 +128,14 @@ def _make_report(
         startup_seconds=ranks[0].startup_seconds,
         loop_seconds=loop_seconds,
         rows_per_second=rows_per_second,
-        efficiency=find_efficiency(ranks, rows_per_second, loop_seconds, outcome.num_chunks, speeds),
+        efficiency=find_efficiency(
+            ranks[:: config.model_parallel],
+            rows_per_second,
+            loop_seconds,
+            outcome.num_chunks,
+            speeds,
+            config.model_parallel,
+        ),
         latencies=latencies,
         collect_bytes=outcome.collect_bytes,
         broadcast_bytes=comm.broadcast_bytes,

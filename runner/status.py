@@ -105,6 +105,7 @@ class Start:
 
     Attributes:
         shares: the rows each rank is to compute; None where whoever is free takes the next.
+        group_size: ranks that hold one replica of the model together; of each such group the first alone counts.
     """
 
     num_rows: int
@@ -115,6 +116,7 @@ class Start:
     where: str
     started: float
     shares: Sequence[int] | None
+    group_size: int = 1
 
 
 class Tally:
@@ -129,7 +131,7 @@ class Tally:
         self._done, self._bad = start.resumed_rows + start.quarantined_rows, start.quarantined_rows
         self._latest, self._is_first = time.monotonic(), True
         self._samples = deque([(self._latest, self._done)])  # moments, and the rows that were done then
-        self._ranks = [_Rank(self._latest) for _ in range(start.world_size)]
+        self._ranks = [_Rank(self._latest) for _ in range(0, start.world_size, start.group_size)]
 
     def add(self, rank: int, rows: int, seconds: float, bad: int) -> None:
         """A chunk is committed.
@@ -149,7 +151,7 @@ class Tally:
             self._done, self._bad, self._latest = self._done + rows, self._bad + bad, now
             if now - self._samples[-1][0] >= _SAMPLE_SECONDS:
                 self._samples.append((now, self._done))
-            self._ranks[rank].add(now, rows, seconds)
+            self._ranks[rank // self._start.group_size].add(now, rows, seconds)
 
     def status(self, ended: bool = False) -> Status:
         """How the job does now."""
@@ -161,7 +163,7 @@ class Tally:
             speed = (self._done - before) / max(now - since, 1e-3)
             ranks = [
                 RankStatus(
-                    index,
+                    index * start.group_size,
                     rank.rows,
                     start.shares[index] if start.shares else None,
                     round(now - rank.latest, 3),

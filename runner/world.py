@@ -43,11 +43,12 @@ class World:
     local_size: int
     host: str
     launcher: str
+    name: str = ""  # in words, where it is not to be known by its rank in this world
 
     @property
     def who(self) -> str:
         """This rank in words, for messages."""
-        return f"rank {self.rank} of {self.world_size} on {self.host}"
+        return self.name or f"rank {self.rank} of {self.world_size} on {self.host}"
 
 
 def detect_launch(environ: Mapping[str, str] = os.environ) -> Launch:

@@ -28,13 +28,14 @@ ELSEWHERE = {
 
 @pytest.mark.timeout(200)
 def test_commands_and_code_in_their_order(tmp_path: Path) -> None:
-    model_code, stack_code, script_code = CODE
+    model_code, stack_code, plan_code, script_code = CODE
     (tmp_path / "my_model.py").write_text(model_code)
-    (tmp_path / "stack.py").write_text(stack_code)
+    head, main = stack_code.split("\n\nif __name__")
+    (tmp_path / "stack.py").write_text(f"{head}\n\n{plan_code}\n\nif __name__{main}")
     (tmp_path / "script.py").write_text(script_code)
     (tmp_path / ".venv").symlink_to(Path(environment()["PATH"].partition(":")[0]).parent)
     here = [command for command in COMMANDS if command not in ELSEWHERE]
-    assert len(here) == 18
+    assert len(here) == 19
     activate = here.pop(0)
     assert activate == "source .venv/bin/activate"
     env = environment()
@@ -46,7 +47,7 @@ def test_commands_and_code_in_their_order(tmp_path: Path) -> None:
     assert alone.shape == (10_000, 10)
     assert np.allclose(alone, two, atol=1e-6)  # not to the byte: the number of threads per rank differs
     assert np.array_equal(two, again)
-    first, *others = (np.load(tmp_path / f"stack-{kind}.npy") for kind in ("pth", "pt", "pt2", "onnx"))
+    first, *others = (np.load(tmp_path / f"stack-{kind}.npy") for kind in ("pth", "pt", "pt2", "onnx", "split"))
     assert first.shape == (100, 64)
     assert all(np.allclose(first, other, atol=1e-6) for other in others)
 

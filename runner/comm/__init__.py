@@ -187,6 +187,27 @@ def connect(launch: Launch, backend: str, collect: str, device: str, timeout_sec
         return HorovodComm(launch, collect, device)
 
 
+def connect_leaders(everyone: Comm, size: int, launch: Launch, backend: str, collect: str, device: str) -> Comm | None:
+    """Join the first ranks of all groups of `size` ranks; every rank calls this. None for the others.
+
+    Args:
+        everyone: all ranks, by MPI.
+        size: of a group.
+        launch, backend, collect, device: as `connect` has them.
+    """
+    from runner.comm.mpi import MpiComm
+
+    assert isinstance(everyone, MpiComm)
+    some = everyone.only(everyone.world.rank % size == 0)
+    if some is None:
+        return None
+    if backend == "mpi" or some.Get_size() == 1:
+        return MpiComm(launch, collect, some, everyone.world.who)
+    from runner.comm.horovod import HorovodComm
+
+    return HorovodComm(launch, collect, device, some, everyone.world.who)
+
+
 def wait(done: Callable[[], bool]) -> None:
     """Return when `done()` says so, without taking the core from the ranks that still compute."""
     pause = 0.0002

@@ -26,26 +26,28 @@ class HorovodComm(MpiComm):
         launch: what the launcher said.
         collect: "alltoall" brings the pieces of a round to rank 0 alone, anything else to all ranks.
         device: "cpu" or "cuda", what the ranks compute on.
+        some, name: as `MpiComm` has them.
     """
 
-    def __init__(self, launch: Launch, collect: str, device: str) -> None:
+    def __init__(self, launch: Launch, collect: str, device: str, some: Any = None, name: str = "") -> None:
         set_horovod_defaults(device)
         mpi = load_mpi(launch)
-        hvd = _load_horovod(mpi)
+        hvd = _load_horovod(mpi, some or mpi.COMM_WORLD)
         # mpirun binds a rank to one core by itself. Horovod's thread must not share it: it spins there while it waits
         # for the other ranks, which between hosts has kept the start from ever ending.
+        ranks = some or mpi.COMM_WORLD
         with unbound():
-            hvd.init(comm=mpi.COMM_WORLD)
-        if hvd.size() != launch.world_size:
+            hvd.init(comm=ranks)
+        if hvd.size() != ranks.Get_size():
             raise shared(
                 UsageError(
-                    f"{launch.launcher} started {launch.world_size} ranks, but Horovod sees {hvd.size()}; "
+                    f"{launch.launcher} started {ranks.Get_size()} ranks, but Horovod sees {hvd.size()}; "
                     "unset HOROVOD_CONTROLLER and the other HOROVOD_ variables of a former set-up"
                 )
             )
         self._hvd = hvd
         self._rounds_in_timeline = _MOST_EVENTS // (_EVENTS_A_ROUND + launch.world_size)
-        super().__init__(launch, collect)
+        super().__init__(launch, collect, some, name)
 
     def _broadcast(self, pieces: Sequence[torch.Tensor]) -> None:
         handles = [
@@ -107,7 +109,7 @@ class _HorovodRound(Round):
         return gathered
 
 
-def _load_horovod(mpi: Any) -> Any:
+def _load_horovod(mpi: Any, ranks: Any) -> Any:
     """Horovod's PyTorch module on all ranks, or the same error on all."""
     outcome: Any = None
     try:
@@ -119,7 +121,7 @@ def _load_horovod(mpi: Any) -> Any:
             "scripts/setup.sh builds Horovod 0.28.1 against the MPI on PATH; both must be of the same MPI. "
             "--comm mpi works without Horovod"
         )
-    for found in mpi.COMM_WORLD.allgather(outcome):
+    for found in ranks.allgather(outcome):
         if found is not None:
             raise shared(found)
     return hvd

@@ -30,13 +30,16 @@ class MpiComm(Comm):
     Args:
         launch: what the launcher said.
         collect: "alltoall" brings the pieces of a round to rank 0 alone, anything else to all ranks.
+        some: a communicator of some of the ranks; None for all.
+        name: of this rank, where it is not to be known by its number among those.
     """
 
-    def __init__(self, launch: Launch, collect: str) -> None:
+    def __init__(self, launch: Launch, collect: str, some: Any = None, name: str = "") -> None:
         mpi = load_mpi(launch)
         self._library, self.library = mpi, library_name(mpi)
-        self._mpi = mpi.COMM_WORLD.Dup()  # our own messages, apart from Horovod's
-        self._ring = mpi.COMM_WORLD.Dup()  # signs of life
+        ranks = some or mpi.COMM_WORLD
+        self._mpi = ranks.Dup()  # our own messages, apart from Horovod's
+        self._ring = ranks.Dup()  # signs of life
         self._beat_sent: Any = None
         self._outgoing = Buffer()
         self._to_root_alone = collect == "alltoall"
@@ -48,6 +51,7 @@ class MpiComm(Comm):
             local_size=host.Get_size(),
             host=socket.gethostname(),
             launcher=launch.launcher,
+            name=name,
         )
         _abort_on_exception(self.world.who, mpi.COMM_WORLD)
 
@@ -95,7 +99,16 @@ class MpiComm(Comm):
         print(render(error), file=sys.stderr, flush=True)
         sys.stdout.flush()
         time.sleep(0.1)  # what the launcher has not read yet when the job is aborted may be lost
-        self._mpi.Abort(error.exit_code)
+        self._library.COMM_WORLD.Abort(error.exit_code)
+
+    def only(self, is_one_of_them: bool) -> Any:
+        """A communicator of those ranks that say so; every rank calls this. None for the others."""
+        some = self._mpi.Split(0 if is_one_of_them else self._library.UNDEFINED, self.world.rank)
+        return some if is_one_of_them else None
+
+    def columns(self, size: int) -> "Columns":
+        """What sends something else to each place of groups of so many ranks; collective."""
+        return Columns(self._library, self._mpi, size)
 
     def close(self) -> None:
         self._barrier()  # the first rank to leave would end Horovod and MPI under the others
@@ -121,6 +134,29 @@ def _broadcast(mpi: Any, pieces: Sequence[torch.Tensor]) -> None:
 def parts_of(pieces: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """The same memory, in order, in tensors that one broadcast each can carry."""
     return [part for piece in pieces for part in torch.split(piece, _PIECE_BYTES) if len(part)]
+
+
+class Columns:
+    """From rank 0 to the ranks at one place of their groups, which are `size` ranks one after another."""
+
+    def __init__(self, library: Any, mpi: Any, size: int) -> None:
+        self._rank, self._size, ranks = mpi.Get_rank(), size, range(mpi.Get_size())
+        self._columns = {}
+        for place in range(size):
+            members = [rank for rank in ranks if rank == 0 or rank % size == place]
+            if self._rank in members:
+                own = mpi.Get_group().Incl(members)
+                self._columns[place] = mpi.Create_group(own, tag=place)
+
+    def broadcast_(self, place: int, piece: torch.Tensor) -> None:
+        """Overwrite a contiguous CPU tensor with rank 0's, on the ranks at a place; the others do nothing."""
+        if place in self._columns and piece.numel():
+            _broadcast(self._columns[place], [piece.reshape(-1).view(torch.uint8)])
+
+    def close(self) -> None:
+        """Let go of them; collective."""
+        for column in self._columns.values():
+            column.Free()
 
 
 class Buffer:

@@ -28,7 +28,7 @@ def build_from_factory(config: Config, comm: Comm, device: torch.device) -> tupl
     Raises:
         ModelError: on every rank alike.
     """
-    factory = comm.on_each(lambda: _Factory(config, device))
+    factory = comm.on_each(lambda: Factory(config, device))
     if not factory.wants_weights:
         return spread(comm, config, factory.name, factory.read, factory.call, device)
     comm.on_each(lambda: refuse_adaptations(config))
@@ -46,7 +46,7 @@ def build_from_factory(config: Config, comm: Comm, device: torch.device) -> tupl
     return comm.on_each(build), weights_digest
 
 
-class _Factory:
+class Factory:
     """The user's function or class.
 
     Of the parameters that have no default, it is given `device` (a torch.device) and `weights` (the --weights file,

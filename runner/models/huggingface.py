@@ -12,6 +12,8 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,42 @@ def build_from_folder(config: Config, comm: Comm, device: torch.device) -> tuple
         UsageError: Transformers is missing, or `model_args` hold what cannot be.
         ModelError: the folder cannot be used.
     """
+    found = open_folder(config, comm)
+
+    def read() -> nn.Module:
+        return _read(found.architecture, found.path)
+
+    model, digest = spread(comm, config, f"--model {found.path}", read, found.build, device)
+    return found.wrap(model), digest
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a folder holds beside weights.
+
+    Attributes:
+        path: of the folder.
+        architecture, settings: the class of Transformers, and its configuration.
+        wrap: a module of that class, as it is called with a batch.
+    """
+
+    path: Path
+    architecture: Any
+    settings: Any
+    wrap: Callable[[nn.Module], Pretrained]
+
+    def build(self) -> nn.Module:
+        """The module, with any weights."""
+        model: nn.Module = self.architecture._from_config(self.settings)
+        return model
+
+
+def open_folder(config: Config, comm: Comm) -> Folder:
+    """What the folder named by --model holds beside weights; every rank calls this, and rank 0 alone reads.
+
+    Raises:
+        UsageError, ModelError: as `build_from_folder`.
+    """
     folder = Path(str(config.model))
     transformers = comm.on_each(lambda: _import_transformers(config.trust_code))
     found = comm.on_root(lambda: _read_config(folder))
@@ -44,17 +82,10 @@ def build_from_folder(config: Config, comm: Comm, device: torch.device) -> tuple
     architecture, settings = comm.on_each(lambda: _find_class(transformers, found, folder, small, config.trust_code))
     generates = _generates(transformers, architecture, found)
     comm.on_each(lambda: _check_options(config.model_args, generates))
-
-    def read() -> nn.Module:
-        return _read(architecture, folder)
-
-    def build() -> nn.Module:
-        model: nn.Module = architecture._from_config(settings)
-        return model
-
-    model, digest = spread(comm, config, f"--model {folder}", read, build, device)
     tokenise = Tokeniser(transformers, small, config)
-    return Pretrained(model, generates, config.model_args, tokenise), digest
+    return Folder(
+        folder, architecture, settings, lambda model: Pretrained(model, generates, config.model_args, tokenise)
+    )
 
 
 def _import_transformers(trust_code: bool) -> Any:

@@ -124,8 +124,12 @@ class Pretrained:
         weights = mask[..., None].to(hidden.dtype)
         return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
 
-    def _generate(self, max_new_tokens: int, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def _generate(
+        self, max_new_tokens: int, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Token ids `(batch, max_new_tokens)`; after its end a row is filled up with the padding token."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
         lengths = attention_mask.long().sum(dim=1)
         longest = input_ids.shape[1]  # new tokens are added at the right: so rows are moved there
         places = torch.arange(longest, device=input_ids.device) - (longest - lengths)[:, None]

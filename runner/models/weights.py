@@ -4,7 +4,7 @@ import json
 import os
 import pickle
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,33 @@ def load_weights(model: nn.Module, path: str, trust_pickle: bool = False) -> Non
     Raises:
         UsageError, ModelError: the file cannot be used, or does not fit; the message names the tensors.
     """
+    own = own_tensors(model)
+    given = fitting_weights(own, path, trust_pickle, lambda name: own[name].data_ptr())
+    model.load_state_dict(given, strict=False)
+
+
+def own_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """What a state dict of the module holds."""
+    return {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
+
+
+def fitting_weights(
+    own: Mapping[str, torch.Tensor], path: str, trust_pickle: bool, place: Callable[[str], object]
+) -> dict[str, torch.Tensor]:
+    """The tensors of a state dict file for a module that has `own` ones, by the module's names.
+
+    Args:
+        own: what a state dict of the module holds; only shapes count.
+        path, trust_pickle: as `read_state_dict` has them.
+        place: what two names have in common that are of one tensor: one of them in the file is enough.
+
+    Raises:
+        UsageError, ModelError: the file cannot be used, or does not fit; the message names the tensors.
+    """
     found, key = read_state_dict(path, trust_pickle)
-    own = {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
     given, prefix = _without_wrappers(found, own)
-    covered = {own[name].data_ptr() for name in given.keys() & own.keys()}  # one name of a tied pair is enough
-    missing = [name for name in own if name not in given and own[name].data_ptr() not in covered]
+    covered = {place(name) for name in given.keys() & own.keys()}
+    missing = [name for name in own if name not in given and place(name) not in covered]
     unexpected = [name for name in given if name not in own]
     reshaped = [
         f"{name} {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"
@@ -88,7 +110,7 @@ def load_weights(model: nn.Module, path: str, trust_pickle: bool = False) -> Non
     done = [f"its entry {key!r} is taken"] * bool(key) + [f"{prefix!r} is dropped from the names"] * bool(prefix)
     if done:
         print(f"runner: --weights {path}: {' and '.join(done)}", file=sys.stderr, flush=True)
-    model.load_state_dict(given, strict=False)
+    return given
 
 
 def _unpickle(path: str, trust_pickle: bool) -> Any:

@@ -1,0 +1,163 @@
+"""What the leader of a group says to its members: objects and tensors, by torch.distributed.
+
+PyTorch's own collectives carry it, as they carry what the parts of a split model exchange: each group is a world of
+torch.distributed of its own, whose ranks are the places in the group. They meet at an address that MPI has sent.
+"""
+
+import io
+import os
+import pickle
+import socket
+import time
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed import TCPStore  # type: ignore[attr-defined]
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from runner.comm import Comm
+from runner.errors import RunnerError, UsageError, describe
+from runner.groups import Groups
+from runner.world import own_addresses
+
+# A member waits as long as the leader needs for its rows, or for a disk; what hangs is ended by the watch.
+_PATIENCE = timedelta(days=365)
+_CONNECT_SECONDS, _LET_OTHERS_SPEAK_SECONDS = 5.0, 10.0
+_LOOPBACK = {"lo": "127.0.0.1"}
+
+
+class Channel:
+    """One group's; every rank of the job makes one at the same point.
+
+    Args:
+        comm: all ranks.
+        groups: how they are grouped.
+        device: of this rank.
+
+    Attributes:
+        mesh: the ranks of the group, for PyTorch's distributed tensors.
+        place: the number of this rank in its group.
+
+    Raises:
+        UsageError: a member cannot reach its leader.
+    """
+
+    def __init__(self, comm: Comm, groups: Groups, device: torch.device) -> None:
+        rank = comm.world.rank
+        self.place = groups.place(rank)
+        store = _meet(comm, groups)
+        backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
+        dist.init_process_group(backend, store=store, rank=self.place, world_size=groups.size, timeout=_PATIENCE)
+        self.mesh: DeviceMesh = init_device_mesh(device.type, (groups.size,))
+
+    def say(self, what: Any) -> None:
+        """The leader says something: any object that can be pickled, tensors in it on the CPU."""
+        pickled = io.BytesIO()
+        pickler = _Pickler(pickled)
+        pickler.dump(what)
+        specs = [(tuple(tensor.shape), tensor.dtype) for tensor in pickler.tensors]
+        header = pickle.dumps((specs, pickled.getvalue()))
+        dist.broadcast(torch.tensor([len(header)]), 0)
+        dist.broadcast(torch.frombuffer(bytearray(header), dtype=torch.uint8), 0)
+        for tensor in pickler.tensors:
+            dist.broadcast(_as_bytes(tensor), 0)
+
+    def hear(self) -> Any:
+        """A member waits for what the leader says next."""
+        length = torch.zeros(1, dtype=torch.int64)
+        try:
+            dist.broadcast(length, 0)
+        except RuntimeError as error:
+            time.sleep(_LET_OTHERS_SPEAK_SECONDS)  # whoever is to blame has the word, and ends the job
+            raise RunnerError(f"the first rank of its group cannot be reached any more: {describe(error)}") from error
+        header = torch.empty(int(length), dtype=torch.uint8)
+        dist.broadcast(header, 0)
+        specs, pickled = pickle.loads(header.numpy().tobytes())
+        tensors = [torch.empty(shape, dtype=dtype) for shape, dtype in specs]
+        for tensor in tensors:
+            dist.broadcast(_as_bytes(tensor), 0)
+        return _Unpickler(io.BytesIO(pickled), tensors).load()
+
+    def count(self, is_so: bool) -> int:
+        """How many of the group say so; every member calls this."""
+        found = torch.tensor([int(is_so)])
+        dist.all_reduce(found)
+        return int(found)
+
+    def close(self) -> None:
+        """Leave the group; every member does so."""
+        with suppress(Exception):  # of a group whose other ranks have gone
+            dist.destroy_process_group()
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves tensors out, to be sent as they are."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file)
+        self.tensors: list[torch.Tensor] = []
+
+    def persistent_id(self, found: Any) -> int | None:
+        if not isinstance(found, torch.Tensor):
+            return None
+        self.tensors.append(found.contiguous())
+        return len(self.tensors) - 1
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, file: io.BytesIO, tensors: list[torch.Tensor]) -> None:
+        super().__init__(file)
+        self._tensors = tensors
+
+    def persistent_load(self, index: Any) -> torch.Tensor:
+        tensor: torch.Tensor = self._tensors[index]
+        return tensor
+
+
+def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """The memory of a contiguous tensor; any dtype travels as bytes."""
+    return tensor.reshape(-1).view(torch.uint8)
+
+
+def _meet(comm: Comm, groups: Groups) -> Any:
+    """A store of the group, in its leader's memory."""
+    rank, hosts = comm.world.rank, comm.gather_all(comm.world.host)
+    leader = rank - groups.place(rank)
+    is_one_host = len(set(hosts[leader : leader + groups.size])) == 1
+    own = _LOOPBACK if is_one_host else own_addresses()
+    listening = None
+    if leader == rank:
+        listening = TCPStore(hosts[rank], 0, groups.size, is_master=True, wait_for_workers=False)
+    offers = comm.gather_all((own, listening.port if listening else 0))
+    offered, port = offers[leader]
+    reached = comm.on_each(lambda: "" if leader == rank else _reach(offered, port, hosts[leader]))
+    by_member = comm.gather_all(reached)[leader + 1 : leader + groups.size]
+    address = by_member[0] if leader == rank else reached
+    # Gloo takes the interface that the host's name leads to, which others may not reach
+    interface = next((name for name, found in own.items() if found == address), None)
+    if leader != rank and not is_one_host:
+        interface = _interface_to(address, port)
+    if interface:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+    return listening or TCPStore(address, port, groups.size, is_master=False)
+
+
+def _reach(offered: dict[str, str], port: int, host: str) -> str:
+    """The address at which the leader answers."""
+    for address in offered.values():
+        with suppress(OSError), socket.create_connection((address, port), _CONNECT_SECONDS):
+            return address
+    raise UsageError(
+        f"a group of --model-parallel ranks cannot meet: {host} does not answer at {', '.join(offered.values())}, port "
+        f"{port}. Keep the ranks of a group on one host, or open that network"
+    )
+
+
+def _interface_to(address: str, port: int) -> str | None:
+    """The interface of this host that leads to an address."""
+    with socket.create_connection((address, port), _CONNECT_SECONDS) as connection:
+        own = connection.getsockname()[0]
+    return next((name for name, found in own_addresses().items() if found == own), None)

@@ -1,0 +1,160 @@
+"""What can be split over the ranks of a group, and how: a factory's module by the user's plan, a Hugging Face folder by
+the plan that its model brings.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import Replicate
+from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel
+
+from runner.comm import Comm
+from runner.config import MODEL_SUFFIXES, Config, is_path
+from runner.errors import ModelError, UsageError, describe, traceback_of
+from runner.imports import load_attribute
+from runner.models.factory import Factory
+from runner.models.huggingface import open_folder
+from runner.models.weights import fitting_weights, own_tensors
+
+Plan = Mapping[str, ParallelStyle]
+
+_WHOLE_ALONE = ("quantize", "compile", "share_weights")
+_FOLDER_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+# the styles that plans of Transformers name
+_STYLES: dict[str, Callable[[], ParallelStyle]] = {
+    "colwise": ColwiseParallel,
+    "rowwise": RowwiseParallel,
+    "colwise_gather_output": lambda: ColwiseParallel(output_layouts=Replicate()),
+    "embedding_rowwise": lambda: RowwiseParallel(input_layouts=Replicate()),
+}
+
+
+class Kind(ABC):
+    """One kind of model that can be split. Made by every rank at the same point."""
+
+    name: str
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The module."""
+
+    @abstractmethod
+    def plan(self, model: nn.Module, size: int) -> Plan:
+        """How its layers are split over so many ranks."""
+
+    @abstractmethod
+    def read(self, own: Mapping[str, torch.Tensor], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
+        """Rank 0: the whole weights by name; arguments as `fitting_weights` has them."""
+
+    def wrap(self, model: nn.Module) -> Callable[..., Any]:
+        """The module as it is called with a batch."""
+        return model
+
+
+def find_kind(config: Config, comm: Comm, device: torch.device) -> Kind:
+    """The kind of the model that --model names; every rank calls it.
+
+    Raises:
+        UsageError: it cannot be split, or does not go with the other options.
+        ModelError: it cannot be read. Both on every rank alike.
+    """
+    comm.on_each(lambda: _refuse(config))
+    if isinstance(config.model, str) and is_path(config.model):
+        return _Folder(config, comm)
+    return _Module(config, comm, device)
+
+
+def _refuse(config: Config) -> None:
+    if isinstance(config.model, str) and config.model.endswith(MODEL_SUFFIXES):
+        raise UsageError(
+            f"--model-parallel cannot split {config.model}, whose layers cannot be taken apart. It splits an nn.Module "
+            "of a factory (with --parallel-plan) and Hugging Face folders"
+        )
+    for name in _WHOLE_ALONE:
+        if getattr(config, name):
+            raise UsageError(f"--model-parallel and --{name.replace('_', '-')} do not go together")
+
+
+class _Module(Kind):
+    """A factory's, by --parallel-plan."""
+
+    def __init__(self, config: Config, comm: Comm, device: torch.device) -> None:
+        self._config = config
+        if config.parallel_plan is None:
+            error = UsageError(
+                "--model-parallel needs --parallel-plan module:function, which says of a module how its layers are "
+                "split: a dict of torch.distributed.tensor.parallel styles by the name of the layer"
+            )
+            error.shared = True
+            raise error
+        self._factory = comm.on_each(lambda: Factory(config, device))
+        self.name = self._factory.name
+
+    def build(self) -> nn.Module:
+        model = self._factory.call()
+        if not isinstance(model, nn.Module):
+            raise ModelError(f"{self.name} returned a {type(model).__name__}; --model-parallel splits nn.Modules")
+        return model
+
+    def plan(self, model: nn.Module, size: int) -> Plan:
+        return call_plan(self._config, model)
+
+    def read(self, own: Mapping[str, torch.Tensor], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
+        if self._config.weights is None:
+            return own_tensors(self.build())
+        return fitting_weights(own, self._config.weights, self._config.trust_pickle, place)
+
+
+class _Folder(Kind):
+    """A Hugging Face folder, by the plan of its class."""
+
+    def __init__(self, config: Config, comm: Comm) -> None:
+        self._config, self._folder = config, open_folder(config, comm)
+        self.name = f"--model {config.model}"
+
+    def build(self) -> nn.Module:
+        return self._folder.build()
+
+    def plan(self, model: nn.Module, size: int) -> Plan:
+        if self._config.parallel_plan is not None:
+            return call_plan(self._config, model)
+        found = getattr(model, "tp_plan", None) or {}
+        if not found:
+            raise ModelError(
+                f"{self.name}: Transformers brings no tensor-parallel plan for {type(model).__name__}; write one, and "
+                "name it with --parallel-plan module:function"
+            )
+        for name in ("num_attention_heads", "num_key_value_heads"):
+            heads = getattr(self._folder.settings, name, None)
+            if heads is not None and heads % size:
+                raise ModelError(f"{self.name} has {heads} {name}, which --model-parallel {size} does not divide")
+        if unknown := sorted(set(found.values()) - _STYLES.keys()):
+            raise ModelError(f"{self.name}: its plan wants {', '.join(unknown)}, which cannot be done here")
+        return {name: _STYLES[style]() for name, style in found.items()}
+
+    def read(self, own: Mapping[str, torch.Tensor], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
+        path = next((self._folder.path / name for name in _FOLDER_WEIGHTS if (self._folder.path / name).exists()), None)
+        if path is None:
+            raise ModelError(f"{self.name} has no weights in it: {' or '.join(_FOLDER_WEIGHTS)}")
+        return fitting_weights(own, str(path), self._config.trust_pickle, place)
+
+    def wrap(self, model: nn.Module) -> Callable[..., Any]:
+        return self._folder.wrap(model)
+
+
+def call_plan(config: Config, model: nn.Module) -> Plan:
+    """What the user's --parallel-plan says of a module."""
+    function = config.parallel_plan
+    if isinstance(function, str):
+        function = load_attribute(function, "--parallel-plan")
+    assert function is not None
+    try:
+        plan = function(model)
+    except Exception as error:
+        raise ModelError(f"--parallel-plan raised {describe(error)}", traceback_of(error)) from error
+    if not isinstance(plan, Mapping) or not plan:
+        raise ModelError(f"--parallel-plan returned a {type(plan).__name__}, not a dict of styles by name of layer")
+    return plan

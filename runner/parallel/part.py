@@ -1,0 +1,147 @@
+"""This rank's part in a group of ranks that hold one replica of the model together."""
+
+from typing import Any, NoReturn
+
+import torch
+
+from runner.batch import is_memory_shortage
+from runner.comm import Comm, connect_leaders
+from runner.config import Config
+from runner.errors import RunnerError, UsageError, describe
+from runner.groups import Groups
+from runner.parallel.build import build_split
+from runner.parallel.channel import Channel
+from runner.parallel.replica import Replica, call_part
+from runner.report import Report
+from runner.reporting import sum_up
+from runner.resources import device_kind, local_device, set_threads
+from runner.stats import RankStats
+from runner.timeline import Timeline
+from runner.watch import Activity
+from runner.world import Launch
+
+_BUILD, _CALL, _CHECK, _ALIGN, _SUM_UP, _END = "build", "call", "check", "align", "sum up", "end"
+
+
+class Part:
+    """Of one rank; every rank makes one at the same point.
+
+    Attributes:
+        everyone: all ranks.
+        leaders: the first ranks of the groups; None on the others.
+        threads, device: of this rank.
+
+    Raises:
+        UsageError: the groups cannot be; on every rank alike.
+    """
+
+    def __init__(self, config: Config, launch: Launch, everyone: Comm) -> None:
+        size, world_size = config.model_parallel, everyone.world.world_size
+        if world_size % size:
+            error = UsageError(
+                f"--model-parallel {size} does not divide the {world_size} ranks of this job; take a multiple of {size}"
+            )
+            error.shared = True
+            raise error
+        self._has_failed = False  # in the last call
+        self._config, self.everyone, self._groups = config, everyone, Groups(world_size, size)
+        self.threads = set_threads(config, everyone)
+        self.device = everyone.on_each(lambda: local_device(config, everyone))
+        self._channel = Channel(everyone, self._groups, self.device)
+        self.leaders = connect_leaders(everyone, size, launch, config.comm, config.collect, device_kind(config))
+
+    def build(self) -> tuple[Replica, str]:
+        """A leader: what calls the model with all its group, and the digest of the whole weights."""
+        self._channel.say((_BUILD, None))
+        model, digest = self._build()
+        return Replica(model, self._say_call, self._check, self.device), digest
+
+    def align(self, root_now: float) -> None:
+        """A leader: let the members count time as rank 0 does, whose `now()` this is."""
+        self._channel.say((_ALIGN, root_now))
+
+    def sum_up(self) -> None:
+        """A leader: all ranks make the report together from here on."""
+        self._channel.say((_SUM_UP, None))
+
+    def end(self, error: RunnerError | None) -> None:
+        """A leader: the members end, as it does."""
+        self._channel.say((_END, error))
+        self._channel.close()
+
+    def serve(self, stats: RankStats, timeline: Timeline, activity: Activity) -> Report:
+        """A member: do whatever the leader says, until the job ends.
+
+        Raises:
+            RunnerError: with which the leader ended.
+        """
+        model: Any = None
+        report: Report | None = None
+        while True:
+            activity.wait()
+            kind, what = self._channel.hear()
+            activity.begin(f"{kind} with its group")
+            if kind == _BUILD:
+                timeline.turn("model")
+                model = self._try(self._build)
+                model = model and model[0]
+                timeline.turn("checks")
+            elif kind == _CALL:
+                timeline.turn("forward")
+                self._call(model, *what)
+                timeline.turn("wait_rows")
+            elif kind == _CHECK:
+                self._channel.count(self._has_failed)
+            elif kind == _ALIGN:
+                timeline.align(what)
+            elif kind == _SUM_UP:
+                timeline.turn("finish")
+                report = self._try(lambda: sum_up(self._config, self.everyone, None, stats, timeline, None))
+            else:
+                self._channel.close()
+                if what is not None:
+                    what.shared = True
+                    raise what
+                assert report is not None
+                return report
+
+    def _say_call(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._channel.say((_CALL, (inputs, named)))
+
+    def _check(self, error: Exception) -> None:
+        """A leader whose part has failed: where its members have, too, the rows are to blame; else the job ends."""
+        if is_memory_shortage(error):
+            self._fail(f"a batch does not fit the memory of this part of the model: {describe(error)}. Take a smaller")
+        try:
+            self._channel.say((_CHECK, None))
+            failed = self._channel.count(True)
+        except Exception as broken:
+            self._fail(f"its group is broken: {describe(broken)}. Another rank of it has died or failed")
+        if failed != self._groups.size:
+            self._fail(f"{failed} of the {self._groups.size} ranks of the group failed, this one by {describe(error)}")
+
+    def _fail(self, message: str) -> NoReturn:
+        self.everyone.fail(RunnerError(message))
+        raise SystemExit(RunnerError.exit_code)  # not reached: the job has been aborted
+
+    def _build(self) -> tuple[Any, str]:
+        return build_split(self._config, self.everyone, self._groups, self._channel.mesh, self.device)
+
+    def _call(self, model: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        try:
+            with torch.inference_mode():
+                call_part(model, inputs, named, self.device)
+            self._has_failed = False
+        except Exception as error:
+            if is_memory_shortage(error):
+                raise
+            self._has_failed = True  # as the leader, who sees to it
+
+    def _try(self, function: Any) -> Any:
+        """What every rank does together; where it fails, all know, and the leader will say that this is the end."""
+        try:
+            return function()
+        except RunnerError as error:
+            if not error.shared:
+                raise
+            return None

@@ -1,0 +1,51 @@
+"""A model that the ranks of a group call together, as their leader sees it."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.distributed.tensor import DTensor
+
+from runner.transfer import map_tensors
+
+
+class Replica:
+    """Can be called with a batch as the whole model could.
+
+    Args:
+        model: this rank's part.
+        say: tells the members what the model is called with.
+        check: after the model has failed, tells whether the members are still there and have failed as well.
+        device: of this rank.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        say: Callable[[tuple[Any, ...], dict[str, Any]], None],
+        check: Callable[[Exception], None],
+        device: torch.device,
+    ) -> None:
+        self.model, self._say, self._check, self._device = model, say, check, device
+        if tokenise := getattr(model, "tokenise", None):
+            self.tokenise = tokenise
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        try:
+            self._say(inputs, named)
+            return call_part(self.model, inputs, named, self._device)
+        except Exception as error:
+            self._check(error)
+            raise
+
+
+def call_part(model: Callable[..., Any], inputs: tuple[Any, ...], named: dict[str, Any], device: torch.device) -> Any:
+    """What a part of the model gives with the others of its group, whole."""
+    if device.type != "cpu":
+        inputs, named = map_tensors((inputs, named), lambda tensor: tensor.to(device))
+    return map_tensors(model(*inputs, **named), _whole)
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    whole: torch.Tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return whole
