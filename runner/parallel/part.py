@@ -15,6 +15,7 @@ from runner.parallel.replica import Replica, call_part
 from runner.report import Report
 from runner.reporting import sum_up
 from runner.resources import device_kind, local_device, set_threads
+from runner.say import warn
 from runner.stats import RankStats
 from runner.timeline import Timeline
 from runner.watch import Activity
@@ -47,6 +48,7 @@ class Part:
         self._config, self.everyone, self._groups = config, everyone, Groups(world_size, size)
         self.threads = set_threads(config, everyone)
         self.device = everyone.on_each(lambda: local_device(config, everyone))
+        warn(everyone.world, _groups_apart(self._groups, everyone.gather_all(everyone.world.host)))
         self._channel = Channel(everyone, self._groups, self.device)
         self.leaders = connect_leaders(everyone, size, launch, config.comm, config.collect, device_kind(config))
 
@@ -65,9 +67,11 @@ class Part:
         self._channel.say((_SUM_UP, None))
 
     def end(self, error: RunnerError | None) -> None:
-        """A leader: the members end, as it does."""
+        """A leader: the members end, as it and all other leaders do."""
+        assert self.leaders is not None
         self._channel.say((_END, error))
         self._channel.close()
+        self.leaders.close()
 
     def serve(self, stats: RankStats, timeline: Timeline, activity: Activity) -> Report:
         """A member: do whatever the leader says, until the job ends.
@@ -145,3 +149,17 @@ class Part:
             if not error.shared:
                 raise
             return None
+
+
+def _groups_apart(groups: Groups, hosts: list[str]) -> str:
+    """Which groups are on several hosts, in words; empty where none is."""
+    members = [range(first, first + groups.size) for first in range(0, groups.world_size, groups.size)]
+    apart = [ranks for ranks in members if len({hosts[rank] for rank in ranks}) > 1]
+    if not apart:
+        return ""
+    between = " and ".join(dict.fromkeys(hosts[rank] for rank in apart[0]))
+    return (
+        f"of {groups.num_groups} groups of --model-parallel {groups.size}, {len(apart)} are on several hosts, such as "
+        f"ranks {apart[0][0]} to {apart[0][-1]} on {between}: every second layer waits for the network. Take a number "
+        "of ranks a host that it divides"
+    )
