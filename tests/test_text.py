@@ -203,3 +203,25 @@ def test_code_in_a_folder_is_run_only_when_it_is_trusted(tmp_path: Path, monkeyp
     with torch.inference_mode():
         assert np.allclose(np.load(tmp_path / "p.npy"), model(rows)["logits"].numpy(), atol=1e-6)
     assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("columns", ["answer", "prompt,answer"])
+def test_texts_are_scored(columns: str, tmp_path: Path) -> None:
+    """By the logarithm of their probability, or of that of a continuation."""
+    model = save(tmp_path, "GPT2LMHeadModel", **SMALL_GPT)
+    tokenise = save_tokeniser(tmp_path, eos_token="[EOS]")
+    prompts, answers = sentences(1, 40), sentences(2, 40)
+    pa.parquet.write_table(pa.table({"prompt": prompts, "answer": answers}), tmp_path / "d.parquet")
+    outcome = predict(tmp_path, "d.parquet", "--columns", columns, "--model-args", '{"score": true}')
+    assert outcome.code == 0, outcome.output
+    expected = []
+    for prompt, answer in zip(prompts, answers, strict=True):
+        given = tokenise(prompt)["input_ids"] if "prompt" in columns else []
+        follows = tokenise(answer)["input_ids"]
+        with torch.inference_mode():
+            likely = model(torch.tensor([given + follows])).logits[0].log_softmax(dim=1)
+        first = max(len(given), 1)  # of the first token of all nothing is said
+        tokens = (given + follows)[first:]
+        expected.append(sum(float(likely[first + i - 1, token]) for i, token in enumerate(tokens)))
+    assert np.load(tmp_path / "p.npy").dtype == np.float32
+    assert np.allclose(np.load(tmp_path / "p.npy"), expected, atol=1e-4)

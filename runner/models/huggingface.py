@@ -4,7 +4,7 @@ Rank 0 alone reads the folder, and sends what the others need of it. Rows of tex
 out depends on the architecture that config.json names: of one with a head
 (`...ForSequenceClassification`, `...ForImageClassification`) its logits, for each token where they are of tokens; of
 one without, the hidden states pooled to one vector a row; of a causal language model the tokens, or the text, that
-greedy decoding adds.
+greedy decoding adds, or how likely it holds a text.
 """
 
 import atexit
@@ -27,7 +27,7 @@ from runner.models.files import broadcast_small_files
 from runner.models.module import spread
 from runner.models.pretrained import TOKENISER_FILES, Pretrained, Tokeniser
 
-_OPTIONS = ("pooling", "max_new_tokens", "max_length", "decode")
+_OPTIONS = ("pooling", "max_new_tokens", "max_length", "decode", "score")
 _POOLING = ("mean", "cls", "last")
 
 
@@ -159,7 +159,9 @@ def _check_options(options: dict[str, Any], generates: bool) -> None:
     if not isinstance(options.get("max_length", 1), int) or options.get("max_length", 1) < 1:
         raise UsageError(f"--model-args: max_length {options['max_length']!r} is not a number of tokens")
     tokens = options.get("max_new_tokens")
-    if generates and (not isinstance(tokens, int) or tokens < 1):
+    if options.get("score") and not generates:
+        raise UsageError("--model-args: score is for causal language models")
+    if generates and not options.get("score") and (not isinstance(tokens, int) or tokens < 1):
         raise UsageError("the model generates tokens: --model-args '{\"max_new_tokens\": 20}' says how many")
 
 

@@ -35,6 +35,7 @@ class Tokeniser:
         self._name, self._trust_code = config.model, config.trust_code
         self._max_length: int | None = config.model_args.get("max_length")
         self._max_new_tokens: int = config.model_args.get("max_new_tokens", 0)
+        self._scores = bool(config.model_args.get("score"))
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows; it is not made for two
 
     def __call__(self, *texts: list[str]) -> dict[str, torch.Tensor]:
@@ -45,6 +46,8 @@ class Tokeniser:
         """
         with self._lock:
             tokenise, max_length = self._loaded
+            if self._scores:
+                return to_be_scored(tokenise, max_length, *texts)
             found = tokenise(
                 *texts, padding=True, truncation=max_length is not None, max_length=max_length, return_tensors="pt"
             )
@@ -89,7 +92,7 @@ class Pretrained:
         model: the model.
         generates: whether it is run to add tokens.
         options: `pooling` (mean, cls or last) for a model without a head; `max_new_tokens` for a causal
-            one, and `decode` for text instead of tokens.
+            one, and `decode` for text instead of tokens; or `score`, for how likely it holds what is there.
         tokenise: from text, or several columns of it, to the model's arguments.
     """
 
@@ -97,11 +100,14 @@ class Pretrained:
         self.tokenise, self._decodes = tokenise, bool(options.get("decode"))
         self._is_per_token = type(model).__name__.endswith("ForTokenClassification")
         self.model, self._pooling = model, options.get("pooling", "mean")
-        self._max_new_tokens = options["max_new_tokens"] if generates else None
+        self._scores = bool(options.get("score"))
+        self._max_new_tokens = options["max_new_tokens"] if generates and not self._scores else None
 
     def __call__(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
         names = ("input_ids", "attention_mask") if len(inputs) == 2 else (self.model.main_input_name,)
         arguments = dict(zip(names, inputs, strict=not named)) | named
+        if self._scores:
+            return self._score(**arguments)
         if self._max_new_tokens:
             tokens = self._generate(self._max_new_tokens, **arguments)
             return self.tokenise.decode(tokens) if self._decodes else tokens
@@ -112,6 +118,23 @@ class Pretrained:
         if "last_hidden_state" not in outputs:
             return outputs
         return self._pool(outputs["last_hidden_state"], arguments.get("attention_mask"))
+
+    def _score(
+        self,
+        input_ids: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+        scored: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """The natural logarithm of the probability of the scored tokens, each after those before it: `(batch,)`."""
+        if attention_mask is None:
+            attention_mask = torch.ones_like(input_ids)
+        if scored is None:
+            scored = attention_mask.bool()
+        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, return_dict=True)
+        likely = torch.log_softmax(outputs["logits"][:, :-1].float(), dim=-1)
+        likely = likely.gather(2, input_ids[:, 1:, None])[..., 0]
+        found: torch.Tensor = torch.where(scored[:, 1:], likely, 0).sum(dim=1)
+        return found
 
     def _pool(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """`(batch, length, width)` to `(batch, width)`."""
@@ -154,6 +177,32 @@ class Pretrained:
                 if token is not None:
                     return int(token[0] if isinstance(token, list) else token)
         return 0
+
+
+def to_be_scored(tokenise: Any, max_length: int | None, *texts: list[str]) -> dict[str, torch.Tensor]:
+    """A causal model's arguments for texts, and which of the tokens are to be scored.
+
+    Args:
+        tokenise: of the model.
+        max_length: of a row in tokens; what is longer loses its beginning.
+        texts: one column, of which all is scored that follows its first token; or two, what is given and what is
+            scored as its continuation.
+
+    Raises:
+        ModelError: there are more columns.
+    """
+    if len(texts) > 2:
+        raise ModelError(f"score takes one or two columns of text, not {len(texts)}: what is given, and what follows")
+    follows = tokenise(list(texts[-1]), add_special_tokens=len(texts) == 1)["input_ids"]
+    given = tokenise(list(texts[0]))["input_ids"] if len(texts) == 2 else [[]] * len(follows)
+    rows = [(before + after)[-(max_length or _NO_LIMIT) :] for before, after in zip(given, follows, strict=True)]
+    ids = torch.full((len(rows), max([1, *map(len, rows)])), tokenise.pad_token_id or 0)
+    mask, scored = torch.zeros_like(ids), torch.zeros(ids.shape, dtype=torch.bool)
+    for index, (row, after) in enumerate(zip(rows, follows, strict=True)):
+        ids[index, : len(row)] = torch.tensor(row, dtype=ids.dtype)
+        mask[index, : len(row)] = 1
+        scored[index, max(0, len(row) - len(after)) : len(row)] = True
+    return {"input_ids": ids, "attention_mask": mask, "scored": scored}
 
 
 def _of_tokens(logits: torch.Tensor, mask: torch.Tensor) -> RaggedTensor:
