@@ -10,10 +10,12 @@ import numpy as np
 from runner.batch import Inference
 from runner.checksum import checksum
 from runner.comm import Comm
+from runner.config import Config
 from runner.errors import RunnerError
 from runner.outputs import as_columns
 from runner.packing import Columns, pack
-from runner.rows import TEXT, Column, Ragged, concatenate, take
+from runner.rows import TEXT, Column, Ragged, RowTypes, concatenate, row_bytes_of, take
+from runner.say import warn
 from runner.sources import Source
 
 EQUAL = "equal"
@@ -116,3 +118,18 @@ def _deviation_of(answer: Column, reference: Column) -> float:
     if np.isnan(difference) or (difference and not scale):
         return float("inf")
     return difference / scale if difference else 0.0
+
+
+def start_canary(
+    config: Config, comm: Comm, inference: Inference, source: Source, row: int | None, row_type: RowTypes
+) -> tuple[Canary | None, str]:
+    """The canary, and what it says at the start; every rank calls this.
+
+    None where there is nothing to compare, or no row to do it with.
+    """
+    if row is None or (comm.world.world_size == 1 and not config.canary):
+        return None, ""
+    canary = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type))
+    says = canary.compare()
+    warn(comm.world, says if says != EQUAL else "")
+    return canary, says

@@ -4,8 +4,11 @@ import contextlib
 import os
 import shlex
 import sys
+import time
+from typing import Any
 
 from runner.config import hide_secrets
+from runner.world import World, process_start, scheduler_job
 
 LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "mpiexec.hydra", "prterun", "srun")
 
@@ -26,3 +29,26 @@ def launcher_command() -> str:
             if any(os.path.basename(word) in LAUNCHERS for word in words[:2]):
                 found = hide_secrets(shlex.join(words))
     return found
+
+
+def describe_job(world: World, model_parallel: int, data: str) -> dict[str, Any]:
+    """What the ledger keeps of a job.
+
+    Args:
+        world: rank 0.
+        model_parallel: ranks that hold one replica of the model together.
+        data: what the data set says of itself.
+    """
+    epoch = process_start()
+    return {
+        "started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch)),
+        "epoch": epoch,
+        "world_size": world.world_size,
+        "model_parallel": model_parallel,
+        "launcher": world.launcher,
+        "host": world.host,
+        "scheduler_job": scheduler_job(),
+        "command": own_command(),
+        "launcher_command": launcher_command(),
+        "data": data,
+    }

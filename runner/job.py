@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from runner.alone import measure_alone
 from runner.assembly import assemble
-from runner.batch import Inference
-from runner.canary import EQUAL, Canary
+from runner.canary import start_canary
 from runner.collect import Collector
 from runner.comm import Comm, connect
-from runner.commandline import launcher_command, own_command
+from runner.commandline import describe_job
 from runner.config import Config, make_config
 from runner.direct import close_direct, open_direct
 from runner.errors import RunnerError, as_runner_error
@@ -37,15 +36,14 @@ from runner.resources import (
     shared_gpus,
     workers_in_words,
 )
-from runner.rows import RowTypes, in_words, row_bytes_of
+from runner.rows import in_words
 from runner.say import LOGGER, Stages, make_timeline, sent_in_words, spoken, warn
 from runner.schedule import make_schedule
-from runner.sources import Source
 from runner.stats import RankStats
 from runner.stop import REASONS, Stop
 from runner.timeline import Timeline
 from runner.watch import Watch
-from runner.world import Launch, detect_launch, process_start, scheduler_job, set_log_defaults
+from runner.world import Launch, detect_launch, process_start, set_log_defaults
 
 if TYPE_CHECKING:
     from runner.parallel.part import Part
@@ -157,14 +155,14 @@ def _run(
     sets_aside = config.on_error == "quarantine"
     row_type, good_row = comm.on_root(lambda: inference.probe(source, _PROBES if sets_aside else 1))
     rescue = Rescue(source, inference, good_row, sets_aside)
-    canary, canary_says = _start_canary(config, comm, inference, source, good_row, row_type)
+    canary, canary_says = start_canary(config, comm, inference, source, good_row, row_type)
     stages.end(f"canary: {canary_says or 'nothing to compare'}")
 
     stages.begin("output", "opening the output and checking what is there", root_alone=True)
     grid = make_grid(config, source, row_type, inference.ignored)
     fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": in_words(row_type)}
     where = workers_in_words(comm, stats.threads)
-    this_job = _this_job(everyone, stamp, config.model_parallel)
+    this_job = describe_job(everyone.world, config.model_parallel, stamp)
     committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, this_job, where))
     last_word.begin()
     timeline.align(comm.bcast(timeline.now()))
@@ -233,18 +231,6 @@ def _run(
     return dataclasses.replace(report, predictions=recorder.predictions)
 
 
-def _start_canary(
-    config: Config, comm: Comm, inference: Inference, source: Source, row: int | None, row_type: RowTypes
-) -> tuple[Canary | None, str]:
-    """The canary and what it says at the start; None where there is nothing to compare, or no row to do it with."""
-    if row is None or (comm.world.world_size == 1 and not config.canary):
-        return None, ""
-    canary = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type))
-    says = canary.compare()
-    warn(comm.world, says if says != EQUAL else "")
-    return canary, says
-
-
 def _make_recorder(config: Config) -> Recorder:
     """What keeps the predictions; used on rank 0 alone."""
     return MemoryRecorder(config.max_bad, config) if config.output is None else FileRecorder(config, config.output)
@@ -272,21 +258,3 @@ def _trust(recorder: Recorder, changed: dict[int, str]) -> None:
             f"processor or GPU is at fault, or the model keeps a state. The {rows:,} rows computed there by this job "
             "are taken back; the same command computes them again"
         )
-
-
-def _this_job(comm: Comm, stamp: str, model_parallel: int) -> dict[str, Any]:
-    """What the ledger keeps of a job."""
-    epoch, world = process_start(), comm.world
-    started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))
-    return {
-        "started": started,
-        "epoch": epoch,
-        "world_size": world.world_size,
-        "model_parallel": model_parallel,
-        "launcher": world.launcher,
-        "host": world.host,
-        "scheduler_job": scheduler_job(),
-        "command": own_command(),
-        "launcher_command": launcher_command(),
-        "data": stamp,
-    }

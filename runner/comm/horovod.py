@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from runner.comm import Round, wait
-from runner.comm.mpi import MpiComm, library_name, load_mpi, parts_of, shared
+from runner.comm.mpi import MpiComm, library_name, load_mpi, shared
+from runner.comm.pieces import parts_of
 from runner.errors import RunnerError, UsageError, describe
 from runner.world import Launch, set_horovod_defaults, unbound
 

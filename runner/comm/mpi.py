@@ -16,12 +16,11 @@ import numpy as np
 import torch
 
 from runner.comm import Comm, Counter, Round, wait
+from runner.comm.pieces import Buffer, Columns, broadcast_pieces
 from runner.errors import RunnerError, UsageError, as_runner_error, describe, render
 from runner.world import Launch, World
 
 T = TypeVar("T")
-
-_PIECE_BYTES = 256 << 20  # one broadcast: far below 2^31, the most elements one MPI call can count
 
 
 class MpiComm(Comm):
@@ -66,13 +65,13 @@ class MpiComm(Comm):
         return gathered
 
     def _broadcast(self, pieces: Sequence[torch.Tensor]) -> None:
-        _broadcast(self._mpi, pieces)
+        broadcast_pieces(self._mpi, pieces)
 
     def broadcast_to_hosts_(self, pieces: Sequence[torch.Tensor]) -> None:
         is_first = self.world.local_rank == 0
         firsts = self._mpi.Split(0 if is_first else self._library.UNDEFINED)
         if is_first:
-            _broadcast(firsts, pieces)
+            broadcast_pieces(firsts, pieces)
             firsts.Free()
         self._barrier()
 
@@ -106,7 +105,7 @@ class MpiComm(Comm):
         some = self._mpi.Split(0 if is_one_of_them else self._library.UNDEFINED, self.world.rank)
         return some if is_one_of_them else None
 
-    def columns(self, size: int) -> "Columns":
+    def columns(self, size: int) -> Columns:
         """What sends something else to each place of groups of so many ranks; collective."""
         return Columns(self._library, self._mpi, size)
 
@@ -124,57 +123,6 @@ class MpiComm(Comm):
 
     def _barrier(self) -> None:
         wait(self._mpi.Ibarrier().Test)
-
-
-def _broadcast(mpi: Any, pieces: Sequence[torch.Tensor]) -> None:
-    for request in [mpi.Ibcast(part.numpy(), root=0) for part in parts_of(pieces)]:
-        wait(request.Test)
-
-
-def parts_of(pieces: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The same memory, in order, in tensors that one broadcast each can carry."""
-    return [part for piece in pieces for part in torch.split(piece, _PIECE_BYTES) if len(part)]
-
-
-class Columns:
-    """From rank 0 to the ranks at one place of their groups, which are `size` ranks one after another."""
-
-    def __init__(self, library: Any, mpi: Any, size: int) -> None:
-        self._rank, self._size, ranks = mpi.Get_rank(), size, range(mpi.Get_size())
-        self._columns = {}
-        for place in range(size):
-            members = [rank for rank in ranks if rank == 0 or rank % size == place]
-            if self._rank in members:
-                own = mpi.Get_group().Incl(members)
-                self._columns[place] = mpi.Create_group(own, tag=place)
-
-    def broadcast_(self, place: int, piece: torch.Tensor) -> None:
-        """Overwrite a contiguous CPU tensor with rank 0's, on the ranks at a place; the others do nothing."""
-        if place in self._columns and piece.numel():
-            _broadcast(self._columns[place], [piece.reshape(-1).view(torch.uint8)])
-
-    def close(self) -> None:
-        """Let go of them; collective."""
-        for column in self._columns.values():
-            column.Free()
-
-
-class Buffer:
-    """Memory that is used again and again: fresh memory costs a page fault every 4 KiB."""
-
-    def __init__(self) -> None:
-        self._memory = np.empty(0, np.uint8)
-
-    def fill(self, parts: Sequence["bytes | memoryview"]) -> np.ndarray:
-        """The parts, one after another: 1-D uint8, good until the next call."""
-        size = sum(map(len, parts))
-        if size > len(self._memory):
-            self._memory = np.empty(size, np.uint8)
-        position = 0
-        for part in parts:
-            self._memory[position : position + len(part)] = np.frombuffer(part, np.uint8)
-            position += len(part)
-        return self._memory[:size]
 
 
 class _MpiRound(Round):

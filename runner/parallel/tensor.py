@@ -92,11 +92,13 @@ def fill(
         _put(model, name, filled[name])
     for name, owner in tied.items():
         _put(model, name, filled[owner])
-    for name, buffer in model.named_buffers():
-        if weights is not None and name in weights:
-            buffer.copy_(weights[name])
-        comm.broadcast_([_as_bytes(buffer)])
-        own_state.update(_as_bytes(buffer).numpy())
+    for name, buffer in list(model.named_buffers()):
+        given = buffer if weights is None or name not in weights else weights[name].to(buffer.dtype)
+        own = given.clone(memory_format=torch.contiguous_format)  # a buffer may be a view of fewer numbers
+        comm.broadcast_([_as_bytes(own)])
+        own_state.update(_as_bytes(own).numpy())
+        owner, _, leaf = name.rpartition(".")
+        model.get_submodule(owner)._buffers[leaf] = own
     columns.close()
     return comm.bcast(f"xxh3:{state.hexdigest()}"), f"xxh3:{own_state.hexdigest()}"
 
