@@ -91,6 +91,9 @@ class FileRecorder(Recorder):
         with self._storage_errors():
             self._folder.mkdir(exist_ok=True)
         self._lock.acquire()
+        if not self._starts_over:
+            self._ledger = Ledger(self._folder)
+            self._ledger.check(fingerprint)  # before anything is changed
         with self._storage_errors():
             if self._starts_over:
                 remove(self._partial)
@@ -101,8 +104,8 @@ class FileRecorder(Recorder):
                 os.replace(self._output, self._partial)  # to be checked and finished as any other unfinished run
             before = last_end(self._folder)
             forget_last_words(self._folder)
-        self._ledger = Ledger(self._folder)
-        self._ledger.check(fingerprint)
+        if self._starts_over:
+            self._ledger = Ledger(self._folder)
         self._write("config.toml", tomli_w.dumps(self._config.resolved()))
         if self._ledger.fingerprint is None:
             with self._storage_errors():

@@ -320,7 +320,7 @@ def test_a_death_between_the_name_and_the_report(folder: Path, tmp_path: Path) -
         "import sys, os, signal, runner.sinks.spool as spool\n"
         "spool.SpoolSink.discard = lambda self: None\n"
         "from runner.file_recorder import FileRecorder\n"
-        "FileRecorder.write_report = lambda self, text: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "FileRecorder.write_report = lambda self, *texts: os.kill(os.getpid(), signal.SIGKILL)\n"
         "from runner.cli import main\n"
         "main(sys.argv[1:])\n"
     )
