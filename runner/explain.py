@@ -122,8 +122,7 @@ def _signs_of_life(folder: Path, ledger: Ledger) -> str:
     """What is known of the end of a job that could say nothing."""
     job = ledger.jobs[-1] if ledger.jobs else {}
     status, signs = _read(folder / "status.json"), []
-    last = max(ledger.commits.values(), key=lambda commit: _number(commit.began), default=None)
-    epoch = _number(job.get("epoch"))
+    last, epoch = ledger.latest, _number(job.get("epoch"))
     if host := job.get("host"):
         signs.append(f"Its rank 0 was on {host}.")
     if epoch and _number(status.get("time")) >= epoch:

@@ -61,6 +61,7 @@ class Ledger:
         fingerprint: of the unfinished run found there, None where there is none.
         jobs: what the jobs that have worked on it said of themselves.
         commits: its committed chunks by index.
+        latest: of these, the last that the last job has recorded; None where it has recorded none.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -68,6 +69,7 @@ class Ledger:
         self.fingerprint: dict[str, Any] | None = None
         self.jobs: list[dict[str, Any]] = []
         self.commits: dict[int, Commit] = {}
+        self.latest: Commit | None = None
         self._fd = -1
         try:
             raw = self.path.read_bytes()
@@ -85,10 +87,11 @@ class Ledger:
         for record in filter(None, map(_parse, lines[1:])):
             if isinstance(record.get("job"), dict):
                 self.jobs.append(record["job"])
+                self.latest = None
             elif isinstance(record.get("withdrawn"), list):
                 self.commits = {index: c for index, c in self.commits.items() if index not in record["withdrawn"]}
             elif (commit := _commit(record)) is not None and _is_on_grid(commit, self.fingerprint):
-                self.commits[commit.chunk] = commit
+                self.commits[commit.chunk] = self.latest = commit
 
     def check(self, fingerprint: dict[str, Any]) -> None:
         """Raise InputError where the unfinished run differs from this one, naming how; only the given fields count."""

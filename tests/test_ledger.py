@@ -39,6 +39,15 @@ def test_every_truncation_is_read_and_continued(tmp_path: Path) -> None:
         assert len(ledger.jobs) == 1 + (num_lines > 1)
 
 
+def test_the_latest_chunk_is_that_of_the_last_job(tmp_path: Path) -> None:
+    write(tmp_path, COMMITS[:2])
+    assert Ledger(tmp_path).latest == COMMITS[1]
+    write(tmp_path, [])
+    assert Ledger(tmp_path).latest is None
+    write(tmp_path, [COMMITS[2], COMMITS[0]])
+    assert Ledger(tmp_path).latest == COMMITS[0]
+
+
 @pytest.mark.parametrize(
     "damaged", [b'{"chunk": 7', b'{"chunk": 2', b'{"chink": 1', b'{"chunk": "1"', b'"chunk": 1', b"[1, 2], {", b"\xff"]
 )
