@@ -78,4 +78,4 @@ def test_the_demo() -> None:
     assert float(accuracy[1]) > 0.95
     assert "$ horovodrun -np 2 python -m runner predict --model scripts.demo_digits:cnn" in outcome.output
     assert re.search(r"797 rows -> demo/predictions.npy \(whole\): [\d,]+ rows/s on 2 ranks", outcome.output)
-    assert (ROOT / "demo/predictions.npy.run/report.json").exists()
+    assert (ROOT / "demo/predictions.npy.run/report.html").exists()
