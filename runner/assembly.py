@@ -8,7 +8,7 @@ import torch
 from runner.batch import Inference
 from runner.comm import Comm
 from runner.config import Config
-from runner.errors import UsageError
+from runner.errors import UsageError, shared
 from runner.models import build_model, input_device
 from runner.resources import return_freed_memory
 from runner.rows import named_types
@@ -34,11 +34,12 @@ def assemble(
         ModelError, UsageError: on every rank alike.
     """
     if build is None and config.model_parallel > 1:
-        error = UsageError(
-            "plan and doctor cannot load a model that is split over ranks; leave --model-parallel out where it fits one"
+        raise shared(
+            UsageError(
+                "plan and doctor cannot load a model that is split over ranks; leave --model-parallel out where it "
+                "fits one"
+            )
         )
-        error.shared = True
-        raise error
     preprocess = comm.on_each(lambda: find_preprocess(config.preprocess))
     postprocess = comm.on_each(lambda: find_postprocess(config.postprocess))
     return_freed_memory()

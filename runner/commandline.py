@@ -10,7 +10,7 @@ from typing import Any
 from runner.config import hide_secrets
 from runner.world import World, process_start, scheduler_job
 
-LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "mpiexec.hydra", "prterun", "srun")
+_LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "mpiexec.hydra", "prterun", "srun")
 
 
 def own_command() -> str:
@@ -18,17 +18,23 @@ def own_command() -> str:
     return hide_secrets(shlex.join(["python", *sys.orig_argv[1:]]))
 
 
-def launcher_command() -> str:
-    """That of the outermost launcher above this process; empty where none runs on this host."""
+def launchers_above() -> list[tuple[int, list[str]]]:
+    """The launchers above this process that can be seen on this host, the outermost last: pid and words of each."""
     import psutil  # on rank 0 alone
 
-    found = ""
-    with contextlib.suppress(psutil.Error):
+    found = []
+    with contextlib.suppress(psutil.Error):  # above may be processes of others
         for parent in psutil.Process().parents():
             words = parent.cmdline()
-            if any(os.path.basename(word) in LAUNCHERS for word in words[:2]):
-                found = hide_secrets(shlex.join(words))
+            if any(os.path.basename(word) in _LAUNCHERS for word in words[:2]):
+                found.append((parent.pid, words))
     return found
+
+
+def launcher_command() -> str:
+    """That of the outermost launcher above this process; empty where none runs on this host."""
+    launchers = launchers_above()
+    return hide_secrets(shlex.join(launchers[-1][1])) if launchers else ""
 
 
 def describe_job(world: World, model_parallel: int, data: str) -> dict[str, Any]:

@@ -72,6 +72,12 @@ class Interrupted(RunnerError):
     exit_code = EXIT_STOPPED
 
 
+def shared(error: RunnerError) -> RunnerError:
+    """The error, as one that every rank has."""
+    error.shared = True
+    return error
+
+
 def as_runner_error(error: BaseException) -> RunnerError:
     """`error` itself where it is for users already; otherwise a RunnerError that carries its traceback."""
     if isinstance(error, RunnerError):

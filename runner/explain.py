@@ -4,7 +4,6 @@ The records that it reads may be of a job that was killed half-way, damaged, or 
 should be is passed over, or told.
 """
 
-import json
 import math
 import os
 import time
@@ -16,7 +15,7 @@ from runner.errors import EXIT_STOPPED, InputError, OutputError
 from runner.failure import read_failure
 from runner.ledger import Ledger, run_folder
 from runner.lock import OutputLock
-from runner.report import read_report, read_status
+from runner.report import read_record, read_report, read_status
 from runner.urls import is_url
 
 _MEND = {
@@ -121,7 +120,7 @@ def _last_word(folder: Path, ledger: Ledger, report: dict[str, Any]) -> str:
 def _signs_of_life(folder: Path, ledger: Ledger) -> str:
     """What is known of the end of a job that could say nothing."""
     job = ledger.jobs[-1] if ledger.jobs else {}
-    status, signs = _read(folder / "status.json"), []
+    status, signs = read_record(folder / "status.json") or {}, []
     last, epoch = ledger.latest, _number(job.get("epoch"))
     if host := job.get("host"):
         signs.append(f"Its rank 0 was on {host}.")
@@ -197,7 +196,7 @@ def _progress(ledger: Ledger) -> str:
 
 def _damaged(folder: Path) -> list[str]:
     """Records that are there and cannot be read."""
-    names = [name for name in _RECORDS if (folder / name).exists() and not _read(folder / name)]
+    names = [name for name in _RECORDS if (folder / name).exists() and not read_record(folder / name)]
     return [f"Damaged, and passed over: {', '.join(f'{folder}/{name}' for name in names)}."] if names else []
 
 
@@ -209,14 +208,6 @@ def _toml_problem(path: Path) -> str:
     except (OSError, ValueError):
         return "is damaged"
     return ""
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _number(value: Any) -> Any:

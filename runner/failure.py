@@ -9,7 +9,7 @@ from typing import Any
 
 from runner.errors import RunnerError
 from runner.ledger import run_folder
-from runner.report import read_report
+from runner.report import read_record, read_report
 from runner.world import World
 
 _NAME = "failure.json"
@@ -85,8 +85,4 @@ def forget_last_words(folder: Path) -> None:
 
 def read_failure(folder: Path) -> dict[str, Any] | None:
     """The last word of the last job; None where there is none that can be read."""
-    try:
-        words = json.loads((folder / _NAME).read_text())
-    except (OSError, ValueError):
-        return None
-    return words if isinstance(words, dict) else None
+    return read_record(folder / _NAME)

@@ -23,7 +23,7 @@ from runner.infer import infer
 from runner.inputs import check_inputs, check_unmodified, make_grid, open_data
 from runner.ledger import run_folder
 from runner.quarantine import Rescue
-from runner.recorder import MemoryRecorder, Recorder
+from runner.recorder import Committed, MemoryRecorder, Recorder
 from runner.report import Report
 from runner.reporting import Outcome, sum_up
 from runner.resources import (
@@ -162,8 +162,12 @@ def _run(
     grid = make_grid(config, source, row_type, inference.ignored)
     fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": in_words(row_type)}
     where = workers_in_words(comm, stats.threads)
-    this_job = describe_job(everyone.world, config.model_parallel, stamp)
-    committed = comm.on_root(lambda: recorder.open(fingerprint, grid, row_type, this_job, where))
+
+    def open_output() -> Committed:
+        this_job = describe_job(everyone.world, config.model_parallel, stamp)
+        return recorder.open(fingerprint, grid, row_type, this_job, where)
+
+    committed = comm.on_root(open_output)
     last_word.begin()
     timeline.align(comm.bcast(timeline.now()))
     if part:

@@ -12,13 +12,18 @@ from runner.efficiency import Efficiency
 from runner.stats import RankStats
 
 
-def read_report(folder: Path) -> dict[str, Any] | None:
-    """The report in a run folder; None where there is none that can be read."""
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file of a run folder; None where there is none that can be read."""
     try:
-        report = json.loads((folder / "report.json").read_text())
+        found = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return report if isinstance(report, dict) else None
+    return found if isinstance(found, dict) else None
+
+
+def read_report(folder: Path) -> dict[str, Any] | None:
+    """The report in a run folder; None where there is none that can be read."""
+    return read_record(folder / "report.json")
 
 
 def read_status(folder: Path) -> str:

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from runner.commandline import LAUNCHERS
+from runner.commandline import launchers_above
 from runner.world import read_variables
 
 _CONTROLLING = "/dev/tty"
@@ -56,12 +56,9 @@ def _launchers_on_this_terminal() -> list[int]:
     """The launchers above this process, where the outermost shows what it gets on the terminal of this process."""
     import psutil  # on rank 0 alone
 
-    found, terminal = [], None
-    with contextlib.suppress(psutil.Error):  # above may be processes of others
+    found, terminal = [pid for pid, _ in launchers_above()], None
+    with contextlib.suppress(psutil.Error):
         terminal = psutil.Process().terminal()
-        for parent in psutil.Process().parents():
-            if any(os.path.basename(word) in LAUNCHERS for word in parent.cmdline()[:2]):
-                found.append(parent.pid)
     if not found or not all(os.access(f"/proc/{pid}/io", os.R_OK) for pid in found):
         return []
     out, err = (os.readlink(f"/proc/{found[-1]}/fd/{number}") for number in (1, 2))

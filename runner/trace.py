@@ -19,7 +19,7 @@ import numpy as np
 from runner.comm import Comm, wait
 from runner.comm.horovod import HorovodComm
 from runner.config import Config
-from runner.errors import UsageError
+from runner.errors import UsageError, shared
 from runner.ledger import run_folder
 from runner.say import warn
 from runner.timeline import PHASES, Timeline
@@ -65,9 +65,7 @@ def horovods_timeline(config: Config) -> Iterator[Horovods | None]:
         UsageError: there is no place for a trace; on every rank alike.
     """
     if config.output is None:
-        error = UsageError("--trace needs an --output: the trace is written beside it, as OUTPUT.run/trace.json")
-        error.shared = True
-        raise error
+        raise shared(UsageError("--trace needs an --output: the trace is written beside it, as OUTPUT.run/trace.json"))
     file = tempfile.TemporaryFile()  # noqa: SIM115, it is closed when the trace is written
     with horovod_timeline_at(f"/proc/self/fd/{file.fileno()}") as is_ours:
         found = Horovods(file)

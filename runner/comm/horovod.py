@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from runner.comm import Round, wait
-from runner.comm.mpi import MpiComm, library_name, load_mpi, shared
+from runner.comm.mpi import MpiComm, library_name, load_mpi
 from runner.comm.pieces import parts_of
-from runner.errors import RunnerError, UsageError, describe
+from runner.errors import RunnerError, UsageError, describe, shared
 from runner.world import Launch, set_horovod_defaults, unbound
 
 # One round, all ranks together: past 2^32 Horovod returns garbage and reports success.
@@ -33,10 +33,10 @@ class HorovodComm(MpiComm):
     def __init__(self, launch: Launch, collect: str, device: str, some: Any = None, name: str = "") -> None:
         set_horovod_defaults(device)
         mpi = load_mpi(launch)
-        hvd = _load_horovod(mpi, some or mpi.COMM_WORLD)
+        ranks = some or mpi.COMM_WORLD
+        hvd = _load_horovod(mpi, ranks)
         # mpirun binds a rank to one core by itself. Horovod's thread must not share it: it spins there while it waits
         # for the other ranks, which between hosts has kept the start from ever ending.
-        ranks = some or mpi.COMM_WORLD
         with unbound():
             hvd.init(comm=ranks)
         if hvd.size() != ranks.Get_size():

@@ -17,7 +17,7 @@ import torch
 
 from runner.comm import Comm, Counter, Round, wait
 from runner.comm.pieces import Buffer, Columns, broadcast_pieces
-from runner.errors import RunnerError, UsageError, as_runner_error, describe, render
+from runner.errors import RunnerError, UsageError, as_runner_error, describe, render, shared
 from runner.world import Launch, World
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ class MpiComm(Comm):
 
     def columns(self, size: int) -> Columns:
         """What sends something else to each place of groups of so many ranks; collective."""
-        return Columns(self._library, self._mpi, size)
+        return Columns(self._mpi, size)
 
     def close(self) -> None:
         self._barrier()  # the first rank to leave would end Horovod and MPI under the others
@@ -221,12 +221,6 @@ def load_mpi(launch: Launch) -> Any:
 def library_name(mpi: Any) -> str:
     """The MPI library and its version."""
     return str(mpi.Get_library_version()).split(",")[0].split("\n")[0].strip("\0 ")
-
-
-def shared(error: RunnerError) -> RunnerError:
-    """The error, as one that every rank has."""
-    error.shared = True
-    return error
 
 
 def _abort_on_exception(who: str, mpi_comm: Any) -> None:

@@ -25,12 +25,12 @@ def parts_of(pieces: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 class Columns:
     """From rank 0 to the ranks at one place of their groups, which are `size` ranks one after another."""
 
-    def __init__(self, library: Any, mpi: Any, size: int) -> None:
-        self._rank, self._size, ranks = mpi.Get_rank(), size, range(mpi.Get_size())
+    def __init__(self, mpi: Any, size: int) -> None:
+        ranks = range(mpi.Get_size())
         self._columns = {}
         for place in range(size):
             members = [rank for rank in ranks if rank == 0 or rank % size == place]
-            if self._rank in members:
+            if mpi.Get_rank() in members:
                 own = mpi.Get_group().Incl(members)
                 self._columns[place] = mpi.Create_group(own, tag=place)
 

@@ -13,7 +13,7 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 
 from runner.comm import Comm
 from runner.config import MODEL_SUFFIXES, Config, is_path
-from runner.errors import ModelError, UsageError, describe, traceback_of
+from runner.errors import ModelError, UsageError, describe, shared, traceback_of
 from runner.imports import load_attribute
 from runner.models.factory import Factory
 from runner.models.huggingface import open_folder
@@ -84,12 +84,12 @@ class _Module(Kind):
     def __init__(self, config: Config, comm: Comm, device: torch.device) -> None:
         self._config = config
         if config.parallel_plan is None:
-            error = UsageError(
-                "--model-parallel needs --parallel-plan module:function, which says of a module how its layers are "
-                "split: a dict of torch.distributed.tensor.parallel styles by the name of the layer"
+            raise shared(
+                UsageError(
+                    "--model-parallel needs --parallel-plan module:function, which says of a module how its layers are "
+                    "split: a dict of torch.distributed.tensor.parallel styles by the name of the layer"
+                )
             )
-            error.shared = True
-            raise error
         self._factory = comm.on_each(lambda: Factory(config, device))
         self.name = self._factory.name
 

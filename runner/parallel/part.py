@@ -7,7 +7,7 @@ import torch
 from runner.batch import is_memory_shortage
 from runner.comm import Comm, connect_leaders
 from runner.config import Config
-from runner.errors import RunnerError, UsageError, describe
+from runner.errors import RunnerError, UsageError, describe, shared
 from runner.groups import Groups
 from runner.parallel.build import build_split
 from runner.parallel.channel import Channel
@@ -39,11 +39,12 @@ class Part:
     def __init__(self, config: Config, launch: Launch, everyone: Comm) -> None:
         size, world_size = config.model_parallel, everyone.world.world_size
         if world_size % size:
-            error = UsageError(
-                f"--model-parallel {size} does not divide the {world_size} ranks of this job; take a multiple of {size}"
+            raise shared(
+                UsageError(
+                    f"--model-parallel {size} does not divide the {world_size} ranks of this job; take a multiple of "
+                    f"{size}"
+                )
             )
-            error.shared = True
-            raise error
         self._has_failed = False  # in the last call
         self._config, self.everyone, self._groups = config, everyone, Groups(world_size, size)
         self.threads = set_threads(config, everyone)
