@@ -16,6 +16,8 @@ OUTPUT_SUFFIXES = (".npy", ".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".h5
 MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZE = ("int8",)
+OFFLOAD = ("memory", "disk")
+_STREAMED_WEIGHTS = (".safetensors", ".safetensors.index.json")
 DEVICES = ("auto", "cpu", "cuda")
 ON_ERROR = ("stop", "quarantine")
 SCHEDULES = ("static", "dynamic")
@@ -122,6 +124,13 @@ class Config:
     share_weights: bool = _option(
         False, "model", "keep a module's weights once a host, for all of its ranks, instead of once a rank; on the CPU"
     )
+    offload: str | None = _option(
+        None,
+        "model",
+        "let the layers of a module that is larger than the memory come when they are called: to a GPU from the host's "
+        "memory, or from .safetensors on disk; slow",
+        "memory|disk",
+    )
     model_parallel: int = _option(
         1,
         "model",
@@ -133,6 +142,15 @@ class Config:
         "model",
         "function from the module to how its layers are split: styles of torch.distributed.tensor.parallel by name",
         "MODULE:FUNCTION",
+    )
+    pipeline_stages: int = _option(
+        1, "model", "stages of so many layers after layers, each held by M / P of those ranks", "P"
+    )
+    split_points: tuple[str, ...] = _option(
+        (), "model", "the layers at which a stage begins; by default such that stages have equal bytes", "NAME,..."
+    )
+    micro_batches: int | None = _option(
+        None, "model", "parts of a batch that follow one another through the stages; by default 4 P", "N"
     )
     compile: bool = _option(False, "model", "let torch.compile make a module faster; takes its time at the start")
     threads: int | None = _option(None, "work", "CPU threads per rank; by default a fair share of the host", "N")
@@ -194,6 +212,7 @@ class Config:
             raise UsageError(f"--output {self.output}: what is copied to a URL is one file, which rank 0 writes")
         if self.output is not None and self.collect == "shards" and self.output.endswith((".zarr", "/")):
             raise UsageError(f"--collect shards does not write {self.output}; choose .npy or .parquet")
+        self._check_groups()
         check_positive("--batch-size", self.batch_size)
         if self.weights is not None and not isinstance(self.weights, str):
             raise UsageError(f"--weights must be a path, not {self.weights!r}")
@@ -228,10 +247,54 @@ class Config:
             for name in ("dtype", "share_weights", "compile"):
                 if getattr(self, name):
                     raise UsageError(f"--quantize and --{name.replace('_', '-')} do not go together")
+        if self.offload is not None:
+            self._check_offload()
         if isinstance(self.preprocess, str):
             split_spec(self.preprocess, "--preprocess")
         if isinstance(self.postprocess, str):
             check_postprocess(self.postprocess)
+
+    def _check_groups(self) -> None:
+        size, stages = self.model_parallel, self.pipeline_stages
+        check_positive("--model-parallel", size)
+        check_positive("--pipeline-stages", stages)
+        if size % stages:
+            raise UsageError(
+                f"--pipeline-stages {stages} does not divide --model-parallel {size}: each stage is held by as many "
+                "ranks of a group"
+            )
+        if not isinstance(self.split_points, tuple) or not all(isinstance(name, str) for name in self.split_points):
+            raise UsageError(f"--split-points must be names of layers, separated by commas, not {self.split_points!r}")
+        if self.split_points and len(self.split_points) != stages - 1:
+            raise UsageError(
+                f"--split-points names the first layers of {len(self.split_points) + 1} stages, the first one's left "
+                f"out; --pipeline-stages says {stages}"
+            )
+        if self.micro_batches is not None:
+            check_positive("--micro-batches", self.micro_batches)
+            if stages == 1:
+                raise UsageError("--micro-batches goes with --pipeline-stages")
+
+    def _check_offload(self) -> None:
+        check_choice("--offload", self.offload, OFFLOAD)
+        if isinstance(self.model, str) and self.model.endswith(MODEL_SUFFIXES):
+            raise UsageError(
+                f"--offload cannot take the layers of {self.model} apart; it is for an nn.Module of a factory and for "
+                "Hugging Face folders"
+            )
+        if self.model_parallel != 1:
+            raise UsageError("--offload and --model-parallel do not go together: each is a way to hold a large model")
+        for name in ("quantize", "compile", *["share_weights"] * (self.offload == "disk")):
+            if getattr(self, name):
+                raise UsageError(f"--offload {self.offload} and --{name.replace('_', '-')} do not go together")
+        if self.offload == "disk" and not (isinstance(self.model, str) and is_path(self.model)):
+            if self.weights is None:
+                raise UsageError("--offload disk reads the layers from --weights PATH.safetensors, which is missing")
+            if not self.weights.endswith(_STREAMED_WEIGHTS):
+                raise UsageError(
+                    f"--offload disk reads {' or '.join(_STREAMED_WEIGHTS)}, not {self.weights}; on a host that holds "
+                    "the model, safetensors.torch.save_model(model, PATH) writes it"
+                )
 
     def resolved(self) -> dict[str, Any]:
         """The options as plain values, without those that are not set: what `config.toml` holds."""
@@ -244,7 +307,7 @@ class Config:
             values["data"] = [str(item) for item in self.data]
         if isinstance(self.data, str):
             values["data"] = hide_secrets(self.data)
-        values |= {name: list(getattr(self, name)) or None for name in ("columns", "keep")}
+        values |= {name: list(getattr(self, name)) or None for name in ("columns", "keep", "split_points")}
         return {name.replace("_", "-"): value for name, value in values.items() if value is not None}
 
 
@@ -269,7 +332,7 @@ def make_config(values: dict[str, Any]) -> Config:
         if name not in known:
             raise UsageError(f"unknown option {name!r}; the options are {', '.join(sorted(known))}")
     plain: dict[str, Any] = {name: os.fspath(v) if isinstance(v, Path) else v for name, v in values.items()}
-    for option in ("columns", "keep"):
+    for option in ("columns", "keep", "split_points"):
         if isinstance(names := plain.get(option), str):
             plain[option] = tuple(name.strip() for name in names.split(","))
         elif isinstance(names, list):

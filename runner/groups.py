@@ -13,10 +13,13 @@ class Groups:
     Attributes:
         world_size: number of ranks, a multiple of `size`.
         size: ranks that hold one replica together; 1 where each holds one of its own.
+        stages: into which the layers of a replica are cut, one after another; each is held by as many ranks, which
+            follow one another, too.
     """
 
     world_size: int
     size: int
+    stages: int = 1
 
     @property
     def num_groups(self) -> int:
@@ -26,6 +29,21 @@ class Groups:
     def group(self, rank: int) -> int:
         """The group of a rank."""
         return rank // self.size
+
+    @property
+    def in_words(self) -> str:
+        """Such as "2 groups of 4 in 2 stages"."""
+        stages = f" in {self.stages} stages" if self.stages > 1 else ""
+        return f"{self.num_groups} group{'s' * (self.num_groups > 1)} of {self.size}{stages}"
+
+    @property
+    def tensor_size(self) -> int:
+        """Ranks that hold a stage together."""
+        return self.size // self.stages
+
+    def stage(self, rank: int) -> int:
+        """The stage that a rank holds, or holds a part of."""
+        return self.place(rank) // self.tensor_size
 
     def place(self, rank: int) -> int:
         """The number of a rank in its group. The first, 0, leads the group."""

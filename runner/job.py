@@ -161,7 +161,7 @@ def _run(
     stages.begin("output", "opening the output and checking what is there", root_alone=True)
     grid = make_grid(config, source, row_type, inference.ignored)
     fingerprint = known | {"chunk_size": grid.chunk_size, "weights": weights_digest, "row_type": in_words(row_type)}
-    where = workers_in_words(comm, stats.threads)
+    where = part.in_words if part else workers_in_words(comm, stats.threads)
 
     def open_output() -> Committed:
         this_job = describe_job(everyone.world, config.model_parallel, stamp)
@@ -227,7 +227,7 @@ def _run(
         alone=alone,
     )
     if part:
-        part.sum_up()
+        part.sum_up(stats)
     report = sum_up(config, everyone, recorder, stats, timeline, outcome)
     if part:
         part.end(None)

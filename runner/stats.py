@@ -17,6 +17,8 @@ class RankStats:
         batches: that it has computed.
         batch_seconds: on average, from a batch's call of the model until its predictions were on the CPU.
         slowest_batch_seconds: the greatest of these.
+        part_bytes: of the parameters and buffers that it holds, where ranks hold the model together.
+        group_seconds: of its forward, how long it exchanged tensors with the ranks of its group or waited for them.
     """
 
     rank: int
@@ -35,3 +37,5 @@ class RankStats:
     batches: int = 0
     batch_seconds: float = 0.0
     slowest_batch_seconds: float = 0.0
+    part_bytes: int = 0
+    group_seconds: float = 0.0

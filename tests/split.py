@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import zoo
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 WIDTH = 64
 
@@ -36,6 +38,7 @@ class Stack(nn.Module):
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         if bool((rows[:, 0] == self.deadly).any()) and self.flag.exists():
             if os.environ["OMPI_COMM_WORLD_RANK"] == str(self.victim):
+                zoo.await_commits(self.flag.absolute().parent, 2)
                 self.flag.unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
             time.sleep(600)
@@ -47,10 +50,62 @@ class Stack(nn.Module):
         return self.norm(rows) * self.scale
 
 
+class Chain(nn.Module):
+    """Layers one after another between others, with a parameter and a mask of its own, and ways to fail.
+
+    A row that holds `bad` in its first column raises in the last layer, one that holds `deadly` kills the process of
+    that stage, once: the file `flag` goes. `strange` makes it hard to cut: with "jump", what an early layer gives goes
+    around a later one; with "value", the forward depends on what a layer gives; with "twice", a layer is called again.
+    """
+
+    def __init__(self, layers: int = 5, bad: float = 1e9, deadly: float = 1e9, strange: str = "") -> None:
+        super().__init__()
+        torch.manual_seed(2)
+        self.offset = nn.Parameter(torch.randn(WIDTH))
+        self.embed = nn.Linear(WIDTH, 32)
+        self.layers = nn.ModuleList(
+            nn.TransformerEncoderLayer(32, 2, 64, dropout=0.0, batch_first=True) for _ in range(layers)
+        )
+        self.narrow = nn.Linear(32, 8)
+        self.head = nn.Linear(8, 4)
+        self.head.register_forward_pre_hook(self._check)
+        self.bad, self.deadly, self.strange, self._first = bad, deadly, strange, torch.zeros(0)
+
+    def _check(self, module: nn.Module, inputs: Any) -> None:
+        if not isinstance(module.weight, FakeTensor):  # on its own stage alone
+            if bool((self._first == self.deadly).any()) and Path("flag").exists():
+                zoo.await_commits(Path.cwd(), 2)
+                Path("flag").unlink()
+                os.kill(os.getpid(), signal.SIGKILL)
+            if bool((self._first == self.bad).any()):
+                raise ValueError("a row that this model does not take")
+
+    def forward(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
+        self._first = rows[:, 0]
+        hidden = self.embed(rows + self.offset).unsqueeze(1) * torch.linspace(0.5, 1, 3)[:, None]
+        early, mask = hidden, torch.zeros(3, 3)
+        for layer in (*self.layers, self.layers[-1]) if self.strange == "twice" else self.layers:
+            hidden = layer(hidden, src_mask=mask)
+        if self.strange == "jump":
+            hidden = hidden + early
+        if self.strange == "value" and bool((hidden > 0).all()):
+            hidden = -hidden
+        return {"class": self.head(self.narrow(hidden).mean(dim=1)), "hidden": hidden[:, 0]}
+
+
 def plan(model: nn.Module) -> dict[str, Any]:
     from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel
 
     return {"up.*": ColwiseParallel(), "down.*": RowwiseParallel()}
+
+
+def plan_of_ends(model: nn.Module) -> dict[str, Any]:
+    """Of a Chain: what is in the first stage, and what is in the last."""
+    from torch.distributed.tensor import Replicate
+    from torch.distributed.tensor.parallel import ColwiseParallel
+
+    whole = ColwiseParallel(output_layouts=Replicate())
+    return {"embed": whole, "narrow": whole}
 
 
 def plan_of_what_is_not_there(model: nn.Module) -> dict[str, Any]:

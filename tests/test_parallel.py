@@ -100,7 +100,7 @@ def test_bad_rows_are_set_aside_by_the_group(rows: np.ndarray, tmp_path: Path) -
             65,
             "the parallel plan names 'middle.*', which the model does not have; it has up, up.0, ",
         ),
-        (3, [*SPLIT, "3"], 65, "--model-parallel 3 does not divide the 256 of up.0.weight (256, 64) that the plan"),
+        (3, [*SPLIT, "3"], 65, "the plan splits the 256 of up.0.weight (256, 64), which 3 ranks do not divide"),
         (2, [*SPLIT, "2", "--quantize", "int8"], 64, "--model-parallel and --quantize do not go together"),
         (2, [*SPLIT, "2", "--model", "some.onnx"], 64, "--model-parallel cannot split some.onnx"),
         (2, [*SPLIT, "2", "--model-args", '{"bad": 55.0}'], 65, "a row that this model does not take"),
@@ -136,8 +136,8 @@ def causal_model(folder: Path, **settings: object) -> None:
 
     torch.manual_seed(0)
     config = transformers.LlamaConfig(
-        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=128,
-        vocab_size=200, max_position_embeddings=64, **settings,
+        hidden_size=64, num_attention_heads=4, num_key_value_heads=2, intermediate_size=128,
+        vocab_size=200, max_position_embeddings=64, **{"num_hidden_layers": 2, **settings},
     )  # fmt: skip
     transformers.LlamaForCausalLM(config).save_pretrained(folder)
 
@@ -162,7 +162,7 @@ def test_hugging_face_models_that_cannot_be_split(tmp_path: Path) -> None:
     transformers.GPT2LMHeadModel(small).save_pretrained(tmp_path / "gpt2")
     np.save(tmp_path / "d.npy", np.zeros((3, 4), np.int64))
     for model, ranks, says in (
-        ("./llama", 4, "has 2 num_key_value_heads, which --model-parallel 4 does not divide"),
+        ("./llama", 4, "has 2 num_key_value_heads, which cannot be split over 4 ranks"),
         ("./gpt2", 2, "Transformers brings no tensor-parallel plan for GPT2LMHeadModel; write one"),
     ):
         options = ["--model", model, "--model-args", '{"max_new_tokens": 5}', "--model-parallel", str(ranks)]

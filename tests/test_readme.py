@@ -35,7 +35,7 @@ def test_commands_and_code_in_their_order(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(script_code)
     (tmp_path / ".venv").symlink_to(Path(environment()["PATH"].partition(":")[0]).parent)
     here = [command for command in COMMANDS if command not in ELSEWHERE]
-    assert len(here) == 19
+    assert len(here) == 20
     activate = here.pop(0)
     assert activate == "source .venv/bin/activate"
     env = environment()
@@ -47,7 +47,8 @@ def test_commands_and_code_in_their_order(tmp_path: Path) -> None:
     assert alone.shape == (10_000, 10)
     assert np.allclose(alone, two, atol=1e-6)  # not to the byte: the number of threads per rank differs
     assert np.array_equal(two, again)
-    first, *others = (np.load(tmp_path / f"stack-{kind}.npy") for kind in ("pth", "pt", "pt2", "onnx", "split"))
+    kinds = ("pth", "pt", "pt2", "onnx", "stages", "split")
+    first, *others = (np.load(tmp_path / f"stack-{kind}.npy") for kind in kinds)
     assert first.shape == (100, 64)
     assert all(np.allclose(first, other, atol=1e-6) for other in others)
 

@@ -29,6 +29,11 @@ from runner.models.pretrained import TOKENISER_FILES, Pretrained, Tokeniser
 
 _OPTIONS = ("pooling", "max_new_tokens", "max_length", "decode", "score")
 _POOLING = ("mean", "cls", "last")
+SAVED_OTHERWISE = (
+    ". Transformers gives tensors of some models, such as ViT and mixtures of experts, other names and shapes when it "
+    "loads them; here they are read as they are: save the loaded model anew, with save_pretrained(PATH, "
+    "save_original_format=False)"
+)
 
 
 def build_from_folder(config: Config, comm: Comm, device: torch.device) -> tuple[Any, str]:

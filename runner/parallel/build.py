@@ -6,23 +6,33 @@ from typing import Any
 import torch
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor
 
 from runner.comm import Comm
 from runner.config import Config
 from runner.errors import ModelError
 from runner.groups import Groups
 from runner.models.adapt import convert
+from runner.models.meta import build_on_meta, tied_parameters
 from runner.models.weights import own_tensors
+from runner.parallel.border import Waiting
+from runner.parallel.fill import fill
 from runner.parallel.kinds import find_kind
-from runner.parallel.tensor import fill, parameters_on_meta, split_module, tied_parameters
+from runner.parallel.pipeline import Pipeline
+from runner.parallel.stages import cut_into_stages
+from runner.parallel.tensor import split_module
+from runner.parallel.unknown import hide_parameters
+
+_MICRO_BATCHES = 4  # a stage: then, with few stages, a fifth of the time at most is spent waiting for the first
 
 
 def build_split(
-    config: Config, comm: Comm, groups: Groups, mesh: DeviceMesh, device: torch.device
-) -> tuple[Callable[..., Any], str]:
-    """This rank's part of the model, on `device` and in evaluation mode, and the digest of the whole weights.
+    config: Config, comm: Comm, groups: Groups, mesh: DeviceMesh, device: torch.device, waiting: Waiting
+) -> tuple[Callable[..., Any], str, int]:
+    """This rank's part of the model, on `device` and in evaluation mode, the digest of the whole weights, and the bytes
+    of the parameters and buffers in this part.
 
-    Every rank of the job calls it.
+    Every rank of the job calls it; `waiting` is a context in which the model waits for other ranks.
 
     Raises:
         UsageError: the model, or what is asked of it, cannot be split.
@@ -31,15 +41,13 @@ def build_split(
     kind = find_kind(config, comm, device)
 
     def build() -> tuple[nn.Module, bool]:
-        with parameters_on_meta(), torch.random.fork_rng(devices=[]):
-            before = torch.random.manual_seed(0).get_state()
-            model = kind.build()
-            is_random = not torch.equal(before, torch.get_rng_state())
+        model, is_random = build_on_meta(kind.build)
         return convert(model.eval(), config), is_random
 
     model, is_random = comm.on_each(build)
     tied = tied_parameters(model)
-    plan = comm.on_each(lambda: kind.plan(model, groups.size))
+    plan = comm.on_each(lambda: kind.plan(model, groups.tensor_size) if groups.tensor_size > 1 else {})
+    stages = comm.on_each(lambda: cut_into_stages(model, groups.stages, config.split_points))
 
     def read() -> dict[str, torch.Tensor] | None:
         if comm.world.rank:
@@ -53,10 +61,22 @@ def build_split(
         return buffers | owned | weights  # a tied pair may be there under either name
 
     weights = comm.on_each(read)
-    split = comm.on_each(lambda: split_module(model, plan, mesh))
-    weights_digest, part_digest = fill(comm, groups, split, tied, weights)
+    own_stage = groups.stage(comm.world.rank)
+    if groups.tensor_size > 1:
+        model = comm.on_each(lambda: split_module(model, plan, mesh, lambda name: stages.has(own_stage, name)))
+    weights_digest, part_digest = fill(comm, groups, model, tied, weights, stages.holds, device)
     _compare(comm, groups, part_digest)
-    return kind.wrap(comm.on_each(lambda: split.to(device))), weights_digest
+    num_bytes = _bytes_of(model)
+    if groups.stages > 1:
+        hide_parameters(model, device)
+        micro_batches = config.micro_batches or _MICRO_BATCHES * groups.stages
+        Pipeline(model, stages, groups, comm.world.rank, device, micro_batches, waiting)
+    return kind.wrap(model), weights_digest, num_bytes
+
+
+def _bytes_of(model: nn.Module) -> int:
+    tensors = [tensor for tensor in (*model.parameters(), *model.buffers()) if not tensor.is_meta]
+    return sum((tensor.to_local() if isinstance(tensor, DTensor) else tensor).nbytes for tensor in tensors)
 
 
 def _compare(comm: Comm, groups: Groups, part_digest: str) -> None:

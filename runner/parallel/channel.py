@@ -38,7 +38,7 @@ class Channel:
         device: of this rank.
 
     Attributes:
-        mesh: the ranks of the group, for PyTorch's distributed tensors.
+        mesh: the ranks that hold a stage together with this one, for PyTorch's distributed tensors.
         place: the number of this rank in its group.
 
     Raises:
@@ -51,7 +51,8 @@ class Channel:
         store = _meet(comm, groups)
         backend = "gloo" if device.type == "cpu" else "cpu:gloo,cuda:nccl"
         dist.init_process_group(backend, store=store, rank=self.place, world_size=groups.size, timeout=_PATIENCE)
-        self.mesh: DeviceMesh = init_device_mesh(device.type, (groups.size,))
+        shape = (groups.stages, groups.tensor_size)
+        self.mesh: DeviceMesh = init_device_mesh(device.type, shape, mesh_dim_names=("stages", "tensor"))["tensor"]
 
     def say(self, what: Any) -> None:
         """The leader says something: any object that can be pickled, tensors in it on the CPU."""

@@ -16,7 +16,7 @@ from runner.config import MODEL_SUFFIXES, Config, is_path
 from runner.errors import ModelError, UsageError, describe, shared, traceback_of
 from runner.imports import load_attribute
 from runner.models.factory import Factory
-from runner.models.huggingface import open_folder
+from runner.models.huggingface import SAVED_OTHERWISE, open_folder
 from runner.models.weights import fitting_weights, own_tensors
 
 Plan = Mapping[str, ParallelStyle]
@@ -73,6 +73,11 @@ def _refuse(config: Config) -> None:
             f"--model-parallel cannot split {config.model}, whose layers cannot be taken apart. It splits an nn.Module "
             "of a factory (with --parallel-plan) and Hugging Face folders"
         )
+    if config.parallel_plan is not None and config.model_parallel == config.pipeline_stages:
+        raise UsageError(
+            "--parallel-plan splits layers over the ranks of a stage; --model-parallel and --pipeline-stages are "
+            f"{config.pipeline_stages}, so that each rank holds whole layers. Leave it out"
+        )
     for name in _WHOLE_ALONE:
         if getattr(config, name):
             raise UsageError(f"--model-parallel and --{name.replace('_', '-')} do not go together")
@@ -83,11 +88,12 @@ class _Module(Kind):
 
     def __init__(self, config: Config, comm: Comm, device: torch.device) -> None:
         self._config = config
-        if config.parallel_plan is None:
+        if config.parallel_plan is None and config.model_parallel > config.pipeline_stages:
             raise shared(
                 UsageError(
                     "--model-parallel needs --parallel-plan module:function, which says of a module how its layers are "
-                    "split: a dict of torch.distributed.tensor.parallel styles by the name of the layer"
+                    "split: a dict of torch.distributed.tensor.parallel styles by the name of the layer. Or, with "
+                    f"--pipeline-stages {config.model_parallel}, each rank holds whole layers"
                 )
             )
         self._factory = comm.on_each(lambda: Factory(config, device))
@@ -130,7 +136,7 @@ class _Folder(Kind):
         for name in ("num_attention_heads", "num_key_value_heads"):
             heads = getattr(self._folder.settings, name, None)
             if heads is not None and heads % size:
-                raise ModelError(f"{self.name} has {heads} {name}, which --model-parallel {size} does not divide")
+                raise ModelError(f"{self.name} has {heads} {name}, which cannot be split over {size} ranks")
         if unknown := sorted(set(found.values()) - _STYLES.keys()):
             raise ModelError(f"{self.name}: its plan wants {', '.join(unknown)}, which cannot be done here")
         return {name: _STYLES[style]() for name, style in found.items()}
@@ -139,7 +145,10 @@ class _Folder(Kind):
         path = next((self._folder.path / name for name in _FOLDER_WEIGHTS if (self._folder.path / name).exists()), None)
         if path is None:
             raise ModelError(f"{self.name} has no weights in it: {' or '.join(_FOLDER_WEIGHTS)}")
-        return fitting_weights(own, str(path), self._config.trust_pickle, place)
+        try:
+            return fitting_weights(own, str(path), self._config.trust_pickle, place)
+        except ModelError as error:
+            raise ModelError(f"{error}{SAVED_OTHERWISE}") from error
 
     def wrap(self, model: nn.Module) -> Callable[..., Any]:
         return self._folder.wrap(model)

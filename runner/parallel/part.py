@@ -11,10 +11,11 @@ from runner.errors import RunnerError, UsageError, describe, shared
 from runner.groups import Groups
 from runner.parallel.build import build_split
 from runner.parallel.channel import Channel
+from runner.parallel.exchange import Exchange
 from runner.parallel.replica import Replica, call_part
 from runner.report import Report
 from runner.reporting import sum_up
-from runner.resources import device_kind, local_device, set_threads
+from runner.resources import device_kind, local_device, set_threads, workers_in_words
 from runner.say import warn
 from runner.stats import RankStats
 from runner.timeline import Timeline
@@ -31,6 +32,8 @@ class Part:
         everyone: all ranks.
         leaders: the first ranks of the groups; None on the others.
         threads, device: of this rank.
+        in_words: who works on the job.
+        exchange: how long it exchanges tensors with its group, or waits for it, in the loop.
 
     Raises:
         UsageError: the groups cannot be; on every rank alike.
@@ -46,10 +49,12 @@ class Part:
                 )
             )
         self._has_failed = False  # in the last call
-        self._config, self.everyone, self._groups = config, everyone, Groups(world_size, size)
+        self._config, self.everyone, self._groups = config, everyone, Groups(world_size, size, config.pipeline_stages)
         self.threads = set_threads(config, everyone)
         self.device = everyone.on_each(lambda: local_device(config, everyone))
+        self.in_words = f"{workers_in_words(everyone, self.threads)}, {self._groups.in_words}"
         warn(everyone.world, _groups_apart(self._groups, everyone.gather_all(everyone.world.host)))
+        self.exchange, self._part_bytes = Exchange(self.device, samples=size > config.pipeline_stages), 0
         self._channel = Channel(everyone, self._groups, self.device)
         self.leaders = connect_leaders(everyone, size, launch, config.comm, config.collect, device_kind(config))
 
@@ -57,15 +62,17 @@ class Part:
         """A leader: what calls the model with all its group, and the digest of the whole weights."""
         self._channel.say((_BUILD, None))
         model, digest = self._build()
-        return Replica(model, self._say_call, self._check, self.device), digest
+        return Replica(model, self._say_call, self._check, self.device, self.exchange), digest
 
     def align(self, root_now: float) -> None:
         """A leader: let the members count time as rank 0 does, whose `now()` this is."""
         self._channel.say((_ALIGN, root_now))
+        self.exchange.begin()
 
-    def sum_up(self) -> None:
-        """A leader: all ranks make the report together from here on."""
+    def sum_up(self, stats: RankStats) -> None:
+        """A leader: all ranks make the report together from here on; its figures are to have what it knows here."""
         self._channel.say((_SUM_UP, None))
+        self._complete(stats)
 
     def end(self, error: RunnerError | None) -> None:
         """A leader: the members end, as it and all other leaders do."""
@@ -82,6 +89,7 @@ class Part:
         """
         model: Any = None
         report: Report | None = None
+        computes, waits = "checks", "checks"
         while True:
             activity.wait()
             kind, what = self._channel.hear()
@@ -92,15 +100,19 @@ class Part:
                 model = model and model[0]
                 timeline.turn("checks")
             elif kind == _CALL:
-                timeline.turn("forward")
+                timeline.turn(computes)
                 self._call(model, *what)
-                timeline.turn("wait_rows")
+                timeline.turn(waits)
             elif kind == _CHECK:
                 self._channel.count(self._has_failed)
             elif kind == _ALIGN:
                 timeline.align(what)
+                computes, waits = "forward", "wait_rows"
+                timeline.turn(waits)
+                self.exchange.begin()
             elif kind == _SUM_UP:
                 timeline.turn("finish")
+                self._complete(stats)
                 report = self._try(lambda: sum_up(self._config, self.everyone, None, stats, timeline, None))
             else:
                 self._channel.close()
@@ -130,12 +142,18 @@ class Part:
         raise SystemExit(RunnerError.exit_code)  # not reached: the job has been aborted
 
     def _build(self) -> tuple[Any, str]:
-        return build_split(self._config, self.everyone, self._groups, self._channel.mesh, self.device)
+        model, digest, self._part_bytes = build_split(
+            self._config, self.everyone, self._groups, self._channel.mesh, self.device, self.exchange.waiting
+        )
+        return model, digest
+
+    def _complete(self, stats: RankStats) -> None:
+        stats.part_bytes, stats.group_seconds = self._part_bytes, self.exchange.seconds
 
     def _call(self, model: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         try:
             with torch.inference_mode():
-                call_part(model, inputs, named, self.device)
+                call_part(model, inputs, named, self.device, self.exchange)
             self._has_failed = False
         except Exception as error:
             if is_memory_shortage(error):
@@ -153,14 +171,15 @@ class Part:
 
 
 def _groups_apart(groups: Groups, hosts: list[str]) -> str:
-    """Which groups are on several hosts, in words; empty where none is."""
-    members = [range(first, first + groups.size) for first in range(0, groups.world_size, groups.size)]
+    """Which ranks that split layers are on several hosts, in words; empty where none are."""
+    size = groups.tensor_size
+    members = [range(first, first + size) for first in range(0, groups.world_size, size)]
     apart = [ranks for ranks in members if len({hosts[rank] for rank in ranks}) > 1]
     if not apart:
         return ""
     between = " and ".join(dict.fromkeys(hosts[rank] for rank in apart[0]))
     return (
-        f"of {groups.num_groups} groups of --model-parallel {groups.size}, {len(apart)} are on several hosts, such as "
-        f"ranks {apart[0][0]} to {apart[0][-1]} on {between}: every second layer waits for the network. Take a number "
-        "of ranks a host that it divides"
+        f"of {len(members)} sets of {size} ranks that split layers, {len(apart)} are on several hosts, such as ranks "
+        f"{apart[0][0]} to {apart[0][-1]} on {between}: every second layer waits for the network. Take a number of "
+        f"ranks a host that {size} divides, or let hosts hold whole layers by --pipeline-stages"
     )

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
+from runner.parallel.exchange import Exchange
 from runner.transfer import map_tensors
 
 
@@ -17,6 +18,7 @@ class Replica:
         say: tells the members what the model is called with.
         check: after the model has failed, tells whether the members are still there and have failed as well.
         device: of this rank.
+        exchange: counts how long all that takes.
     """
 
     def __init__(
@@ -25,25 +27,40 @@ class Replica:
         say: Callable[[tuple[Any, ...], dict[str, Any]], None],
         check: Callable[[Exception], None],
         device: torch.device,
+        exchange: Exchange,
     ) -> None:
-        self.model, self._say, self._check, self._device = model, say, check, device
+        self.model, self._say, self._check, self._device, self._exchange = model, say, check, device, exchange
         if tokenise := getattr(model, "tokenise", None):
             self.tokenise = tokenise
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         try:
-            self._say(inputs, named)
-            return call_part(self.model, inputs, named, self._device)
+            with self._exchange.waiting():
+                self._say(inputs, named)
+            return call_part(self.model, inputs, named, self._device, self._exchange)
         except Exception as error:
             self._check(error)
             raise
 
 
-def call_part(model: Callable[..., Any], inputs: tuple[Any, ...], named: dict[str, Any], device: torch.device) -> Any:
+def call_part(
+    model: Callable[..., Any],
+    inputs: tuple[Any, ...],
+    named: dict[str, Any],
+    device: torch.device,
+    exchange: Exchange,
+) -> Any:
     """What a part of the model gives with the others of its group, whole."""
-    if device.type != "cpu":
-        inputs, named = map_tensors((inputs, named), lambda tensor: tensor.to(device))
-    return map_tensors(model(*inputs, **named), _whole)
+    # In inference mode, distributed tensors do not take a linear layer with a bias apart: its weights, and not what it
+    # gives, were brought together for each batch.
+    with torch.inference_mode(False), torch.no_grad():
+        inputs, named = map_tensors((inputs, named), lambda tensor: _usable(tensor.to(device)))
+        return exchange.call(lambda: map_tensors(model(*inputs, **named), _whole))
+
+
+def _usable(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor that may be written to outside of inference mode."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:

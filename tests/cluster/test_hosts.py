@@ -16,14 +16,11 @@ MPIRUN = ["mpirun"]
 HOSTFILES = Path(__file__).parents[2] / "hostfiles"
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize(
     ("launcher", "hostfile", "ranks"),
     [
-        (MPIRUN, "two-hosts", ["node1", "node1", "node2", "node2"]),
         (["horovodrun"], "two-hosts", ["node1", "node1", "node2", "node2"]),
-        (["mpirun", "--bind-to", "none"], "unequal-slots", ["node1", "node1", "node1", "node2"]),
-        (["horovodrun"], "unequal-slots", ["node1", "node1", "node1", "node2"]),
+        (MPIRUN, "unequal-slots", ["node1", "node1", "node1", "node2"]),
     ],
 )
 def test_two_hosts_give_the_bytes_of_one_process(hosts, job, tmp_path, launcher, hostfile, ranks):
@@ -35,7 +32,6 @@ def test_two_hosts_give_the_bytes_of_one_process(hosts, job, tmp_path, launcher,
     assert job.hosts(output) == ranks
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize("launcher", [MPIRUN, ["horovodrun"]], ids=["mpirun", "horovodrun"])
 def test_one_hostfile_serves_both_launchers(job, tmp_path, launcher):
     output = tmp_path / "predictions.npy"
@@ -45,7 +41,6 @@ def test_one_hostfile_serves_both_launchers(job, tmp_path, launcher):
     assert job.hosts(output) == [socket.gethostname()] * 2
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize("comm", ["horovod", "mpi"])
 def test_two_hosts_and_whoever_is_free_with_weights_once_a_host(hosts, job, tmp_path, comm):
     """One-sided operations and all-to-all between hosts, and a broadcast to one rank of each."""
@@ -56,7 +51,6 @@ def test_two_hosts_and_whoever_is_free_with_weights_once_a_host(hosts, job, tmp_
     assert output.read_bytes() == job.expected
 
 
-@pytest.mark.timeout(100)
 def test_hosts_that_might_overwrite_one_another_may_not_write_directly(hosts, job, tmp_path):
     output = tmp_path / "predictions.npy"
     direct = [*job.command(output), "--collect", "direct"]
@@ -66,22 +60,28 @@ def test_hosts_that_might_overwrite_one_another_may_not_write_directly(hosts, jo
     assert not output.exists()
 
 
-@pytest.mark.timeout(200)
 def test_a_model_that_two_hosts_hold_together(hosts, job, tmp_path):
-    """And two groups of two ranks, each on a host of its own: there nothing is to be warned of."""
-    shutil.copy(Path(__file__).parents[1] / "split.py", job.folder)
+    """Each layer split over both hosts, which is warned of; and a stage on each, split over its two ranks."""
+    for name in ("split.py", "zoo.py"):
+        shutil.copy(Path(__file__).parents[1] / name, job.folder)
     rows = random_rows(50, split.WIDTH)
     np.save(job.folder / "wide.npy", rows)
-    with torch.inference_mode():
-        expected = split.Stack().eval()(torch.from_numpy(rows)).numpy()
-    apart = "of 1 groups of --model-parallel 2, 1 are on several hosts, such as ranks 0 to 1 on node1 and node2"
-    for slots, warns in ((1, True), (2, False)):
+    stages = ["--model", "split:Chain", "--pipeline-stages", 2, "--parallel-plan", "split:plan_of_ends"]
+    stages += ["--split-points", "narrow"]  # which is split itself
+    apart = "of 1 sets of 2 ranks that split layers, 1 are on several hosts, such as ranks 0 to 1 on node1 and node2"
+    for model, slots, options, warns in (
+        (split.Stack(), 1, ["--model", "split:Stack", "--parallel-plan", "split:plan"], True),
+        (split.Chain(), 2, stages, False),
+    ):
         output = tmp_path / f"{slots}.npy"
-        predict = [sys.executable, "-m", "runner", "predict", "--model", "split:Stack", "--data", "wide.npy"]
-        predict += ["--output", output, "--batch-size", 4, "--model-parallel", 2, "--parallel-plan", "split:plan"]
-        where = ["-np", 2 * slots, "--host", f"node1:{slots},node2:{slots}"]
-        code, said = hosts.run("head", *MPIRUN, *where, *predict, "--threads", 1)
+        predict = [sys.executable, "-m", "runner", "predict", *options, "--data", "wide.npy", "--output", output]
+        predict += ["--batch-size", 4, "--model-parallel", 2 * slots, "--threads", 1]
+        code, said = hosts.run("head", *MPIRUN, "-np", 2 * slots, "--host", f"node1:{slots},node2:{slots}", *predict)
         assert code == 0, said
         assert (apart in said) == warns, said
-        assert np.allclose(np.load(output), expected, atol=1e-5)
+        with torch.inference_mode():
+            expected = model.eval()(torch.from_numpy(rows))
+        found = np.load(output)
+        for name, tensor in expected.items() if isinstance(expected, dict) else [(..., expected)]:
+            assert np.allclose(found[name], tensor.numpy(), atol=1e-5)
         assert job.hosts(output) == ["node1"] * slots + ["node2"] * slots

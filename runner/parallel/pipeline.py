@@ -1,0 +1,219 @@
+"""Pipeline parallelism: the layers of a model are cut into stages, and the parts of a batch, its micro-batches, follow
+one another through them (Huang et al., "GPipe", 2019), forward alone.
+
+Every rank runs the whole forward of the model. Layers of other stages work on unknown values (`unknown.py`), at the
+first layer of its own stage a rank receives what it lacks, and at the first layer of the next one it sends. So a model
+needs to be neither a chain of modules nor traced, rows may be of any length, and Transformers' generation works.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedOperatorException,
+)
+from torch.distributed.tensor import DTensor
+from torch.utils import _pytree as pytree
+
+from runner.batch import is_memory_shortage
+from runner.errors import ModelError, describe
+from runner.groups import Groups
+from runner.parallel.border import Inbound, NeighbourFailed, Outbound, Waiting, as_bytes
+from runner.parallel.stages import Stages
+from runner.parallel.unknown import is_unknown, kind_of
+
+_NEED_VALUES = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
+_NEEDS_MORE = (
+    "a stage needs more of the others than what its first layer is called with; cut the model elsewhere by "
+    "--split-points, and register its layers in the order of their calls"
+)
+_REASON_BYTES = 1000
+
+
+class Pipeline:
+    """Takes the place of a model's `forward`, on every rank of a group.
+
+    Args:
+        model: the module, with the parameters of this rank's stage; all others are unknown.
+        stages: how it is cut.
+        groups, rank: where this rank is.
+        device: of this rank.
+        micro_batches: into which a batch is cut, where it has as many rows and nothing but tensors of them.
+        waiting: a context in which this rank waits for others.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        stages: Stages,
+        groups: Groups,
+        rank: int,
+        device: torch.device,
+        micro_batches: int,
+        waiting: Waiting,
+    ) -> None:
+        stage, self._place = groups.stage(rank), groups.place(rank)
+        self._device, self._micro_batches, self._waiting, self._index = device, micro_batches, waiting, 0
+        self._inbound: Inbound | None = None
+        self._outbound: Outbound | None = None
+        if stage:
+            self._inbound = Inbound(stages.begins[stage - 1], self._place - groups.tensor_size, device, waiting)
+        if stage < groups.stages - 1:
+            self._outbound = Outbound(stages.begins[stage], self._place + groups.tensor_size, waiting)
+        self._borders = [border for border in (self._inbound, self._outbound) if border]
+        for border in self._borders:
+            layer = model.get_submodule(border.name)  # which, where it is split, makes distributed tensors in a hook
+            layer.register_forward_pre_hook(self._crossing(border), with_kwargs=True, prepend=True)
+        self._passed: dict[Any, bool] = {}
+        for name, owner in stages.units.items():
+            if owner != stage:
+                _pass_over(model.get_submodule(name), self._passed)
+        self._forward: Callable[..., Any] = model.forward
+
+        @functools.wraps(model.forward)  # Transformers reads its signature
+        def forward(*inputs: Any, **named: Any) -> Any:
+            return self(*inputs, **named)
+
+        model.forward = forward
+
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        """What the model gives for a batch, on every rank of the group.
+
+        Raises:
+            ModelError: it cannot be cut as it is.
+            RuntimeError: another stage has failed, and why; a stage of whose own the error is raises that.
+        """
+        for border in self._borders:
+            border.begin()
+        parts = _split(inputs, named, self._micro_batches)
+        outputs, error = [], None
+        try:
+            for self._index, (some, more) in enumerate(parts):
+                outputs.append(self._run(some, more))
+        except Exception as caught:
+            if is_memory_shortage(caught):
+                raise
+            error = ModelError(f"{_NEEDS_MORE} ({describe(caught)})") if isinstance(caught, _NEED_VALUES) else caught
+            if self._outbound and self._outbound.crossed < len(parts):
+                self._outbound.refuse()
+            if self._inbound:
+                self._inbound.drain(len(parts))
+        if self._outbound:
+            self._outbound.finish()
+        self._agree(error)
+        return self._share(outputs)
+
+    def _run(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """One micro-batch."""
+        self._passed.clear()
+        output = pytree.tree_map_only(DTensor, DTensor.full_tensor, self._forward(*inputs, **named))
+        for border in self._borders:
+            self._check(border, self._index + 1)
+        return output
+
+    def _crossing(self, border: Inbound | Outbound) -> Callable[..., Any]:
+        """The hook at a border: the arguments as they are on the other side of it."""
+
+        def cross(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+            self._check(border, self._index)
+            leaves, structure = pytree.tree_flatten((args, named))
+            return pytree.tree_unflatten(border.cross(leaves), structure)
+
+        return cross
+
+    def _check(self, border: Inbound | Outbound, crossed: int) -> None:
+        if border.crossed != crossed:
+            raise ModelError(
+                f"{border.name} is not called once for each batch, so that no stage can begin there; --split-points "
+                "says where they do"
+            )
+
+    def _agree(self, error: Exception | None) -> None:
+        """Raise on all ranks where one has failed."""
+        with self._waiting():
+            failed = torch.tensor([int(error is not None)])
+            dist.all_reduce(failed)
+        if not failed:
+            return
+        own = b"" if error is None or isinstance(error, NeighbourFailed) else describe(error).encode()[:_REASON_BYTES]
+        mine = torch.frombuffer(bytearray(own.ljust(_REASON_BYTES, b"\0")), dtype=torch.uint8)
+        all_of_them = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+        dist.all_gather(all_of_them, mine)
+        if own:
+            assert error is not None
+            raise error
+        reasons = [reason.numpy().tobytes().rstrip(b"\0").decode(errors="ignore") for reason in all_of_them]
+        place, reason = next((place, reason) for place, reason in enumerate(reasons) if reason)
+        raise RuntimeError(f"{reason} (on the rank at place {place} of its group)")
+
+    def _share(self, outputs: list[Any]) -> Any:
+        """The outputs, on all ranks, with the micro-batches put together: each of the last stage that knows it.
+
+        Raises:
+            ModelError: no stage knows one of them, or they differ in size; on all ranks alike.
+        """
+        leaves, structure = pytree.tree_flatten(outputs[0])
+        if len(outputs) > 1:
+            columns = zip(*(pytree.tree_leaves(output) for output in outputs), strict=True)
+            leaves = [_together(column) for column in columns]
+        tensors = {index: leaf.contiguous() for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)}
+        with self._waiting():
+            own = [(-1 if is_unknown(leaf) else self._place, leaf.nbytes, -leaf.nbytes) for leaf in tensors.values()]
+            greatest = torch.tensor(own).reshape(-1, 3)
+            dist.all_reduce(greatest, dist.ReduceOp.MAX)
+            for index, (source, most, least) in zip(tensors, greatest.tolist(), strict=True):
+                if source < 0 or most != -least:
+                    raise ModelError(_NEEDS_MORE)
+                tensor = tensors[index]
+                if is_unknown(tensor):
+                    tensor = torch.empty(tensor.shape, dtype=tensor.dtype, device=self._device)
+                dist.broadcast(as_bytes(tensor), source)
+                leaves[index] = tensor
+        return pytree.tree_unflatten(leaves, structure)
+
+
+def _split(inputs: tuple[Any, ...], named: dict[str, Any], count: int) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
+    """Micro-batches of equal size, or less by one row; the batch itself where it cannot be cut, as with a cache."""
+    leaves, structure = pytree.tree_flatten((inputs, named))
+    plain = (torch.Tensor, int, float, str, bool, type(None))
+    rows = {len(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.dim()}
+    if len(rows) != 1 or not all(isinstance(leaf, plain) for leaf in leaves):
+        return [(inputs, named)]
+    count = min(count, max(1, rows.pop()))
+    cut = [
+        leaf.tensor_split(count) if isinstance(leaf, torch.Tensor) and leaf.dim() else (leaf,) * count
+        for leaf in leaves
+    ]
+    return [pytree.tree_unflatten(list(some), structure) for some in zip(*cut, strict=True)]
+
+
+def _together(pieces: tuple[Any, ...]) -> Any:
+    return torch.cat(pieces) if isinstance(pieces[0], torch.Tensor) else pieces[0]
+
+
+def _pass_over(unit: nn.Module, passed: dict[Any, bool]) -> None:
+    """Let a layer of another stage give what it is called with, where one like it has been seen to keep its shape.
+
+    Args:
+        unit: the layer.
+        passed: for each kind of layer whether it keeps the shape, in the forward that is going on.
+    """
+    original, kind = unit.forward, kind_of(unit)
+
+    @functools.wraps(original)
+    def forward(*args: Any, **named: Any) -> Any:
+        first = next((leaf for leaf in pytree.tree_leaves((args, named)) if isinstance(leaf, torch.Tensor)), None)
+        if passed.get(kind) and is_unknown(first):
+            return first
+        output = original(*args, **named)
+        if first is not None and is_unknown(first) and is_unknown(output):
+            passed[kind] = (output.shape, output.dtype) == (first.shape, first.dtype)
+        return output
+
+    unit.forward = forward
