@@ -29,7 +29,7 @@ _MEND = {
 _KILLED = (
     "Its processes were killed: for lack of memory, by the scheduler at the end of its time or by scancel, or their "
     "host is gone. The job's log and the scheduler ({scheduler}, dmesg) may know. For lack of memory: a smaller "
-    "--batch-size, fewer ranks on a host, --share-weights."
+    "--batch-size, fewer ranks on a host, --share-weights, a larger --model-parallel."
 )
 _RECORDS = ("report.json", "failure.json", "status.json", "timeline.json")
 _LITTLE_BYTES = 1 << 20  # so little room is no room for a chunk, nor for a last word
@@ -179,9 +179,14 @@ def _next(output: str, ledger: Ledger) -> list[str]:
     return [
         _progress(ledger),
         *(former if Path(output).exists() else []),
-        "Next: the same command, under the same launcher or another, on any number of ranks, goes on from there:",
+        f"Next: the same command, under the same launcher or another, on {_ranks(job)}, goes on from there:",
         *again,
     ]
+
+
+def _ranks(job: dict[str, Any]) -> str:
+    size = job.get("model_parallel", 1)
+    return f"any number of ranks that {size} divides" if size != 1 else "any number of ranks"
 
 
 def _progress(ledger: Ledger) -> str:

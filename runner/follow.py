@@ -120,5 +120,6 @@ def _begun(ledger: Ledger) -> Tally:
         where="",
         started=job.get("epoch", time.time()),
         shares=None,
+        group_size=job.get("model_parallel", 1),
     )
     return Tally(start)

@@ -70,6 +70,9 @@ def _complete(stats: RankStats, timeline: Timeline) -> None:
     timeline.end()
     seconds = timeline.seconds()
     stats.seconds = seconds | {"wait": sum(seconds[phase] for phase in _WAITS)}
+    if stats.group_seconds:  # a group's first rank counts calls for --baseline, too, which are no part of its forward
+        forward = seconds["forward"]
+        stats.group_seconds = min(forward, stats.group_seconds * forward / (forward + seconds["baseline"] or 1.0))
     stats.began = timeline.began
     stats.batches, stats.slowest_batch_seconds = timeline.batches, timeline.slowest_seconds
     stats.batch_seconds = timeline.batch_seconds / max(1, timeline.batches)

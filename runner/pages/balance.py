@@ -24,7 +24,7 @@ def seconds_of(rank: dict[str, Any], phase: str) -> float:
 
 def load_balance(record: Record) -> str:
     """The section; empty where the report does not tell of ranks."""
-    ranks = [rank for rank in record.ranks if not math.isnan(seconds_of(rank, "forward"))]
+    ranks, each = [rank for rank in record.leaders if not math.isnan(seconds_of(rank, "forward"))], record.group_size
     if not ranks:
         return ""
     busy = [seconds_of(rank, "forward") for rank in ranks]
@@ -36,20 +36,20 @@ def load_balance(record: Record) -> str:
             "x": names,
             "y": [seconds_of(rank, phase) for rank in shown_ranks],
             "marker": {"color": shown(phase).colour, "line": {"width": 0}},
-            "customdata": [plain(_name(rank)) for rank in shown_ranks],
+            "customdata": [plain(_name(rank, each)) for rank in shown_ranks],
             "hovertemplate": f"%{{customdata}}<br>{shown(phase).name}: %{{y:.3g}} s<extra></extra>",
         }
         for phase in _LOOP
     ]
-    words = _balance_in_words(ranks, busy)
+    words = _balance_in_words(ranks, busy, each)
     layout = {
         "barmode": "stack",
-        "xaxis": _rank_axis(ranks),
+        "xaxis": _rank_axis(ranks, each),
         "yaxis": axis("seconds", rangemode="tozero"),
         "bargap": _gap(ranks),
     }
     legend = [(shown(phase).name, shown(phase).colour) for phase in _LOOP]
-    chart = Chart("balance", words, data, layout, 300, [_seconds_table(ranks)], legend)
+    chart = Chart("balance", words, data, layout, 300, [_seconds_table(ranks, each)], legend)
     return paragraph(words, "finding") + chart.to_html()
 
 
@@ -120,6 +120,8 @@ def rates(record: Record) -> str:
         ),
         ("predictions, written", written, sum(seconds_of(rank, "write") for rank in record.ranks), "write, all ranks"),
     ]
+    if record.group_size > 1:
+        del kinds[0]  # each rank gets its part alone, which is not counted
     rows: list[Row] = []
     for what, moved, took, of in kinds:
         amount, seconds = number(moved), number(took)
@@ -131,34 +133,38 @@ def rates(record: Record) -> str:
     return Table("what travelled, and how fast", ("what", "amount", "time", "rate", "time of"), rows).to_html()
 
 
-def _balance_in_words(ranks: list[dict[str, Any]], busy: list[float]) -> str:
+def _balance_in_words(ranks: list[dict[str, Any]], busy: list[float], each: int) -> str:
     mean, most = fmean(busy), max(busy)
-    rows = [number(rank.get("rows")) for rank in ranks]
+    rows, noun = [number(rank.get("rows")) for rank in ranks], "rank" if each == 1 else "group"
     if len(ranks) == 1:
-        return f"One rank computed for {duration(mean)}, {count(rows[0])} rows."
+        return f"One {noun} computed for {duration(mean)}, {count(rows[0])} rows."
     least, greatest = count(min(rows)), count(max(rows))
     spread = f"Each computed {least if least == greatest else f'{least} to {greatest}'} rows."
     if not mean > 0 or most / mean - 1 < _EVEN:
-        return f"The load is even: each of {plural(len(ranks), 'rank')} computed for about {duration(mean)}. {spread}"
+        return f"The load is even: each of {plural(len(ranks), noun)} computed for about {duration(mean)}. {spread}"
     slow = ranks[busy.index(most)]
     waits = fmean(number(seconds_of(rank, "wait_ranks")) for rank in ranks)
     alike = max(number(rank.get("rows")) for rank in ranks) <= 1.02 * min(number(rank.get("rows")) for rank in ranks)
-    why = "It had as many rows as the others, so it or its host is slower." if alike else ""
+    whose = "it or its host" if each == 1 else "one of its ranks or their host"
+    why = f"It had as many rows as the others, so {whose} is slower." if alike else ""
+    more = percent(most / mean - 1)
     return (
-        f"The busiest, {_name(slow)}, computed for {duration(most)}, {percent(most / mean - 1)} more than the mean of "
-        f"{duration(mean)}. {why} Ranks waited {duration(waits)} on average for others at the end. {spread}"
+        f"The busiest, {_name(slow, each)}, computed for {duration(most)}, {more} more than the mean of "
+        f"{duration(mean)}. {why} {noun.capitalize()}s waited {duration(waits)} on average for others at the end. "
+        f"{spread}"
     )
 
 
-def _seconds_table(ranks: list[dict[str, Any]]) -> Table:
+def _seconds_table(ranks: list[dict[str, Any]], each: int) -> Table:
     phases = [phase for phase in PHASES if any(seconds_of(rank, phase) > 0 for rank in ranks)]
     rows: list[Row] = []
     for rank in ranks:
         seconds = [cell(seconds_of(rank, phase), duration) for phase in phases]
-        rows.append([_name(rank), cell(rank.get("rows"), count), *seconds, cell(rank.get("batch_seconds"), duration)])
-    return Table(
-        "rows and seconds of each rank", ("rank", "rows", *(shown(p).name for p in phases), "mean batch"), rows
-    )
+        figures = cell(rank.get("rows"), count), *seconds, cell(rank.get("batch_seconds"), duration)
+        rows.append([_name(rank, each), *figures])
+    caption = "rows and seconds of each rank" if each == 1 else "rows of each group, and seconds of its first rank"
+    header = ("rank" if each == 1 else "group", "rows", *(shown(p).name for p in phases), "mean batch")
+    return Table(caption, header, rows)
 
 
 def _sorted(ranks: list[dict[str, Any]], by: list[float]) -> tuple[list[dict[str, Any]], list[str] | list[int]]:
@@ -169,15 +175,23 @@ def _sorted(ranks: list[dict[str, Any]], by: list[float]) -> tuple[list[dict[str
     return [ranks[index] for index in order], list(range(len(ranks)))
 
 
-def _rank_axis(ranks: list[dict[str, Any]]) -> dict[str, Any]:
+def _rank_axis(ranks: list[dict[str, Any]], each: int = 1) -> dict[str, Any]:
     if len(ranks) <= _MOST_NAMES:
-        return axis("rank", type="category", showgrid=False)
-    return axis(f"{rate(len(ranks))} ranks, the greatest first", showticklabels=False, showgrid=False)
+        return axis("rank" if each == 1 else "group, by its first rank", type="category", showgrid=False)
+    return axis(
+        f"{rate(len(ranks))} {'ranks' if each == 1 else 'groups'}, the greatest first",
+        showticklabels=False,
+        showgrid=False,
+    )
 
 
 def _gap(ranks: list[dict[str, Any]]) -> float:
     return 0.5 if len(ranks) <= 4 else 0.2 if len(ranks) <= _MOST_NAMES else 0.0
 
 
-def _name(rank: dict[str, Any]) -> str:
+def _name(rank: dict[str, Any], each: int = 1) -> str:
+    """Of a rank, or of the group of so many that it leads."""
+    first = rank.get("rank")
+    if each > 1 and isinstance(first, int):
+        return f"group {first // each} (ranks {first}-{first + each - 1})"
     return f"rank {rank.get('rank')} on {rank.get('host')}"

@@ -25,17 +25,17 @@ def draw_job(record: Record, job: Job) -> str:
             if job.chunks
             else "No chunk of this job is recorded: it ended before the first was collected, or has none yet."
         )
+    each, lanes = job.group_size, job.ranks // job.group_size
+    noun = "rank" if each == 1 else "group"
     says = (
-        f"When each of {plural(job.ranks, 'rank')} computed its chunks: {count(len(chunks))} bars, the first from "
+        f"When each of {plural(lanes, noun)} computed its chunks: {count(len(chunks))} bars, the first from "
         f"{duration(min(chunk.began for chunk in chunks))}, the last until {duration(_end(chunks))}."
     )
     is_fine = len(chunks) <= _MOST_BARS
-    data = _bars(chunks) if is_fine else [_map(chunks, job.ranks)]
+    data = _bars(chunks, each) if is_fine else [_map(chunks, each, lanes)]
     layout: dict[str, Any] = {
         "xaxis": axis("seconds since the start of rank 0", rangemode="tozero"),
-        "yaxis": axis(
-            "rank", range=[job.ranks - 0.5, -0.5], dtick=max(1, job.ranks // 16), showgrid=False, zeroline=False
-        ),
+        "yaxis": axis(noun, range=[lanes - 0.5, -0.5], dtick=max(1, lanes // 16), showgrid=False, zeroline=False),
         "bargap": 0.3,
         "hovermode": "closest",
         "barmode": "overlay",
@@ -45,14 +45,14 @@ def draw_job(record: Record, job: Job) -> str:
     )
     if math.isfinite(failed_at):
         says += f" It failed after {duration(failed_at)}, on {record.failure.get('who') or 'all ranks'}."
-        _mark_failure(layout, failed_at, str(record.failure.get("who") or ""), job.ranks, data)
+        _mark_failure(layout, failed_at, str(record.failure.get("who") or ""), each, lanes, data)
     by_rank: dict[int, list[Chunk]] = defaultdict(list)
     for chunk in chunks:
         by_rank[chunk.rank].append(chunk)
     rows = [_rank_row(rank, of_rank) for rank, of_rank in sorted(by_rank.items())]
     header = ("rank", "chunks", "rows", "first began", "last ended", "busy")
-    table = Table("chunks of each rank", header, rows)
-    height = 130 + max(60, min(28 * job.ranks, 640))
+    table = Table("chunks of each rank" if each == 1 else "chunks of each group, by its first rank", header, rows)
+    height = 130 + max(60, min(28 * lanes, 640))
     legend = [("computing a chunk", shown("forward").colour)]
     return Chart("chunks", says, data, layout, height, [table], legend).to_html()
 
@@ -71,7 +71,7 @@ def rows_over_time(job: Job) -> tuple[list[float], list[float]]:
     return edges.tolist(), (rows / (edges[1] - edges[0])).tolist()
 
 
-def _bars(chunks: list[Chunk]) -> list[dict[str, Any]]:
+def _bars(chunks: list[Chunk], each: int) -> list[dict[str, Any]]:
     shades: dict[int, int] = {}
     opacity = []
     for chunk in chunks:  # of neighbours every other one is paler, so that one sees where one ends
@@ -81,41 +81,45 @@ def _bars(chunks: list[Chunk]) -> list[dict[str, Any]]:
         {
             "type": "bar",
             "orientation": "h",
-            "y": [chunk.rank for chunk in chunks],
+            "y": [chunk.rank // each for chunk in chunks],
             "base": [chunk.began for chunk in chunks],
             "x": [chunk.seconds for chunk in chunks],
             "marker": {"color": shown("forward").colour, "opacity": opacity, "line": {"width": 0}},
             "customdata": [chunk.rows for chunk in chunks],
-            "hovertemplate": "rank %{y}, from %{base:.2f} s on<br>%{customdata} rows<extra></extra>",
+            "hovertemplate": ("rank" if each == 1 else "group")
+            + " %{y}, from %{base:.2f} s on<br>%{customdata} rows<extra></extra>",
         }
     ]
 
 
-def _map(chunks: list[Chunk], ranks: int) -> dict[str, Any]:
-    group = -(-ranks // _MOST_ROWS)
-    rows = -(-ranks // group)
+def _map(chunks: list[Chunk], each: int, lanes: int) -> dict[str, Any]:
+    group = -(-lanes // _MOST_ROWS)
+    rows = -(-lanes // group)
     busy, width = np.zeros((rows, _BINS)), _end(chunks) / _BINS
     for chunk in chunks:
         first, last = chunk.began / width, (chunk.began + chunk.seconds) / width
         for index in range(int(first), min(int(last) + 1, _BINS)):
-            busy[chunk.rank // group, index] += (min(last, index + 1) - max(first, index)) / group
+            busy[chunk.rank // each // group, index] += (min(last, index + 1) - max(first, index)) / group
     colour = shown("forward").colour
     return {
         "type": "heatmap",
         "z": np.rint(100 * np.clip(busy, 0, 1)).astype(int).tolist(),
         "x0": width / 2,
         "dx": width,
-        "y": [(first + min(first + group, ranks) - 1) / 2 for first in range(0, ranks, group)],
+        "y": [(first + min(first + group, lanes) - 1) / 2 for first in range(0, lanes, group)],
         "zmin": 0,
         "zmax": 100,
         "colorscale": [[0, "rgba(0,0,0,0)"], [1, colour]],
         "showscale": False,
-        "hovertemplate": "rank %{y:.0f}, %{x:.2f} s<br>computing: %{z} %<extra></extra>",
+        "hovertemplate": ("rank" if each == 1 else "group")
+        + " %{y:.0f}, %{x:.2f} s<br>computing: %{z} %<extra></extra>",
     }
 
 
-def _mark_failure(layout: dict[str, Any], when: float, who: str, ranks: int, data: list[dict[str, Any]]) -> None:
-    """A line over all ranks, and a cross on the one that failed."""
+def _mark_failure(
+    layout: dict[str, Any], when: float, who: str, each: int, lanes: int, data: list[dict[str, Any]]
+) -> None:
+    """A line over all ranks, and a cross on the one that failed, or on its group."""
     line = {"color": _FAULT, "width": 2, "dash": "dash"}
     layout["shapes"] = [{"type": "line", "x0": when, "x1": when, "y0": 0, "y1": 1, "yref": "paper", "line": line}]
     layout["annotations"] = [
@@ -123,9 +127,9 @@ def _mark_failure(layout: dict[str, Any], when: float, who: str, ranks: int, dat
          "text": f"failed after {duration(when)}"}
     ]  # fmt: skip
     found = re.match(r"rank (\d+)", who)
-    if found and int(found[1]) < ranks:
+    if found and int(found[1]) < each * lanes:
         marker = {"symbol": "x", "size": 13, "color": _FAULT}
-        data.append({"type": "scatter", "mode": "markers", "x": [when], "y": [int(found[1])], "marker": marker,
+        data.append({"type": "scatter", "mode": "markers", "x": [when], "y": [int(found[1]) // each], "marker": marker,
                      "cliponaxis": False, "hovertemplate": f"{plain(who)} failed<extra></extra>"})  # fmt: skip
 
 

@@ -75,6 +75,12 @@ class _Run:
         return max(map(number, held), default=math.nan) if isinstance(held, list) else math.nan
 
     @property
+    def group_size(self) -> int:
+        """Ranks that hold one replica of the model together."""
+        found = number(self.options.get("model-parallel"))
+        return int(found) if found > 1 else 1
+
+    @property
     def does(self) -> dict[str, Any]:
         return {name: self.options.get(name) for name in _WORK}
 
@@ -163,6 +169,9 @@ def _mark_slower(runs: list[_Run]) -> None:
 def _row(run: _Run, are_unlike: bool) -> Row:
     loss, share = next(iter(losses_of(run.report).items()), ("", math.nan))
     notes = [run.slower] if run.slower else []
+    if run.group_size > 1:
+        stages = number(run.options.get("pipeline-stages"))
+        notes.append(f"groups of {run.group_size} ranks" + (f" in {count(stages)} stages" if stages > 1 else ""))
     if not run.report:
         notes.append("no report: it has not come to its end")
     if run.figure("resumed_rows") > 0:

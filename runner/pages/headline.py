@@ -56,6 +56,15 @@ def progress(record: Record) -> tuple[float, float]:
     return done, number(rows)
 
 
+def groups_in_words(record: Record) -> str:
+    """How the ranks are grouped; empty where each holds the whole model."""
+    return _grouped(len(record.ranks), record.group_size)
+
+
+def _grouped(ranks: int, each: int) -> str:
+    return f"{plural(ranks // each, 'group')} of {each}" if each > 1 else ""
+
+
 def _in_a_sentence(record: Record) -> str:
     state, _ = record.ended
     done, rows = progress(record)
@@ -82,7 +91,8 @@ def _of_report(record: Record) -> list[tuple[str, str, str]]:
     is_all = report.get("computed_rows") == report.get("num_rows")
     computed = "all by this job" if is_all else f"{count(report.get('computed_rows'))} by this job"
     hosts = len({str(rank.get("host")) for rank in record.ranks})
-    alone = f"one rank alone: {rate(efficiency.get('rank_rows_per_second'))} rows/s"
+    groups = groups_in_words(record)
+    alone = f"one {'group' if groups else 'rank'} alone: {rate(efficiency.get('rank_rows_per_second'))} rows/s"
     how = "measured" if efficiency.get("is_measured") else "estimated"
     figures = [
         ("rows", count(report.get("num_rows")), computed),
@@ -93,7 +103,7 @@ def _of_report(record: Record) -> list[tuple[str, str, str]]:
             duration(report.get("wall_seconds")),
             f"first batch after {duration(report.get('startup_seconds'))}",
         ),
-        ("ranks", count(world_size), f"under {report.get('launcher')}"),
+        ("ranks", count(world_size), f"{groups}{', ' if groups else ''}under {report.get('launcher')}"),
         ("hosts", count(hosts) if hosts else count(None), ""),
     ]
     if not efficiency:
@@ -116,8 +126,9 @@ def _of_ledger(record: Record) -> list[tuple[str, str, str]]:
     figures = [("rows done", count(done), f"of {count(rows)}")] if rows == rows else []
     if record.jobs:
         job = record.jobs[-1]
-        launcher = str(job.said.get("launcher", ""))
-        figures.append(("ranks", count(job.ranks), f"under {launcher}" if launcher else ""))
+        launcher, groups = str(job.said.get("launcher", "")), _grouped(job.ranks, job.group_size)
+        how = [groups, f"under {launcher}" if launcher else ""]
+        figures.append(("ranks", count(job.ranks), ", ".join(filter(None, how))))
         figures.append(("chunks", count(len(job.chunks)), "recorded by the last job"))
         if bad := sum(chunk.bad for each in record.jobs for chunk in each.chunks):
             figures.append(("quarantined", count(bad), "rows set aside"))
@@ -135,11 +146,14 @@ def _last_sign(record: Record) -> str:
         return ""
     late: Any = record.status.get("stragglers")
     late = [str(rank) for rank in late] if isinstance(late, list) else []
-    words = f"Stragglers then: {plural(len(late), 'rank')}: {', '.join(late)}." if late else ""
+    is_grouped = bool(record.jobs) and record.jobs[-1].group_size > 1
+    noun, of = ("group", " (by their first ranks)") if is_grouped else ("rank", "")
+    words = f"Stragglers then: {plural(len(late), noun)}: {', '.join(late)}{of}." if late else ""
     rows: list[Row] = [
         [cell(rank.get("rank"), count), cell(rank.get("rows"), count), cell(rank.get("seconds_since_last"), duration),
          cell(rank.get("rows_per_second"), rate)]
         for rank in ranks
     ]  # fmt: skip
     header = ("rank", "rows", "silent for", "rows per second")
-    return (paragraph(words) if words else "") + Table("ranks at the last sign of life", header, rows).folded()
+    caption = f"{noun}s{of} at the last sign of life"
+    return (paragraph(words) if words else "") + Table(caption, header, rows).folded()

@@ -21,16 +21,20 @@ def where_the_time_went(record: Record) -> str:
     said = found.get("losses")
     losses = {str(name): number(lost) for name, lost in said.items()} if isinstance(said, dict) else {}
     ideal, wall = number(found.get("ideal_seconds")), number(record.report.get("wall_seconds")) or math.nan
+    noun = "rank" if record.group_size == 1 else "group"
     measured = (
-        "The speed of one rank alone was measured, by --baseline."
+        f"The speed of one {noun} alone was measured, by --baseline."
         if found.get("is_measured")
-        else "The speed of one rank is taken from the ranks together, while none made another wait; --baseline "
-        "measures it alone, and so tells what ranks cost one another."
+        else f"The speed of one {noun} is taken from the {noun}s together, while none made another wait; --baseline "
+        f"measures it alone, and so tells what {noun}s cost one another."
     )
+    whose = "the ranks."
+    if record.group_size > 1:
+        whose = "the first ranks of the groups. What a group exchanges is part of its forward calls, and so of 'ideal'."
     return (
         paragraph(_largest(record, losses, wall), "finding")
         + _waterfall(ideal, losses, wall).to_html()
-        + paragraph(f"Seconds are the mean of the ranks. {measured}", "note")
+        + paragraph(f"Seconds are the mean of {whose} {measured}", "note")
         + other_ranks(record, found)
     )
 
@@ -64,7 +68,7 @@ def _meaning(record: Record, name: str) -> tuple[str, str]:
     """What a loss is, and what to do about it."""
     _, meaning, advice = LOSSES.get(name, ("", "", ""))
     if name == "start-up":
-        seconds = [rank["seconds"] for rank in record.ranks if isinstance(rank.get("seconds"), dict)]
+        seconds = [rank["seconds"] for rank in record.leaders if isinstance(rank.get("seconds"), dict)]
         phases = {phase: sum(number(of_rank.get(phase)) for of_rank in seconds) for phase in _START_UP}
         most = max(phases, key=lambda phase: -1.0 if math.isnan(phases[phase]) else phases[phase])
         if phases[most] > 0:

@@ -6,6 +6,7 @@ from runner.pages.about import about, notes
 from runner.pages.balance import load_balance, memory, rates
 from runner.pages.chunks import draw_job
 from runner.pages.document import Document, Section, make_document
+from runner.pages.groups import groups
 from runner.pages.headline import headline, what_went_wrong
 from runner.pages.history import history
 from runner.pages.losses import where_the_time_went
@@ -31,6 +32,7 @@ def page_of(record: Record) -> Document:
         Section("rows", "Speed", "Rows per second over time", _guarded(lambda: speed_over_time(record, shares))),
         Section("batches", "Batches", "How long batches took", _guarded(lambda: batches(record))),
         Section("load", "Load", "How even the load was", _guarded(lambda: load_balance(record))),
+        Section("groups", "Groups", "How groups worked together", _guarded(lambda: groups(record))),
         Section("held", "Memory", "Memory", _guarded(lambda: memory(record))),
         Section("rates", "Rates", "Weights and predictions on their way", _guarded(lambda: rates(record))),
         Section("jobs", "Jobs", "All jobs of this output", _guarded(lambda: history(record))),
@@ -52,13 +54,17 @@ def _timeline(record: Record, shares: Shares | None) -> str:
         ranks = shares.of_main.shape[1]
         hosts = {rank.get("rank"): rank.get("host") for rank in record.ranks}
         names = [f"rank {rank}" + (f" on {hosts[rank]}" if rank in hosts else "") for rank in range(ranks)]
-        return draw_ranks(shares, names).to_html() + paragraph(
+        how = (
             "The height of a colour is its share of the time. Drag to look closer, double-click to see all."
             if ranks <= 8
             else "At the top the mean of all ranks; below, each rank or a few, in the colour of what took most of the "
-            "time, the fainter the smaller its share. Drag to look closer, double-click to see all.",
-            "note",
+            "time, the fainter the smaller its share. Drag to look closer, double-click to see all."
         )
+        if record.group_size > 1:
+            how += (
+                " Only the first rank of a group has rows; the others' 'wait for rows' is until it has the next batch."
+            )
+        return draw_ranks(shares, names).to_html() + paragraph(how, "note")
     return draw_job(record, record.jobs[-1]) if record.jobs else ""
 
 

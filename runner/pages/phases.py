@@ -34,6 +34,7 @@ PHASES = {
     "write": Phase("write", "#7fb069", "writing and recording predictions, inside of collect"),
 }
 IDEAL, REST = "#0072b2", "#68737d"
+EXCHANGE = ("exchange and waiting", "#f0e442")  # inside of forward, where ranks hold the model together
 
 # Of each loss: its colour, what it is, and what to do about it.
 LOSSES = {

@@ -8,7 +8,7 @@ from runner.pages.record import Record
 from runner.pages.values import count, duration, number, plural, times
 
 _NAMES = {1.0: "as it was", 2.0: "twice as many", 4.0: "four times as many"}
-_HEADER = ("ranks", "number", "wall time", "times as fast as now", "speed-up over one rank", "ranks x wall time")
+_HEADER = ("ranks", "number", "wall time", "times as fast as now", "speed-up over one {noun}", "ranks x wall time")
 
 
 def other_ranks(record: Record, efficiency: dict[str, Any]) -> str:
@@ -19,18 +19,25 @@ def other_ranks(record: Record, efficiency: dict[str, Any]) -> str:
     now = next((number(item.get("wall_seconds")) for item in predicted if item.get("ranks") == world_size), math.nan)
     if not predicted or not world_size > 0:
         return ""
+    noun = "rank" if record.group_size == 1 else "group"
+    a_host = world_size / max(1, len({str(rank.get("host")) for rank in record.ranks}))
     rows: list[Row] = []
     for item in predicted:
         ranks, wall, speedup = (number(item.get(name)) for name in ("ranks", "wall_seconds", "speedup"))
         faster = now / wall if wall else math.nan
         figures = cell(wall, duration), cell(faster, times), cell(speedup, times), cell(ranks * wall, duration)
-        otherwise = "half as many" if ranks < world_size else "one host more"
+        is_host = record.group_size == 1 or ranks - world_size >= a_host
+        otherwise = "half as many" if ranks < world_size else "one host more" if is_host else "one group more"
         rows.append([_NAMES.get(ranks / world_size, otherwise), cell(ranks, count), *figures])
     return (
         "<h3>What other numbers of ranks would buy</h3>"
-        + Table("a job like this one on other numbers of ranks, by a model", _HEADER, rows).to_html()
+        + Table(
+            "a job like this one on other numbers of ranks, by a model",
+            [name.format(noun=noun) for name in _HEADER],
+            rows,
+        ).to_html()
         + paragraph(
-            "A model, not a measurement: the loop shrinks with the ranks, down to one chunk a rank; everything else "
+            f"A model, not a measurement: the loop shrinks with the ranks, down to one chunk a {noun}; everything else "
             f"takes as long as on {plural(world_size, 'rank')}. It does not know what more ranks cost one another.",
             "note",
         )

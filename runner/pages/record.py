@@ -59,6 +59,11 @@ class Job:
         said = number(self.said.get("world_size"))
         return max([int(said) if 0 < said < _MOST_RANKS else 0, *(chunk.rank + 1 for chunk in self.chunks)])
 
+    @property
+    def group_size(self) -> int:
+        """How many of them hold one replica of the model together."""
+        return _group_size(self.said.get("model_parallel"), self.ranks)
+
 
 class Record:
     """Of one output.
@@ -122,6 +127,16 @@ class Record:
         """The ranks of the report; empty where there is none."""
         found = self.report.get("ranks")
         return [rank for rank in found if isinstance(rank, dict)] if isinstance(found, list) else []
+
+    @cached_property
+    def group_size(self) -> int:
+        """How many ranks hold one replica of the model together; 1 where each holds its own."""
+        return _group_size(self.config.get("model-parallel"), len(self.ranks))
+
+    @property
+    def leaders(self) -> list[dict[str, Any]]:
+        """The ranks of the report that have rows: of each group the first."""
+        return self.ranks[:: self.group_size]
 
     @cached_property
     def _ledger(self) -> bytes:
@@ -203,6 +218,11 @@ class Record:
     def _note(self, holds: bool, what: str) -> None:
         if holds:
             self.notes.append(what)
+
+
+def _group_size(said: Any, ranks: int) -> int:
+    found = number(said)
+    return int(found) if found > 1 and found.is_integer() and ranks % found == 0 else 1
 
 
 def _records(lines: list[bytes]) -> Iterator[dict[str, Any]]:

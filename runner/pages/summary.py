@@ -1,6 +1,6 @@
 """A run in a few lines of text: what its page says first."""
 
-from runner.pages.headline import STATES
+from runner.pages.headline import STATES, groups_in_words
 from runner.pages.losses import losses_of
 from runner.pages.record import Record
 from runner.pages.values import count, duration, percent, plural, rate, times
@@ -14,6 +14,8 @@ def summary(record: Record) -> str:
     report = record.report
     rows = f"{count(report.get('computed_rows'))} of {count(report.get('num_rows'))} rows by this job"
     speed = f"{rate(report.get('rows_per_second'))} rows/s on {plural(report.get('world_size'), 'rank')}"
+    groups = groups_in_words(record)
+    speed += f" in {groups}" if groups else ""
     wall = duration(report.get("wall_seconds"))
     lines = [f"{record.output}: {STATES[state][2]}. {rows}, {speed}, {wall} in all."]
     found = report.get("efficiency")
