@@ -215,6 +215,12 @@ def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ranks-per-node", type=int, metavar="N", help="by default as many as this host has CPUs for")
     parser.add_argument("--cpus-per-rank", type=int, metavar="N", help="CPU threads, unless --threads says so")
     parser.add_argument("--memory", metavar="SIZE", help="of each node, such as 64G (default: as this host)")
+    parser.add_argument(
+        "--memory-per-rank",
+        metavar="SIZE",
+        help="of each rank, such as 40G of a GPU: which --model-parallel fits (default: of a GPU here, or a node's by "
+        "its ranks)",
+    )
     parser.add_argument("--report", metavar="PATH", help="a former run's OUTPUT.run/report.json, instead of measuring")
 
 

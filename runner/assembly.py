@@ -8,7 +8,6 @@ import torch
 from runner.batch import Inference
 from runner.comm import Comm
 from runner.config import Config
-from runner.errors import UsageError, shared
 from runner.models import build_model, input_device
 from runner.resources import return_freed_memory
 from runner.rows import named_types
@@ -28,18 +27,11 @@ def assemble(
     Args:
         config, comm, source: the job's.
         device: of this rank.
-        build: makes the model, where it is not the usual one.
+        build: makes the model, where this rank does not load it by itself.
 
     Raises:
         ModelError, UsageError: on every rank alike.
     """
-    if build is None and config.model_parallel > 1:
-        raise shared(
-            UsageError(
-                "plan and doctor cannot load a model that is split over ranks; leave --model-parallel out where it "
-                "fits one"
-            )
-        )
     preprocess = comm.on_each(lambda: find_preprocess(config.preprocess))
     postprocess = comm.on_each(lambda: find_postprocess(config.postprocess))
     return_freed_memory()

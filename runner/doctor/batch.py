@@ -1,6 +1,13 @@
-"""One real batch on every rank: is the model loaded, does it run, do all agree, how fast is it?"""
+"""One real batch on every rank: is the model loaded, does it run, do all agree, how fast is it?
 
+Ranks that hold the model together compute it together; then it is their groups that must agree.
+"""
+
+import dataclasses
 import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,10 +17,19 @@ from runner.canary import EQUAL, Canary
 from runner.comm import Comm
 from runner.config import Config
 from runner.doctor.finding import OK, WARNING, Finding
+from runner.errors import RunnerError
 from runner.inputs import open_data
 from runner.rows import row_bytes_of
+from runner.stats import RankStats
+from runner.timeline import Timeline
+from runner.watch import Activity
+from runner.world import detect_launch
 
 _TIMES = 3
+
+
+class _Checked(RunnerError):
+    """No error: with it the members of a group are told that they are done."""
 
 
 def check_batch(config: Config, comm: Comm, device: torch.device) -> list[Finding]:
@@ -22,9 +38,40 @@ def check_batch(config: Config, comm: Comm, device: torch.device) -> list[Findin
     Raises:
         RunnerError: on every rank alike, as a job would.
     """
+    return _check_split(config, comm) if config.model_parallel > 1 else _check(config, comm, device, "")
+
+
+def _check_split(config: Config, everyone: Comm) -> list[Finding]:
+    """The same where groups of ranks hold the model; the members of a group find nothing of their own."""
+    from runner.parallel.part import Part  # PyTorch's distributed tensors take their time to import
+
+    part = Part(dataclasses.replace(config, comm="mpi"), detect_launch(), everyone)
+    if part.leaders is None:
+        world = everyone.world
+        with suppress(_Checked):
+            part.serve(RankStats(world.rank, world.host, str(part.device), part.threads), Timeline(0.0), Activity())
+        return []
+    groups = f", by groups of {config.model_parallel} ranks"
+    try:
+        found = _check(config, part.leaders, part.device, groups, part.build)
+    except RunnerError as error:
+        if error.shared:
+            part.end(error)
+        raise
+    part.end(_Checked("done"))
+    return found
+
+
+def _check(
+    config: Config,
+    comm: Comm,
+    device: torch.device,
+    by_whom: str,
+    build: Callable[[], tuple[Callable[..., Any], str]] | None = None,
+) -> list[Finding]:
     source = open_data(config, comm)
     began = time.perf_counter()
-    inference, _ = assemble(config, comm, source, device)
+    inference, _ = assemble(config, comm, source, device, build)
     load_seconds = time.perf_counter() - began
     if not source.num_rows:
         return [Finding("batch", WARNING, f"the model is loaded; there are no rows in {config.data}")]
@@ -46,6 +93,6 @@ def check_batch(config: Config, comm: Comm, device: torch.device) -> list[Findin
     figures = {"load_seconds": load_seconds, "batch_seconds": seconds.tolist(), "rows_per_second": rows_per_second}
     words = (
         f"{source.num_rows:,} rows; model loaded in {load_seconds:.1f} s; a batch of {len(ids)} in {seconds.min():.3g} "
-        f"to {seconds.max():.3g} s, {rows_per_second:,.0f} rows/s together; answers: {says}"
+        f"to {seconds.max():.3g} s, {rows_per_second:,.0f} rows/s together{by_whom}; answers: {says}"
     )
     return [Finding("batch", OK if says == EQUAL else WARNING, words, figures=figures)]

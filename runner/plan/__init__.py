@@ -3,7 +3,7 @@
 Without ranks and without MPI: on a login node. It takes the runner's own parts as far as a job's first chunks.
 """
 
-import json
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,21 @@ import torch
 from runner.checks import check_positive, parse_memory
 from runner.comm.single import SingleComm
 from runner.config import Config
-from runner.errors import InputError, describe
+from runner.errors import RunnerError, UsageError
 from runner.file_recorder import FileRecorder
 from runner.fingerprint import fingerprint_of_options
 from runner.inputs import open_data
 from runner.ledger import Ledger, run_folder
-from runner.plan.estimate import Pace, find_work, times
-from runner.plan.risks import Layout, Situation, memory_of
+from runner.plan.estimate import MPI_BYTES, Pace, Work, find_work, times
+from runner.plan.fitting import Fitting
+from runner.plan.former import Former
+from runner.plan.layout import Layout, Memory, memory_of
+from runner.plan.risks import Situation
+from runner.plan.room import find_room, free_here, wants_sizes
+from runner.plan.sizes import Sizes
 from runner.plan.text import render_plan
 from runner.plan.trial import Trial, lacks_gpu, try_out
+from runner.plan.unloaded import render_unloaded
 from runner.rows import RowType, in_words
 from runner.sinks import check_space, find_writer
 from runner.sources import Source
@@ -35,51 +41,106 @@ def plan(config: Config, given: dict[str, Any]) -> str:
 
     Args:
         config: the job.
-        given: ranks, ranks_per_node, cpus_per_rank, memory, report; none of them is needed.
+        given: ranks, ranks_per_node, cpus_per_rank, memory, memory_per_rank, report; none of them is needed.
 
     Raises:
         RunnerError: what the job would end with before its first chunk, or an option is wrong.
     """
     layout = _layout(config, given)
-    former = _Former(given["report"]) if "report" in given else None
+    former = Former(given["report"]) if "report" in given else None
     output = _local_name(str(config.output))
     source = open_data(config, SingleComm(Launch("none", 0, 1)))
     known = _look_at_output(config, source, output)
-    trial = try_out(config, source, layout.threads, measure=former is None and not lacks_gpu(config))
+    sizes = _sizes(config) if wants_sizes(config, layout, given) else None
+    process, free, cpus = psutil.Process().memory_info().rss, free_here(config), len(usable_cpus())
+
+    def fit(sizes: Sizes, trial: Trial | None) -> Fitting:
+        return Fitting(config, layout, sizes, find_room(config, layout, given, source, sizes, process, trial))
+
+    if isinstance(sizes, Sizes) and sizes.total > free and config.offload is None:
+        former_pace = former.pace if former else None
+        return render_unloaded(config, source, fit(sizes, None), free, former_pace, given.get("report"), cpus)
+    trial = try_out(_whole(config), source, layout.threads, measure=former is None and not lacks_gpu(config))
+    fitting = fit(sizes, trial) if isinstance(sizes, Sizes) else None
     is_spooled = find_writer(str(config.output), trial.row_type) is not None
     committed = _committed(config, output, known, trial)
     check_space(f"{output}.partial", trial.output_bytes if isinstance(trial.row_type, RowType) else 0)
 
     work = find_work(trial.grid, committed, trial.output_bytes, config.collect, config.schedule, str(config.output))
     pace = former.pace if former else _pace(trial)
-    rank_0, other = former.memory if former else (trial.peak_bytes, trial.held_bytes)
-    shared = trial.model_bytes if config.share_weights else 0
-    has_mpi = former is not None and former.world_size > 1
     situation = Situation(
         config=config,
         layout=layout,
         grid=trial.grid,
         work=work,
-        memory=memory_of(config, layout, work, trial.grid, rank_0, other, shared, has_mpi),
-        times=times(work, pace, layout.ranks) if pace else None,
+        memory=_memory(config, layout, work, trial, former, fitting, given.get("report")),
+        times=times(work, pace, layout.replicas, layout.model_parallel) if pace else None,
         free_bytes=shutil.disk_usage(Path(output).parent).free,
         is_spooled=is_spooled,
-        cpus_here=len(usable_cpus()),
+        cpus_here=cpus,
     )
-    return render_plan(situation, source, trial, pace, len(committed), given.get("report"))
+    text = render_plan(situation, source, trial, pace, len(committed), given.get("report"), fitting)
+    if isinstance(sizes, str):
+        text += f"\n\n! over how many ranks the model can be split is not known: {sizes}"
+    return text
 
 
 def _layout(config: Config, given: dict[str, Any]) -> Layout:
     for name in ("ranks", "ranks_per_node", "cpus_per_rank"):
         if name in given:
             check_positive(f"--{name.replace('_', '-')}", given[name])
-    cpus, ranks = usable_cpus(), given.get("ranks", 1)
+    cpus, size = usable_cpus(), config.model_parallel
+    ranks = given.get("ranks", size)
+    if ranks % size:
+        raise UsageError(f"--model-parallel {size} does not divide --ranks {ranks}; take a multiple of {size}")
     together = min(ranks, given.get("ranks_per_node", len(cpus)))
     fair = fair_threads(cpus, [cpus] * together)
     threads = config.threads or given.get("cpus_per_rank") or requested_threads() or fair
     ranks_per_node = given.get("ranks_per_node", max(1, len(cpus) // threads))
     memory = parse_memory(given["memory"]) if "memory" in given else psutil.virtual_memory().total
-    return Layout(ranks, ranks_per_node, threads, memory)
+    return Layout(ranks, ranks_per_node, threads, memory, size)
+
+
+def _sizes(config: Config) -> "Sizes | str":
+    """Of the model; or why they cannot be found, where the job can do without."""
+    from runner.plan.sizing import size_up  # PyTorch's distributed tensors take their time to import
+
+    try:
+        return size_up(config)
+    except RunnerError as error:
+        if config.model_parallel > 1:
+            raise
+        return error.message
+
+
+def _whole(config: Config) -> Config:
+    """The same job with the model on one rank."""
+    return dataclasses.replace(
+        config, model_parallel=1, parallel_plan=None, pipeline_stages=1, split_points=(), micro_batches=None
+    )
+
+
+def _memory(
+    config: Config,
+    layout: Layout,
+    work: Work,
+    trial: Trial,
+    former: Former | None,
+    fitting: Fitting | None,
+    report: str | None,
+) -> Memory:
+    """Measured where that was done of as many ranks that hold a replica, else computed."""
+    is_measured, has_mpi = layout.model_parallel == 1, False
+    rank_0, other, how = trial.peak_bytes, trial.held_bytes, "measured here"
+    if former and former.model_parallel == layout.model_parallel:
+        (rank_0, other), how, is_measured, has_mpi = former.memory, f"of {report}", True, former.world_size > 1
+    if not is_measured:
+        assert fitting is not None
+        computed = fitting.memory()
+        rank_0, other, how = computed.rank_0 - MPI_BYTES, computed.other - MPI_BYTES, computed.how
+    shared = trial.model_bytes if config.share_weights else 0
+    memory = memory_of(config, layout, work, trial.grid, rank_0, other, shared, has_mpi, how)
+    return memory if is_measured else dataclasses.replace(memory, computed=0)
 
 
 def _local_name(output: str) -> str:
@@ -105,8 +166,10 @@ def _committed(config: Config, output: str, known: dict[str, Any], trial: Trial)
     if config.fresh or not Path(f"{output}.partial").exists():
         return frozenset()
     ledger = Ledger(run_folder(output))
-    row_type = in_words(trial.row_type)
-    ledger.check(known | {"chunk_size": trial.grid.chunk_size, "weights": trial.weights, "row_type": row_type})
+    found = known | {"chunk_size": trial.grid.chunk_size, "row_type": in_words(trial.row_type)}
+    if config.model_parallel == 1:  # weights that are split have another digest than those of the whole model
+        found["weights"] = trial.weights
+    ledger.check(found)
     return frozenset(ledger.commits)
 
 
@@ -114,26 +177,3 @@ def _pace(trial: Trial) -> Pace | None:
     if trial.rows_per_second is None:
         return None
     return Pace(trial.rows_per_second, trial.startup_seconds, trial.model_bytes, is_of_a_job=False)
-
-
-class _Former:
-    """The report of a former run: what it says of one rank.
-
-    Raises:
-        InputError: it is none, or of a job that has computed nothing.
-    """
-
-    def __init__(self, path: str) -> None:
-        try:
-            found = json.loads(Path(path).read_text())
-            self.world_size: int = found["world_size"]
-            peaks: list[int] = found["peak_rss_bytes"]
-            self.memory = peaks[0], max(peaks[1:] or peaks)
-            rows_per_second = found["rows_per_second"] / self.world_size
-            self.pace = Pace(rows_per_second, found["startup_seconds"], 0, is_of_a_job=self.world_size > 1)
-        except OSError as error:
-            raise InputError(f"--report {path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-            raise InputError(f"--report {path} is not the report.json of a run: {describe(error)}") from error
-        if not rows_per_second > 0:
-            raise InputError(f"--report {path} is of a job that has computed no rows; take another")

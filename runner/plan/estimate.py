@@ -62,19 +62,21 @@ class Work:
 
 @dataclass(frozen=True)
 class Pace:
-    """What one rank has been seen to take.
+    """What one rank has been seen to take, or one group of ranks that hold the model together.
 
     Attributes:
         rows_per_second: while it computes.
         startup_seconds: to its first chunk, of one process alone.
         model_bytes: to be sent to the others.
         is_of_a_job: the start-up is that of a job, with MPI in it.
+        model_parallel: ranks that held the model together.
     """
 
     rows_per_second: float
     startup_seconds: float
     model_bytes: int
     is_of_a_job: bool
+    model_parallel: int = 1
 
 
 @dataclass(frozen=True)
@@ -128,10 +130,10 @@ def find_work(
     )
 
 
-def times(work: Work, pace: Pace, ranks: int) -> Times:
-    """Of a job on so many ranks, which do not slow one another down."""
+def times(work: Work, pace: Pace, ranks: int, model_parallel: int = 1) -> Times:
+    """Of a job on so many ranks, which do not slow one another down; or groups, of `model_parallel` ranks each."""
     startup = pace.startup_seconds
-    if ranks > 1 and not pace.is_of_a_job:
+    if ranks * model_parallel > 1 and not pace.is_of_a_job:
         startup += LAUNCH_SECONDS + pace.model_bytes / NETWORK
     rows = max(work.per_rank(ranks, work.item_rows))
     if work.is_dynamic:  # an even share, and one piece more
@@ -150,7 +152,7 @@ def times(work: Work, pace: Pace, ranks: int) -> Times:
     )
 
 
-def efficiency(work: Work, pace: Pace, ranks: int) -> float:
-    """The part of all ranks' time in which predictions are computed."""
-    total = times(work, pace, ranks).total
+def efficiency(work: Work, pace: Pace, ranks: int, model_parallel: int = 1) -> float:
+    """The part of all ranks' time in which predictions are computed; arguments as `times` has them."""
+    total = times(work, pace, ranks, model_parallel).total
     return work.rows / pace.rows_per_second / (ranks * total) if total else 0.0

@@ -17,8 +17,11 @@ from runner.plan.estimate import (
     efficiency,
     times,
 )
-from runner.plan.risks import Situation, find_risks, in_units
+from runner.plan.fitting import Fitting
+from runner.plan.layout import Layout, Memory
+from runner.plan.risks import Situation, find_risks
 from runner.plan.trial import Trial, lacks_gpu
+from runner.plan.words import in_columns, in_parts, in_table, in_units
 from runner.rows import RowType, in_words
 from runner.sources import Source
 
@@ -26,33 +29,45 @@ _ENOUGH = 0.1  # of the time; ranks that save less buy nothing
 
 
 def render_plan(
-    job: Situation, source: Source, trial: Trial, pace: Pace | None, num_resumed: int, report: str | None
+    job: Situation,
+    source: Source,
+    trial: Trial,
+    pace: Pace | None,
+    num_resumed: int,
+    report: str | None,
+    fitting: Fitting | None,
 ) -> str:
     """All of it, in lines."""
     facts = {
-        "data": _data(job.config, source),
-        "batches": f"{-(-trial.grid.num_rows // trial.grid.batch_size):,} of {trial.grid.batch_size:,} rows",
+        "data": data_in_words(job.config, source),
+        "batches": batches_in_words(trial.grid.num_rows, trial.grid.batch_size),
         "chunks": _chunks(trial),
         "resumed": _resumed(job, num_resumed),
-        "ranks": _ranks(job),
+        "ranks": f"{ranks_in_words(job.layout)}: {_shares(job)}",
+        "model": fitting.model() if fitting else "",
         "output": _output(job, trial),
-        "memory": _memory(job, report),
+        "memory": memory_in_words(job.layout, job.memory),
         "speed": _speed(job, trial, pace, report),
         "time": _time(job),
     }
-    width = max(map(len, facts))
-    lines = [f"{name:<{width}}  {text}" for name, text in facts.items() if text]
+    parts = [in_columns(facts)]
     if pace and job.work.rows:
-        lines += ["", *_table(job, pace), "", *_assumed(job, pace, report)]
-    return "\n".join([*lines, *[""] * bool(risks := find_risks(job)), *[f"! {risk}" for risk in risks]])
+        parts += [_table(job, pace), _assumed(job, pace, report)]
+    return in_parts([*parts, *(fitting.lines() if fitting else []), [f"! {risk}" for risk in find_risks(job)]])
 
 
-def _data(config: Config, source: Source) -> str:
+def data_in_words(config: Config, source: Source) -> str:
     about = "" if isinstance(source.row_type, RowType) and not source.row_type.is_ragged else "about "
+    """How many rows there are, and what they are."""
     return (
         f"{source.num_rows:,} rows of {about}{source.row_bytes:,} bytes ({in_words(source.row_type)}) in "
         f"{name_of(config.data)}"
     )
+
+
+def batches_in_words(num_rows: int, batch_size: int) -> str:
+    """How many of how many rows."""
+    return f"{-(-num_rows // batch_size):,} of {batch_size:,} rows"
 
 
 def _chunks(trial: Trial) -> str:
@@ -68,17 +83,21 @@ def _resumed(job: Situation, num_resumed: int) -> str:
     return f"{num_resumed:,} chunks, {rows:,} rows: an unfinished run is there, and the job goes on with it"
 
 
-def _ranks(job: Situation) -> str:
+def ranks_in_words(layout: Layout) -> str:
+    """How many, on what nodes, and the replicas that they hold."""
+    nodes = f"{layout.nodes:,} node{'s' * (layout.nodes > 1)} of {layout.together:,}"
+    threads = f"{layout.threads} CPU thread{'s' * (layout.threads > 1)} a rank"
+    replicas = f", {layout.replicas:,} replica{'s' * (layout.replicas > 1)} of {layout.model_parallel} ranks"
+    return f"{layout.ranks:,} on {nodes}, {threads}{replicas if layout.model_parallel > 1 else ''}"
+
+
+def _shares(job: Situation) -> str:
     layout, work = job.layout, job.work
-    chunks = work.per_rank(layout.ranks, work.item_chunks)
+    chunks = work.per_rank(layout.replicas, work.item_chunks)
     each = f"{min(chunks):,}" if min(chunks) == max(chunks) else f"{min(chunks):,} to {max(chunks):,}"
     idle = sum(not count for count in chunks)
-    nodes = f"{layout.nodes:,} node{'s' * (layout.nodes > 1)} of {layout.together:,}"
-    who = "on average" if work.is_dynamic else "each"
-    return (
-        f"{layout.ranks:,} on {nodes}, {layout.threads} CPU thread{'s' * (layout.threads > 1)} a rank: "
-        f"{each} chunks {who}{f', {idle:,} ranks idle' if idle else ''}"
-    )
+    who, what = "on average" if work.is_dynamic else "each", "replicas" if layout.model_parallel > 1 else "ranks"
+    return f"{each} chunks {who}{f', {idle:,} {what} idle' if idle else ''}"
 
 
 def _output(job: Situation, trial: Trial) -> str:
@@ -93,13 +112,12 @@ def _output(job: Situation, trial: Trial) -> str:
     return f"{about}{trial.output_bytes:,} bytes of predictions ({kind}){twice}, and {records}{free}"
 
 
-def _memory(job: Situation, report: str | None) -> str:
-    memory, several = job.memory, job.layout.ranks > 1
-    how = f"of {report}" if report else "measured here"
+def memory_in_words(layout: Layout, memory: Memory) -> str:
+    """Of ranks and of a node, and how that is known."""
     computed = f", {in_units(memory.computed)} of it computed" if memory.computed else ""
-    others = f"; another rank {in_units(memory.other)}" if several else ""
-    node = f"; a node {in_units(memory.node)} of {in_units(job.layout.node_bytes)}"
-    return f"rank 0 at most {in_units(memory.rank_0)} ({how}{computed}){others}{node}"
+    others = f"; another rank {in_units(memory.other)}" if layout.ranks > 1 else ""
+    node = f"; a node {in_units(memory.node)} of {in_units(layout.node_bytes)}"
+    return f"rank 0 at most {in_units(memory.rank_0)} ({memory.how}{computed}){others}{node}"
 
 
 def _speed(job: Situation, trial: Trial, pace: Pace | None, report: str | None) -> str:
@@ -113,11 +131,18 @@ def _speed(job: Situation, trial: Trial, pace: Pace | None, report: str | None) 
             else "cannot be measured: no row was computed"
         )
     if report:
-        return f"{pace.rows_per_second:,.0f} rows/s of one rank, by {report}"
+        return f"{speed_in_words(pace)}, by {report}"
+    what = "the whole model on one rank" if job.layout.model_parallel > 1 else "one rank"
     return (
-        f"{pace.rows_per_second:,.0f} rows/s of one rank, measured on {trial.rows:,} rows with {trial.threads} "
+        f"{pace.rows_per_second:,.0f} rows/s of {what}, measured on {trial.rows:,} rows with {trial.threads} "
         f"thread{'s' * (trial.threads > 1)}"
     )
+
+
+def speed_in_words(pace: Pace) -> str:
+    """Of one rank, or of one replica."""
+    who = "one rank" if pace.model_parallel == 1 else f"one replica of {pace.model_parallel} ranks"
+    return f"{pace.rows_per_second:,.0f} rows/s of {who}"
 
 
 def _time(job: Situation) -> str:
@@ -129,31 +154,39 @@ def _time(job: Situation) -> str:
 
 
 def _table(job: Situation, pace: Pace) -> list[str]:
-    ranks = job.layout.ranks
-    counts = sorted({count for count in (ranks // 2, ranks, 2 * ranks, 4 * ranks) if count})
-    rows = [("ranks", "nodes", "seconds", "node hours", "efficiency", "most of it")]
+    replicas, size = job.layout.replicas, job.layout.model_parallel
+    counts = sorted({count for count in (replicas // 2, replicas, 2 * replicas, 4 * replicas) if count})
+    rows = [("ranks", *["replicas"] * (size > 1), "nodes", "seconds", "node hours", "efficiency", "most of it")]
     before = 0.0
     for count in counts:
-        found, nodes = times(job.work, pace, count), -(-count // job.layout.ranks_per_node)
+        found, nodes = times(job.work, pace, count, size), -(-count * size // job.layout.ranks_per_node)
         useless = " (these ranks buy nothing)" if before and found.total > (1 - _ENOUGH) * before else ""
         before = found.total
         rows.append(
             (
-                f"{count:,}",
+                f"{count * size:,}",
+                *[f"{count:,}"] * (size > 1),
                 f"{nodes:,}",
                 f"{found.total:,.1f}",
                 f"{nodes * found.total / 3600:,.3f}",
-                f"{efficiency(job.work, pace, count):.0%}",
+                f"{efficiency(job.work, pace, count, size):.0%}",
                 found.most + useless,
             )
         )
-    widths = [max(len(row[column]) for row in rows) for column in range(5)]
-    return ["  ".join([*(f"{cell:>{w}}" for cell, w in zip(row, widths, strict=False)), row[5]]) for row in rows]
+    return in_table(rows)
 
 
 def _assumed(job: Situation, pace: Pace, report: str | None) -> list[str]:
     work: Work = job.work
     notes = [*["nodes as fast as this one, now"] * (not report), "ranks do not slow one another down"]
+    size = job.layout.model_parallel
+    if size > 1 and pace.model_parallel == 1:
+        notes.append(
+            f"{size} ranks that hold a replica are together as fast as one with the whole model, neither slowed down "
+            f"by their exchange nor sped up by sharing the work; --report of a job with --model-parallel {size} tells"
+        )
+    elif size != pace.model_parallel:
+        notes.append(f"a replica of {size} is as fast as one of {pace.model_parallel}")
     if pace.is_of_a_job:
         notes.append("start-up as in that job")
     else:

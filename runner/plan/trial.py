@@ -41,6 +41,7 @@ class Trial:
         model_bytes: what this process has grown by when the model was loaded.
         peak_bytes: the most it has held, with what loading takes on rank 0.
         held_bytes: what it holds while it computes.
+        batch_bytes: what of that a batch has taken, on the device; 0 where none was computed.
     """
 
     grid: Grid
@@ -54,6 +55,7 @@ class Trial:
     model_bytes: int
     peak_bytes: int
     held_bytes: int
+    batch_bytes: int
 
     @property
     def output_bytes(self) -> int:
@@ -82,7 +84,7 @@ def try_out(config: Config, source: Source, threads: int, measure: bool) -> Tria
     grid = make_grid(config, source, row_type, inference.ignored)
     startup_seconds = time.time() - process_start()
     keep_freed_memory(device)
-    speed = Speed()
+    speed, loaded = Speed(), _held(device)
     if measure:
         rescue = Rescue(source, inference, good_row, config.on_error == "quarantine")
         speed = measure_alone(grid, source, inference, rescue, row_type, config.keep, config.on_nonfinite)
@@ -99,4 +101,15 @@ def try_out(config: Config, source: Source, threads: int, measure: bool) -> Tria
         model_bytes=model_bytes,
         peak_bytes=peak_rss_bytes(),
         held_bytes=psutil.Process().memory_info().rss,
+        batch_bytes=max(0, _most_held(device) - loaded) if speed.rows else 0,
     )
+
+
+def _held(device: torch.device) -> int:
+    """Bytes of the device's memory that this process holds now."""
+    return torch.cuda.memory_allocated() if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+def _most_held(device: torch.device) -> int:
+    """And those that it has held while it computed; what the CPU's batches have freed stays with the process."""
+    return torch.cuda.max_memory_allocated() if device.type == "cuda" else psutil.Process().memory_info().rss
