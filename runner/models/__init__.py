@@ -48,6 +48,10 @@ def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model
     if isinstance(spec, str) and spec.endswith(".onnx"):
         comm.on_each(lambda: refuse_adaptations(config))
         return build_from_onnx(config, comm, device)
+    if config.offload is not None:
+        from runner.models.offload import build_offloaded
+
+        return build_offloaded(config, comm, device)
     suffix = next((s for s in _BY_SUFFIX if isinstance(spec, str) and spec.endswith(s)), None)
     if suffix is None and isinstance(spec, str) and is_path(spec):
         return build_from_folder(config, comm, device)

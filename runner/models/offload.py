@@ -1,0 +1,199 @@
+"""Models that do not fit where they are computed (`--offload`): at each call their layers stream from the host's memory
+to a GPU, or from files.
+"""
+
+import contextlib
+import io
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from runner.comm import Comm
+from runner.config import Config, is_path
+from runner.errors import ModelError, RunnerError, UsageError
+from runner.imports import name_of
+from runner.models.adapt import convert
+from runner.models.buffers import fill_buffers, send_buffers
+from runner.models.factory import Factory, build_from_factory
+from runner.models.files import compare_digests
+from runner.models.huggingface import SAVED_OTHERWISE, build_from_folder, open_folder
+from runner.models.meta import build_on_meta, tied_parameters
+from runner.models.pretrained import Pretrained
+from runner.models.stored import StoredWeights, WeightFiles, digest
+from runner.models.weights import fitting_weights, own_tensors
+
+_FOLDER_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+_CPU = torch.device("cpu")
+
+
+def build_offloaded(config: Config, comm: Comm, device: torch.device) -> tuple[Callable[..., Any], str]:
+    """The model, computing on `device` with weights that are elsewhere, and the digest of the weights.
+
+    The digest, and on one kind of device what is computed, are those of the same model without `--offload`.
+
+    Raises:
+        UsageError: Accelerate is missing, or the model cannot be offloaded so.
+        ModelError: it cannot be built, or does not fit its weights; both on every rank alike.
+    """
+    comm.on_each(_import_accelerate)
+    return (_from_memory if config.offload == "memory" else _from_disk)(config, comm, device)
+
+
+def _import_accelerate() -> None:
+    try:
+        import accelerate  # noqa: F401
+    except ImportError as error:
+        raise UsageError("--offload needs Accelerate: pip install 'horovod-inference-runner[offload]'") from error
+
+
+def _stream(model: nn.Module, weights: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    from runner.models.streaming import stream
+
+    stream(model, weights, device)
+
+
+def _from_memory(config: Config, comm: Comm, device: torch.device) -> tuple[Callable[..., Any], str]:
+    """The usual model on the CPU, whose layers are copied to the GPU."""
+
+    def refuse() -> None:
+        if device.type == "cpu":
+            raise UsageError(
+                "--offload memory streams weights from the host's memory to a GPU; on the CPU they are in memory "
+                "anyway. For a model larger than the memory take --offload disk"
+            )
+
+    comm.on_each(refuse)
+    build = build_from_folder if _is_folder(config) else build_from_factory
+    model, weights_digest = build(config, comm, _CPU)
+    module: Any = model.model if isinstance(model, Pretrained) else model
+    comm.on_each(lambda: _check_module(module, f"--model {name_of(config.model)}"))
+    weights = {name: parameter.data for name, parameter in module.named_parameters(remove_duplicate=False)}
+    began = time.perf_counter()
+    comm.on_each(lambda: _copy_once(weights, device))
+    _say_how_slow(config, comm, weights, "the host's memory", time.perf_counter() - began)
+    comm.on_each(lambda: _stream(module, weights, device))
+    return model, weights_digest
+
+
+def _from_disk(config: Config, comm: Comm, device: torch.device) -> tuple[Callable[..., Any], str]:
+    """A model whose layers are read from safetensors files, by every rank.
+
+    All must read them at every batch, so all map the files that are there; the ranks of a host share what of them is in
+    memory. The first rank of each host reads them once before, for the digest, and the digests are compared.
+    """
+    found = _find(config, comm, device)
+    model, is_random = comm.on_each(lambda: build_on_meta(found.build))
+    comm.on_each(lambda: _check_module(model, found.name))
+    model.eval()
+    built_as = {name: parameter.dtype for name, parameter in model.named_parameters(remove_duplicate=False)}
+    tied = tied_parameters(model)
+    files, given = comm.on_each(lambda: _map(found, model, tied, speaks=not comm.world.rank))
+    others = found.build if is_random else None
+    comm.on_each(lambda: fill_buffers(model, found.name, given, others if not comm.world.rank else None))
+    comm.on_each(lambda: convert(model, config))
+    send_buffers(comm, model, found.name)
+    weights = StoredWeights(model, given, built_as, device)
+    began = time.perf_counter()
+    own_digest = comm.on_each(lambda: "" if comm.world.local_rank else digest(model, weights))
+    seconds = max(comm.gather_all(time.perf_counter() - began))
+    weights_digest = comm.bcast(own_digest)
+    compare_digests(comm, own_digest or weights_digest)
+    _say_how_slow(config, comm, {name: given[name] for name in weights}, found.path, seconds)
+    comm.on_each(lambda: _stream(model, weights, device))
+
+    def check(*_: Any) -> None:
+        try:
+            files.check()
+        except RunnerError as error:
+            comm.fail(error)
+            raise
+
+    model.register_forward_hook(check)
+    return found.wrap(model), weights_digest
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What --model names, and where its weights are; `hint` is for weights that do not fit it."""
+
+    name: str
+    path: str
+    hint: str
+    build: Callable[[], Any]
+    wrap: Callable[[nn.Module], Callable[..., Any]]
+
+
+def _find(config: Config, comm: Comm, device: torch.device) -> _Found:
+    if _is_folder(config):
+        folder = open_folder(config, comm)
+        name = f"--model {config.model}"
+
+        def weights() -> str:
+            path = next((folder.path / name for name in _FOLDER_WEIGHTS if (folder.path / name).exists()), None)
+            if path is None:
+                raise ModelError(f"{name}: --offload disk finds no {' or '.join(_FOLDER_WEIGHTS)} in it")
+            return str(path)
+
+        return _Found(name, comm.on_each(weights), SAVED_OTHERWISE, folder.build, folder.wrap)
+    factory = comm.on_each(lambda: Factory(config, device))
+
+    def refuse() -> None:
+        if factory.wants_weights:
+            raise UsageError(f"{factory.name} reads its weights itself; --offload disk must read them layer by layer")
+
+    comm.on_each(refuse)
+    return _Found(factory.name, str(config.weights), "", factory.call, lambda model: model)
+
+
+def _is_folder(config: Config) -> bool:
+    return isinstance(config.model, str) and is_path(config.model)
+
+
+def _check_module(model: Any, name: str) -> None:
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{name} gives a {type(model).__name__}; --offload is for nn.Modules")
+    if not any(True for _ in model.parameters()):
+        raise ModelError(f"{name} has no parameters; leave --offload out")
+
+
+def _map(
+    found: _Found, model: nn.Module, tied: Mapping[str, str], speaks: bool
+) -> tuple[WeightFiles, dict[str, torch.Tensor]]:
+    """The files, and what is in them by all names that the model has for it."""
+    own = own_tensors(model)
+    # what it says of a file it should say once
+    with contextlib.nullcontext() if speaks else contextlib.redirect_stderr(io.StringIO()):
+        try:
+            given = fitting_weights(own, found.path, False, lambda name: tied.get(name, name))
+        except ModelError as error:
+            raise ModelError(f"{error}{found.hint}") from error
+    owners = {tied.get(name, name): tensor for name, tensor in given.items()}
+    return WeightFiles(found.path), owners | {name: owners[owner] for name, owner in tied.items()} | given
+
+
+def _copy_once(weights: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    for tensor in weights.values():
+        tensor.to(device)
+    torch.cuda.synchronize(device)
+
+
+def _say_how_slow(config: Config, comm: Comm, weights: Mapping[str, torch.Tensor], where: str, seconds: float) -> None:
+    """Rank 0 warns what each call of the model reads, and what that took just now."""
+    if comm.world.rank:
+        return
+    size = sum({tensor.data_ptr(): tensor.nbytes for tensor in weights.values()}.values())
+    calls = config.model_args.get("max_new_tokens", 1) if _is_folder(config) else 1
+    each = "each batch" if calls == 1 else f"each batch {calls} times, once a new token,"
+    words = (
+        f"runner: warning: --offload {config.offload}: {each} reads {size:,} bytes of weights from {where}, which took "
+        f"{seconds:.3g} s now ({size / seconds / 1e6:,.0f} MB/s). A larger --batch-size than {config.batch_size} reads "
+        "no more; ranks enough to hold the model together, by --model-parallel, read nothing"
+    )
+    if calls * seconds > config.stall_timeout / 2:
+        words += f". A batch may take longer than --stall-timeout {config.stall_timeout}"
+    print(words, file=sys.stderr, flush=True)
