@@ -9,8 +9,12 @@ source .venv/bin/activate
 
 ruff check .
 ruff format --check .
-mypy
+mypy & # most of a minute on one core, so beside the tests
+types=$!
 lint-imports --no-logo
 shellcheck --external-sources scripts/*.sh scripts/batch/*.sbatch scripts/batch/*.sh tests/cluster/*.sh .ci/run
-# three at a time: a test waits for processes of its own most of the time
-python -m pytest --numprocesses 3 --dist loadfile "$@"
+# or each of many hundred ranks would compile all modules anew
+unset PYTHONDONTWRITEBYTECODE
+# three at a time: a test waits for processes of its own most of the time; in the order of tests/conftest.py
+python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder "$@"
+wait "$types" || { echo "mypy has found errors: see above" >&2 && exit 1; }

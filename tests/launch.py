@@ -1,14 +1,17 @@
 """Start real ranks with the real launchers, each with a time limit, and leave no process behind."""
 
+import atexit
 import contextlib
 import io
+import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +21,9 @@ BIN = Path(sys.executable).parent
 # Open MPI refuses to run as root, as containers do, unless told twice; version 5 asks under another name
 AS_ROOT = {f"{prefix}_ALLOW_RUN_AS_ROOT{suffix}": "1" for prefix in ("OMPI", "PRTE") for suffix in ("", "_CONFIRM")}
 MPIRUN = ("mpirun", "--oversubscribe", "-np")
+PATIENCE = 150.0  # seconds, for what takes ten on a machine that is not busy
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="launch-")
+atexit.register(_TEMPORARY.cleanup)  # left to itself, it warns, which in tests is an error
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,33 @@ def finish(process: subprocess.Popen[str], timeout: float) -> Outcome:
     return Outcome(process.returncode, output)
 
 
-def run(command: Sequence[str | Path], cwd: Path, timeout: float = 90, env: Mapping[str, str] | None = None) -> Outcome:
+def run(
+    command: Sequence[str | Path], cwd: Path, timeout: float = PATIENCE, env: Mapping[str, str] | None = None
+) -> Outcome:
     """Run a command to its end."""
     return finish(start(command, cwd, env), timeout)
+
+
+def await_that(what: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    """Wait until something is true while a command runs."""
+    give_up = time.monotonic() + PATIENCE
+    while not what():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < give_up
+        time.sleep(0.02)
+
+
+def await_chunks(run_folder: Path, number: int, process: "subprocess.Popen[str]") -> None:
+    """Wait until the ledger in a run's folder names so many chunks."""
+    await_that(lambda: len(recorded_chunks(run_folder)) >= number, process)
+
+
+def recorded_chunks(run_folder: Path) -> list[int]:
+    """The chunks that the ledger in a run's folder names, in the order in which they were recorded."""
+    path = run_folder / "ledger.jsonl"
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    records = [json.loads(line) for line in lines[1:] if line.endswith("\n")]  # the last may be on its way
+    return [record["chunk"] for record in records if "chunk" in record]
 
 
 def mpirun(np: int) -> list[str]:
@@ -89,14 +118,19 @@ LAUNCHERS: dict[str, list[str]] = {
 }
 
 
-def predict_here(*options: str | Path, folder: Path) -> Outcome:
-    """The command in this process: quick where it needs libraries that take long to import."""
+def run_here(*words: str | Path, folder: Path) -> Outcome:
+    """`python -m runner WORDS` in this process, which has imported PyTorch already."""
     from runner.cli import main
 
     said = io.StringIO()
     with contextlib.chdir(folder), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        code = main(["predict", "--threads", "1", *map(str, options)])
+        code = main([str(word) for word in words])
     return Outcome(code, said.getvalue())
+
+
+def predict_here(*options: str | Path, folder: Path) -> Outcome:
+    """`predict_command` in this process."""
+    return run_here("predict", "--threads", "1", *options, folder=folder)
 
 
 def predict_command(*options: str | Path, launcher: Sequence[str] = ()) -> list[str | Path]:

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from launch import LAUNCHERS, predict_command, run
+from launch import LAUNCHERS, predict_command, predict_here, run
 from torch import nn
 
 from runner.errors import InputError, RunnerError, UsageError
@@ -473,9 +473,9 @@ def test_a_damaged_chunk_is_set_aside(kind: str, tmp_path: Path) -> None:
     assert np.array_equal(source.read(bad[0] - 1, bad[0]), array[bad[0] - 1 : bad[0]])
     assert np.array_equal(source.read(bad.stop, bad.stop + 1), array[bad.stop : bad.stop + 1])
     command = ["--model", "zoo:Identity", "--data", f"{path}::x", "--output", "p.npy"]
-    outcome = run(predict_command(*command), tmp_path)
+    outcome = predict_here(*command, folder=tmp_path)
     assert (outcome.code, "rows 192..256 cannot be read" in outcome.output) == (65, True), outcome.output
-    outcome = run(predict_command(*command, "--on-error", "quarantine"), tmp_path)
+    outcome = predict_here(*command, "--on-error", "quarantine", folder=tmp_path)
     assert outcome.code == 0, outcome.output
     lines = (tmp_path / "p.npy.run/quarantine.jsonl").read_text().splitlines()
     assert [json.loads(line)["row"] for line in lines] == list(bad)
@@ -512,11 +512,11 @@ def test_hdf5_that_is_removed_is_read_to_the_end(tmp_path: Path) -> None:
         source.stamp()
 
 
-@pytest.mark.parametrize("kind", ["npz", "hdf5", "zarr3"])
-def test_arrays_are_predicted_on_three_ranks(kind: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "launcher"), [("npz", "mpirun-3"), ("hdf5", "mpirun-2"), ("zarr3", "mpirun-2")])
+def test_arrays_are_predicted_on_several_ranks(kind: str, launcher: str, tmp_path: Path) -> None:
     path = write(kind, tmp_path)
     command = ["--model", "test_arrays:Both", "--data", path, "--columns", "images,flat", "--output", "p.npy"]
-    outcome = run(predict_command(*command, "--batch-size", "16", launcher=LAUNCHERS["mpirun-3"]), tmp_path)
+    outcome = run(predict_command(*command, "--batch-size", "16", launcher=LAUNCHERS[launcher]), tmp_path)
     assert outcome.code == 0, outcome.output
     expected = NUMBERS["images"].sum(axis=(1, 2, 3)) + NUMBERS["flat"]
     assert np.allclose(np.load(tmp_path / "p.npy"), expected, atol=1e-4)
@@ -531,7 +531,7 @@ def test_arrays_are_predicted_on_three_ranks(kind: str, tmp_path: Path) -> None:
 )
 def test_rows_of_unlike_lengths_are_predicted(name: str, options: list[str], tmp_path: Path) -> None:
     write_hdf5_of_all_types(tmp_path / "d.h5")
-    outcome = run(predict_command(*options, "--data", f"d.h5::{name}", "--output", "p.npy"), tmp_path)
+    outcome = predict_here(*options, "--data", f"d.h5::{name}", "--output", "p.npy", folder=tmp_path)
     assert outcome.code == 0, outcome.output
     expected = [len(row) for row in (TEXTS[:NUM_ROWS] if name == "text" else SEQUENCES)]
     assert np.load(tmp_path / "p.npy").tolist() == expected

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from launch import mpirun, predict_command, run
+from launch import mpirun, predict_command, predict_here, run
 from reference import random_rows
 
 from runner.cli import main
@@ -140,18 +140,18 @@ def test_refused(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert files(folder) == before
 
 
-@pytest.mark.parametrize("name", ["no such data", "batch size 0", "factory raises", "missing and unexpected"])
-def test_refused_by_three_ranks_with_one_message(name: str, folder: Path) -> None:
+@pytest.mark.parametrize("name", ["batch size 0", "no such data", "missing and unexpected"])
+def test_refused_by_two_ranks_with_one_message(name: str, folder: Path) -> None:
     code, messages, changes = CASES[name]
     before = files(folder)
-    outcome = run(predict_command(*options(changes), launcher=mpirun(3)), folder)
+    outcome = run(predict_command(*options(changes), launcher=mpirun(2)), folder)
     assert outcome.code == code, outcome.output
     assert_one_message(outcome.output, messages)
     assert files(folder) == before
 
 
 def test_read_only_output_folder(folder: Path, read_only: Path) -> None:
-    outcome = run(predict_command(*options({"--output": f"{read_only}/p.npy"})), folder)
+    outcome = predict_here(*options({"--output": f"{read_only}/p.npy"}), folder=folder)
     assert outcome.code == 73, outcome.output
     assert "is not writable" in outcome.output
     assert outcome.output.count("runner: error") == 1
@@ -163,7 +163,7 @@ def test_forward_fails_on_one_rank(launcher: list[str], tmp_path: Path) -> None:
     rows[1700, 0] = 1000  # a row of the last rank
     np.save(tmp_path / "d.npy", rows)
     model = {"--model": "zoo:FailsAtRow", "--model-args": json.dumps({"value": 1000})}
-    outcome = run(predict_command(*options(model), launcher=launcher), tmp_path, timeout=60)
+    outcome = run(predict_command(*options(model), launcher=launcher), tmp_path)
     assert outcome.code == 65, outcome.output
     assert outcome.output.count("runner: error") == 1
     assert "failed on row 1700: ValueError: cannot digest this row" in outcome.output
@@ -174,7 +174,7 @@ def test_forward_fails_on_one_rank(launcher: list[str], tmp_path: Path) -> None:
 def test_rows_of_changing_width(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", random_rows(97, 8))
     model = {"--model": "zoo:Wrong", "--model-args": json.dumps({"what": "wider"})}
-    outcome = run(predict_command(*options(model)), tmp_path)
+    outcome = predict_here(*options(model), folder=tmp_path)
     assert outcome.code == 65
     assert "float32 (16,) per row for rows 0..32 and float32 (8,) for the first row" in outcome.output
 
@@ -190,8 +190,8 @@ def test_a_factory_that_differs_by_rank(tmp_path: Path) -> None:
 def test_overwrite_replaces_only_when_whole(folder: Path, tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", random_rows(97, 8))
     (tmp_path / "p.npy").write_text("the old one")
-    assert run(predict_command(*options({"--overwrite": "", "--model": "zoo:raises"})), tmp_path).code == 65
+    assert predict_here(*options({"--overwrite": "", "--model": "zoo:raises"}), folder=tmp_path).code == 65
     assert (tmp_path / "p.npy").read_text() == "the old one"
-    outcome = run(predict_command(*options({"--overwrite": ""})), tmp_path)
+    outcome = predict_here(*options({"--overwrite": ""}), folder=tmp_path)
     assert outcome.code == 0, outcome.output
     assert np.load(tmp_path / "p.npy").shape == (97, 10)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import BIN, environment, mpirun, predict_command, run
+from launch import BIN, environment, mpirun, predict_command, predict_here, run
 from reference import random_rows
 
 from runner.config import Config, make_config
@@ -69,7 +69,7 @@ def test_toml_and_command_line_give_one_configuration(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text(
         'model = "zoo:mlp"\ndata = "d.npy"\noutput = "p.npy"\nbatch-size = 16\n[model-args]\nwidth = 3\n'
     )
-    outcome = run(predict_command("--config", "job.toml", "--batch-size", "8"), tmp_path)
+    outcome = predict_here("--config", "job.toml", "--batch-size", "8", folder=tmp_path)
     assert outcome.code == 0, outcome.output
     with (tmp_path / "p.npy.run/config.toml").open("rb") as file:
         resolved = tomllib.load(file)
@@ -77,7 +77,7 @@ def test_toml_and_command_line_give_one_configuration(tmp_path: Path) -> None:
     assert resolved["model-args"] == {"width": 3}
 
     first = (tmp_path / "p.npy").read_bytes()  # what a run has kept is a configuration that can be run again
-    outcome = run(predict_command("--config", "p.npy.run/config.toml", "--overwrite"), tmp_path)
+    outcome = predict_here("--config", "p.npy.run/config.toml", "--overwrite", folder=tmp_path)
     assert outcome.code == 0, outcome.output
     assert (tmp_path / "p.npy").read_bytes() == first
 

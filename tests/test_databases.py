@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import sqlalchemy as sa
-from launch import LAUNCHERS, predict_command, run
+from launch import LAUNCHERS, predict_command, predict_here, run
 
 from runner.errors import InputError, UsageError
 from runner.rows import RAGGED, TEXT, Ragged, RowType
@@ -264,7 +264,7 @@ def test_no_password_is_shown(postgresql: str) -> None:
         assert message in str(caught.value)
         assert PASSWORD not in str(caught.value)
         assert "ng-one" not in f"{caught.value}{caught.value.details}{caught.value.__cause__}", url
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 25
 
 
 def socket_that_is_closed() -> int:
@@ -356,9 +356,9 @@ def test_bad_rows_are_named_and_set_aside(tmp_path: Path) -> None:
         assert as_lists(source.read(row, row + 1)) == {"x": [row / 2], "n": [row], "s": [f"row {row}"]}
 
     command = ["--model", "zoo:Identity", "--data", "sqlite:///d.db::SELECT id, x FROM t", "--output", "p.npy"]
-    outcome = run(predict_command(*command), tmp_path)
+    outcome = predict_here(*command, folder=tmp_path)
     assert (outcome.code, outcome.output.count("row 10 (key key 00010) of column 'x' is null")) == (65, 1)
-    outcome = run(predict_command(*command, "--on-error", "quarantine"), tmp_path)
+    outcome = predict_here(*command, "--on-error", "quarantine", folder=tmp_path)
     assert outcome.code == 0, outcome.output
     lines = (tmp_path / "p.npy.run/quarantine.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["row"] for line in lines) == [10, 1500]
@@ -368,10 +368,10 @@ def test_bad_rows_are_named_and_set_aside(tmp_path: Path) -> None:
     assert np.array_equal(found[expected > 0], expected[expected > 0])
 
 
-def test_a_table_is_predicted_by_three_ranks(database: str, tmp_path: Path) -> None:
+def test_a_table_is_predicted_by_two_ranks(database: str, tmp_path: Path) -> None:
     data = f"{database}::SELECT id, x, whole FROM t"
     options = ["--model", "zoo:TwoColumns", "--data", data, "--output", "p.npy", "--batch-size", "7"]
-    outcome = run(predict_command(*options, launcher=LAUNCHERS["mpirun-3"]), tmp_path)
+    outcome = run(predict_command(*options, launcher=LAUNCHERS["mpirun-2"]), tmp_path)
     assert outcome.code == 0, outcome.output
     assert np.array_equal(np.load(tmp_path / "p.npy"), [row[2] * 2 + row[1] for row in values()])
     assert PASSWORD not in outcome.output

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Array2D, ClassLabel, Features, Image, List, Value
-from launch import LAUNCHERS, predict_command, run
+from launch import LAUNCHERS, predict_command, predict_here, run
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
 from runner.errors import InputError, ModelError, UsageError
@@ -136,7 +136,7 @@ def test_a_null_of_a_folder_is_set_aside(tmp_path: Path) -> None:
     rows = datasets.Dataset.from_dict({"x": [None if value == 78 else value for value in values]})
     rows.save_to_disk(tmp_path / "d")
     command = ["--model", "zoo:Identity", "--data", "d::x", "--output", "p.npy"]
-    outcome = run(predict_command(*command, "--on-error", "quarantine", launcher=LAUNCHERS["mpirun-3"]), tmp_path)
+    outcome = predict_here(*command, "--on-error", "quarantine", folder=tmp_path)
     assert outcome.code == 0, outcome.output
     (line,) = (tmp_path / "p.npy.run/quarantine.jsonl").read_text().splitlines()
     assert json.loads(line)["row"] == 77
@@ -335,7 +335,7 @@ def test_bad_items_are_named_and_set_aside(tmp_path: Path) -> None:
             source.read(row, row + 1)
         assert message in str(caught.value)
     command = ["--model", "zoo:Identity", "--data", "test_datasets:spoilt", "--output", "p.npy"]
-    outcome = run(predict_command(*command, "--on-error", "quarantine", launcher=LAUNCHERS["mpirun-3"]), tmp_path)
+    outcome = run(predict_command(*command, "--on-error", "quarantine", launcher=LAUNCHERS["mpirun-2"]), tmp_path)
     assert outcome.code == 0, outcome.output
     lines = (tmp_path / "p.npy.run/quarantine.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["row"] for line in lines) == sorted(BAD)
@@ -377,6 +377,6 @@ def test_a_data_set_given_from_python(tmp_path: Path) -> None:
         "if report.predictions is not None:\n"
         "    print('equal:', numpy.array_equal(report.predictions, expected.predictions))\n"
     )
-    outcome = run([*LAUNCHERS["mpirun-3"], sys.executable, "script.py"], tmp_path)
+    outcome = run([*LAUNCHERS["mpirun-2"], sys.executable, "script.py"], tmp_path)
     assert outcome.code == 0, outcome.output
     assert outcome.output.count("equal: True") == 1

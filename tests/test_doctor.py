@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import MPIRUN, TESTS, Outcome, environment, run
+from launch import MPIRUN, TESTS, Outcome, environment, run, run_here
 
 import runner
 from runner.doctor.facts import Facts
@@ -24,7 +24,15 @@ FOUR_FREE_CPUS = (0, 1, 2, 3)
 
 def doctor(folder: Path, *command: str | Path, **variables: str) -> tuple[Outcome, dict[str, dict[str, object]]]:
     """Run a command that ends in the doctor's; its findings by check, of two of one check the worse."""
-    outcome = run([*command, "--json", "found.json"], folder, env=environment(**variables))
+    return with_findings(run([*command, "--json", "found.json"], folder, env=environment(**variables)), folder)
+
+
+def doctor_here(folder: Path, *options: str | Path) -> tuple[Outcome, dict[str, dict[str, object]]]:
+    """The same for one rank, in this process."""
+    return with_findings(run_here("doctor", "--json", "found.json", *options, folder=folder), folder)
+
+
+def with_findings(outcome: Outcome, folder: Path) -> tuple[Outcome, dict[str, dict[str, object]]]:
     path = folder / "found.json"
     found = json.loads(path.read_text())["findings"] if path.exists() else []
     return outcome, {finding["check"]: finding for finding in sorted(found, key=lambda f: f["verdict"] == "ok")[::-1]}
@@ -48,7 +56,7 @@ def test_a_healthy_job(tmp_path: Path) -> None:
 
 
 def test_one_rank_alone(tmp_path: Path) -> None:
-    outcome, found = doctor(tmp_path, *PYTHON, "doctor")
+    outcome, found = doctor_here(tmp_path)
     assert outcome.code == 0, outcome.output
     assert "not used by one rank alone" in str(found["MPI"]["says"])
     assert "rates" not in found
@@ -140,7 +148,7 @@ def test_a_full_file_system(tmp_path: Path, options: str, says: str) -> None:
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path, read_only: Path) -> None:
-    outcome, found = doctor(tmp_path, *PYTHON, "doctor", "--folder", read_only)
+    outcome, found = doctor_here(tmp_path, "--folder", read_only)
     assert outcome.code == 73, outcome.output
     assert found["storage"]["verdict"] == "WRONG"
     assert f"{read_only} cannot be written to: " in str(found["storage"]["says"])

@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import LAUNCHERS, Outcome, finish, predict_command, run, start
+from launch import LAUNCHERS, PATIENCE, Outcome, finish, predict_command, predict_here, recorded_chunks, run, start
+from launch import await_chunks as await_so_many
 
 from runner.cli import main
 
@@ -32,51 +32,45 @@ def explain(capsys: pytest.CaptureFixture[str], code: int = 0) -> str:
 
 
 def job(**arguments: object) -> list[str | Path]:
-    options = ["--model-args", json.dumps({"value": -1.0, "flag": "none"} | arguments), "--chunk-size", "50"]
-    return predict_command(*JOB, *options)
+    slowly = {"value": -1.0, "flag": "none", "seconds": 0.1, "slowly": "slowly"}
+    return [*JOB, "--model-args", json.dumps(slowly | arguments), "--chunk-size", "50"]
 
 
 def await_chunks(folder: Path, process: "subprocess.Popen[str]") -> None:
     """Wait until three more are recorded."""
-    before = num_chunks(folder)
-    while process.poll() is None and num_chunks(folder) < before + 3:
-        time.sleep(0.02)
-    assert process.poll() is None, process.communicate()
-
-
-def num_chunks(folder: Path) -> int:
-    ledger = folder / "p.npy.run/ledger.jsonl"
-    return ledger.read_text().count('"chunk":') if ledger.exists() else 0
+    run_folder = folder / "p.npy.run"
+    await_so_many(run_folder, len(recorded_chunks(run_folder)) + 3, process)
 
 
 def test_the_life_of_a_job(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "p.npy is not there, nor a record: p.npy.run is missing" in explain(capsys, 65)
 
-    process = start(job(), folder)
+    (folder / "slowly").touch()  # which makes it half a minute's work
+    process = start(predict_command(*job()), folder)
     await_chunks(folder, process)
     said = explain(capsys)
     assert f"is being written by another job: process {process.pid} on " in said
     assert f" of {NUM_ROWS:,} rows (" in said
     os.killpg(process.pid, signal.SIGKILL)
-    finish(process, 10)
+    finish(process, PATIENCE)
     said = explain(capsys)
     assert "1 ranks under none) ended without a last word. Its processes were killed: " in said
     assert NEXT in said
 
-    process = start(job(), folder)
+    process = start(predict_command(*job()), folder)
     await_chunks(folder, process)
     process.send_signal(signal.SIGUSR1)
-    assert finish(process, 20).code == 75
+    assert finish(process, PATIENCE).code == 75
     said = explain(capsys)
     assert " stopped on purpose, by a signal." in said
     assert NEXT in said
 
     # as it says
-    arguments = ["--model-args", json.dumps({"value": -1.0, "flag": "none", "seconds": 0.0})]
-    outcome = run(predict_command(*JOB, *arguments, "--chunk-size", "50"), folder)
+    (folder / "slowly").unlink()
+    outcome = predict_here(*job(seconds=0.0), folder=folder)
     assert outcome.code == 65, "other arguments are another run"
     assert " stopped on purpose, by a signal." in explain(capsys)
-    outcome = run(predict_command("--config", "p.npy.run/config.toml"), folder)
+    outcome = predict_here("--config", "p.npy.run/config.toml", folder=folder)
     assert outcome.code == 0, outcome.output
     said = explain(capsys)
     assert said.startswith(f"p.npy is whole: {NUM_ROWS:,} rows. It took 3 jobs.\n")
@@ -102,7 +96,7 @@ def test_a_row_that_fails(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_a_rank_that_hangs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    hangs = ["--model", "zoo:HangsAtRow", "--model-args", '{"value": 2999.0, "how": "sleep"}', "--stall-timeout", "3"]
+    hangs = ["--model", "zoo:HangsAtRow", "--model-args", '{"value": 2999.0, "how": "sleep"}', "--stall-timeout", "8"]
     fail(folder, *hangs)
     said = explain(capsys)
     assert " with an error on rank 1 of 2 on " in said

@@ -4,14 +4,26 @@ import errno
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zoo
-from launch import LAUNCHERS, TESTS, Outcome, environment, finish, predict_command, run, start
+from launch import (
+    LAUNCHERS,
+    PATIENCE,
+    TESTS,
+    Outcome,
+    await_chunks,
+    environment,
+    finish,
+    predict_command,
+    predict_here,
+    run,
+    run_here,
+    start,
+)
 from reference import plain_loop, random_rows
 
 NUM_ROWS, BATCH_SIZE = 1797, 32
@@ -73,12 +85,13 @@ def test_storage_that_fails(
     assert (os.strerror(error) if error else "bytes (disk full?)") in outcome.output
     if not path.startswith("report.json"):  # by then the output is whole
         assert not (folder / "out/p.npy").exists()
-    outcome = predict(folder, launcher)  # with room again
+    # with room again
+    outcome = predict(folder, launcher) if launcher != "alone" else predict_here(*OPTIONS, folder=folder)
     assert outcome.code == 0, outcome.output
     assert is_right(folder)
     resumed = json.loads((folder / "out/p.npy.run/report.json").read_text())["resumed_rows"]
     assert (resumed > 0) == goes_on
-    assert run(["python", "-m", "runner", "verify", "out/p.npy"], folder).code == 0
+    assert run_here("verify", "out/p.npy", folder=folder).code == 0
 
 
 def test_short_writes_are_completed(folder: Path, library: Path) -> None:
@@ -106,15 +119,15 @@ def disk(folder: Path) -> Iterator[Path]:
 def test_file_system_that_becomes_read_only(folder: Path, disk: Path) -> None:
     """As the kernel does it when it finds an error."""
     slowly = predict_command(*OPTIONS, launcher=LAUNCHERS["mpirun-2"])
-    slowly += ["--model", "zoo:DiesOnce", "--model-args", json.dumps({"value": 1e9, "flag": "none", "seconds": 0.1})]
+    arguments = {"value": 1e9, "flag": "none", "seconds": 0.5, "slowly": "slowly"}
+    slowly += ["--model", "zoo:DiesOnce", "--model-args", json.dumps(arguments)]
+    (folder / "slowly").touch()
     process = start(slowly, folder)
-    ledger = folder / "out/p.npy.run/ledger.jsonl"
-    while not ledger.exists() or len(ledger.read_bytes().splitlines()) < 8:
-        time.sleep(0.05)
-        assert process.poll() is None
+    await_chunks(folder / "out/p.npy.run", 6, process)
     os.sync()  # what is in memory alone is lost with the file system
     Path(f"/sys/fs/ext4/{disk.name}/trigger_fs_error").write_text("on purpose")
-    outcome = finish(process, timeout=60)
+    (folder / "slowly").unlink()
+    outcome = finish(process, PATIENCE)
     assert outcome.code == 73, outcome.output
     assert outcome.output.count("runner: error") == 1
     assert "Read-only file system" in outcome.output

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import LAUNCHERS, TESTS, environment, finish, predict_command, start
+from launch import LAUNCHERS, PATIENCE, TESTS, await_that, environment, finish, predict_command, start
 
 from runner.cli import main
 from runner.pages import make_page
@@ -33,7 +33,8 @@ class Job:
     """A job that ends in some way.
 
     Attributes:
-        kill: which process of it to kill, once it has recorded chunks; None where it ends by itself.
+        kill: which process of it to kill, once it has recorded chunks, which is long before its end; None where it
+            ends by itself.
         says: what `explain` says of it, piece by piece.
     """
 
@@ -58,6 +59,13 @@ def faulty(path: str, call: str, error: str) -> tuple[tuple[str, str], ...]:
     return tuple(fault.items())
 
 
+def interrupt_twice(job: "subprocess.Popen[str]") -> None:
+    await_that(Path(f"/proc/{job.pid}/cwd/hangs").exists, job)
+    for _ in range(2):
+        job.send_signal(signal.SIGINT)
+        time.sleep(1)
+
+
 def on_rank(rank: int) -> str:
     return f" with an error on rank {rank} of 2 on {os.uname().nodename}:\n"
 
@@ -73,19 +81,19 @@ JOBS = {
     "rank 0 is killed": Job("mpirun-2", slowly(value=FIRST), (KILLED, "2 ranks under mpirun", NEXT), flag=True),
     "all is killed": Job(
         "alone",
-        slowly(),
+        slowly(seconds=0.3),
         (KILLED, "(sacct -j 4711, qstat -xf 4711 or bhist -l 4711, dmesg)", "It was started by:\n  python -m runner"),
         lambda job: os.killpg(job.pid, signal.SIGKILL),
         env=(("SLURM_JOB_ID", "4711"),),
     ),
     "a signal": Job(
-        "alone", slowly(seconds=0.1), (" stopped on purpose, by a signal.", NEXT), lambda job: job.terminate()
+        "alone", slowly(seconds=0.3), (" stopped on purpose, by a signal.", NEXT), lambda job: job.terminate()
     ),
     "^C twice": Job(
         "alone",
-        slowly(seconds=1.5),
+        model("HangsAtRow", value=FIRST, how="sleep", flag="hangs"),
         (" was stopped at ", "interrupted at once. What is recorded is kept", NEXT),
-        lambda job: [(job.send_signal(signal.SIGINT), time.sleep(0.2)) for _ in range(2)] and None,
+        interrupt_twice,
     ),
     "the time limit": Job("alone", (*slowly(), "--time-limit", "1"), (" stopped on purpose, by the time limit.", NEXT)),
     "a row": Job(
@@ -115,7 +123,7 @@ JOBS = {
     ),
     "a rank hangs": Job(
         "mpirun-2",
-        (*model("HangsAtRow", value=LAST, how="sleep"), "--stall-timeout", "8"),
+        (*model("HangsAtRow", value=LAST, how="sleep"), "--stall-timeout", "12"),
         (on_rank(1), "no progress for ", "while computing rows 1792..1797", "leave that host out", NEXT),
     ),
     "a rank that computes wrong": Job(
@@ -163,13 +171,11 @@ def run_job(job: Job, folder: Path) -> None:
     if job.kill:
         await_lines(folder / "p.npy.run/ledger.jsonl", 3, process)
         job.kill(process)
-    finish(process, 90)
+    finish(process, PATIENCE)
 
 
 def await_lines(path: Path, number: int, process: "subprocess.Popen[str]") -> None:
-    while not path.exists() or path.read_bytes().count(b"\n") < number:
-        time.sleep(0.02)
-        assert process.poll() is None, process.communicate()
+    await_that(lambda: path.exists() and path.read_bytes().count(b"\n") >= number, process)
 
 
 def explain(capsys: pytest.CaptureFixture[str], output: str = "p.npy") -> tuple[int, str]:
@@ -213,7 +219,7 @@ def test_a_job_after_another(copy: Callable[[str], Path], capsys: pytest.Capture
     assert said.startswith(f"--output p.npy is being written by another job: process {process.pid} on ")
     assert code == 0
     os.killpg(process.pid, signal.SIGKILL)
-    finish(process, 10)
+    finish(process, PATIENCE)
     code, said = explain(capsys)
     assert KILLED in said
     assert "\nJobs before it:\n  20" in said
@@ -232,11 +238,12 @@ def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     try:
         monkeypatch.chdir(disk)
         np.save(tmp_path / "d.npy", np.zeros((NUM_ROWS, 8), np.float32))
-        process = start(predict_command(*slowly(), "--data", tmp_path / "d.npy", "--output", "p.npy"), disk)
+        slow = slowly(seconds=0.3)  # or it would be whole before the disk is full
+        process = start(predict_command(*slow, "--data", tmp_path / "d.npy", "--output", "p.npy"), disk)
         await_lines(Path("p.npy.run/ledger.jsonl"), 1, process)
         with pytest.raises(OSError, match="No space"):
             Path("other").write_bytes(bytes(1 << 20))
-        assert finish(process, 60).code == 73
+        assert finish(process, PATIENCE).code == 73
         code, said = explain(capsys)
         assert "No space left on device" in said or KILLED in said
         assert "The file system of p.npy.run has 0 bytes left: that may be what ended it. Make room" in said

@@ -56,7 +56,7 @@ def by_hand(tokens: list[list[int]], function: Callable[[torch.Tensor, torch.Ten
 def test_sequence_classification(tmp_path: Path) -> None:
     model = save(tmp_path, "BertForSequenceClassification", num_labels=5, vocab_size=100, **SMALL)
     tokens = write_tokens(tmp_path)
-    outcome = predict(tmp_path, launcher="mpirun-3")
+    outcome = predict(tmp_path, launcher="mpirun-2")
     assert outcome.code == 0, outcome.output
     expected = by_hand(tokens, lambda ids, mask: model(input_ids=ids, attention_mask=mask).logits)
     assert expected.shape == (NUM_ROWS, 5)
@@ -94,7 +94,7 @@ def test_images_to_the_byte(tmp_path: Path) -> None:
     model = save(tmp_path, "ViTForImageClassification", image_size=16, patch_size=8, num_labels=4, **SMALL)
     pixels = np.random.default_rng(0).standard_normal((NUM_ROWS, 3, 16, 16), dtype=np.float32)
     np.save(tmp_path / "d.npy", pixels)
-    outcome = predict(tmp_path, launcher="mpirun-2", data="d.npy")
+    outcome = predict(tmp_path, data="d.npy")
     assert outcome.code == 0, outcome.output
     torch.set_num_threads(1)
     with torch.inference_mode():
@@ -147,6 +147,6 @@ def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     (tmp_path / "model/config.json").write_text(json.dumps(config))
     assert_refused(64, "pooling 'max' is not one of mean, cls, last", "--model-args", '{"pooling": "max"}')
     (tmp_path / "model/model.safetensors").write_bytes(b"nothing")
-    outcome = predict(tmp_path, launcher="mpirun-2")
+    outcome = predict(tmp_path)
     assert (outcome.code, "cannot be loaded" in outcome.output) == (65, True), outcome.output
     assert outcome.output.count("runner: error") == 1, outcome.output

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from launch import LAUNCHERS, predict_command, run
+from launch import LAUNCHERS, predict_command, predict_here, run
 
 from runner.errors import InputError
 from runner.sources import lineindex, open_source
@@ -77,12 +77,12 @@ def test_a_last_line_without_an_end(tmp_path: Path) -> None:
         assert list(as_batch(source.read(1, 2))) == (["y"] if name == "a.txt" else [2])
 
 
-@pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-def test_a_table_is_predicted(suffix: str, launcher: str, tmp_path: Path) -> None:
+def test_a_table_is_predicted_by_ranks_that_count_its_lines_together(suffix: str, tmp_path: Path) -> None:
     path, rows = write(tmp_path, suffix)
     options = ["--model", "zoo:TwoColumns", "--data", path, "--columns", "x,whole", "--output", "p.npy"]
-    outcome = run(predict_command(*options, "--batch-size", "7", launcher=LAUNCHERS[launcher]), tmp_path)
+    launcher = LAUNCHERS["mpirun-3" if suffix == ".csv" else "mpirun-2"]
+    outcome = run(predict_command(*options, "--batch-size", "7", launcher=launcher), tmp_path)
     assert outcome.code == 0, outcome.output
     assert np.array_equal(np.load(tmp_path / "p.npy"), [row["x"] * 2 + row["whole"] for row in rows])
 
@@ -108,12 +108,12 @@ def test_a_bad_row_is_named_and_set_aside(name: str, tmp_path: Path) -> None:
     # enough good rows before it that types are known from them
     (tmp_path / name).write_text(header + filler * 3000 + body)
     command = ["--model", "zoo:Identity", "--data", f"{name}::{'b' if 'b' in header else 'v'}", "--output", "p.npy"]
-    outcome = run(predict_command(*command), tmp_path)
+    outcome = predict_here(*command, folder=tmp_path)
     assert outcome.code == 65, outcome.output
     bad = 3000 + int(message.split()[1].rstrip(":"))
     expected = message.replace(message.split()[1].rstrip(":"), str(bad), 1)
     assert expected in outcome.output, outcome.output
-    outcome = run(predict_command(*command, "--on-error", "quarantine"), tmp_path)
+    outcome = predict_here(*command, "--on-error", "quarantine", folder=tmp_path)
     assert outcome.code == 0, outcome.output
     (line,) = (tmp_path / "p.npy.run/quarantine.jsonl").read_text().splitlines()
     assert json.loads(line)["row"] == bad
@@ -131,11 +131,14 @@ def test_what_is_not_there_is_named_with_what_is(tmp_path: Path) -> None:
         ("empty.csv", "a", "empty.csv: No such file"),
     ):
         command = ["--model", "zoo:Identity", "--data", name, "--columns", columns, "--output", "p.npy"]
-        outcome = run(predict_command(*command, launcher=LAUNCHERS["mpirun-2"]), tmp_path)
+        if name == "d.csv":
+            outcome = run(predict_command(*command, launcher=LAUNCHERS["mpirun-2"]), tmp_path)
+        else:
+            outcome = predict_here(*command, folder=tmp_path)
         assert (outcome.code, outcome.output.count(message)) == (65, 1), outcome.output
         assert outcome.output.count("runner: error") == 1
     command = ["--model", "zoo:Identity", "--data", "d.csv", "--columns", "a", "--keep", "a", "--output", "p.npy"]
-    outcome = run(predict_command(*command, launcher=LAUNCHERS["mpirun-2"]), tmp_path)
+    outcome = predict_here(*command, folder=tmp_path)
     assert (outcome.code, outcome.output.count("--keep a: there is no other column")) == (64, 1), outcome.output
     for name in ("d.csv", "d.jsonl"):
         (tmp_path / name).write_bytes(b"")

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import LAUNCHERS, environment, finish, predict_command, run, start
+from launch import LAUNCHERS, PATIENCE, await_that, environment, finish, predict_command, run, start
 
 import runner.progress
 from runner.cli import main
 from runner.status import Status, parse_status
 
-PATIENCE = 90.0  # seconds, for what takes ten on a machine that is not busy
 ESCAPE = "\x1b"
 # `mlp`, slowly; rank 1 speaks once, at the row `at`, and does then what `then` says
 TALKS = """
@@ -115,15 +114,16 @@ def prepare(folder: Path, num_rows: int = 2000) -> None:
     (folder / "talks.py").write_text(TALKS)
 
 
-def job(output: str, launcher: str, *options: str, then: str = "", at: int = -1, factor: float = 1.0) -> list[str]:
-    arguments = json.dumps({"at": at, "then": then, "factor": factor})
+def job(output: str, launcher: str, *options: str, **given: object) -> list[str]:
+    """The arguments of `Talks` by name."""
+    arguments = json.dumps({"at": -1, "then": ""} | given)
     words = ["--model", "talks:Talks", "--model-args", arguments, "--data", "d.npy", "--output", output]
     command = predict_command(*words, "--batch-size", "20", *options, launcher=LAUNCHERS[launcher])
     return [str(word) for word in command]
 
 
-def typed(output: str, launcher: str, *options: str, then: str = "", at: int = -1, factor: float = 1.0) -> str:
-    return " ".join(f"'{word}'" for word in job(output, launcher, *options, then=then, at=at, factor=factor))
+def typed(output: str, launcher: str, *options: str, **given: object) -> str:
+    return " ".join(f"'{word}'" for word in job(output, launcher, *options, **given))
 
 
 def status_of(folder: Path, output: str) -> Status | None:
@@ -143,8 +143,8 @@ def is_begun(folder: Path, output: str, num_rows: int = 1) -> Callable[[], bool]
 def test_terminals_of_launchers(terminals: Callable[..., Terminal], tmp_path: Path) -> None:
     """The display of mpirun and horovodrun: a slow rank is named, what ranks print stays, and the size may change."""
     narrow, wide = terminals(80), terminals(200, 50)
-    wide.type(typed("w.npy", "horovodrun-2"))
-    narrow.type(typed("n.npy", "mpirun-2", factor=4, at=1400))
+    wide.type(typed("w.npy", "horovodrun-2", seconds=0.15))
+    narrow.type(typed("n.npy", "mpirun-2", factor=7, at=1400))
     shown = wide.wait_for(r"rank 1 ━+╸?[━╺]* +[\d,]+ of 1,000, \d+ rows/s")
     assert re.search(r"━+[╸╺]━+ +\d+ %\n[\d,]+ of 2,000 rows, \d+ rows/s, \d+ s left\nrank 0 ━", shown)
     assert "(whole)" not in shown
@@ -173,8 +173,8 @@ def test_terminals_of_launchers(terminals: Callable[..., Terminal], tmp_path: Pa
 def test_terminals_of_jobs_that_end_badly(terminals: Callable[..., Terminal], tmp_path: Path) -> None:
     fails, dies, stopped = terminals(), terminals(), terminals()
     fails.type(typed("f.npy", "mpirun-2", then="fail", at=1600))
-    dies.type(typed("d1.npy", "mpirun-2", then="die", at=600))
-    stopped.type(typed("s.npy", "alone"))
+    dies.type(typed("d1.npy", "mpirun-2", then="die", at=600, seconds=0.1))
+    stopped.type(typed("s.npy", "alone", seconds=0.2))
     stopped.wait_for(r"\d+ %\n", is_begun(tmp_path, "s.npy", 500))
     stopped.press("C-c")
     shown = stopped.wait_for(r"stopped by a signal: [\d,]+ of 2,000 rows are(.*\n)+\$$")
@@ -222,10 +222,8 @@ def test_one_process_on_a_terminal(tmp_path: Path) -> None:
 
 def test_watch(terminals: Callable[..., Terminal], tmp_path: Path) -> None:
     prepare(tmp_path, 20_000)
-    process = start(job("p.npy", "mpirun-2"), tmp_path)
-    give_up = time.monotonic() + PATIENCE
-    while not is_begun(tmp_path, "p.npy")() and time.monotonic() < give_up:
-        time.sleep(0.05)
+    process = start(job("p.npy", "mpirun-2", seconds=0.2), tmp_path)  # almost two minutes' work
+    await_that(is_begun(tmp_path, "p.npy"), process)
     terminal = terminals()
     terminal.type("python -m runner watch p.npy")
     terminal.wait_for(r"runner: 20,000 rows on 2 ranks under mpirun, since .*\n━.*\n.* left\nrank 0 .*\nrank 1 .*")
@@ -237,20 +235,18 @@ def test_watch(terminals: Callable[..., Terminal], tmp_path: Path) -> None:
     terminal.wait_for(rows.pattern, lambda: int(rows.findall(terminal.shows())[-1].replace(",", "")) > done_rows + 100)
     assert process.poll() is None
     os.killpg(process.pid, signal.SIGKILL)
-    finish(process, 30)
+    finish(process, PATIENCE)
     assert "2 ranks under mpirun" in terminal.wait_for(r"Next: the same command(.*\n)+\$$")
 
 
 def test_watch_in_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     prepare(tmp_path)
     monkeypatch.chdir(tmp_path)
-    process = start(job("p.npy", "alone"), tmp_path)
-    give_up = time.monotonic() + PATIENCE
-    while not is_begun(tmp_path, "p.npy")() and time.monotonic() < give_up:
-        time.sleep(0.05)
+    process = start(job("p.npy", "alone", seconds=0.06), tmp_path)
+    await_that(is_begun(tmp_path, "p.npy"), process)
     monkeypatch.setattr(runner.progress, "_LOG_SECONDS", ((float("inf"), 0.0),))
     assert main(["watch", "p.npy"]) == 0
-    assert finish(process, 30).code == 0
+    assert finish(process, PATIENCE).code == 0
     said = capsys.readouterr()
     assert re.match(r"runner: 2,000 rows on 1 rank under none, since .*\nrunner: [\d,]+ of 2,000 rows \(", said.err)
     assert ESCAPE not in said.err

@@ -1,7 +1,9 @@
 """What Prometheus gets of a job: served while it runs, and in a file."""
 
+import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -13,24 +15,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import LAUNCHERS, environment, finish, predict_command, predict_here, run, start
+from launch import LAUNCHERS, PATIENCE, await_that, environment, finish, predict_command, predict_here, run, start
 
 from runner.metrics import Metrics
 
 pytest.importorskip("prometheus_client", reason="prometheus_client is missing: pip install -e '.[metrics]'")
 from prometheus_client.parser import text_string_to_metric_families
 
-PATIENCE = 60.0
 NUM_ROWS = 1000
 Values = dict[tuple[str, str], float]
 
 
 @pytest.fixture
 def port() -> int:
-    """One that nobody has now."""
-    with socket.socket() as probe:
-        probe.bind(("", 0))
-        return int(probe.getsockname()[1])
+    """One that nobody has now, and that the kernel gives to nobody by itself."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    while True:
+        port = random.randrange(first // 2, first)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 @pytest.fixture
@@ -66,7 +70,7 @@ def scrape_until(port: int, name: str, rank: str, process: "subprocess.Popen[str
 
 
 def test_a_job_is_scraped(folder: Path, port: int) -> None:
-    slow = json.dumps({"rank": 1, "seconds": 0.03, "factor": 4})
+    slow = json.dumps({"rank": 1, "seconds": 0.06, "factor": 4})
     options = ["--model", "zoo:OneIsSlow", "--model-args", slow, "--data", "d.npy", "--output", "p.npy"]
     options += ["--batch-size", "10", "--metrics-port", str(port), "--metrics-file", "job.prom"]
     process = start(predict_command(*options, launcher=LAUNCHERS["mpirun-2"]), folder)
@@ -94,12 +98,11 @@ def test_a_job_is_scraped(folder: Path, port: int) -> None:
 
 
 def test_a_killed_job_leaves_its_last_figures(folder: Path) -> None:
-    slow = json.dumps({"value": -1.0, "flag": "none", "seconds": 0.05})
-    options = ["--model", "zoo:DiesOnce", "--model-args", slow, "--data", "d.npy", "--output", "p.npy"]
-    process = start(predict_command(*options, "--batch-size", "10", "--metrics-file", "job.prom"), folder)
-    give_up = time.monotonic() + PATIENCE
-    while not (folder / "job.prom").exists() and time.monotonic() < give_up:
-        time.sleep(0.05)
+    hangs = json.dumps({"value": 15.0, "how": "sleep"})  # in the first chunk
+    options = ["--model", "zoo:HangsAtRow", "--model-args", hangs, "--data", "d.npy", "--output", "p.npy"]
+    options += ["--batch-size", "10", "--chunk-size", "20", "--metrics-file", "job.prom"]
+    process = start(predict_command(*options), folder)
+    await_that((folder / "job.prom").exists, process)
     os.killpg(process.pid, signal.SIGKILL)
     finish(process, PATIENCE)
     values = parsed((folder / "job.prom").read_text())

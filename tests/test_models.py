@@ -14,8 +14,7 @@ from runner.models.storages import digest, storages
 from runner.models.weights import load_weights
 
 
-@pytest.mark.parametrize("share", ["share", "do not"])
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize(("ranks", "share"), [(1, "do not"), (2, "do not"), (3, "share")])
 def test_every_rank_gets_the_weights_of_rank_0(ranks: int, share: str, tmp_path: Path) -> None:
     torch.manual_seed(7)
     torch.save(zoo.Odd().state_dict(), tmp_path / "odd.pt")

@@ -9,18 +9,18 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zoo
-from launch import environment, finish, predict_command, run, start
+from launch import PATIENCE, await_chunks, environment, finish, predict_command, recorded_chunks, run, start
 from reference import plain_loop, random_rows
 
 MPICH = "mpich==5.0.2"
 NUM_ROWS, BATCH_SIZE, DEADLY = 1797, 32, 1e9
-DIES = json.dumps({"value": DEADLY, "flag": "die", "seconds": 0.03})  # once: it deletes the file "die"
+# once: it deletes the file "die"; half a minute's work as long as the file "slowly" is there
+DIES = json.dumps({"value": DEADLY, "flag": "die", "seconds": 1.5, "slowly": "slowly"})
 OPTIONS = ["--comm", "mpi", "--model", "zoo:DiesOnce", "--model-args", DIES, "--data", "d.npy", "--output", "p.npy"]
 OPTIONS += ["--batch-size", str(BATCH_SIZE), "--chunk-size", str(BATCH_SIZE)]
 EVERYTHING = ["--schedule", "dynamic", "--collect", "alltoall", "--share-weights"]
@@ -51,37 +51,29 @@ def mpiexec(mpich: Path, np: int) -> list[str]:
     return [str(mpich / "bin/mpiexec"), "-np", str(np)]
 
 
-def chunks(folder: Path) -> list[int]:
-    """Those that are recorded."""
-    ledger = folder / "p.npy.run/ledger.jsonl"
-    lines = ledger.read_text().splitlines()[1:] if ledger.exists() else []
-    return [record["chunk"] for record in map(json.loads, lines) if "chunk" in record]
-
-
 def test_stopped_killed_and_resumed(mpich: Path, folder: Path) -> None:
     env = environment(MPI4PY_LIBMPI=str(mpich / "lib/libmpi.so.12"))
 
     # stopped: unlike that of Open MPI 5, this launcher passes TERM on, too
+    run_folder = folder / "p.npy.run"
+    (folder / "slowly").touch()
     process = start(predict_command(*OPTIONS, launcher=mpiexec(mpich, 3)), folder, env)
-    give_up = time.monotonic() + 60
-    while len(chunks(folder)) < 3:
-        assert time.monotonic() < give_up
-        assert process.poll() is None
-        time.sleep(0.02)
+    await_chunks(run_folder, 3, process)
     os.kill(process.pid, signal.SIGTERM)
-    outcome = finish(process, timeout=30)
+    outcome = finish(process, PATIENCE)
     assert outcome.code == 75, outcome.output
     assert "runner: stopped by a signal: " in outcome.output
-    stopped = chunks(folder)
+    stopped = recorded_chunks(run_folder)
 
     # a rank is killed: the launcher ends the others
     (folder / "die").touch()
-    outcome = run(predict_command(*OPTIONS, launcher=mpiexec(mpich, 3)), folder, timeout=60, env=env)
+    (folder / "slowly").unlink()
+    outcome = run(predict_command(*OPTIONS, launcher=mpiexec(mpich, 3)), folder, env=env)
     assert outcome.code == 9, outcome.output  # the number of the signal
     assert "Killed (signal 9)" in outcome.output
     assert not (folder / "die").exists()
     assert not (folder / "p.npy").exists()
-    killed = chunks(folder)
+    killed = recorded_chunks(run_folder)
 
     # and the same command goes on, on another number of ranks
     outcome = run(predict_command(*OPTIONS, *EVERYTHING, launcher=mpiexec(mpich, 2)), folder, env=env)
@@ -90,7 +82,7 @@ def test_stopped_killed_and_resumed(mpich: Path, folder: Path) -> None:
     report = json.loads((folder / "p.npy.run/report.json").read_text())
     assert (report["launcher"], report["world_size"]) == ("mpiexec", 2)
     assert report["resumed_rows"] > 0
-    computed = chunks(folder)
+    computed = recorded_chunks(run_folder)
     assert computed[: len(killed)] == killed
     assert killed[: len(stopped)] == stopped
     assert len(computed) == len(set(computed)) == -(-NUM_ROWS // BATCH_SIZE)

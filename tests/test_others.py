@@ -33,7 +33,7 @@ def test_a_folder_that_spark_wrote() -> None:
 
 def test_its_nulls_are_bad_rows(tmp_path: Path) -> None:
     command = ["--model", "zoo:Identity", "--data", f"{SPARK}::gaps", "--output", "p.npy", "--on-error", "quarantine"]
-    outcome = run(predict_command(*command, launcher=LAUNCHERS["mpirun-3"]), tmp_path)
+    outcome = run(predict_command(*command, launcher=LAUNCHERS["mpirun-2"]), tmp_path)
     assert outcome.code == 0, outcome.output
     bad = [json.loads(line)["row"] for line in (tmp_path / "p.npy.run/quarantine.jsonl").read_text().splitlines()]
     assert bad == list(range(7, NUM_ROWS, 100))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from launch import LAUNCHERS, Outcome, predict_command, run
+from launch import LAUNCHERS, Outcome, predict_command, predict_here, run, run_here
 from reference import random_rows
 
 from runner.errors import ModelError
@@ -19,8 +19,10 @@ NUM_ROWS, BATCH_SIZE = 1797, 32
 FIELDS = ["logits", "label", "pairs", "good"]
 
 
-def predict(folder: Path, *options: str, launcher: str = "alone") -> Outcome:
+def predict(folder: Path, *options: str, launcher: str = "here") -> Outcome:
     command = ["--model", "zoo:Several", "--data", "d.npy", "--output", "p.npy", "--chunk-size", "64", *options]
+    if launcher == "here":
+        return predict_here(*command, folder=folder)
     return run(predict_command(*command, launcher=LAUNCHERS[launcher]), folder)
 
 
@@ -48,10 +50,10 @@ def rows(tmp_path: Path) -> np.ndarray:
 @pytest.mark.parametrize(
     ("launcher", "options"),
     [
-        ("alone", []),
+        ("here", []),
         ("mpirun-3", ["--canary"]),
         ("mpirun-2", ["--comm", "mpi", "--collect", "alltoall", "--schedule", "dynamic"]),
-        ("mpirun-3", ["--collect", "direct"]),
+        ("mpirun-2", ["--collect", "direct"]),
     ],
 )
 def test_each_is_what_it_would_be_alone(launcher: str, options: list[str], rows: np.ndarray, tmp_path: Path) -> None:
@@ -64,12 +66,12 @@ def test_each_is_what_it_would_be_alone(launcher: str, options: list[str], rows:
         found = np.ascontiguousarray(predictions[name])
         assert (found.dtype, found.shape) == (expected.dtype, expected.shape), name
         assert found.tobytes() == expected.tobytes(), name
-    assert run([*predict_command()[:3], "verify", "p.npy"], tmp_path).code == 0
+    assert run_here("verify", "p.npy", folder=tmp_path).code == 0
 
 
 def test_into_a_folder_and_from_there_into_the_next_model(rows: np.ndarray, tmp_path: Path) -> None:
     assert predict(tmp_path, "--collect", "shards", launcher="mpirun-2").code == 0
-    assert run([*predict_command()[:3], "verify", "p.npy"], tmp_path).code == 0
+    assert run_here("verify", "p.npy", folder=tmp_path).code == 0
     chain = ["--model", "zoo:TakesSeveral", "--data", "p.npy", "--output", "q.npy", "--collect", "allgather"]
     outcome = predict(tmp_path, *chain, launcher="mpirun-2")
     assert outcome.code == 0, outcome.output

@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zoo
-from launch import LAUNCHERS, Outcome, predict_command, run
+from launch import LAUNCHERS, Outcome, predict_command, predict_here, run, run_here
 from reference import plain_loop, random_rows
 
 NUM_ROWS, NUM_BAD, BATCH_SIZE = 100_000, 1000, 32
 
 
-def predict(folder: Path, *options: str, launcher: str = "alone") -> Outcome:
+def predict(folder: Path, *options: str, launcher: str = "here") -> Outcome:
     paths = ["--data", "d.npy", "--output", "p.npy", "--batch-size", str(BATCH_SIZE)]
+    if launcher == "here":
+        return predict_here(*paths, *options, folder=folder)
     return run(predict_command(*paths, *options, launcher=LAUNCHERS[launcher]), folder)
 
 
@@ -35,7 +37,7 @@ def test_a_thousand_bad_rows_in_a_hundred_thousand(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", rows)
     options = ["--model", "zoo:Picky", "--preprocess", "zoo:refuse_negative", "--on-error", "quarantine", "--overwrite"]
     files = []
-    for launcher in ("alone", "mpirun-2", "mpirun-3"):
+    for launcher in ("here", "mpirun-3"):
         outcome = predict(tmp_path, *options, launcher=launcher)
         assert outcome.code == 0, outcome.output
         found = quarantined(tmp_path)
@@ -48,8 +50,8 @@ def test_a_thousand_bad_rows_in_a_hundred_thousand(tmp_path: Path) -> None:
         assert (report["quarantined_rows"], report["computed_rows"]) == (len(bad), NUM_ROWS - len(bad))
         assert report["status"] == "whole"
         files.append((tmp_path / "p.npy").read_bytes())
-        assert run(["python", "-m", "runner", "verify", "p.npy"], tmp_path).code == 0
-    assert files[0] == files[1] == files[2]
+        assert run_here("verify", "p.npy", folder=tmp_path).code == 0
+    assert files[0] == files[1]
     predictions = np.load(tmp_path / "p.npy")
     assert np.isnan(predictions[bad]).all()
     good = np.setdiff1d(np.arange(NUM_ROWS), bad)
@@ -95,7 +97,7 @@ def test_too_many_bad_rows_stop_the_job(tmp_path: Path) -> None:
     assert outcome.output.count("runner: error") == 1
     assert "18 rows are bad, and --max-bad is 17. The latest is row " in outcome.output
     assert not (tmp_path / "p.npy").exists()
-    outcome = predict(tmp_path, *options, "18", launcher="mpirun-3")
+    outcome = predict(tmp_path, *options, "18")
     assert outcome.code == 0, outcome.output
     assert len(quarantined(tmp_path)) == 18
 
@@ -122,7 +124,7 @@ def test_predictions_that_are_not_finite_are_counted(dtype: str, tmp_path: Path)
     rows[50, 1] = np.nan
     np.save(tmp_path / "d.npy", rows)
     model = ["--model", "zoo:Reciprocal", "--model-args", json.dumps({"dtype": dtype})]
-    outcome = predict(tmp_path, *model, launcher="mpirun-2")
+    outcome = predict(tmp_path, *model, launcher="mpirun-2" if dtype == "float32" else "here")
     assert outcome.code == 0, outcome.output
     assert "19 with predictions that are not finite" in outcome.output
     assert json.loads((tmp_path / "p.npy.run/manifest.json").read_text())["nonfinite_rows"] == 19
@@ -143,7 +145,7 @@ def test_predictions_that_are_not_finite_are_set_aside(tmp_path: Path) -> None:
     rows[::100, 2] = 0
     np.save(tmp_path / "d.npy", rows)
     files = []
-    for launcher in ("alone", "mpirun-3"):
+    for launcher in ("here", "mpirun-2"):
         options = ["--model", "zoo:Reciprocal", "--on-nonfinite", "quarantine", "--overwrite"]
         outcome = predict(tmp_path, *options, launcher=launcher)
         assert outcome.code == 0, outcome.output
@@ -186,7 +188,7 @@ def test_too_little_memory_and_a_bad_row(tmp_path: Path) -> None:
     rows[70, 0] = np.nan
     np.save(tmp_path / "d.npy", rows)
     arguments = json.dumps({"row_bytes": 40 * MIB, "limit_bytes": 400 * MIB})
-    outcome = predict(tmp_path, *HUNGRY, arguments)
+    outcome = predict(tmp_path, *HUNGRY, arguments, launcher="alone")
     assert outcome.code == 65, outcome.output
     assert "the model failed on row 70: ValueError: a row that is not a number" in outcome.output
 
@@ -194,7 +196,7 @@ def test_too_little_memory_and_a_bad_row(tmp_path: Path) -> None:
 def test_too_little_memory_for_one_row(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", random_rows(200, 8))
     arguments = json.dumps({"row_bytes": 400 * MIB, "limit_bytes": 40 * MIB})
-    outcome = predict(tmp_path, *HUNGRY, arguments, "--on-error", "quarantine")
+    outcome = predict(tmp_path, *HUNGRY, arguments, "--on-error", "quarantine", launcher="alone")
     assert outcome.code == 65, outcome.output
     assert "the model failed on row 0: RuntimeError: " in outcome.output
     assert "DefaultCPUAllocator" in outcome.output

@@ -3,13 +3,12 @@
 import json
 import os
 import shutil
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zoo
-from launch import LAUNCHERS, Outcome, finish, predict_command, run, start
+from launch import LAUNCHERS, PATIENCE, Outcome, await_chunks, finish, predict_command, predict_here, run, start
 from reference import plain_loop, random_rows
 
 NUM_ROWS, BATCH_SIZE, CHUNK_SIZE, MARK = 1797, 32, 64, 1000.0
@@ -96,7 +95,7 @@ def test_torn_ledger_and_damaged_rows_are_computed_again(tmp_path: Path) -> None
         file.write(flipped)
     ledger.write_bytes(ledger.read_bytes()[:-7])  # as if it had died while it wrote the last line
 
-    outcome = job.run("alone")
+    outcome = predict_here(*job.options, folder=tmp_path)
     assert outcome.code == 0, outcome.output
     job.assert_whole()
     assert job.report["resumed_rows"] == (before - 2) * CHUNK_SIZE
@@ -125,13 +124,13 @@ def test_ledger_of_another_run_is_refused(changed: list[str], field: str, tmp_pa
     job.die("alone")
     before = job.files()
 
-    outcome = job.run("alone", *changed)
+    outcome = predict_here(*job.options, *changed, folder=tmp_path)
     assert outcome.code == 65
     assert "another job" in outcome.output
     assert f" {field}" in outcome.output
     assert job.files() == before
 
-    assert job.run("alone", *changed, "--fresh").code == 0
+    assert predict_here(*job.options, *changed, "--fresh", folder=tmp_path).code == 0
     assert job.report["resumed_rows"] == 0
 
 
@@ -141,15 +140,15 @@ def change_one_row(path: Path, row: int) -> None:
     rows.flush()
 
 
-@pytest.mark.parametrize("next_launcher", ["alone", "mpirun-3"])
-def test_data_that_changes_between_two_jobs(next_launcher: str, tmp_path: Path) -> None:
+def test_data_that_changes_between_two_jobs(tmp_path: Path) -> None:
     """One number of a file that is too large to be digested whole."""
     rows = np.zeros((900_000, 32), np.float32)  # 115 MB
     rows[:, 0] = np.arange(len(rows))
     np.save(tmp_path / "d.npy", rows)
     command = ["--model", "zoo:DiesOnce", "--data", "d.npy", "--output", "p.npy", "--batch-size", "9000"]
     command += ["--preprocess", "zoo:first_eight"]
-    command += ["--model-args", json.dumps({"value": 450_000.0, "flag": "flag", "seconds": 0.02})]
+    # it dies when the row that will be changed is among those that are recorded, at 9,000 a chunk
+    command += ["--model-args", json.dumps({"value": 450_000.0, "flag": "flag", "seconds": 0.02, "commits": 20})]
     (tmp_path / "flag").touch()
     assert run(predict_command(*command), tmp_path).code != 0
     kept = tmp_path / "kept"
@@ -158,16 +157,15 @@ def test_data_that_changes_between_two_jobs(next_launcher: str, tmp_path: Path) 
     done = max(record["stop"] for record in records if "chunk" in record)
     assert 0 < done < 451_000
 
-    resumed = predict_command(*command, launcher=LAUNCHERS[next_launcher])
     change_one_row(tmp_path / "d.npy", 122_000)
-    outcome = run(resumed, tmp_path)
+    outcome = run(predict_command(*command, launcher=LAUNCHERS["mpirun-3"]), tmp_path)
     assert outcome.code == 65, outcome.output
     assert "the data has changed since an earlier job read it: rows 117000..126000 are not what" in outcome.output
     assert outcome.output.count("runner: error") == 1
 
     np.save(tmp_path / "d.npy", rows)  # another file, with the same rows as before
     change_one_row(tmp_path / "d.npy", 602_000)  # nobody has read it yet
-    outcome = run(resumed, tmp_path)
+    outcome = predict_here(*command, folder=tmp_path)
     assert outcome.code == 0, outcome.output
     report = json.loads((tmp_path / "p.npy.run/report.json").read_text())
     assert report["resumed_rows"] == done
@@ -177,18 +175,17 @@ def test_data_that_changes_between_two_jobs(next_launcher: str, tmp_path: Path) 
 
 def test_data_that_is_written_to_while_it_is_read(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", random_rows(1797, 8))
-    slowly = ["--model", "zoo:DiesOnce", "--model-args", json.dumps({"value": 1e9, "flag": "flag", "seconds": 0.05})]
-    command = predict_command(*slowly, "--data", "d.npy", "--output", "p.npy", launcher=LAUNCHERS["mpirun-2"])
-    process = start(command, tmp_path)
-    ledger = tmp_path / "p.npy.run/ledger.jsonl"
-    while not ledger.exists() or len(ledger.read_bytes().splitlines()) < 8:
-        time.sleep(0.05)
-        assert process.poll() is None
+    slowly = json.dumps({"value": 1e9, "flag": "flag", "seconds": 0.5, "slowly": "slowly"})
+    job = ["--model", "zoo:DiesOnce", "--model-args", slowly, "--data", "d.npy", "--output", "p.npy"]
+    (tmp_path / "slowly").touch()
+    process = start(predict_command(*job, launcher=LAUNCHERS["mpirun-2"]), tmp_path)
+    await_chunks(tmp_path / "p.npy.run", 6, process)
     os.utime(tmp_path / "d.npy")
-    outcome = finish(process, timeout=60)
+    (tmp_path / "slowly").unlink()
+    outcome = finish(process, PATIENCE)
     assert outcome.code == 65, outcome.output
     assert "d.npy has been written to while this job read it" in outcome.output
     assert not (tmp_path / "p.npy").exists()
-    outcome = run(command, tmp_path)  # the rows are what they were
+    outcome = predict_here(*job, folder=tmp_path)  # the rows are what they were
     assert outcome.code == 0, outcome.output
     assert json.loads((tmp_path / "p.npy.run/report.json").read_text())["computed_rows"] == 0

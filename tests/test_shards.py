@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zoo
-from launch import LAUNCHERS, Outcome, predict_command, run
+from launch import LAUNCHERS, Outcome, predict_command, predict_here, run, run_here
 from reference import plain_loop, random_rows
 
 NUM_ROWS = 4099  # with one row a chunk: four chunks a file, three in the last
@@ -15,7 +15,9 @@ MARK = 1000.0
 PREDICT = ["--data", "d.npy", "--output", "p.npy", "--collect", "shards", "--batch-size", "1", "--chunk-size", "1"]
 
 
-def predict(folder: Path, *options: str, launcher: str = "alone") -> Outcome:
+def predict(folder: Path, *options: str, launcher: str = "here") -> Outcome:
+    if launcher == "here":
+        return predict_here(*PREDICT, *options, folder=folder)
     return run(predict_command(*PREDICT, *options, launcher=LAUNCHERS[launcher]), folder)
 
 
@@ -34,7 +36,7 @@ def rows_of(folder: Path) -> np.ndarray:
 @pytest.mark.parametrize(
     ("num_rows", "launcher", "options"),
     [
-        (1797, "alone", []),
+        (1797, "here", []),
         (0, "mpirun-3", []),
         (1797, "mpirun-3", []),
         (3, "horovodrun-2", ["--schedule", "dynamic"]),
@@ -50,7 +52,7 @@ def test_rows_equal_a_plain_loop(num_rows: int, launcher: str, options: list[str
     assert outcome.code == 0, outcome.output
     expected = plain_loop(zoo.mlp(), rows, 8) if num_rows else np.empty((0, 10), np.float32)
     assert rows_of(tmp_path / "p.npy").tobytes() == expected.tobytes()
-    assert run([*predict_command()[:3], "verify", "p.npy"], tmp_path).code == 0
+    assert run_here("verify", "p.npy", folder=tmp_path).code == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["d.npy", "p.npy", "p.npy.run"]
 
 
@@ -176,7 +178,7 @@ def test_a_folder_is_data_for_the_next_job(tmp_path: Path) -> None:
     outcome = predict(tmp_path, *chain, "--overwrite")
     assert outcome.code == 65, outcome.output
     assert "part-000009.npy holds 3 rows of float32 (8,); index.json says 7 of float32 (8,)" in outcome.output
-    outcome = run([*predict_command()[:3], "verify", "p.npy"], tmp_path)
+    outcome = run_here("verify", "p.npy", folder=tmp_path)
     assert outcome.code == 65, outcome.output
     for text, says in [("{}", "is not the index of a folder"), ('{"num_rows": 4, "dtype"', "is not the index")]:
         (tmp_path / "p.npy/index.json").write_text(text)

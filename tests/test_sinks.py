@@ -1,10 +1,8 @@
 """Every format of output from every kind of prediction, read back by the formats' own libraries."""
 
 import json
-import os
 import signal
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,9 @@ import pyarrow.parquet
 import pytest
 import torch
 import zarr
-from launch import LAUNCHERS, TESTS, Outcome, predict_command, run
+from launch import LAUNCHERS, TESTS, Outcome, predict_command, predict_here, run, run_here
 from PIL import Image
+from sink_models import Fixed, Several, Unlike
 from torch import nn
 
 from runner.cli import main
@@ -25,46 +24,6 @@ from runner.cli import main
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 NUM_ROWS, BATCH_SIZE, CHUNK_SIZE = 997, 8, 64
 SUFFIXES = [".npy", ".parquet", ".csv", ".tsv", ".jsonl", ".h5", ".zarr"]
-
-
-class Fixed(nn.Module):
-    """One vector a row."""
-
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        return rows * 2
-
-
-class Several(nn.Module):
-    """Outputs by name, of several dtypes."""
-
-    def forward(self, rows: torch.Tensor) -> dict[str, torch.Tensor]:
-        return {
-            "double": (rows * 2).double(),
-            "label": rows[:, 0].gt(0),
-            "rank": rows.argsort()[:, 0],
-            "half": rows.half(),
-        }
-
-
-class Unlike(nn.Module):
-    """Rows of unlike lengths, of vectors and of numbers, and text."""
-
-    def forward(self, rows: torch.Tensor) -> dict[str, Any]:
-        lengths = (rows[:, 0] * 1000).long().abs() % 5
-        spans = [row[: int(length)] for row, length in zip(rows, lengths, strict=True)]
-        tokens = [torch.stack([span, -span], dim=1) for span in spans]
-        return {
-            "first": rows[:, 0],
-            "spans": torch.nested.nested_tensor(spans),
-            "tokens": torch.nested.nested_tensor(tokens, layout=torch.jagged)
-            if lengths.any()
-            else tokens_of_none(rows),
-            "words": [f"möglich {int(length)}," * int(length) for length in lengths],
-        }
-
-
-def tokens_of_none(rows: torch.Tensor) -> torch.Tensor:
-    return torch.nested.nested_tensor([torch.empty(0, 2) for _ in rows])
 
 
 def expected(model: nn.Module, rows: np.ndarray) -> dict[str, list[Any]]:
@@ -122,10 +81,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def predict(folder: Path, model: str, data: str, output: Path, *more: str, launcher: str = "alone") -> Outcome:
-    options = ["--model", f"test_sinks:{model}", "--data", data, "--output", output, "--batch-size", str(BATCH_SIZE)]
-    command = predict_command(*options, "--chunk-size", str(CHUNK_SIZE), *more, launcher=LAUNCHERS[launcher])
-    return run(command, folder)
+def predict(folder: Path, model: str, data: str, output: Path, *more: str, launcher: str = "here") -> Outcome:
+    options = ["--model", f"sink_models:{model}", "--data", data, "--output", output, "--batch-size", str(BATCH_SIZE)]
+    options += ["--chunk-size", str(CHUNK_SIZE), *more]
+    if launcher == "here":
+        return predict_here(*options, folder=folder)
+    return run(predict_command(*options, launcher=LAUNCHERS[launcher]), folder)
 
 
 def assert_equal(found: dict[str, list[Any]], wanted: dict[str, list[Any]], as_text: bool) -> None:
@@ -140,7 +101,7 @@ def predict_several(folder: Path, jobs: list[dict[str, Any]], launcher: str) -> 
     """Several jobs in the same processes, which start only once."""
     path = Path(jobs[0]["output"]).parent / "jobs.json"
     common = {"batch_size": BATCH_SIZE, "chunk_size": CHUNK_SIZE}
-    named = [{**common, **job, "model": f"test_sinks:{job['model']}"} for job in jobs]
+    named = [{**common, **job, "model": f"sink_models:{job['model']}"} for job in jobs]
     path.write_text(json.dumps(named))
     outcome = run([*LAUNCHERS[launcher], sys.executable, TESTS / "jobs/several.py", path], folder)
     path.unlink()
@@ -181,7 +142,7 @@ def test_columns_of_the_data_are_kept_beside_them(folder: Path, tmp_path: Path) 
         keep = ["weight"] if suffix == ".npy" else ["id", "weight"]
         job = {"model": model, "data": "d.parquet", "columns": ["rows"], "keep": keep}
         jobs.append({**job, "output": str(tmp_path / f"p{suffix}")})
-    predict_several(folder, jobs, "mpirun-3")
+    predict_several(folder, jobs, "mpirun-2")
     for suffix, model in models.items():
         found = read_back(tmp_path / f"p{suffix}")
         assert found["weight"] == (np.arange(NUM_ROWS) / 7).tolist()
@@ -199,17 +160,16 @@ def test_columns_of_the_data_are_kept_beside_them(folder: Path, tmp_path: Path) 
 def test_killed_and_resumed_it_is_the_same(suffix: str, folder: Path, tmp_path: Path) -> None:
     model = "Several" if suffix in (".zarr", ".h5") else "Unlike"
     once, again = tmp_path / f"once{suffix}", tmp_path / f"again{suffix}"
-    assert predict(folder, model, "d.npy", once, launcher="mpirun-2").code == 0
-    outcome = predict(
-        folder, f"{model}Dies", "d.npy", again, "--model-args", json.dumps({"flag": str(tmp_path / "flag")})
-    )
+    assert predict(folder, model, "d.npy", once).code == 0
+    options = ["--model-args", json.dumps({"flag": str(tmp_path / "flag"), "run": f"{again}.run", "calls": 60})]
+    outcome = predict(folder, f"{model}Dies", "d.npy", again, *options, launcher="alone")
     assert outcome.code != 0
+    assert (tmp_path / "flag").exists()
     partial = tmp_path / f"again{suffix}.partial"
     assert partial.stat().st_size > 5_000
     with partial.open("ab") as file:
         file.write(b"SPL1 a record that is torn")
-    options = ["--model-args", json.dumps({"flag": str(tmp_path / "flag")})]
-    outcome = predict(folder, f"{model}Dies", "d.npy", again, *options, launcher="mpirun-3")
+    outcome = predict(folder, f"{model}Dies", "d.npy", again, *options, launcher="mpirun-2")
     assert outcome.code == 0, outcome.output
     report = json.loads((tmp_path / f"again{suffix}.run/report.json").read_text())
     assert report["resumed_rows"] > 100
@@ -219,14 +179,13 @@ def test_killed_and_resumed_it_is_the_same(suffix: str, folder: Path, tmp_path: 
 
 @pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
 def test_a_folder_of_files_that_ranks_write(launcher: str, folder: Path, tmp_path: Path) -> None:
-    """Killed on the way, and resumed by three ranks: as one file would be, and data for a next job."""
-    output, flag = (
-        tmp_path / "p.parquet",
-        json.dumps({"flag": str(tmp_path / "flag"), "calls": 30 if launcher == "mpirun-3" else 100}),
-    )
-    options = ["--collect", "shards", "--model-args", flag, "--keep", "id", "--columns", "rows"]
+    """Killed on the way, and resumed by two ranks: as one file would be, and data for a next job."""
+    output, flag = tmp_path / "p.parquet", tmp_path / "flag"
+    dies = {"flag": str(flag), "run": f"{output}.run", "calls": 30 if launcher == "mpirun-3" else 60}
+    options = ["--collect", "shards", "--model-args", json.dumps(dies), "--keep", "id", "--columns", "rows"]
     assert predict(folder, "UnlikeDies", "d.parquet", output, *options, launcher=launcher).code != 0
-    outcome = predict(folder, "UnlikeDies", "d.parquet", output, *options, launcher="mpirun-3")
+    assert flag.exists()
+    outcome = predict(folder, "UnlikeDies", "d.parquet", output, *options, launcher="mpirun-2")
     assert outcome.code == 0, outcome.output
     report = json.loads((tmp_path / "p.parquet.run/report.json").read_text())
     assert report["resumed_rows"] > 0
@@ -240,21 +199,12 @@ def test_a_folder_of_files_that_ranks_write(launcher: str, folder: Path, tmp_pat
     assert len(names) > 10
     assert not [name for name in names[1:] if not name.endswith(".parquet")]
     options = ["--columns", "first", "--output", "next.npy"]
-    outcome = run(predict_command("--model", "zoo:Identity", "--data", "p.parquet", *options), tmp_path)
+    outcome = predict_here("--model", "zoo:Identity", "--data", "p.parquet", *options, folder=tmp_path)
     assert outcome.code == 0, outcome.output
     assert np.load(tmp_path / "next.npy").tolist() == wanted["first"]
     part = output / names[3]
     part.write_bytes(part.read_bytes()[:-1] + b"!")
     assert main(["verify", str(output)]) == 65
-
-
-class Masks(nn.Module):
-    """Of images: for each pixel its brightest channel, as a number that needs 16 bits where it is blue."""
-
-    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-        if (pixels[:, :, 0, 0] == 0).all(dim=1).any():
-            raise ValueError("the first pixel is black")
-        return pixels.argmax(dim=1) * 150
 
 
 @pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
@@ -265,9 +215,9 @@ def test_a_file_a_row(launcher: str, tmp_path: Path) -> None:
     for name, image in zip(names, pixels, strict=True):
         (tmp_path / "images" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(image).save(tmp_path / "images" / name)
-    common = ["--model", "test_sinks:Masks", "--data", "images", "--batch-size", "4", "--on-error", "quarantine"]
-    command = predict_command(*common, "--keep", "path", "--output", "masks.png/", launcher=LAUNCHERS[launcher])
-    outcome = run(command, tmp_path)
+    common = ["--model", "sink_models:Masks", "--data", "images", "--batch-size", "4", "--on-error", "quarantine"]
+    masks = [*common, "--keep", "path", "--output", "masks.png/"]
+    outcome = run(predict_command(*masks, launcher=LAUNCHERS[launcher]), tmp_path)
     assert outcome.code == 0, outcome.output
     index = json.loads((tmp_path / "masks.png/_index.json").read_text())["files"]
     assert index == [f"{name}.png" for name in sorted(names)]
@@ -277,40 +227,16 @@ def test_a_file_a_row(launcher: str, tmp_path: Path) -> None:
             assert (found == 255).all()  # the gap of a bad row
         else:
             assert np.array_equal(found, image.argmax(axis=2) * 150), name
-    assert run([*predict_command()[:3], "verify", "masks.png/"], tmp_path).code == 0
+    assert run_here("verify", "masks.png/", folder=tmp_path).code == 0
     (tmp_path / "masks.png" / index[3]).unlink()
-    assert run([*predict_command()[:3], "verify", "masks.png/"], tmp_path).code == 65
-    assert run(command, tmp_path).code == 73  # it exists
-    outcome = run([*command, "--overwrite", "--keep", "label"], tmp_path)
+    assert run_here("verify", "masks.png/", folder=tmp_path).code == 65
+    assert predict_here(*masks, folder=tmp_path).code == 73  # it exists
+    outcome = predict_here(*masks, "--overwrite", "--keep", "label", folder=tmp_path)
     assert (outcome.code, "two rows are called 'left'" in outcome.output) == (73, True), outcome.output
-    outcome = run(predict_command(*common, "--output", "arrays.npy/", "--limit", "3"), tmp_path)
+    outcome = predict_here(*common, "--output", "arrays.npy/", "--limit", "3", folder=tmp_path)
     assert outcome.code == 0, outcome.output
     assert sorted(path.name for path in (tmp_path / "arrays.npy").glob("*.npy")) == ["0.npy", "1.npy", "2.npy"]
     assert np.load(tmp_path / "arrays.npy/1.npy").shape == (5, 7)
-
-
-class Dies(nn.Module):
-    """Ends its process at a batch, once."""
-
-    def __init__(self, flag: str, calls: int = 100) -> None:
-        super().__init__()
-        self.flag, self.left = Path(flag), calls
-
-    def forward(self, rows: torch.Tensor) -> Any:
-        self.left -= 1
-        time.sleep(0.003)  # so that what is computed is written, too
-        if not self.left and not self.flag.exists():
-            self.flag.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().forward(rows)
-
-
-class UnlikeDies(Dies, Unlike):
-    pass
-
-
-class SeveralDies(Dies, Several):
-    pass
 
 
 def test_a_death_between_the_name_and_the_report(folder: Path, tmp_path: Path) -> None:
@@ -324,18 +250,18 @@ def test_a_death_between_the_name_and_the_report(folder: Path, tmp_path: Path) -
         "from runner.cli import main\n"
         "main(sys.argv[1:])\n"
     )
-    options = ["--model", "test_sinks:Unlike", "--data", "d.npy", "--output", output, "--batch-size", "8"]
+    options = ["--model", "sink_models:Unlike", "--data", "d.npy", "--output", output, "--batch-size", "8"]
     outcome = run([sys.executable, "-c", code, "predict", *options], folder)
     assert outcome.code == -signal.SIGKILL, outcome.output
     assert output.exists()
     whole = output.read_bytes()
     assert (tmp_path / "p.parquet.partial").exists()
-    outcome = run(predict_command(*options), folder)
+    outcome = predict_here(*options, folder=folder)
     assert outcome.code == 0, outcome.output
     assert json.loads((run_folder / "report.json").read_text())["resumed_rows"] == NUM_ROWS
     assert output.read_bytes() == whole
     assert not (tmp_path / "p.parquet.partial").exists()
-    assert run(predict_command(*options), folder).code == 73  # it exists
+    assert predict_here(*options, folder=folder).code == 73  # it exists
 
 
 def test_bad_rows_are_gaps(folder: Path, tmp_path: Path) -> None:
@@ -355,13 +281,6 @@ def test_bad_rows_are_gaps(folder: Path, tmp_path: Path) -> None:
         assert np.isnan(found["first"][row]) if row in bad else found["first"][row] == wanted["first"][row]
 
 
-class Refuses(Unlike):
-    def forward(self, rows: torch.Tensor) -> Any:
-        if (rows[:, 1] > 1.5).any():
-            raise ValueError("too large")
-        return super().forward(rows)
-
-
 @pytest.mark.parametrize(
     ("model", "suffix", "message"),
     [
@@ -372,7 +291,9 @@ class Refuses(Unlike):
     ],
 )
 def test_what_a_format_cannot_hold(model: str, suffix: str, message: str, folder: Path, tmp_path: Path) -> None:
-    outcome = predict(folder, model, "d.npy", tmp_path / f"p{suffix}", launcher="mpirun-2")
+    outcome = predict(
+        folder, model, "d.npy", tmp_path / f"p{suffix}", launcher="mpirun-2" if suffix == ".npy" else "here"
+    )
     assert (outcome.code, outcome.output.count(message), outcome.output.count("runner: error")) == (64, 1, 1), (
         outcome.output
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import LAUNCHERS, predict_command, run
+from launch import LAUNCHERS, predict_command, predict_here, run
 
 from runner.errors import InputError
 from runner.rows import RowType
@@ -90,10 +90,12 @@ def test_some_rows_of_the_data(tmp_path: Path) -> None:
         ("end", ["--skip", "95", "--limit", "60"], rows[95:]),
         ("none", ["--limit", "0"], rows[:0]),
     ):
-        outcome = run(
-            predict_command(*command, *options, "--output", f"{name}.npy", launcher=LAUNCHERS["mpirun-2"]), tmp_path
-        )
+        words = [*command, *options, "--output", f"{name}.npy"]
+        if name == "middle":
+            outcome = run(predict_command(*words, launcher=LAUNCHERS["mpirun-2"]), tmp_path)
+        else:
+            outcome = predict_here(*words, folder=tmp_path)
         assert outcome.code == 0, outcome.output
         assert np.array_equal(np.load(tmp_path / f"{name}.npy"), expected)
-    outcome = run(predict_command(*command, "--output", "p.npy", "--limit", "-1"), tmp_path)
+    outcome = predict_here(*command, "--output", "p.npy", "--limit", "-1", folder=tmp_path)
     assert (outcome.code, "--limit must be a whole number of 0 or more" in outcome.output) == (64, True)

@@ -12,14 +12,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zoo
-from launch import LAUNCHERS, Outcome, finish, predict_command, run, start
+from launch import (
+    LAUNCHERS,
+    PATIENCE,
+    Outcome,
+    await_chunks,
+    await_that,
+    finish,
+    predict_command,
+    predict_here,
+    run,
+    run_here,
+    start,
+)
 from reference import plain_loop, random_rows
 
 from runner.cli import main
 
 NUM_ROWS, BATCH_SIZE = 1797, 32
 OPTIONS = ["--model", "zoo:DiesOnce", "--data", "d.npy", "--output", "out/p.npy", "--batch-size", str(BATCH_SIZE)]
-OPTIONS += ["--model-args", json.dumps({"value": 1000.0, "flag": "flag"})]
+# half a minute's work and more as long as the file is there
+OPTIONS += ["--model-args", json.dumps({"value": 1000.0, "flag": "flag", "seconds": 1.0, "slowly": "slowly"})]
 
 
 @pytest.fixture
@@ -33,6 +46,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def predict(folder: Path, *more: str, launcher: str = "alone") -> Outcome:
+    if launcher == "here":
+        return predict_here(*OPTIONS, *more, folder=folder)
     return run(predict_command(*OPTIONS, *more, launcher=LAUNCHERS[launcher]), folder)
 
 
@@ -53,26 +68,27 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 def test_too_little_room_is_refused_before_the_start(folder: Path, small_disk: Path) -> None:
     (small_disk / "other").write_bytes(bytes(100_000))
-    outcome = predict(folder)
+    outcome = predict(folder, launcher="here")
     assert outcome.code == 73, outcome.output
     assert "needs 71,880 bytes more" in outcome.output
     assert not (small_disk / "p.npy").exists()
 
 
 def test_disk_that_fills_up_half_way(folder: Path, small_disk: Path) -> None:
+    (folder / "slowly").touch()
     process = start(predict_command(*OPTIONS, launcher=LAUNCHERS["mpirun-2"]), folder)
-    while not (small_disk / "p.npy.partial").exists():
-        time.sleep(0.01)
+    await_that((small_disk / "p.npy.partial").exists, process)
     with pytest.raises(OSError, match="No space"):
         (small_disk / "other").write_bytes(bytes(1 << 20))  # somebody else takes all the room there is left
-    outcome = finish(process, timeout=60)
+    (folder / "slowly").unlink()
+    outcome = finish(process, PATIENCE)
     assert outcome.code == 73, outcome.output
     assert outcome.output.count("runner: error") == 1
     assert "No space left on device" in outcome.output
     assert not (small_disk / "p.npy").exists()
 
     (small_disk / "other").unlink()
-    outcome = predict(folder)
+    outcome = predict(folder, launcher="here")
     assert outcome.code == 0, outcome.output
     assert is_right(folder)
 
@@ -82,14 +98,14 @@ def test_disk_that_is_full_when_all_is_computed(suffix: str, folder: Path, small
     """The spool has room, what is to be made of it has not."""
     (small_disk / "other").write_bytes(bytes(50_000))
     output = folder / f"out/p{suffix}"
-    outcome = predict(folder, "--output", str(output))
+    outcome = predict(folder, "--output", str(output), launcher="here")
     assert outcome.code == 73, outcome.output
     assert outcome.output.count("runner: error: --output: ") == 1
     assert f"p{suffix}.writing" in outcome.output
     assert not output.exists()
     (small_disk / "other").unlink()
     subprocess.run(["mount", "-o", "remount,size=1m", small_disk], check=True)
-    outcome = predict(folder, "--output", str(output))
+    outcome = predict(folder, "--output", str(output), launcher="here")
     assert outcome.code == 0, outcome.output
     assert json.loads((folder / f"out/p{suffix}.run/report.json").read_text())["resumed_rows"] == NUM_ROWS
     assert main(["verify", str(output)]) == 0
@@ -102,26 +118,20 @@ def test_limit_on_the_size_of_files(folder: Path) -> None:
     outcome = run(["bash", "-c", f"ulimit -f 40; exec {command}"], folder)  # KiB; the output has 71
     assert outcome.code == 73, outcome.output
     assert "File too large" in outcome.output
-    assert predict(folder).code == 0
+    assert predict(folder, launcher="here").code == 0
     assert is_right(folder)
 
 
-def commits(folder: Path) -> list[int]:
-    ledger = folder / "out/p.npy.run/ledger.jsonl"
-    records = [json.loads(line) for line in ledger.read_text().splitlines()[1:]] if ledger.exists() else []
-    return [record["chunk"] for record in records if "chunk" in record]
-
-
 def test_two_jobs_on_one_output(folder: Path) -> None:
-    slowly = ["--model-args", json.dumps({"value": 1000.0, "flag": "flag", "seconds": 0.25})]
-    first = start(predict_command(*OPTIONS, *slowly, launcher=LAUNCHERS["mpirun-2"]), folder)
-    while len(commits(folder)) < 2:
-        time.sleep(0.01)
-    second = predict(folder, *slowly)
+    (folder / "slowly").touch()
+    first = start(predict_command(*OPTIONS, launcher=LAUNCHERS["mpirun-2"]), folder)
+    await_chunks(folder / "out/p.npy.run", 2, first)
+    second = predict(folder, launcher="here")
+    (folder / "slowly").unlink()
     assert second.code == 73, second.output
     assert "is being written by another job: process " in second.output
     assert f"on {os.uname().nodename}, since 20" in second.output
-    assert finish(first, timeout=60).code == 0
+    assert finish(first, PATIENCE).code == 0
     assert is_right(folder)
     assert not (folder / "out/p.npy.run/lock").exists()
 
@@ -132,11 +142,12 @@ def test_the_lock_of_a_dead_job_is_not_in_the_way(folder: Path) -> None:
     lock = folder / "out/p.npy.run/lock"
     owner = json.loads(lock.read_text())
     began = time.monotonic()
-    assert predict(folder, "--time-limit", "1").code == 75  # sees at once that its process is gone
+    # it sees at once that its process is gone, and does not wait whether it touches the lock again
+    assert predict(folder, "--time-limit", "1", launcher="here").code == 75
     assert time.monotonic() - began < 8
 
     lock.write_text(json.dumps({**owner, "host": "another"}))  # of a host that cannot be asked: nobody touches it
-    outcome = predict(folder)
+    outcome = predict(folder, launcher="here")
     assert outcome.code == 0, outcome.output
     assert is_right(folder)
 
@@ -150,23 +161,23 @@ def test_the_lock_of_a_job_on_another_host_is_respected(folder: Path) -> None:
     while waiting.poll() is None:  # what the job on the other host does
         os.utime(lock)
         time.sleep(0.2)
-    outcome = finish(waiting, timeout=1)
+    outcome = finish(waiting, PATIENCE)
     assert outcome.code == 73, outcome.output
     assert "process 77 on another" in outcome.output
 
 
 def test_death_between_the_name_and_the_last_record(folder: Path) -> None:
-    assert predict(folder).code == 0
+    assert predict(folder, launcher="here").code == 0
     (folder / "out/p.npy.run/report.json").unlink()
     outcome = predict(folder, launcher="mpirun-2")
     assert outcome.code == 0, outcome.output
     assert is_right(folder)
     assert json.loads((folder / "out/p.npy.run/report.json").read_text())["computed_rows"] == 0
-    assert predict(folder).code == 73  # and now it exists already
+    assert predict(folder, launcher="here").code == 73  # and now it exists already
 
 
 def verify(folder: Path) -> Outcome:
-    return run(["python", "-m", "runner", "verify", "out/p.npy"], folder)
+    return run_here("verify", "out/p.npy", folder=folder)
 
 
 def test_verify_finds_one_flipped_bit(folder: Path) -> None:

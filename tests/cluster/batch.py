@@ -8,8 +8,9 @@ from typing import Any
 
 SCRIPTS = Path(__file__).parents[2] / "scripts/batch"
 
-# tiny_model's predictions, with two seconds for each whole batch from the fourth on: the runner tries out the first. A
-# job that Slurm has started again does not wait. `folder` gets an empty file for each start, and `computing`.
+# tiny_model's predictions. From the fourth whole batch on (the runner tries out the first) it waits for the file `told`
+# in `folder`, and then takes two seconds for each. A job that Slurm has started again does not wait. `folder` gets an
+# empty file for each start, and `computing`.
 PATIENT = """
 import os
 import time
@@ -30,6 +31,9 @@ class Patient(nn.Module):
         self.batches += len(rows) == 4
         if self.batches > 3 and not self.restarts:
             (self.folder / "computing").touch()
+            give_up = time.monotonic() + 150
+            while not (self.folder / "told").exists() and time.monotonic() < give_up:
+                time.sleep(0.1)
             time.sleep(2)
         return self.model(rows)
 """
@@ -44,7 +48,7 @@ def start(slurm: Any, log: Path, *script: object, **env: str) -> str:
 
 def show(slurm: Any, job_id: str) -> list[dict[str, str]]:
     """What Slurm knows of a job, or of each task of an array."""
-    for _ in range(10):  # a busy controller answers with an error
+    for _ in range(30):  # a busy controller answers with an error
         code, shown = slurm.run("head", "scontrol", "show", "job", "--oneliner", job_id)
         if code == 0:
             break
@@ -53,7 +57,7 @@ def show(slurm: Any, job_id: str) -> list[dict[str, str]]:
     return [dict(word.split("=", 1) for word in line.split() if "=" in word) for line in shown.splitlines()]
 
 
-def await_that(slurm: Any, job_id: str, what: Callable[[], bool], log: Path, timeout: float = 90) -> None:
+def await_that(slurm: Any, job_id: str, what: Callable[[], bool], log: Path, timeout: float = 150) -> None:
     """Wait until something about a job is true; when time is out, cancel the job and fail."""
     give_up = time.monotonic() + timeout
     while not what():
@@ -64,7 +68,7 @@ def await_that(slurm: Any, job_id: str, what: Callable[[], bool], log: Path, tim
         time.sleep(0.2)
 
 
-def await_end(slurm: Any, job_id: str, log: Path, timeout: float = 90) -> tuple[str, str, str]:
+def await_end(slurm: Any, job_id: str, log: Path, timeout: float = 150) -> tuple[str, str, str]:
     """Wait for the end of a job.
 
     Returns:
@@ -76,7 +80,7 @@ def await_end(slurm: Any, job_id: str, log: Path, timeout: float = 90) -> tuple[
     return task["JobState"], task["ExitCode"], log.read_text() if log.exists() else ""
 
 
-def submit(slurm: Any, tmp_path: Path, *script: object, timeout: float = 90, **env: str) -> tuple[str, str, str]:
+def submit(slurm: Any, tmp_path: Path, *script: object, timeout: float = 150, **env: str) -> tuple[str, str, str]:
     """Submit a batch script and wait for the end of its job; see `await_end`."""
     log = tmp_path / "job.log"
     return await_end(slurm, start(slurm, log, *script, **env), log, timeout)

@@ -17,8 +17,8 @@ HERE = Path(__file__).parent
 
 # "Fails" raises on a row below zero; any other whole batch keeps it busy for far longer than a test may take. It lets
 # fewer rows through: rank 0 tries one before the ranks start, and a batch that fails is halved to find the bad row. It
-# also lets the first whole batch through, by which the ranks are compared. "Slow" gives the predictions of build, in
-# some seconds, so that something can happen to it half-way.
+# also lets the first whole batch through, by which the ranks are compared. "Slow" gives the predictions of build, and
+# takes a second for a batch as long as a file is there, so that something can happen to it half-way.
 MODEL = """
 import os
 import time
@@ -43,12 +43,12 @@ class Fails(nn.Module):
         return rows
 
 class Slow(nn.Module):
-    def __init__(self):
+    def __init__(self, flag):
         super().__init__()
-        self.model = build()
+        self.model, self.flag = build(), flag
 
     def forward(self, rows):
-        time.sleep(0.2)
+        time.sleep(os.path.exists(self.flag))
         return self.model(rows)
 
 def ends_at_once():
@@ -108,7 +108,7 @@ class Job:
         """The host of each rank, as a finished job reports it."""
         return [rank["host"] for rank in json.loads(Path(f"{output}.run/report.json").read_text())["ranks"]]
 
-    def run(self, *command: object, timeout: float = 90) -> tuple[int, str]:
+    def run(self, *command: object, timeout: float = 150) -> tuple[int, str]:
         """Run a command on this machine; returns exit code and output."""
         return launch(command, timeout, cwd=self.folder, env=self.env)
 
@@ -120,7 +120,7 @@ class Cluster:
     folder: Path
     job: Job
 
-    def run(self, host: str, *command: object, timeout: float = 90, **env: str) -> tuple[int, str]:
+    def run(self, host: str, *command: object, timeout: float = 150, **env: str) -> tuple[int, str]:
         """Run a command on a host in the job's folder; returns exit code and output."""
         return launch(self.on(host, *command), timeout, cwd=self.job.folder, env=self.env | env)
 

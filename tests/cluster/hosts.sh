@@ -20,7 +20,7 @@ skip() {
 }
 
 await() { # FILE WHAT
-    for _ in {1..1000}; do
+    for _ in {1..6000}; do
         if [[ -e $1 ]]; then return; fi
         sleep 0.01
     done
@@ -51,7 +51,7 @@ IdentityFile $dir/id
 IdentitiesOnly yes
 UserKnownHostsFile $dir/known_hosts
 BatchMode yes
-ConnectTimeout 5
+ConnectTimeout 20
 LogLevel ERROR
 CONFIG
 # TMPDIR private to the host: Open MPI 5 names its folder there by process id alone, and those repeat on each host.

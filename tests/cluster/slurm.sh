@@ -68,7 +68,7 @@ for ((i = 1; i <= nodes; i++)); do
     mkdir "$slurm/spool/node$i"
     "${on_host[@]}" "node$i" slurmd -N "node$i"
 done
-for _ in {1..200}; do
+for _ in {1..1200}; do
     idle=$("${on_host[@]}" head sinfo --noheader --Node --states=idle --format=%N) || idle=
     if (($(wc -w <<<"$idle") == nodes)); then break; fi
     sleep 0.05

@@ -44,7 +44,6 @@ def build(device):
 """
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize(
     ("script", "options", "visible"),
     [
@@ -71,7 +70,6 @@ def test_each_rank_of_a_node_takes_a_gpu_of_its_own(slurm, job, tmp_path, script
     assert sorted(path.read_text() for path in tmp_path.glob("rank-*")) == wanted
 
 
-@pytest.mark.timeout(200)
 def test_an_array_gives_each_data_set_an_output_of_its_own(slurm, job, tmp_path):
     rows, expected = np.load(job.folder / "rows.npy"), np.load(io.BytesIO(job.expected))
     parts = {"a": slice(0, 96), "b c": slice(96, 160), "d": slice(160, None)}  # cut where batches end
@@ -92,7 +90,6 @@ def test_an_array_gives_each_data_set_an_output_of_its_own(slurm, job, tmp_path)
     assert logs[3] == "slurm-array: datasets.list has no line 4; submit with --array=1-3\n"
 
 
-@pytest.mark.timeout(300)
 def test_a_script_passes_usr1_on_to_its_ranks(slurm, job, tmp_path):
     """As `--signal` sends it, to the process of the script: the ranks stop in time. Three jobs at the same time."""
     (tmp_path / "patient.py").write_text(PATIENT)
@@ -109,6 +106,7 @@ def test_a_script_passes_usr1_on_to_its_ranks(slurm, job, tmp_path):
         await_that(slurm, job_id, (tmp_path / name / "computing").exists, log)
         code, said = slurm.run("head", "scancel", "--batch", "--signal=USR1", job_id)
         assert code == 0, said
+        (tmp_path / name / "told").touch()
     for name, job_id in jobs.items():
         state, code, said = await_end(slurm, job_id, tmp_path / name / "job.log")
         assert (state, code) == ("FAILED", "75:0"), said

@@ -35,7 +35,6 @@ def on_each(hosts) -> Iterator[object]:
         hosts.run(host, *undo)
 
 
-@pytest.mark.timeout(100)
 def test_two_healthy_hosts(hosts, tmp_path):
     code, said, found = doctor(hosts, tmp_path, "--folder", tmp_path)
     assert code == 0, said
@@ -45,16 +44,14 @@ def test_two_healthy_hosts(hosts, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["found.json"]
 
 
-@pytest.mark.timeout(100)
 def test_a_folder_that_the_hosts_do_not_share(hosts, tmp_path):
     code, said, found = doctor(hosts, tmp_path, "--folder", "/dev/shm")
     assert code == 73, said
     assert found["storage"]["verdict"] == "WRONG"
-    says = "/dev/shm is not one folder for all hosts: node2 did not see within 2 s what node1 had written there"
+    says = "/dev/shm is not one folder for all hosts: node2 did not see within 5 s what node1 had written there"
     assert found["storage"]["says"] == says
 
 
-@pytest.mark.timeout(200)
 def test_an_address_that_both_hosts_have(hosts, job, tmp_path, on_each):
     """MPI tries to reach the other host by it, and fails or waits for ever: doctor and job each come to an end."""
     on_each("ip", "link", "add", "docker0", "type", "bridge", undo=("ip", "link", "delete", "docker0"))
@@ -71,7 +68,6 @@ def test_an_address_that_both_hosts_have(hosts, job, tmp_path, on_each):
     assert "warning network   node1, node2 all have the address docker0 172.17.0.1" in said
 
 
-@pytest.mark.timeout(100)
 def test_shared_memory_that_is_too_little_for_mpi(hosts, tmp_path, on_each):
     on_each("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", "/dev/shm", undo=("umount", "/dev/shm"))
     path = tmp_path / "found.json"
@@ -84,7 +80,6 @@ def test_shared_memory_that_is_too_little_for_mpi(hosts, tmp_path, on_each):
     ]
 
 
-@pytest.mark.timeout(100)
 def test_worlds_of_one(slurm, tmp_path):
     """Open MPI 5 under --mpi=none starts as many jobs of one rank."""
     path = tmp_path / "found.json"

@@ -3,7 +3,6 @@
 import pytest
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize(
     "launcher",
     [

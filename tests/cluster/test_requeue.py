@@ -26,6 +26,7 @@ def test_a_job_comes_back_until_it_is_whole_unless_it_is_cancelled_or_came_back_
         await_that(slurm, jobs[name], (tmp_path / name / "computing").exists, tmp_path / name / "log")
         code, said = slurm.run("head", *stop, jobs[name])
         assert code == 0, said
+        (tmp_path / name / "told").touch()
 
     state, code, said = await_end(slurm, jobs["too-often"], tmp_path / "too-often/log")
     assert (state, code) == ("FAILED", "75:0"), said

@@ -40,7 +40,6 @@ def mpi_job():
     return list(yaml.safe_load_all((SCRIPTS / "kubernetes.yaml").read_text()))[1]
 
 
-@pytest.mark.timeout(200)
 @pytest.mark.parametrize(("scheduler", "script"), [("qsub", "pbs.sh"), ("bsub", "lsf.sh")])
 def test_a_script_that_submits_itself(hosts, job, tmp_path, scheduler, script):
     stand_in = tmp_path / scheduler
@@ -56,7 +55,6 @@ def test_a_script_that_submits_itself(hosts, job, tmp_path, scheduler, script):
     assert tomllib.loads(Path(f"{output}.run/config.toml").read_text())["time-limit"] == 3480
 
 
-@pytest.mark.timeout(200)
 def test_mpirun_over_ssh(hosts, job, tmp_path):
     output = tmp_path / "predictions.npy"
     hostfile = SCRIPTS.parents[1] / "hostfiles/two-hosts"
@@ -67,7 +65,6 @@ def test_mpirun_over_ssh(hosts, job, tmp_path):
     assert job.hosts(output) == RANKS
 
 
-@pytest.mark.timeout(200)
 def test_the_launcher_of_kubernetes(hosts, job, tmp_path):
     """Its own words, with the operator's variables and hostfile, whose names ssh has never seen."""
     spec = mpi_job()["spec"]

@@ -1,13 +1,11 @@
 """The command on a real Slurm of two nodes: the batch script, mpirun inside a job, and what goes wrong."""
 
 import numpy as np
-import pytest
 from batch import SCRIPTS, await_end, show, start, submit
 
 ONE_EACH = ["--nodes=2", "--ntasks-per-node=1"]
 
 
-@pytest.mark.timeout(200)
 def test_the_batch_script_gives_the_bytes_of_one_process(slurm, job, tmp_path):
     output = tmp_path / "predictions.npy"
     state, code, said = submit(slurm, tmp_path, SCRIPTS / "slurm.sbatch", *job.arguments(output))
@@ -16,7 +14,6 @@ def test_the_batch_script_gives_the_bytes_of_one_process(slurm, job, tmp_path):
     assert job.hosts(output) == ["node1", "node1", "node2", "node2"]
 
 
-@pytest.mark.timeout(200)
 def test_mpirun_inside_a_job(slurm, job, tmp_path):
     output = tmp_path / "predictions.npy"
     script = tmp_path / "mpirun.sbatch"
@@ -27,7 +24,6 @@ def test_mpirun_inside_a_job(slurm, job, tmp_path):
     assert job.hosts(output) == ["node1", "node2"]
 
 
-@pytest.mark.timeout(200)
 def test_ranks_that_do_not_find_each_other_are_refused(slurm, job, tmp_path):
     """Open MPI 5 under --mpi=none starts as many jobs of one rank, each of which would write the output."""
     output = tmp_path / "predictions.npy"
@@ -38,7 +34,6 @@ def test_ranks_that_do_not_find_each_other_are_refused(slurm, job, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.timeout(200)
 def test_a_rank_that_fails_ends_the_job_and_it_does_not_come_back(slurm, job, tmp_path):
     rows = np.zeros((4 * job.chunk_size, 8), np.float32)
     bad_row = 2 * job.chunk_size  # the first row of rank 2, which is on node2
@@ -57,7 +52,6 @@ def test_a_rank_that_fails_ends_the_job_and_it_does_not_come_back(slurm, job, tm
     assert show(slurm, job_id)[0]["Restarts"] == "0"
 
 
-@pytest.mark.timeout(200)
 def test_a_rank_that_does_not_start_ends_the_job(slurm, job, tmp_path):
     """A node without the file system of the virtual environment, say: MPI has not started, so cannot end the others."""
     (tmp_path / "sitecustomize.py").write_text("import os\nif os.environ['SLURM_PROCID'] == '1':\n    os._exit(3)\n")

@@ -5,7 +5,6 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 # computes its batches until it is told to stop: for longer than a test may take
 SLOW = """
@@ -28,7 +27,7 @@ def submit(slurm, folder: Path, *options: object) -> str:
     return said.split()[-1]
 
 
-def wait_for(slurm, job_id: str, wanted: dict[str, str], log: Path, timeout: float = 90) -> None:
+def wait_for(slurm, job_id: str, wanted: dict[str, str], log: Path, timeout: float = 150) -> None:
     """Until Slurm says so of the job."""
     give_up = time.monotonic() + timeout
     while True:
@@ -42,7 +41,6 @@ def wait_for(slurm, job_id: str, wanted: dict[str, str], log: Path, timeout: flo
         time.sleep(0.2)
 
 
-@pytest.mark.timeout(200)
 def test_a_job_is_submitted(slurm, job, tmp_path):
     """From a folder, with data and an output, whose names a shell would spoil."""
     folder = tmp_path / 'my "job" of $USER'
@@ -56,7 +54,6 @@ def test_a_job_is_submitted(slurm, job, tmp_path):
     assert job.hosts(folder / "p q.npy") == ["node1", "node1", "node2", "node2"]
 
 
-@pytest.mark.timeout(200)
 def test_a_job_that_is_told_of_its_end_goes_back_into_the_queue(slurm, job, tmp_path):
     (tmp_path / "slow.py").write_text(SLOW)
     np.save(tmp_path / "rows.npy", np.zeros((4000, 8), np.float32))
@@ -64,7 +61,7 @@ def test_a_job_that_is_told_of_its_end_goes_back_into_the_queue(slurm, job, tmp_
     options = ["--nodes", 2, "--time", "0:10:00", "--requeue", f"--directive=--output={log}"]
     arguments = ["--model", "slow:Slow", "--data", "rows.npy", "--output", "p.npy", "--batch-size", 4]
     job_id = submit(slurm, tmp_path, *options, *arguments)
-    give_up = time.monotonic() + 60
+    give_up = time.monotonic() + 100
     while not (ledger.exists() and '{"chunk": ' in ledger.read_text()):
         assert time.monotonic() < give_up, log.read_text() if log.exists() else "not started"
         time.sleep(0.1)

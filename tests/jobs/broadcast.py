@@ -1,11 +1,9 @@
-"""Models that are hard to send, on real ranks: `broadcast.py COMM`. Prints times against MPI_Bcast of as many bytes."""
+"""Models that are hard to send, on real ranks: `broadcast.py COMM`. Prints bytes and seconds."""
 
 import sys
 import time
 
-import numpy as np
 import torch
-from mpi4py import MPI
 from torch import nn
 
 from runner.comm import connect
@@ -57,10 +55,4 @@ if __name__ == "__main__":
         if comm.world.rank == 0:
             print(f"{kind.__name__}: {len(storages(model))} storages of {total} bytes in {seconds:.2f} s", flush=True)
         del model
-    part = np.ones(1 << 30, np.uint8)
-    began = time.perf_counter()
-    for _ in range(3):
-        MPI.COMM_WORLD.Bcast(part, root=0)
-    if comm.world.rank == 0:
-        print(f"MPI_Bcast: {3 << 30} bytes in {time.perf_counter() - began:.2f} s")
     comm.close()

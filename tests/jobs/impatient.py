@@ -1,11 +1,11 @@
-"""The command line, with a doctor that waits two seconds for files of other hosts."""
+"""The command line, with a doctor that waits five seconds for files of other hosts."""
 
 import sys
 
 import runner.doctor.storage
 from runner.cli import main
 
-runner.doctor.storage._PATIENCE_SECONDS = 2.0
+runner.doctor.storage._PATIENCE_SECONDS = 5.0
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,11 +15,16 @@ BATCH_SIZES = (1, 32, 1000)
 DTYPES = ("float32", "float16", "bfloat16", "float64", "int64", "int8", "bool")
 
 CASES: dict[str, tuple[int, tuple[int, ...], int, dict[str, Any]]] = {
-    **{f"mlp-{n}-{b}": (n, (8,), b, {"model": "zoo:mlp"}) for n in ROWS for b in BATCH_SIZES},
+    **{
+        f"mlp-{n}-{b}": (n, (8,), b, {"model": "zoo:mlp"})
+        for n in ROWS
+        for b in BATCH_SIZES
+        if b == 32 or n in (97, 1797) or (n, b) == (100_003, 1000)
+    },
     **{f"vector-{dtype}": (1797, (8,), 32, {"model": "zoo:Cast", "model_args": {"dtype": dtype}}) for dtype in DTYPES},
     **{
         f"score-{dtype}": (97, (8,), 32, {"model": "zoo:Cast", "model_args": {"dtype": dtype, "score": True}})
-        for dtype in DTYPES
+        for dtype in ("float32", "bfloat16", "int64", "bool")
     },
     "images": (97, (3, 6, 5), 32, {"model": "zoo:Pixels"}),
     "no-images": (0, (3, 6, 5), 32, {"model": "zoo:Pixels"}),
