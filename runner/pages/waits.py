@@ -14,6 +14,9 @@ def bubbles(record: Record, members: Sequence[Member], stages: int) -> str:
     """The share of a pipeline's time that waits would take if nothing else did."""
     said, rows = number(record.config.get("micro-batches")), number(record.config.get("batch-size"))
     micro_batches = int(said) if said >= 1 else 4 * stages
+    arguments = record.config.get("model-args")
+    if isinstance(arguments, dict) and arguments.get("max_new_tokens"):  # a cache of a batch's tokens cannot be cut
+        micro_batches = 1
     if rows >= 1:
         micro_batches = min(micro_batches, int(rows))
     ideal = (stages - 1) / (micro_batches + stages - 1)

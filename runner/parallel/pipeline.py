@@ -92,10 +92,13 @@ class Pipeline:
         for border in self._borders:
             border.begin()
         parts = _split(inputs, named, self._micro_batches)
-        outputs, error = [], None
+        output: Any = None
+        error: Exception | None = None
         try:
+            outputs = []
             for self._index, (some, more) in enumerate(parts):
                 outputs.append(self._run(some, more))
+            output = _together(outputs)
         except Exception as caught:
             if is_memory_shortage(caught):
                 raise
@@ -107,7 +110,7 @@ class Pipeline:
         if self._outbound:
             self._outbound.finish()
         self._agree(error)
-        return self._share(outputs)
+        return self._share(output)
 
     def _run(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """One micro-batch."""
@@ -152,16 +155,13 @@ class Pipeline:
         place, reason = next((place, reason) for place, reason in enumerate(reasons) if reason)
         raise RuntimeError(f"{reason} (on the rank at place {place} of its group)")
 
-    def _share(self, outputs: list[Any]) -> Any:
-        """The outputs, on all ranks, with the micro-batches put together: each of the last stage that knows it.
+    def _share(self, output: Any) -> Any:
+        """The output on all ranks, each tensor in it from the last stage that knows it.
 
         Raises:
             ModelError: no stage knows one of them, or they differ in size; on all ranks alike.
         """
-        leaves, structure = pytree.tree_flatten(outputs[0])
-        if len(outputs) > 1:
-            columns = zip(*(pytree.tree_leaves(output) for output in outputs), strict=True)
-            leaves = [_together(column) for column in columns]
+        leaves, structure = pytree.tree_flatten(output)
         tensors = {index: leaf.contiguous() for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)}
         with self._waiting():
             own = [(-1 if is_unknown(leaf) else self._place, leaf.nbytes, -leaf.nbytes) for leaf in tensors.values()]
@@ -193,8 +193,14 @@ def _split(inputs: tuple[Any, ...], named: dict[str, Any], count: int) -> list[t
     return [pytree.tree_unflatten(list(some), structure) for some in zip(*cut, strict=True)]
 
 
-def _together(pieces: tuple[Any, ...]) -> Any:
-    return torch.cat(pieces) if isinstance(pieces[0], torch.Tensor) else pieces[0]
+def _together(outputs: list[Any]) -> Any:
+    """What the micro-batches gave, as the batch would have."""
+    if len(outputs) == 1:
+        return outputs[0]
+    _, structure = pytree.tree_flatten(outputs[0])
+    columns = zip(*(pytree.tree_leaves(output) for output in outputs), strict=True)
+    joined = [torch.cat(column) if isinstance(column[0], torch.Tensor) else column[0] for column in columns]
+    return pytree.tree_unflatten(joined, structure)
 
 
 def _pass_over(unit: nn.Module, passed: dict[Any, bool]) -> None:

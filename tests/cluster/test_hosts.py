@@ -19,8 +19,9 @@ HOSTFILES = Path(__file__).parents[2] / "hostfiles"
 @pytest.mark.parametrize(
     ("launcher", "hostfile", "ranks"),
     [
-        (["horovodrun"], "two-hosts", ["node1", "node1", "node2", "node2"]),
-        (MPIRUN, "unequal-slots", ["node1", "node1", "node1", "node2"]),
+        (MPIRUN, "two-hosts", ["node1", "node1", "node2", "node2"]),
+        (["mpirun", "--bind-to", "none"], "unequal-slots", ["node1", "node1", "node1", "node2"]),
+        (["horovodrun"], "unequal-slots", ["node1", "node1", "node1", "node2"]),
     ],
 )
 def test_two_hosts_give_the_bytes_of_one_process(hosts, job, tmp_path, launcher, hostfile, ranks):
