@@ -132,7 +132,9 @@ def _run(
     if part:
         stats.device = str(part.device)
         if part.leaders is None:
-            return part.serve(stats, timeline, watch.main)
+            served = part.serve(stats, timeline, watch.main)
+            assert served is not None  # a leader that has no report ends with an error
+            return served
         comm = part.leaders
     world = comm.world
 

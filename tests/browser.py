@@ -1,5 +1,6 @@
 """Chromium without a network: it opens pages from files, and minds what goes wrong in them."""
 
+import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -108,3 +109,15 @@ def open_browser() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield Browser(chromium)
         chromium.close()
+
+
+def shown(browser: Browser, html: str, tmp_path: Path, **look: Any) -> Page:
+    """The page in a browser; whatever it asks of the network, and whatever goes wrong in it, is an error."""
+    path = tmp_path / "page.html"
+    path.write_text(html, encoding="utf-8")
+    return browser.open(path, **look)
+
+
+def told(name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(Path(f"{name}.run/report.json").read_text())
+    return found

@@ -8,10 +8,9 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
-from browser import Browser, Page, open_browser
+from browser import Browser, open_browser, shown, told
 from some_jobs import NUM_ROWS, make_jobs
 
 from runner.errors import InputError, OutputError, UsageError
@@ -34,18 +33,6 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(autouse=True)
 def here(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(jobs)
-
-
-def shown(browser: Browser, html: str, tmp_path: Path, **look: Any) -> Page:
-    """The page in a browser; whatever it asks of the network, and whatever goes wrong in it, is an error."""
-    path = tmp_path / "page.html"
-    path.write_text(html, encoding="utf-8")
-    return browser.open(path, **look)
-
-
-def told(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path(f"{name}.run/report.json").read_text())
-    return found
 
 
 @pytest.mark.parametrize("name", ["one.npy", "two.npy", "eight.npy"])

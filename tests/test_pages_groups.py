@@ -6,11 +6,10 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from browser import Browser, Page, open_browser
+from browser import Browser, open_browser, shown, told
 from launch import finish, mpirun, predict_command, start
 
 from runner.pages import compare, make_page
@@ -75,17 +74,6 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(autouse=True)
 def here(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(jobs)
-
-
-def shown(browser: Browser, html: str, tmp_path: Path, **look: Any) -> Page:
-    path = tmp_path / "page.html"
-    path.write_text(html, encoding="utf-8")
-    return browser.open(path, **look)
-
-
-def told(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(Path(f"{name}.run/report.json").read_text())
-    return found
 
 
 def test_the_report_tells_what_each_rank_holds_and_waits_for() -> None:

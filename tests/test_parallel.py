@@ -130,21 +130,9 @@ def test_each_rank_has_the_memory_of_its_part(tmp_path: Path) -> None:
     assert abs(parts[2] - 0.25) < 0.15, (peaks, model_bytes)  # a half less a quarter
 
 
-def causal_model(folder: Path, **settings: object) -> None:
-    """A Llama of random weights, with its own plan."""
-    import transformers
-
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        hidden_size=64, num_attention_heads=4, num_key_value_heads=2, intermediate_size=128,
-        vocab_size=200, max_position_embeddings=64, **{"num_hidden_layers": 2, **settings},
-    )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
-
-
 @pytest.mark.parametrize("tied", [False, True])
 def test_a_hugging_face_model_brings_its_plan(tied: bool, tmp_path: Path) -> None:
-    causal_model(tmp_path / "llama", tie_word_embeddings=tied)
+    split.causal_model(tmp_path / "llama", tie_word_embeddings=tied)
     np.save(tmp_path / "d.npy", np.random.default_rng(0).integers(3, 200, (30, 7)))
     options = ["--model", "./llama", "--model-args", '{"max_new_tokens": 5}']
     alone = predict(tmp_path, "a.npy", *options, launcher=[])
@@ -157,7 +145,7 @@ def test_a_hugging_face_model_brings_its_plan(tied: bool, tmp_path: Path) -> Non
 def test_hugging_face_models_that_cannot_be_split(tmp_path: Path) -> None:
     import transformers
 
-    causal_model(tmp_path / "llama")
+    split.causal_model(tmp_path / "llama")
     small = transformers.GPT2Config(n_layer=1, n_embd=32, n_head=2, vocab_size=50)
     transformers.GPT2LMHeadModel(small).save_pretrained(tmp_path / "gpt2")
     np.save(tmp_path / "d.npy", np.zeros((3, 4), np.int64))

@@ -10,7 +10,6 @@ import torch
 from launch import horovodrun, mpirun, predict_command, run
 from reference import random_rows
 from safetensors.torch import save_model
-from test_parallel import causal_model
 from torch import nn
 
 from runner.config import make_config
@@ -147,8 +146,8 @@ def test_stages_have_like_bytes_and_are_in_order() -> None:
 
 def test_language_models_generate_and_score_as_on_one_rank(tmp_path: Path) -> None:
     """Generating with tied weights in two stages of two ranks, which split their layers; scoring in three stages."""
-    causal_model(tmp_path / "tied", tie_word_embeddings=True, num_hidden_layers=4)
-    causal_model(tmp_path / "untied", num_hidden_layers=4)
+    split.causal_model(tmp_path / "tied", tie_word_embeddings=True, num_hidden_layers=4)
+    split.causal_model(tmp_path / "untied", num_hidden_layers=4)
     np.save(tmp_path / "d.npy", np.random.default_rng(0).integers(3, 200, (30, 7)))
     generate = ["--model", "./tied", "--model-args", '{"max_new_tokens": 5}']
     alone = predict(tmp_path, "a.npy", *generate, launcher=[])

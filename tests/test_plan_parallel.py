@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import split
 from launch import mpirun, predict_command, run
 from reference import random_rows
-from test_parallel import causal_model
 from test_plan import fact, number
 
 from runner.cli import main
@@ -99,7 +99,7 @@ def test_a_causal_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     import torch
     import transformers
 
-    causal_model(folder / "llama", tie_word_embeddings=True)
+    split.causal_model(folder / "llama", tie_word_embeddings=True)
     np.save(folder / "d.npy", np.random.default_rng(0).integers(3, 200, (30, 7)))
     options = ["--model", "./llama", "--model-args", '{"max_new_tokens": 5}']
     told = plan(capsys, *options, "--memory-per-rank", "300M")

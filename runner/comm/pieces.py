@@ -22,6 +22,11 @@ def parts_of(pieces: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return [part for piece in pieces for part in torch.split(piece, _PIECE_BYTES) if len(part)]
 
 
+def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """The memory of a contiguous tensor, 1-D uint8: any dtype travels as bytes."""
+    return tensor.detach().reshape(-1).view(torch.uint8)
+
+
 class Columns:
     """From rank 0 to the ranks at one place of their groups, which are `size` ranks one after another."""
 
@@ -37,7 +42,7 @@ class Columns:
     def broadcast_(self, place: int, piece: torch.Tensor) -> None:
         """Overwrite a contiguous CPU tensor with rank 0's, on the ranks at a place; the others do nothing."""
         if place in self._columns and piece.numel():
-            broadcast_pieces(self._columns[place], [piece.reshape(-1).view(torch.uint8)])
+            broadcast_pieces(self._columns[place], [as_bytes(piece)])
 
     def close(self) -> None:
         """Let go of them; collective."""

@@ -6,7 +6,6 @@ Ranks that hold the model together compute it together; then it is their groups 
 import dataclasses
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -28,10 +27,6 @@ from runner.world import detect_launch
 _TIMES = 3
 
 
-class _Checked(RunnerError):
-    """No error: with it the members of a group are told that they are done."""
-
-
 def check_batch(config: Config, comm: Comm, device: torch.device) -> list[Finding]:
     """Every rank calls it.
 
@@ -48,8 +43,7 @@ def _check_split(config: Config, everyone: Comm) -> list[Finding]:
     part = Part(dataclasses.replace(config, comm="mpi"), detect_launch(), everyone)
     if part.leaders is None:
         world = everyone.world
-        with suppress(_Checked):
-            part.serve(RankStats(world.rank, world.host, str(part.device), part.threads), Timeline(0.0), Activity())
+        part.serve(RankStats(world.rank, world.host, str(part.device), part.threads), Timeline(0.0), Activity())
         return []
     groups = f", by groups of {config.model_parallel} ranks"
     try:
@@ -58,7 +52,7 @@ def _check_split(config: Config, everyone: Comm) -> list[Finding]:
         if error.shared:
             part.end(error)
         raise
-    part.end(_Checked("done"))
+    part.end(None)
     return found
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from runner.models.pretrained import TOKENISER_FILES, Pretrained, Tokeniser
 
 _OPTIONS = ("pooling", "max_new_tokens", "max_length", "decode", "score")
 _POOLING = ("mean", "cls", "last")
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 SAVED_OTHERWISE = (
     ". Transformers gives tensors of some models, such as ViT and mixtures of experts, other names and shapes when it "
     "loads them; here they are read as they are: save the loaded model anew, with save_pretrained(PATH, "
@@ -66,6 +67,10 @@ class Folder:
     architecture: Any
     settings: Any
     wrap: Callable[[nn.Module], Pretrained]
+
+    def find_weights(self, names: Sequence[str]) -> Path | None:
+        """The first of these files that it has."""
+        return next((self.path / name for name in names if (self.path / name).exists()), None)
 
     def build(self) -> nn.Module:
         """The module, with any weights."""

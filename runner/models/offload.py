@@ -21,13 +21,12 @@ from runner.models.adapt import convert
 from runner.models.buffers import fill_buffers, send_buffers
 from runner.models.factory import Factory, build_from_factory
 from runner.models.files import compare_digests
-from runner.models.huggingface import SAVED_OTHERWISE, build_from_folder, open_folder
+from runner.models.huggingface import SAFETENSORS, SAVED_OTHERWISE, build_from_folder, open_folder
 from runner.models.meta import build_on_meta, tied_parameters
 from runner.models.pretrained import Pretrained
 from runner.models.stored import StoredWeights, WeightFiles, digest
 from runner.models.weights import fitting_weights, own_tensors
 
-_FOLDER_WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 _CPU = torch.device("cpu")
 
 
@@ -134,9 +133,9 @@ def _find(config: Config, comm: Comm, device: torch.device) -> _Found:
         name = f"--model {config.model}"
 
         def weights() -> str:
-            path = next((folder.path / name for name in _FOLDER_WEIGHTS if (folder.path / name).exists()), None)
+            path = folder.find_weights(SAFETENSORS)
             if path is None:
-                raise ModelError(f"{name}: --offload disk finds no {' or '.join(_FOLDER_WEIGHTS)} in it")
+                raise ModelError(f"{name}: --offload disk finds no {' or '.join(SAFETENSORS)} in it")
             return str(path)
 
         return _Found(name, comm.on_each(weights), SAVED_OTHERWISE, folder.build, folder.wrap)

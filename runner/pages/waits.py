@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from statistics import fmean
 
+from runner.groups import default_micro_batches
 from runner.pages.members import Member, share_of
 from runner.pages.record import Record
 from runner.pages.values import count, duration, number, percent
@@ -13,7 +14,7 @@ _UNEVEN = 0.1  # of the forward: so much more computing than another's is worth 
 def bubbles(record: Record, members: Sequence[Member], stages: int) -> str:
     """The share of a pipeline's time that waits would take if nothing else did."""
     said, rows = number(record.config.get("micro-batches")), number(record.config.get("batch-size"))
-    micro_batches = int(said) if said >= 1 else 4 * stages
+    micro_batches = int(said) if said >= 1 else default_micro_batches(stages)
     arguments = record.config.get("model-args")
     if isinstance(arguments, dict) and arguments.get("max_new_tokens"):  # a cache of a batch's tokens cannot be cut
         micro_batches = 1

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from runner.comm.pieces import as_bytes
 from runner.errors import ModelError, RunnerError
 from runner.parallel.unknown import is_unknown, unknown_like
 
@@ -149,11 +150,6 @@ class Outbound:
 
     def _send(self, tensor: torch.Tensor) -> None:
         self._under_way.append((dist.isend(tensor, self._peer), tensor))
-
-
-def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """The memory of a contiguous tensor; any dtype travels as bytes."""
-    return tensor.reshape(-1).view(torch.uint8)
 
 
 def _frame(what: Any) -> torch.Tensor:

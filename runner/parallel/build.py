@@ -11,7 +11,7 @@ from torch.distributed.tensor import DTensor
 from runner.comm import Comm
 from runner.config import Config
 from runner.errors import ModelError
-from runner.groups import Groups
+from runner.groups import Groups, default_micro_batches
 from runner.models.adapt import convert
 from runner.models.meta import build_on_meta, tied_parameters
 from runner.models.weights import own_tensors
@@ -22,8 +22,6 @@ from runner.parallel.pipeline import Pipeline
 from runner.parallel.stages import cut_into_stages
 from runner.parallel.tensor import split_module
 from runner.parallel.unknown import hide_parameters
-
-_MICRO_BATCHES = 4  # a stage: then, with few stages, a fifth of the time at most is spent waiting for the first
 
 
 def build_split(
@@ -69,7 +67,7 @@ def build_split(
     num_bytes = _bytes_of(model)
     if groups.stages > 1:
         hide_parameters(model, device)
-        micro_batches = config.micro_batches or _MICRO_BATCHES * groups.stages
+        micro_batches = config.micro_batches or default_micro_batches(groups.stages)
         Pipeline(model, stages, groups, comm.world.rank, device, micro_batches, waiting)
     return kind.wrap(model), weights_digest, num_bytes
 

@@ -19,6 +19,7 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from runner.comm import Comm
+from runner.comm.pieces import as_bytes
 from runner.errors import RunnerError, UsageError, describe
 from runner.groups import Groups
 from runner.world import own_addresses
@@ -64,7 +65,7 @@ class Channel:
         dist.broadcast(torch.tensor([len(header)]), 0)
         dist.broadcast(torch.frombuffer(bytearray(header), dtype=torch.uint8), 0)
         for tensor in pickler.tensors:
-            dist.broadcast(_as_bytes(tensor), 0)
+            dist.broadcast(as_bytes(tensor), 0)
 
     def hear(self) -> Any:
         """A member waits for what the leader says next."""
@@ -79,7 +80,7 @@ class Channel:
         specs, pickled = pickle.loads(header.numpy().tobytes())
         tensors = [torch.empty(shape, dtype=dtype) for shape, dtype in specs]
         for tensor in tensors:
-            dist.broadcast(_as_bytes(tensor), 0)
+            dist.broadcast(as_bytes(tensor), 0)
         return _Unpickler(io.BytesIO(pickled), tensors).load()
 
     def count(self, is_so: bool) -> int:
@@ -116,11 +117,6 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, index: Any) -> torch.Tensor:
         tensor: torch.Tensor = self._tensors[index]
         return tensor
-
-
-def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """The memory of a contiguous tensor; any dtype travels as bytes."""
-    return tensor.reshape(-1).view(torch.uint8)
 
 
 def _meet(comm: Comm, groups: Groups) -> Any:

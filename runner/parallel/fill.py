@@ -11,6 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from runner.comm import Comm
 from runner.comm.mpi import MpiComm
+from runner.comm.pieces import as_bytes
 from runner.groups import Groups
 from runner.parallel.tensor import split_dimension
 
@@ -56,7 +57,7 @@ def fill(
             whole = weights[tied.get(name, name)].to(parameter.dtype)
             if name not in tied:
                 state.update(name.encode())
-                state.update(_as_bytes(whole.contiguous()).numpy())
+                state.update(as_bytes(whole.contiguous()).numpy())
         for place in range(groups.size):
             if known_by[groups.stage(place)].get(name) != name:
                 continue
@@ -71,7 +72,7 @@ def fill(
                 if piece is not None:
                     own.copy_(piece)
                 columns.broadcast_(place, own)
-                own_state.update(_as_bytes(own).numpy())
+                own_state.update(as_bytes(own).numpy())
                 filled[name] = _like(own.to(device), parameter)
             elif piece is not None:
                 columns.broadcast_(place, piece)
@@ -80,8 +81,8 @@ def fill(
     for name, buffer in list(model.named_buffers()):
         given = buffer if weights is None or name not in weights else weights[name].to(buffer.dtype)
         own = given.clone(memory_format=torch.contiguous_format)  # a buffer may be a view of fewer numbers
-        comm.broadcast_([_as_bytes(own)])
-        own_state.update(_as_bytes(own).numpy())
+        comm.broadcast_([as_bytes(own)])
+        own_state.update(as_bytes(own).numpy())
         owner, _, leaf = name.rpartition(".")
         model.get_submodule(owner)._buffers[leaf] = own.to(device)
     columns.close()
@@ -92,11 +93,6 @@ def _known_by(held: Sequence[str], tied: Mapping[str, str]) -> dict[str, str]:
     """For each parameter of a stage the first of its names there; of tied ones, another stage may hold the first."""
     first: dict[str, str] = {}
     return {name: first.setdefault(tied.get(name, name), name) for name in held}
-
-
-def _as_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """The memory of a contiguous tensor."""
-    return tensor.detach().reshape(-1).view(torch.uint8)
 
 
 def _like(local: torch.Tensor, parameter: torch.Tensor) -> nn.Parameter:

@@ -16,13 +16,13 @@ from runner.config import MODEL_SUFFIXES, Config, is_path
 from runner.errors import ModelError, UsageError, describe, shared, traceback_of
 from runner.imports import load_attribute
 from runner.models.factory import Factory
-from runner.models.huggingface import SAVED_OTHERWISE, open_folder
+from runner.models.huggingface import SAFETENSORS, SAVED_OTHERWISE, open_folder
 from runner.models.weights import fitting_weights, own_tensors
 
 Plan = Mapping[str, ParallelStyle]
 
 _WHOLE_ALONE = ("quantize", "compile", "share_weights")
-_FOLDER_WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+_FOLDER_WEIGHTS = (*SAFETENSORS, "pytorch_model.bin")
 # the styles that plans of Transformers name
 _STYLES: dict[str, Callable[[], ParallelStyle]] = {
     "colwise": ColwiseParallel,
@@ -142,7 +142,7 @@ class _Folder(Kind):
         return {name: _STYLES[style]() for name, style in found.items()}
 
     def read(self, own: Mapping[str, torch.Tensor], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
-        path = next((self._folder.path / name for name in _FOLDER_WEIGHTS if (self._folder.path / name).exists()), None)
+        path = self._folder.find_weights(_FOLDER_WEIGHTS)
         if path is None:
             raise ModelError(f"{self.name} has no weights in it: {' or '.join(_FOLDER_WEIGHTS)}")
         try:

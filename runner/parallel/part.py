@@ -81,8 +81,8 @@ class Part:
         self._channel.close()
         self.leaders.close()
 
-    def serve(self, stats: RankStats, timeline: Timeline, activity: Activity) -> Report:
-        """A member: do whatever the leader says, until the job ends.
+    def serve(self, stats: RankStats, timeline: Timeline, activity: Activity) -> Report | None:
+        """A member: do whatever the leader says, until the job ends; gives the report, if one has been made.
 
         Raises:
             RunnerError: with which the leader ended.
@@ -119,7 +119,6 @@ class Part:
                 if what is not None:
                     what.shared = True
                     raise what
-                assert report is not None
                 return report
 
     def _say_call(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:

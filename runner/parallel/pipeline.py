@@ -22,9 +22,10 @@ from torch.distributed.tensor import DTensor
 from torch.utils import _pytree as pytree
 
 from runner.batch import is_memory_shortage
+from runner.comm.pieces import as_bytes
 from runner.errors import ModelError, describe
 from runner.groups import Groups
-from runner.parallel.border import Inbound, NeighbourFailed, Outbound, Waiting, as_bytes
+from runner.parallel.border import Inbound, NeighbourFailed, Outbound, Waiting
 from runner.parallel.stages import Stages
 from runner.parallel.unknown import is_unknown, kind_of
 
