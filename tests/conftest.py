@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torchvision_ops  # noqa: F401
 
 # The files that take longest come first, longest first: so the workers of pytest-xdist, each of which takes the next
 # file when it has done one, come to an end together.
