@@ -38,5 +38,17 @@ def assemble(
     model, weights_digest = build() if build else build_model(config, comm, device)
     columns = config.columns or [name for name in inner_name(config.data) if name in named_types(source.row_type)]
     to = input_device(model, device)
-    inference = Inference(model, to, preprocess, postprocess, config.dtype, config.channels_last, columns, config.keep)
+    inference = comm.on_each(
+        lambda: Inference(
+            model,
+            to,
+            preprocess,
+            postprocess,
+            config.dtype,
+            config.channels_last,
+            columns,
+            config.keep,
+            config.stateful == "reset",
+        )
+    )
     return inference, weights_digest

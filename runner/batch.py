@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.errors import InputError, MemoryShortage, ModelError, describe, traceback_of
+from runner.errors import InputError, MemoryShortage, ModelError, UsageError, describe, traceback_of
 from runner.outputs import Outputs, arrived, as_outputs, named, num_rows_of, row_type_of, with_kept
 from runner.packing import Columns, types_by_name
 from runner.rows import Rows, RowType, RowTypes, in_words, name_rows, zero_row
@@ -15,6 +15,8 @@ from runner.sources import Source
 from runner.tensors import as_batch, is_text, pad
 from runner.transfer import make_transfer, map_tensors
 from runner.transforms import Transform
+
+RESETS = ("reset_states", "reset_state", "reset")
 
 
 class Inference:
@@ -31,10 +33,15 @@ class Inference:
         channels_last: the memory format of inputs with four axes.
         columns: of several, those that the model gets; none for all that are not in `keep`.
         keep: columns that are kept beside the predictions.
+        resets: whether the model's state is reset before each batch.
 
     Attributes:
         num_behind: as `Transfer` has it.
         ignored: columns that the model does not get.
+        reset_name: of the model's method that resets its state; empty where it has none.
+
+    Raises:
+        UsageError: the model has no method to reset its state.
     """
 
     def __init__(
@@ -47,10 +54,16 @@ class Inference:
         channels_last: bool = False,
         columns: Sequence[str] = (),
         keep: Sequence[str] = (),
+        resets: bool = False,
     ) -> None:
         self._columns, self._keep = columns, keep
         self.ignored = tuple(name for name in keep if name not in columns)
         self._model, self._preprocess, self._postprocess = model, preprocess, postprocess
+        self.reset_name, self._reset = find_reset(model)
+        if not resets:
+            self._reset = None
+        elif self._reset is None:
+            raise UsageError(f"--stateful reset: the model has none of the methods {', '.join(RESETS)}")
         self._dtype = getattr(torch, dtype) if dtype else None
         self._channels_last = channels_last
         self._transfer = make_transfer(device)
@@ -166,6 +179,8 @@ class Inference:
         return wait
 
     def _call(self, inputs: Any) -> Any:
+        if self._reset is not None:
+            self._reset()
         if isinstance(inputs, tuple):
             return self._model(*inputs)
         return self._model(**inputs) if isinstance(inputs, dict) else self._model(inputs)
@@ -203,6 +218,16 @@ class Inference:
         if not isinstance(inputs, torch.Tensor) or wanted is None or inputs.dtype == wanted:
             return ""
         return f" The model's input is {inputs.dtype}, its weights are {wanted}: convert it with --preprocess"
+
+
+def find_reset(model: Any) -> tuple[str, Callable[[], Any] | None]:
+    """The method by which a model forgets what it keeps between calls, and its name."""
+    while not isinstance(model, nn.Module) and isinstance(getattr(model, "model", None), Callable):  # type: ignore[arg-type]
+        model = model.model  # what is called with batches in some way of ours
+    for name in RESETS:
+        if callable(reset := getattr(model, name, None)):
+            return name, reset
+    return "", None
 
 
 def check_row_type(outputs: Outputs, row_type: RowTypes, kept: Sequence[str], ids: Sequence[int]) -> None:

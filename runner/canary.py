@@ -1,6 +1,8 @@
-"""The canary: the same small batch on every rank, so that a rank that computes wrong is named before it does harm.
+"""The canary: the same small batch twice on every rank, so that what computes wrong is named before it does harm.
 
-Ranks on unlike processors, or with unlike numbers of threads, may differ in the last bits: that is said, and no error.
+A model that gives another answer the second time keeps a state, or depends on chance: with it the predictions would
+depend on how rows are shared out. Ranks on unlike processors, or with unlike numbers of threads, may differ in the last
+bits: that is said, and no error.
 """
 
 from collections import Counter
@@ -11,12 +13,12 @@ from runner.batch import Inference
 from runner.checksum import checksum
 from runner.comm import Comm
 from runner.config import Config
-from runner.errors import RunnerError
+from runner.errors import ModelError, RunnerError, shared
 from runner.outputs import as_columns
 from runner.packing import Columns, pack
 from runner.rows import TEXT, Column, Ragged, RowTypes, concatenate, row_bytes_of, take
-from runner.say import warn
 from runner.sources import Source
+from runner.world import warn
 
 EQUAL = "equal"
 _ROWS, _BYTES = 8, 4 << 20  # at most
@@ -43,18 +45,27 @@ class Canary:
         self._num_rows = num_rows
         self._rows = comm.on_each(lambda: concatenate([source.read(row, row + 1)] * num_rows))
         self._first: Columns
-        self._repeats = True
 
-    def compare(self) -> str:
-        """Compare the ranks' answers.
+    def compare(self, may_change: bool = False) -> str:
+        """Compare the ranks' answers, and each one's with its own second answer.
+
+        Args:
+            may_change: whether a model may give another answer at each call.
 
         Returns:
-            EQUAL, or in words how they differ where that is to be expected.
+            EQUAL, or in words how answers differ where that is to be expected.
 
         Raises:
-            RunnerError: on every rank, naming those that compute something else than most.
+            ModelError: on every rank alike: the model gives another answer at the second call.
+            RunnerError: on every rank alike, naming those that compute something else than most.
         """
         self._first = self._comm.on_each(self._answer)
+        change = max(self._comm.gather_all(_change(self._comm.on_each(self._answer), self._first)))
+        self._repeats = not change
+        if change:
+            if may_change:
+                return f"the model gives another answer to row {self._row} at each call"
+            raise shared(ModelError(_about_state(self._inference, self._row, change)))
         digests = self._comm.gather_all(checksum(pack(self._first)))
         if len(set(digests)) == 1:
             return EQUAL
@@ -62,8 +73,7 @@ class Canary:
         is_reference = self._comm.world.rank == digests.index(most)
         reference = self._comm.gather_all(self._first if is_reference else None)[digests.index(most)]
         assert reference is not None
-        self._repeats = _deviation(self._comm.on_each(self._answer), self._first) <= _TOLERANCE
-        found = self._comm.gather_all((_deviation(self._first, reference), self._repeats, self._comm.world.who))
+        found = self._comm.gather_all((_deviation(self._first, reference), self._comm.world.who))
         return self._comm.on_each(lambda: self._judge(found))
 
     def compare_again(self) -> dict[int, str]:
@@ -72,17 +82,15 @@ class Canary:
         found = self._comm.gather_all((off, self._comm.world.who))
         return {rank: who for rank, (off, who) in enumerate(found) if not off <= _TOLERANCE}
 
-    def _judge(self, found: list[tuple[float, bool, str]]) -> str:
-        """Per rank: how far off it is, whether it repeats its own answer, and its name. The same on every rank."""
-        if not any(repeats for _, repeats, _ in found):
-            return f"the model gives another answer to row {self._row} at each call"
-        if wrong := [f"{who} (off by {off:.2g})" for off, _, who in found if not off <= _TOLERANCE]:
+    def _judge(self, found: list[tuple[float, str]]) -> str:
+        """Per rank: how far off it is, and its name. The same on every rank."""
+        if wrong := [f"{who} (off by {off:.2g})" for off, who in found if not off <= _TOLERANCE]:
             raise RunnerError(
                 f"the ranks do not agree on row {self._row}: {', '.join(wrong)} of the largest value, from what most "
-                "compute. Its processor, GPU or libraries are at fault, or the model depends on the rank or on chance"
+                "compute. Its processor, GPU or libraries are at fault, or the model depends on the rank"
             )
         return (
-            f"the ranks' answers differ by up to {max(off for off, _, _ in found):.1g} of the largest value: unlike "
+            f"the ranks' answers differ by up to {max(off for off, _ in found):.1g} of the largest value: unlike "
             "processors or numbers of threads. The last bits of a row depend on the rank that computes it"
         )
 
@@ -90,6 +98,32 @@ class Canary:
         ids = [self._row] * self._num_rows
         rows = take(self._rows, range(self._num_rows))  # a copy: preprocessing may change rows in place
         return as_columns(self._inference.forward(self._inference.prepare(rows, ids), ids))
+
+
+def _about_state(inference: Inference, row: int, change: float) -> str:
+    """What to tell of a model whose second answer is another one."""
+    reset = f"--stateful reset calls its {inference.reset_name}() before each batch" if inference.reset_name else ""
+    return (
+        f"the model gives another answer to row {row} when it is called again, off by {change:.2g} of the largest "
+        "value: it keeps a state between calls, or depends on chance (random numbers, dropout that was saved in "
+        "training mode). Predictions would depend on how the rows are shared out. "
+        f"{reset or 'It has no method reset_states, reset_state or reset, which --stateful reset would call'}; "
+        "--stateful keep takes it as it is, and no two jobs need agree then"
+    )
+
+
+def _change(again: Columns, first: Columns) -> float:
+    """How far off a second answer is; 0 where it is the first but for rounding, as some libraries and GPUs do."""
+    return max(
+        off if (off := _deviation_of(again[name], column)) > _rounding(column) else 0.0
+        for name, column in first.items()
+    )
+
+
+def _rounding(column: Column) -> float:
+    """The difference, relative to the largest value, that may be rounding: half of the digits of the dtype."""
+    values = column.values if isinstance(column, Ragged) else column
+    return float(np.sqrt(np.finfo(values.dtype).eps)) if values.dtype.kind in "fc" else 0.0
 
 
 def _deviation(answer: Columns, reference: Columns) -> float:
@@ -125,11 +159,11 @@ def start_canary(
 ) -> tuple[Canary | None, str]:
     """The canary, and what it says at the start; every rank calls this.
 
-    None where there is nothing to compare, or no row to do it with.
+    None where there is no row to do it with.
     """
-    if row is None or (comm.world.world_size == 1 and not config.canary):
+    if row is None:
         return None, ""
     canary = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type))
-    says = canary.compare()
+    says = canary.compare(may_change=config.stateful == "keep")
     warn(comm.world, says if says != EQUAL else "")
-    return canary, says
+    return canary, "" if says == EQUAL and comm.world.world_size == 1 else says

@@ -24,6 +24,7 @@ SCHEDULES = ("static", "dynamic")
 COLLECT = ("allgather", "alltoall", "direct", "shards")
 COMM = ("horovod", "mpi")
 ON_NONFINITE = ("keep", "quarantine")
+STATEFUL = ("refuse", "reset", "keep")
 
 
 # in a URL; records are for all to read
@@ -160,6 +161,13 @@ class Config:
     on_nonfinite: str = _option(
         "keep", "work", "for a row with NaN or infinity in its predictions: keep and count it", "keep|quarantine"
     )
+    stateful: str = _option(
+        "refuse",
+        "work",
+        "for a model that gives another answer when it is called again: refuse it, call its method reset_states, "
+        "reset_state or reset before each batch, or keep its answers as they are",
+        "refuse|reset|keep",
+    )
     max_bad: int | None = _option(None, "work", "stop after all when more rows than this are set aside", "ROWS")
     time_limit: int | None = _option(
         None, "work", "stop in time to have ended this long after the start; what is done is kept", "SECONDS"
@@ -235,6 +243,9 @@ class Config:
             raise UsageError(f"--collect {self.collect} needs an --output")
         check_choice("--on-error", self.on_error, ON_ERROR)
         check_choice("--on-nonfinite", self.on_nonfinite, ON_NONFINITE)
+        check_choice("--stateful", self.stateful, STATEFUL)
+        if self.stateful == "reset" and self.model_parallel > 1:
+            raise UsageError("--stateful reset and --model-parallel do not go together")
         for name in ("max_bad", "skip", "limit"):
             value, option = getattr(self, name), name.replace("_", "-")
             if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 0):

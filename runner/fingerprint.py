@@ -33,6 +33,7 @@ def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
         "batch_size": config.batch_size,
         "output": "folder" if config.collect == "shards" else "file",
         "on_nonfinite": config.on_nonfinite,
+        "stateful": config.stateful,
         "device": device_kind(config),
     }
 

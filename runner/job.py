@@ -37,13 +37,13 @@ from runner.resources import (
     workers_in_words,
 )
 from runner.rows import in_words
-from runner.say import LOGGER, Stages, make_timeline, sent_in_words, spoken, warn
+from runner.say import LOGGER, Stages, make_timeline, sent_in_words, spoken
 from runner.schedule import make_schedule
 from runner.stats import RankStats
 from runner.stop import REASONS, Stop
 from runner.timeline import Timeline
 from runner.watch import Watch
-from runner.world import Launch, detect_launch, process_start, set_log_defaults
+from runner.world import Launch, detect_launch, process_start, set_log_defaults, warn
 
 if TYPE_CHECKING:
     from runner.parallel.part import Part

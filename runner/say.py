@@ -45,12 +45,6 @@ def spoken(world: World, verbose: int) -> Iterator[None]:
         LOGGER.removeFilter(name_rank)
 
 
-def warn(world: World, what: str) -> None:
-    """Rank 0 says it, with or without -v; nothing where it is empty."""
-    if world.rank == 0 and what:
-        print(f"runner: warning: {what}", file=sys.stderr, flush=True)
-
-
 class Stages:
     """What the main thread is at, for all that want to know: the watch, the timeline and the log.
 

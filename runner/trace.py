@@ -21,10 +21,9 @@ from runner.comm.horovod import HorovodComm
 from runner.config import Config
 from runner.errors import UsageError, shared
 from runner.ledger import run_folder
-from runner.say import warn
 from runner.timeline import PHASES, Timeline
 from runner.traceevents import TraceEvents, horovods_spans
-from runner.world import horovod_timeline_at
+from runner.world import horovod_timeline_at, warn
 
 _SPAN = np.dtype([("phase", "u1"), ("began", "f8"), ("ended", "f8")])
 _MOST_SPANS = 4_000_000  # of all ranks together: 400 MB, as much as a viewer opens

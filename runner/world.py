@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -221,3 +222,9 @@ def _stat_fields(pid: int) -> list[str]:
     """/proc/PID/stat from field 3, the state, on: the program's name before it may hold spaces."""
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rpartition(")")[2].split()
+
+
+def warn(world: World, what: str) -> None:
+    """Let rank 0 say something on stderr, with or without -v; nothing where it is empty."""
+    if world.rank == 0 and what:
+        print(f"runner: warning: {what}", file=sys.stderr, flush=True)

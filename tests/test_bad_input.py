@@ -181,7 +181,7 @@ def test_rows_of_changing_width(tmp_path: Path) -> None:
 
 def test_a_factory_that_differs_by_rank(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", random_rows(97, 8))
-    outcome = run(predict_command(*options({"--model": "zoo:by_rank"}), launcher=mpirun(2)), tmp_path)
+    outcome = run(predict_command(*options({"--model": "zoo:ByRank"}), launcher=mpirun(2)), tmp_path)
     assert outcome.code == 65, outcome.output
     assert "[rank 1 of 2 on " in outcome.output
     assert "builds another model here than on rank 0" in outcome.output

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import zoo
 from launch import LAUNCHERS, Outcome, predict_command, predict_here, run, run_here
 from reference import plain_loop, random_rows
@@ -60,10 +61,41 @@ def test_equal_ranks(folder: Path) -> None:
     assert is_right(folder)
 
 
-def test_a_model_of_chance_is_a_warning(folder: Path) -> None:
-    outcome = predict(folder, "mpirun-2", "zoo:Chance", "--canary")
+@pytest.mark.parametrize("launcher", ["here", "mpirun-2"])
+def test_a_model_of_chance_is_refused_unless_it_is_meant(launcher: str, folder: Path) -> None:
+    outcome = predict(folder, launcher, "zoo:Chance")
+    assert outcome.code == 65, outcome.output
+    assert outcome.output.count("runner: error: the model gives another answer to row 0 when it is called again") == 1
+    assert not list(folder.glob("p.npy*"))
+    outcome = predict(folder, launcher, "zoo:Chance", "--canary", "--stateful", "keep")
     assert outcome.code == 0, outcome.output
     assert "warning: the model gives another answer to row 0 at each call" in outcome.output
+
+
+def test_a_state_is_reset_before_each_batch(folder: Path) -> None:
+    """As Silero's voice detector has one."""
+    outcome = predict(folder, "here", "zoo:Remembers")
+    assert outcome.code == 65, outcome.output
+    assert "--stateful reset calls its reset_states() before each batch" in outcome.output
+    found = []
+    for launcher in ("here", "mpirun-3"):
+        outcome = predict(folder, launcher, "zoo:Remembers", "--stateful", "reset", "--overwrite")
+        assert outcome.code == 0, outcome.output
+        found.append((folder / "p.npy").read_bytes())
+    assert found[0] == found[1]
+    model, rows = zoo.Remembers(), torch.from_numpy(np.load(folder / "d.npy"))
+    with torch.inference_mode():
+        expected = []
+        for batch in rows.split(BATCH_SIZE):
+            model.reset_states()
+            expected.append(model(batch))
+    assert np.load(folder / "p.npy").tobytes() == torch.cat(expected).numpy().tobytes()
+
+
+def test_nothing_to_reset(folder: Path) -> None:
+    outcome = predict(folder, "here", "zoo:mlp", "--stateful", "reset")
+    assert outcome.code == 64
+    assert "the model has none of the methods reset_states, reset_state, reset" in outcome.output
 
 
 @pytest.mark.parametrize(("launcher", "rank"), [("mpirun-3", 2), ("mpirun-3", 0), ("alone", 0)])

@@ -58,6 +58,7 @@ def test_8_bit_weights_take_a_quarter(weights: Path) -> None:
 def test_a_model_that_writes_to_shared_weights_changes_its_own_alone(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", random_rows(200, 8))
     command = ["--model", "zoo:Counts", "--data", "d.npy", "--chunk-size", "50", "--batch-size", "50"]
+    command += ["--stateful", "keep"]
     for output, options in ("own.npy", []), ("shared.npy", ["--share-weights"]):
         outcome = run(predict_command(*command, *options, "--output", output, launcher=mpirun(2)), tmp_path)
         assert outcome.code == 0, outcome.output

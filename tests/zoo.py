@@ -77,8 +77,19 @@ class LooksAtItself(nn.Module):
         return self.linear(rows)
 
 
-def by_rank() -> nn.Module:
-    return nn.Linear(8, 2 + int(os.environ.get("OMPI_COMM_WORLD_RANK", "0")))
+class ByRank(nn.Module):
+    """Other layers on each rank, and cannot be sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.numbers = nn.Linear(8, 2 + own_rank()), (n for n in range(3))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.linear(rows)
+
+
+def own_rank() -> int:
+    return int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
 
 
 class Identity(nn.Module):
@@ -289,14 +300,13 @@ class Deviates(nn.Module):
 
     def __init__(self, rank: int, off: float, after: int = 0, flag: str = "") -> None:
         super().__init__()
-        is_that_rank = os.environ.get("OMPI_COMM_WORLD_RANK", "0") == str(rank)
         self.inner, self.calls, self.flag = mlp(), 0, flag
-        self.after, self.off = after, off if is_that_rank else 0.0
+        self.rank, self.after, self.off = rank, after, off
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         self.calls += 1
-        wrong = self.calls > self.after and (not self.flag or Path(self.flag).exists())
-        return self.inner(rows) * (1 + self.off * wrong)
+        wrong = self.calls > self.after and (not self.flag or Path(self.flag).exists()) and own_rank() == self.rank
+        return self.inner(rows) * (1 + (self.off if wrong else 0))
 
 
 class Chance(nn.Module):
@@ -304,6 +314,23 @@ class Chance(nn.Module):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         return torch.rand(len(rows), 3)
+
+
+class Remembers(nn.Module):
+    """Adds what it was last called with, until it is reset."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = mlp().eval()
+        self.reset_states()
+
+    def reset_states(self) -> None:
+        self.state = torch.zeros(10)
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        out = self.inner(rows) + self.state
+        self.state = out.mean(dim=0)
+        return out
 
 
 class Reciprocal(nn.Module):
@@ -346,11 +373,10 @@ class OneIsSlow(nn.Module):
 
     def __init__(self, rank: int, seconds: float, factor: float) -> None:
         super().__init__()
-        is_slow = os.environ.get("OMPI_COMM_WORLD_RANK") == str(rank)
-        self.inner, self.seconds = mlp(), seconds * (factor if is_slow else 1)
+        self.inner, self.rank, self.seconds, self.factor = mlp(), rank, seconds, factor
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        time.sleep(self.seconds)
+        time.sleep(self.seconds * (self.factor if own_rank() == self.rank else 1))
         return self.inner(rows)
 
 

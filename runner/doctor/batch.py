@@ -71,7 +71,9 @@ def _check(
         return [Finding("batch", WARNING, f"the model is loaded; there are no rows in {config.data}")]
     row_type, row = comm.on_root(lambda: inference.probe(source, 1))
     assert row is not None
-    says = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type)).compare()
+    says = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type)).compare(
+        config.stateful == "keep"
+    )
     ids = range(min(config.batch_size, source.num_rows))
 
     def run() -> float:

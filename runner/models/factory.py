@@ -18,7 +18,6 @@ from runner.imports import load_attribute, name_of
 from runner.models.adapt import refuse_adaptations
 from runner.models.files import broadcast_file
 from runner.models.module import spread
-from runner.models.storages import named_tensors, to_empty_tied
 from runner.models.weights import load_weights
 
 
@@ -30,7 +29,7 @@ def build_from_factory(config: Config, comm: Comm, device: torch.device) -> tupl
     """
     factory = comm.on_each(lambda: Factory(config, device))
     if not factory.wants_weights:
-        return spread(comm, config, factory.name, factory.read, factory.call, device)
+        return spread(comm, config, factory.name, factory.read, factory.call, device, has_effects=True)
     comm.on_each(lambda: refuse_adaptations(config))
     assert config.weights is not None
     file, weights_digest = broadcast_file(comm, config.weights, "--weights")
@@ -83,9 +82,7 @@ class Factory:
     def read(self) -> Any:
         """The model with its weights, for rank 0."""
         weights = self._config.weights
-        model = self._to_be_filled() if weights is not None else None
-        if model is None:
-            model = self.call()
+        model = self.call()
         if isinstance(model, nn.Module):
             model = model.cpu()
             if weights is not None:
@@ -96,18 +93,6 @@ class Factory:
                 "`weights` would get the open file"
             )
         return model
-
-    def _to_be_filled(self) -> nn.Module | None:
-        """The module without values, where a state dict brings them all: random ones take longer than to be sent."""
-        try:
-            with torch.device("meta"):
-                model = self.call()
-            if not isinstance(model, nn.Module):
-                return None
-            brought = {id(tensor) for tensor in model.state_dict(keep_vars=True).values()}
-            return to_empty_tied(model) if all(id(tensor) in brought for _, tensor in named_tensors(model)) else None
-        except Exception:  # it looks at its own values, which do not exist on the meta device
-            return None
 
 
 def _required_parameters(function: Callable[..., Any]) -> set[str]:

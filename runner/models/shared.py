@@ -7,43 +7,46 @@ system: it takes no room in /dev/shm, as an MPI window does, and is gone with th
 
 import mmap
 import os
+from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from runner.comm import Comm
 from runner.errors import RunnerError
 from runner.models.files import MemoryFile
-from runner.models.storages import named_tensors, storages
 
 _ALIGNMENT = 4096  # bytes; whole pages, so that a write to one storage copies nothing of another
 
 
-def share_storages(comm: Comm, model: nn.Module) -> None:
-    """Overwrite every storage of a CPU module with rank 0's, in memory that all ranks of a host share.
+def share(comm: Comm, sizes: Sequence[int], raws: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Give every rank rank 0's storages, in memory that all ranks of a host share.
 
     Args:
-        comm: the ranks; on each the module is of the same layout.
-        model: its tensors are pointed to that memory, and what they lay in is freed as it goes.
+        comm: the ranks; every one calls it.
+        sizes: of the storages, in bytes.
+        raws: the storages, on rank 0; 1-D uint8.
+
+    Returns:
+        The storages; likewise.
 
     Raises:
         RunnerError: on every rank alike: the ranks of a host cannot reach each other's memory.
     """
-    sizes = [len(raw) for _, raw in storages(model)]
     starts, size = [], 0
     for length in sizes:
         starts.append(size)
         size += -(-length // _ALIGNMENT) * _ALIGNMENT
-    places = list(zip(starts, sizes, strict=True))
     is_first = comm.world.local_rank == 0
     file = comm.on_each(lambda: MemoryFile(size) if is_first else None)
     if file:
-        _move(model, file.raw, places, keep=comm.world.rank == 0)
+        for start, raw in zip(starts, raws, strict=False):
+            file.raw[start : start + len(raw)].copy_(raw)
     comm.broadcast_to_hosts_([file.raw] if file else [])
     path = comm.bcast_on_host(f"/proc/{os.getpid()}/fd/{file.fileno}" if file else "")
-    _move(model, comm.on_each(lambda: _map(path, size)), places, keep=False)
+    memory = comm.on_each(lambda: _map(path, size))
     if file:
         file.close()
+    return [_part(memory, start, length) for start, length in zip(starts, sizes, strict=True)]
 
 
 def _map(path: str, size: int) -> torch.Tensor:
@@ -60,25 +63,8 @@ def _map(path: str, size: int) -> torch.Tensor:
         ) from error
 
 
-def _move(model: nn.Module, memory: torch.Tensor, places: list[tuple[int, int]], keep: bool) -> None:
-    """Point the tensors of a module to other memory, one storage after another.
-
-    Args:
-        model: the module.
-        memory: bytes.
-        places: where in it each storage is to be, and its size.
-        keep: copy its contents there, too.
-    """
-    within: dict[int, list[torch.Tensor]] = {}
-    for _, tensor in named_tensors(model):
-        within.setdefault(tensor.untyped_storage().data_ptr(), []).append(tensor)
-    olds = [raw for _, raw in reversed(storages(model))]
-    for start, size in places:
-        old = olds.pop()
-        new = torch.frombuffer(memory.numpy(), dtype=torch.uint8, count=size, offset=start)  # a storage of its own
-        if keep:
-            new.copy_(old)
-        for tensor in within.pop(old.data_ptr()):
-            moved = torch.empty(0, dtype=tensor.dtype)
-            moved.set_(new.untyped_storage(), tensor.storage_offset(), tensor.size(), tensor.stride())
-            tensor.data = moved
+def _part(memory: torch.Tensor, start: int, size: int) -> torch.Tensor:
+    """Some of the bytes, as a storage of their own."""
+    if not size:
+        return torch.empty(0, dtype=torch.uint8)
+    return torch.frombuffer(memory.numpy(), dtype=torch.uint8, count=size, offset=start)

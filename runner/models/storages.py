@@ -3,7 +3,8 @@
 Storages, not tensors: tied weights are one, and as bytes they carry any dtype and memory format.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 import xxhash
@@ -13,6 +14,10 @@ from torch import nn
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor a module holds: parameters, buffers (persistent or not) and tensors that are plain attributes."""
     for module_name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+                yield f"{module_name}.{name}", tensor
+            continue
         for attribute, value in vars(module).items():
             if isinstance(value, torch.Tensor):
                 yield f"{module_name}.{attribute}", value
@@ -43,35 +48,20 @@ def layout(model: nn.Module) -> list[tuple[str, int]]:
     return [(name, len(raw)) for name, raw in storages(model)]
 
 
-def digest(model: nn.Module) -> str:
-    """A checksum (XXH3, 128 bits) of every storage of a CPU module and its name."""
+def digest(model: Any, more: Iterable[torch.Tensor] = ()) -> str:
+    """Return a checksum (XXH3, 128 bits) of every storage of a CPU module and its name, and of further ones.
+
+    Args:
+        model: the module; of another object only the further storages count.
+        more: bytes, 1-D uint8 on any device.
+    """
     state = xxhash.xxh3_128()
-    for name, raw in storages(model):
+    for name, raw in storages(model) if isinstance(model, nn.Module) else ():
         state.update(name.encode())
         state.update(raw.numpy())
+    for raw in more:
+        state.update(raw.cpu().numpy())
     return f"xxh3:{state.hexdigest()}"
-
-
-def has_meta_tensors(model: nn.Module) -> bool:
-    """Whether a tensor of the module has no memory yet."""
-    return any(tensor.is_meta for _, tensor in named_tensors(model))
-
-
-def to_empty_tied(model: nn.Module) -> nn.Module:
-    """Give a module on the meta device memory on the CPU, uninitialised; tied tensors stay tied."""
-    owners: dict[int, list[tuple[nn.Module, str]]] = {}
-    for module in model.modules():
-        for table in (module._parameters, module._buffers):
-            for name, tensor in table.items():
-                if tensor is not None:
-                    owners.setdefault(id(tensor), []).append((module, name))
-    tied = [places for places in owners.values() if len(places) > 1]
-    # what `to_empty` does, whose `empty_like` first imports SymPy: half a second on every rank
-    model._apply(lambda t: torch.empty_strided(t.size(), t.stride(), dtype=t.dtype, device="cpu"))  # type: ignore[no-untyped-call]
-    for (first, first_name), *others in tied:
-        for module, name in others:
-            setattr(module, name, getattr(first, first_name))
-    return model
 
 
 def _is_list(value: object) -> bool:

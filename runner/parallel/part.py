@@ -16,11 +16,10 @@ from runner.parallel.replica import Replica, call_part
 from runner.report import Report
 from runner.reporting import sum_up
 from runner.resources import device_kind, local_device, set_threads, workers_in_words
-from runner.say import warn
 from runner.stats import RankStats
 from runner.timeline import Timeline
 from runner.watch import Activity
-from runner.world import Launch
+from runner.world import Launch, warn
 
 _BUILD, _CALL, _CHECK, _ALIGN, _SUM_UP, _END = "build", "call", "check", "align", "sum up", "end"
 
