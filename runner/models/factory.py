@@ -1,7 +1,7 @@
 """Models that a function or class of the user's builds: an `nn.Module` with or without a state dict, or any callable.
 
-A callable that is no module is made on each rank; its weights, where it asks for them, are the file that rank 0 has
-read.
+What rank 0 gets of it is sent to the others. Where it asks for its weights itself, it is called on each rank, with the
+file that rank 0 has read.
 """
 
 import inspect
@@ -17,7 +17,7 @@ from runner.errors import ModelError, describe, traceback_of
 from runner.imports import load_attribute, name_of
 from runner.models.adapt import refuse_adaptations
 from runner.models.files import broadcast_file
-from runner.models.module import spread
+from runner.models.module import in_evaluation_mode, spread
 from runner.models.weights import load_weights
 
 
@@ -38,7 +38,7 @@ def build_from_factory(config: Config, comm: Comm, device: torch.device) -> tupl
         try:
             with open(file.name, "rb") as weights:
                 model = factory.call(weights=weights)
-            return model.eval().to(device) if isinstance(model, nn.Module) else model
+            return in_evaluation_mode(model).to(device) if isinstance(model, nn.Module) else model
         finally:
             file.close()
 

@@ -62,7 +62,9 @@ def spread(
         return model, "none"
     weights_digest = digest(model, more) if is_module or more else "none"
     compare_digests(comm, weights_digest)
-    return comm.on_each(lambda: finish(_evaluating(model).to(device), config) if is_module else model), weights_digest
+    return comm.on_each(
+        lambda: finish(in_evaluation_mode(model).to(device), config) if is_module else model
+    ), weights_digest
 
 
 def _converted(build: Build, config: Config) -> Build:
@@ -113,7 +115,7 @@ def _receive_named(comm: Comm, config: Config, model: nn.Module, name: str, why_
     broadcast_in_place(comm, [raw for _, raw in storages(model)])
 
 
-def _evaluating(model: nn.Module) -> nn.Module:
+def in_evaluation_mode(model: nn.Module) -> nn.Module:
     """The module in evaluation mode; a program of torch.export stays in the mode that it was exported in."""
     try:
         return model.eval()

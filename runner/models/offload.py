@@ -22,7 +22,7 @@ from runner.models.buffers import fill_buffers, send_buffers
 from runner.models.factory import Factory, build_from_factory
 from runner.models.files import compare_digests
 from runner.models.huggingface import SAFETENSORS, SAVED_OTHERWISE, build_from_folder, open_folder
-from runner.models.meta import build_on_meta, tied_parameters
+from runner.models.meta import build_alike, tied_parameters
 from runner.models.pretrained import Pretrained
 from runner.models.stored import StoredWeights, WeightFiles, digest
 from runner.models.weights import fitting_weights, own_tensors
@@ -86,7 +86,7 @@ def _from_disk(config: Config, comm: Comm, device: torch.device) -> tuple[Callab
     memory. The first rank of each host reads them once before, for the digest, and the digests are compared.
     """
     found = _find(config, comm, device)
-    model, is_random = comm.on_each(lambda: build_on_meta(found.build))
+    model, is_random = build_alike(comm, found.build)
     comm.on_each(lambda: _check_module(model, found.name))
     model.eval()
     built_as = {name: parameter.dtype for name, parameter in model.named_parameters(remove_duplicate=False)}

@@ -13,7 +13,7 @@ from runner.config import Config
 from runner.errors import ModelError
 from runner.groups import Groups, default_micro_batches
 from runner.models.adapt import convert
-from runner.models.meta import build_on_meta, tied_parameters
+from runner.models.meta import build_alike, tied_parameters
 from runner.models.weights import own_tensors
 from runner.parallel.border import Waiting
 from runner.parallel.fill import fill
@@ -38,11 +38,8 @@ def build_split(
     """
     kind = find_kind(config, comm, device)
 
-    def build() -> tuple[nn.Module, bool]:
-        model, is_random = build_on_meta(kind.build)
-        return convert(model.eval(), config), is_random
-
-    model, is_random = comm.on_each(build)
+    model, is_random = build_alike(comm, kind.build)
+    model = comm.on_each(lambda: convert(model.eval(), config))
     tied = tied_parameters(model)
     plan = comm.on_each(lambda: kind.plan(model, groups.tensor_size) if groups.tensor_size > 1 else {})
     stages = comm.on_each(lambda: cut_into_stages(model, groups.stages, config.split_points))
