@@ -149,6 +149,8 @@ class Inference:
                 raise ModelError(
                     "rows of text need a Hugging Face folder as the model, or --preprocess module:function"
                 )
+            if isinstance(batch, dict) and getattr(self._model, "wants_names", False):
+                return tokenise(**batch)
             return tokenise(*columns)
         if isinstance(batch, dict):
             return {name: pad(column)[0] if isinstance(column, list) else column for name, column in batch.items()}

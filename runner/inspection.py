@@ -14,6 +14,7 @@ from runner.models import build_model
 from runner.models.fixed import FixedBatch
 from runner.models.onnx import OnnxModel
 from runner.models.pretrained import Pretrained
+from runner.models.sentences import Sentences
 from runner.models.storages import storages
 from runner.world import detect_launch
 
@@ -55,6 +56,9 @@ def _kind(model: Any) -> str:
         return f"TorchScript, {model.original_name}"
     if isinstance(model, torch.fx.GraphModule):
         return "a program of torch.export"
+    if isinstance(model, Sentences):
+        parts = ", ".join(type(module).__name__ for module in model.model)
+        return f"{type(model.model).__name__} of sentence-transformers: {parts}"
     return f"nn.Module, {type(model).__qualname__}" if isinstance(model, nn.Module) else f"callable, {name_of(model)}"
 
 
@@ -81,6 +85,8 @@ def _expects(model: Any) -> str:
     """What it takes, as far as can be seen."""
     if isinstance(model, torch.jit.ScriptModule):
         return str(model.forward.schema)  # type: ignore[attr-defined]
+    if isinstance(model, Sentences):
+        return model.input_in_words
     if isinstance(model, nn.Module) and not isinstance(model, torch.fx.GraphModule):
         for layer in model.modules():
             for kind, (attribute, shape) in _WIDTHS.items():

@@ -26,6 +26,8 @@ from runner.errors import ModelError, UsageError, describe, traceback_of
 from runner.models.files import broadcast_small_files
 from runner.models.module import spread
 from runner.models.pretrained import TOKENISER_FILES, Pretrained, Tokeniser
+from runner.models.sentencefolders import find_kind
+from runner.models.sentenceloading import build_from_sentence_folder
 
 _OPTIONS = ("pooling", "max_new_tokens", "max_length", "decode", "score")
 _POOLING = ("mean", "cls", "last")
@@ -44,6 +46,9 @@ def build_from_folder(config: Config, comm: Comm, device: torch.device) -> tuple
         UsageError: Transformers is missing, or `model_args` hold what cannot be.
         ModelError: the folder cannot be used.
     """
+    if (kind := find_kind(config, comm)) is not None:
+        comm.on_each(lambda: _import_transformers(config.trust_code))
+        return build_from_sentence_folder(config, comm, device, kind)
     found = open_folder(config, comm)
 
     def read() -> nn.Module:
@@ -84,6 +89,7 @@ def open_folder(config: Config, comm: Comm) -> Folder:
     Raises:
         UsageError, ModelError: as `build_from_folder`.
     """
+    find_kind(config, comm)  # refuses those that are not to be taken apart
     folder = Path(str(config.model))
     transformers = comm.on_each(lambda: _import_transformers(config.trust_code))
     found = comm.on_root(lambda: _read_config(folder))

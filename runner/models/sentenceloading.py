@@ -1,0 +1,117 @@
+"""Models of sentence-transformers: the library itself loads them, on rank 0, and its modules do what they say."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runner.comm import Comm
+from runner.config import Config
+from runner.errors import ModelError, UsageError, describe, traceback_of
+from runner.models.foldercode import send_code
+from runner.models.module import spread
+from runner.models.sentencefolders import digest_of_settings, refuse_code
+from runner.models.sentenceoptions import adjust, check_options, read_ranges
+from runner.models.sentences import Embeddings, PairScores, Sentences, SparseEmbeddings
+
+
+def build_from_sentence_folder(config: Config, comm: Comm, device: torch.device, kind: str) -> tuple[Any, str]:
+    """The model on `device`, ready to be called with what its `tokenise` gives, and the digest of weights and settings.
+
+    Args:
+        config, comm, device: the job's.
+        kind: what `find_kind` has said.
+
+    Raises:
+        UsageError: the library is missing, or options do not fit the model.
+        ModelError: the folder cannot be used.
+    """
+    folder = Path(str(config.model))
+    comm.on_each(_import_library)
+    comm.on_each(lambda: check_options(kind, config.model_args))
+    model = comm.on_each(lambda: None if comm.world.rank else _read(folder, kind, config))
+    if config.trust_code:
+        send_code(comm)
+    model = comm.bcast(model)
+    settings = comm.on_root(lambda: digest_of_settings(folder, config.model_args.get("calibration")))
+    found, digest = spread(comm, config, f"--model {folder}", lambda: model, lambda: model, device)
+    return found, f"{digest}, settings {settings}"
+
+
+def _import_library() -> None:
+    try:
+        import sentence_transformers  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            "the model was saved by sentence-transformers, which it needs: pip install "
+            "'horovod-inference-runner[sentence-transformers]'"
+        ) from error
+
+
+def _read(folder: Path, kind: str, config: Config) -> Sentences:
+    """The model with its weights, on the CPU, as the options want it."""
+    if not config.trust_code:
+        refuse_code(folder)
+    options = config.model_args
+    ranges = read_ranges(options["calibration"]) if "calibration" in options else None
+
+    def load(seed: int) -> tuple[Sentences, list[str]]:
+        model, missing = _load(folder, kind, config.trust_code, seed)
+        adjust(model, kind, options)
+        if kind == "SentenceTransformer":
+            return Embeddings(model, options, ranges), missing
+        return (PairScores if kind == "CrossEncoder" else SparseEmbeddings)(model, options), missing
+
+    model, missing = load(0)
+    if missing and not _agree(model, load(1)[0]):
+        more = " and more" * (len(missing) > 4)
+        raise ModelError(f"--model {folder} lacks weights that decide what it gives: {', '.join(missing[:4])}{more}")
+    return model
+
+
+def _load(folder: Path, kind: str, trust_code: bool, seed: int) -> tuple[Any, list[str]]:
+    """The library's model, and the weights that the folder lacks; these get random values, by `seed`."""
+    import sentence_transformers
+
+    reports = _Reports()
+    logger = logging.getLogger("transformers.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    logger.addFilter(reports)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = getattr(sentence_transformers, kind)(
+                str(folder), device="cpu", trust_remote_code=trust_code, local_files_only=True
+            )
+    except Exception as error:
+        hint = ". Where you trust whoever made its code, --trust-code lets it run" if _wants_trust(error) else ""
+        raise ModelError(f"--model {folder} cannot be loaded: {describe(error)}{hint}", traceback_of(error)) from error
+    finally:
+        logger.removeFilter(reports)
+        logger.setLevel(level)
+    return model.eval(), reports.missing
+
+
+class _Reports(logging.Filter):
+    """Keeps from a log what Transformers says of weights that a folder lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.missing: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        lines = [line.split("|") for line in record.getMessage().splitlines() if "MISSING" in line]
+        self.missing += [cells[0].strip() for cells in lines if len(cells) > 1]
+        return False
+
+
+def _agree(one: Sentences, other: Sentences) -> bool:
+    """Whether two models give the same for a few words."""
+    with torch.inference_mode():
+        return torch.equal(one.sample(), other.sample())
+
+
+def _wants_trust(error: Exception) -> bool:
+    return "trust_remote_code" in str(error)
