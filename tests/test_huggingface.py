@@ -145,7 +145,8 @@ def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         (tmp_path / "model/config.json").write_text(json.dumps(config | change))
         assert_refused(65, says)
     (tmp_path / "model/config.json").write_text(json.dumps(config))
-    assert_refused(64, "pooling 'max' is not one of mean, cls, last", "--model-args", '{"pooling": "max"}')
+    says = "pooling 'sum' is not one of mean, mean_tokens, cls, last, max"
+    assert_refused(64, says, "--model-args", '{"pooling": "sum"}')
     (tmp_path / "model/model.safetensors").write_bytes(b"nothing")
     outcome = predict(tmp_path)
     assert (outcome.code, "cannot be loaded" in outcome.output) == (65, True), outcome.output

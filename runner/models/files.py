@@ -78,9 +78,11 @@ def broadcast_small_files(comm: Comm, folder: Path, patterns: Sequence[str]) -> 
     def write() -> str:
         own = tempfile.mkdtemp(prefix="runner-model-")
         atexit.register(shutil.rmtree, own, ignore_errors=True)
+        same = Path(own) / "model"  # Python knows code in it by that name, which is to be one on all ranks
+        same.mkdir()
         for name, content in files.items():
-            (Path(own) / name).write_bytes(content)
-        return own
+            (same / name).write_bytes(content)
+        return str(same)
 
     files = comm.on_root(read)
     return comm.on_each(write)

@@ -1,16 +1,17 @@
-"""Folders as Hugging Face's `save_pretrained` leaves them: config.json and the weights, read by Transformers.
+"""Folders as Hugging Face's `save_pretrained` leaves them: config.json and the weights, run as Transformers runs them.
 
 Rank 0 alone reads the folder, and sends what the others need of it. Rows of text go through its tokeniser. What comes
-out depends on the architecture that config.json names: of one with a head
-(`...ForSequenceClassification`, `...ForImageClassification`) its logits, for each token where they are of tokens; of
-one without, the hidden states pooled to one vector a row; of a causal language model the tokens, or the text, that
-greedy decoding adds, or how likely it holds a text.
+out depends on the class that config.json or the user names: of one with a head
+(`...ForSequenceClassification`, `...ForImageClassification`) its outputs, for each token where they are of tokens; of
+one without, the hidden states pooled to one vector a row; of one that generates the tokens, or the text, that greedy
+decoding adds, or how likely it holds a text.
 """
 
 import atexit
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,16 +23,29 @@ from torch import nn
 
 from runner.comm import Comm
 from runner.config import Config
-from runner.errors import ModelError, UsageError, describe, traceback_of
+from runner.errors import ModelError, UsageError, describe
+from runner.models.adapters import Adapter, find_adapter, import_peft
+from runner.models.architecture import GENERATES, Architecture, find_architecture, read_config
 from runner.models.files import broadcast_small_files
+from runner.models.folderoptions import check_options, check_values
+from runner.models.generation import other_decoding, read_settings
+from runner.models.loading import (
+    build_like,
+    dtype_of,
+    has_pooler_weights,
+    lacks_pooler_alone,
+    load_model,
+    refuse_quantized,
+    stored_tensors,
+)
 from runner.models.module import spread
 from runner.models.pretrained import TOKENISER_FILES, Pretrained, Tokeniser
 from runner.models.sentencefolders import find_kind
 from runner.models.sentenceloading import build_from_sentence_folder
 
-_OPTIONS = ("pooling", "max_new_tokens", "max_length", "decode", "score")
-_POOLING = ("mean", "cls", "last")
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+_WEIGHTS = (*SAFETENSORS, "pytorch_model.bin", "pytorch_model.bin.index.json")
+_GENERATION = "generation_config.json"
 SAVED_OTHERWISE = (
     ". Transformers gives tensors of some models, such as ViT and mixtures of experts, other names and shapes when it "
     "loads them; here they are read as they are: save the loaded model anew, with save_pretrained(PATH, "
@@ -50,11 +64,7 @@ def build_from_folder(config: Config, comm: Comm, device: torch.device) -> tuple
         comm.on_each(lambda: _import_transformers(config.trust_code))
         return build_from_sentence_folder(config, comm, device, kind)
     found = open_folder(config, comm)
-
-    def read() -> nn.Module:
-        return _read(found.architecture, found.path)
-
-    model, digest = spread(comm, config, f"--model {found.path}", read, found.build, device)
+    model, digest = spread(comm, config, f"--model {found.path}", found.load, found.build, device)
     return found.wrap(model), digest
 
 
@@ -63,24 +73,35 @@ class Folder:
     """What a folder holds beside weights.
 
     Attributes:
-        path: of the folder.
-        architecture, settings: the class of Transformers, and its configuration.
-        wrap: a module of that class, as it is called with a batch.
+        path: of the folder with the weights.
+        architecture: the class of Transformers, and its configuration.
+        adapter: what is applied to them.
+        build: makes a module as `load` does, with any weights.
+        wrap: from a module of that class to how it is called with a batch.
     """
 
     path: Path
-    architecture: Any
-    settings: Any
-    wrap: Callable[[nn.Module], Pretrained]
+    architecture: Architecture
+    adapter: Adapter | None
+    build: Callable[[], nn.Module]
+    wrap: Callable[..., Pretrained]
+
+    @property
+    def settings(self) -> Any:
+        """The configuration of the model."""
+        return self.architecture.settings
 
     def find_weights(self, names: Sequence[str]) -> Path | None:
         """The first of these files that it has."""
-        return next((self.path / name for name in names if (self.path / name).exists()), None)
+        return _find(self.path, names)
 
-    def build(self) -> nn.Module:
-        """The module, with any weights."""
-        model: nn.Module = self.architecture._from_config(self.settings)
-        return model
+    def load(self) -> nn.Module:
+        """The module with its weights, as `from_pretrained` gives it; for rank 0.
+
+        Raises:
+            ModelError: they cannot be loaded, or some are missing.
+        """
+        return load_model(self.architecture, self.path, self.adapter)
 
 
 def open_folder(config: Config, comm: Comm) -> Folder:
@@ -90,17 +111,31 @@ def open_folder(config: Config, comm: Comm) -> Folder:
         UsageError, ModelError: as `build_from_folder`.
     """
     find_kind(config, comm)  # refuses those that are not to be taken apart
-    folder = Path(str(config.model))
+    comm.on_each(lambda: check_values(config.model_args))
+    folder, wanted = Path(str(config.model)), config.model_args.get("class")
     transformers = comm.on_each(lambda: _import_transformers(config.trust_code))
-    found = comm.on_root(lambda: _read_config(folder))
-    patterns = ["config.json", *TOKENISER_FILES, *["*.py"] * config.trust_code]
-    small = broadcast_small_files(comm, folder, patterns)
-    architecture, settings = comm.on_each(lambda: _find_class(transformers, found, folder, small, config.trust_code))
-    generates = _generates(transformers, architecture, found)
-    comm.on_each(lambda: _check_options(config.model_args, generates))
+    adapter = comm.on_root(lambda: find_adapter(folder, config))
+    if adapter is not None:
+        comm.on_each(import_peft)
+        folder, wanted = adapter.base, wanted or adapter.task_class
+    found = comm.on_root(lambda: read_config(folder, wanted is None))
+    comm.on_each(lambda: refuse_quantized(found, config))
+    small = _send_small_files(comm, config, folder, adapter)
+    architecture = comm.on_each(
+        lambda: find_architecture(transformers, found, folder, small, config.trust_code, wanted)
+    )
+    comm.on_each(lambda: check_options(config.model_args, architecture))
+    generation = comm.on_each(lambda: _generation(transformers, small, folder, architecture))
+    _warn_of_other_decoding(comm, config, generation)
+    dtype, has_pooler = comm.on_root(lambda: _look_at_weights(folder, architecture))
     tokenise = Tokeniser(transformers, small, config)
+    generates = architecture.role == GENERATES
     return Folder(
-        folder, architecture, settings, lambda model: Pretrained(model, generates, config.model_args, tokenise)
+        folder,
+        architecture,
+        adapter,
+        lambda: build_like(architecture, dtype, has_pooler, generation),
+        lambda model, is_split=False: Pretrained(model, generates, config.model_args, tokenise, is_split),
     )
 
 
@@ -121,77 +156,55 @@ def _import_transformers(trust_code: bool) -> Any:
     return transformers
 
 
-def _read_config(folder: Path) -> dict[str, Any]:
+def _send_small_files(comm: Comm, config: Config, folder: Path, adapter: Adapter | None) -> str:
+    """A folder of this rank's own with the files beside the weights: an adapter's tokeniser goes before its base's."""
+    patterns = ["config.json", _GENERATION, *TOKENISER_FILES, *["*.py"] * config.trust_code]
+    small = broadcast_small_files(comm, folder, patterns)
+    if adapter is not None and adapter.folder != folder:
+        own = broadcast_small_files(comm, adapter.folder, TOKENISER_FILES)
+        comm.on_each(lambda: shutil.copytree(own, small, dirs_exist_ok=True))
+    return small
+
+
+def _generation(transformers: Any, small: str, folder: Path, architecture: Architecture) -> Any:
+    """The generation settings of a model that generates; of another None."""
+    if architecture.role != GENERATES:
+        return None
+    file = Path(small) / _GENERATION
     try:
-        found = json.loads((folder / "config.json").read_text())
-    except OSError as error:
-        raise ModelError(f"--model {folder} is no folder of Hugging Face's: config.json: {error.strerror}") from error
-    except ValueError as error:
-        raise ModelError(f"--model {folder}: config.json is damaged: {error}") from error
-    if not isinstance(found, dict) or not found.get("architectures") or not found.get("model_type"):
-        raise ModelError(f"--model {folder}: config.json names no architecture; save the model with save_pretrained")
-    return found
-
-
-def _find_class(
-    transformers: Any, found: dict[str, Any], folder: Path, small: str, trust_code: bool
-) -> tuple[Any, Any]:
-    """The class that config.json names, and its settings; code in the folder is run if it is trusted."""
-    name = found["architectures"][0]
-    own = [place for place in found.get("auto_map", {}).values() if str(place).endswith(f".{name}")]
-    if own and trust_code:
-        from transformers.dynamic_module_utils import get_class_from_dynamic_module
-
-        try:
-            settings = transformers.AutoConfig.from_pretrained(small, local_files_only=True, trust_remote_code=True)
-            return get_class_from_dynamic_module(own[0], small, local_files_only=True), settings
-        except Exception as error:
-            raise ModelError(f"--model {folder}: its code failed: {describe(error)}", traceback_of(error)) from error
-    architecture = getattr(transformers, name, None)
-    if architecture is None:
-        why = f"is not in Transformers {transformers.__version__}"
-        if own:
-            why = "is code in the folder, which is not run. Where you trust whoever made it, --trust-code lets it"
-        raise ModelError(f"--model {folder}: {name} {why}")
-    try:
-        return architecture, transformers.AutoConfig.for_model(**found)
+        if file.exists():
+            json.loads(file.read_text())  # Transformers passes over a damaged one
+        return read_settings(transformers, small)
     except Exception as error:
-        raise ModelError(f"--model {folder}: config.json cannot be used: {describe(error)}") from error
+        raise ModelError(f"--model {folder}: {_GENERATION} cannot be used: {describe(error)}") from error
 
 
-def _generates(transformers: Any, architecture: Any, found: dict[str, Any]) -> bool:
-    """Whether a class is a causal language model."""
-    names = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-    own = str(found.get("auto_map", {}).get("AutoModelForCausalLM", ""))
-    return architecture.__name__ in names or own.endswith(f".{architecture.__name__}")
+def _warn_of_other_decoding(comm: Comm, config: Config, generation: Any) -> None:
+    asked = other_decoding(generation) if generation is not None and not config.model_args.get("score") else ""
+    if asked and comm.world.rank == 0:
+        print(
+            f"runner: warning: {_GENERATION} of --model {config.model} asks for {asked}; decoding is greedy, with one "
+            "answer a row, and does without",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
-def _check_options(options: dict[str, Any], generates: bool) -> None:
-    for name in options:
-        if name not in _OPTIONS:
-            raise UsageError(f"--model-args: {name!r} is not one of {', '.join(_OPTIONS)}")
-    if options.get("pooling", "mean") not in _POOLING:
-        raise UsageError(f"--model-args: pooling {options['pooling']!r} is not one of {', '.join(_POOLING)}")
-    if not isinstance(options.get("max_length", 1), int) or options.get("max_length", 1) < 1:
-        raise UsageError(f"--model-args: max_length {options['max_length']!r} is not a number of tokens")
-    tokens = options.get("max_new_tokens")
-    if options.get("score") and not generates:
-        raise UsageError("--model-args: score is for causal language models")
-    if generates and not options.get("score") and (not isinstance(tokens, int) or tokens < 1):
-        raise UsageError("the model generates tokens: --model-args '{\"max_new_tokens\": 20}' says how many")
-
-
-def _read(architecture: Any, folder: Path) -> nn.Module:
+def _look_at_weights(folder: Path, architecture: Architecture) -> tuple[torch.dtype | None, bool]:
+    """The dtype that weights decide where no configuration says one, and whether there are some of a pooler."""
+    model_class, settings = architecture.model_class, architecture.settings
+    says_dtype = getattr(settings, "dtype", None) is not None
+    if says_dtype and not lacks_pooler_alone(model_class, ()):
+        return None, True
+    path = _find(folder, _WEIGHTS)
+    if path is None:
+        return None, True
     try:
-        model, loading = architecture.from_pretrained(
-            folder, dtype="auto", local_files_only=True, output_loading_info=True
-        )
+        stored = stored_tensors(path)
     except Exception as error:
-        raise ModelError(f"--model {folder} cannot be loaded: {describe(error)}") from error
-    if missing := sorted(loading["missing_keys"]):
-        raise ModelError(
-            f"--model {folder} lacks weights of {architecture.__name__}: {', '.join(missing[:4])}"
-            f"{' and more' * (len(missing) > 4)}. It has not been trained for that"
-        )
-    found: nn.Module = model
-    return found
+        raise ModelError(f"--model {folder} cannot be loaded: {path.name}: {describe(error)}") from error
+    return None if says_dtype else dtype_of(stored), has_pooler_weights(stored)
+
+
+def _find(folder: Path, names: Sequence[str]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).exists()), None)

@@ -1,16 +1,18 @@
 """Models and tokenisers of Transformers as they are called with a batch."""
 
 import functools
+import inspect
 import threading
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from runner.config import Config
 from runner.errors import ModelError, describe
-from runner.tensors import RaggedTensor
+from runner.models.generation import generate, reads_the_prompt
+from runner.models.heads import pick, pool
+from runner.models.lengths import call_by_length, minds_padding
 
 _VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokeniser knows no word
 TOKENISER_FILES = (
@@ -63,6 +65,16 @@ class Tokeniser:
             found: list[str] = self._loaded[0].batch_decode(tokens, skip_special_tokens=True)
         return found
 
+    @property
+    def library(self) -> Any:
+        """The tokeniser as Transformers has it.
+
+        Raises:
+            ModelError: there is no tokeniser in the folder.
+        """
+        with self._lock:
+            return self._loaded[0]
+
     @functools.cached_property
     def _loaded(self) -> tuple[Any, int | None]:
         if not any(file for pattern in _VOCABULARY for file in Path(self._folder).glob(pattern)):
@@ -88,36 +100,101 @@ class Tokeniser:
 class Pretrained:
     """Calls a model of Transformers by the names of its inputs, and picks what it is run for.
 
+    Rows of unlike lengths are padded where padding changes no answer of the model; where it does, rows of one length
+    are computed together.
+
     Args:
         model: the model.
         generates: whether it is run to add tokens.
-        options: `pooling` (mean, cls or last) for a model without a head; `max_new_tokens` for a causal
-            one, and `decode` for text instead of tokens; or `score`, for how likely it holds what is there.
+        options: `pooling` for a model without a head; `max_new_tokens` for a causal one, and `decode` for text instead
+            of tokens; or `score`, for how likely it holds what is there.
         tokenise: from text, or several columns of it, to the model's arguments.
+        is_split: whether other ranks hold parts of the model, so that it cannot be tried here alone.
     """
 
-    def __init__(self, model: Any, generates: bool, options: dict[str, Any], tokenise: Tokeniser) -> None:
+    def __init__(
+        self, model: Any, generates: bool, options: dict[str, Any], tokenise: Tokeniser, is_split: bool = False
+    ) -> None:
         self.tokenise, self._decodes = tokenise, bool(options.get("decode"))
-        self._is_per_token = type(model).__name__.endswith("ForTokenClassification")
         self.model, self._pooling = model, options.get("pooling", "mean")
         self._scores = bool(options.get("score"))
         self._max_new_tokens = options["max_new_tokens"] if generates and not self._scores else None
+        self._bare = getattr(model, "_orig_mod", model)  # without what torch.compile puts around it
+        self._is_split = is_split
+        self._parameters = inspect.signature(self._bare.forward).parameters
 
     def __call__(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
-        names = ("input_ids", "attention_mask") if len(inputs) == 2 else (self.model.main_input_name,)
+        main = self._bare.main_input_name
+        names = (main, "attention_mask") if len(inputs) == 2 else (main,)
         arguments = dict(zip(names, inputs, strict=not named)) | named
+        mask = arguments.get("attention_mask")
+        if mask is not None:
+            arguments["attention_mask"] = mask.long()  # some compute with it
         if self._scores:
             return self._score(**arguments)
-        if self._max_new_tokens:
-            tokens = self._generate(self._max_new_tokens, **arguments)
-            return self.tokenise.decode(tokens) if self._decodes else tokens
-        outputs = self.model(**arguments, return_dict=True)
-        if "logits" in outputs:
-            mask = arguments.get("attention_mask")
-            return _of_tokens(outputs["logits"], mask) if self._is_per_token and mask is not None else outputs["logits"]
-        if "last_hidden_state" not in outputs:
-            return outputs
-        return self._pool(outputs["last_hidden_state"], arguments.get("attention_mask"))
+        call = self._generate if self._max_new_tokens else self._predict
+        if mask is not None and not bool(mask.all()) and self._keeps_rows_apart:
+            found = call_by_length(call, mask, arguments)
+        else:
+            found = call(**arguments)
+        return self.tokenise.decode(found) if self._max_new_tokens and self._decodes else found
+
+    def _predict(self, **arguments: torch.Tensor) -> Any:
+        mask = arguments.get("attention_mask")
+        padding = getattr(self._bare.config, "pad_token_id", None)
+        ids = arguments.get("input_ids")
+        if mask is not None and padding is not None and ids is not None and ids.shape == mask.shape:
+            # classifiers of causal models look for it, to find the last token
+            arguments["input_ids"] = torch.where(mask.bool(), ids, max(padding, 0))
+        outputs = self._call(self.model, **arguments)
+        found = pick(outputs, type(self._bare).__name__, mask)
+        if found is not None:
+            return found
+        special = None
+        if self._pooling == "mean_tokens" and ids is not None:
+            special = torch.isin(ids, torch.tensor(self._special_ids, device=ids.device))
+        return pool(outputs["last_hidden_state"], self._pooling, mask, special)
+
+    def _call(self, model: Any, **arguments: Any) -> Any:
+        """What the model gives, called with a mask only where it takes one."""
+        if "attention_mask" not in self._parameters:
+            arguments.pop("attention_mask", None)
+        return model(**arguments, return_dict=True)
+
+    def _generate(self, **arguments: torch.Tensor) -> torch.Tensor:
+        ids = arguments["input_ids"]
+        tensors = {"attention_mask": torch.ones_like(ids), **arguments}
+        tokenizer = self.tokenise.library if getattr(self._bare.generation_config, "stop_strings", None) else None
+        assert self._max_new_tokens is not None
+        return generate(self.model, self._max_new_tokens, tensors, tokenizer)
+
+    @functools.cached_property
+    def _special_ids(self) -> list[int]:
+        """The tokens that are no part of a text; one that stands for an unknown word is."""
+        tokenizer = self.tokenise.library
+        return sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id, tokenizer.mask_token_id})
+
+    @functools.cached_property
+    def _keeps_rows_apart(self) -> bool:
+        """Whether rows of unlike lengths must not be in one batch, as padding would change what they give."""
+        if self._max_new_tokens and reads_the_prompt(self._bare.generation_config):
+            return True
+        settings = self._bare.config.get_text_config()
+        if "attention_mask" not in self._parameters or "input_ids" not in self._parameters:
+            return True  # of sounds: normalization and convolutions see padding, whatever the mask
+        if self._is_split:
+            return False
+
+        def answer(**arguments: torch.Tensor) -> Any:
+            found = self._call(self._bare, **arguments)
+            head = pick(found, type(self._bare).__name__, None)
+            head = found["last_hidden_state"] if head is None else head
+            return next(iter(head.values())) if isinstance(head, dict) else head
+
+        padding = getattr(settings, "pad_token_id", None) or 0
+        device = next(self._bare.parameters()).device
+        with torch.inference_mode():
+            return minds_padding(answer, settings.vocab_size, max(padding, 0), bool(self._max_new_tokens), device)
 
     def _score(
         self,
@@ -130,53 +207,11 @@ class Pretrained:
             attention_mask = torch.ones_like(input_ids)
         if scored is None:
             scored = attention_mask.bool()
-        outputs = self.model(input_ids=input_ids, attention_mask=attention_mask, use_cache=False, return_dict=True)
+        outputs = self._call(self.model, input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
         likely = torch.log_softmax(outputs["logits"][:, :-1].float(), dim=-1)
         likely = likely.gather(2, input_ids[:, 1:, None])[..., 0]
         found: torch.Tensor = torch.where(scored[:, 1:], likely, 0).sum(dim=1)
         return found
-
-    def _pool(self, hidden: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """`(batch, length, width)` to `(batch, width)`."""
-        if self._pooling == "cls":
-            return hidden[:, 0]
-        if mask is None:
-            mask = hidden.new_ones(hidden.shape[:2])
-        if self._pooling == "last":
-            return hidden[torch.arange(len(hidden), device=hidden.device), mask.long().sum(dim=1) - 1]
-        weights = mask[..., None].to(hidden.dtype)
-        return (hidden * weights).sum(dim=1) / weights.sum(dim=1)
-
-    def _generate(
-        self, max_new_tokens: int, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None
-    ) -> torch.Tensor:
-        """Token ids `(batch, max_new_tokens)`; after its end a row is filled up with the padding token."""
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        lengths = attention_mask.long().sum(dim=1)
-        longest = input_ids.shape[1]  # new tokens are added at the right: so rows are moved there
-        places = torch.arange(longest, device=input_ids.device) - (longest - lengths)[:, None]
-        moved = torch.where(places >= 0, input_ids.gather(1, places.clamp(min=0)), 0)
-        padding = self._padding_token()
-        found = self.model.generate(
-            input_ids=moved,
-            attention_mask=(places >= 0).long(),
-            max_new_tokens=max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=padding,
-        )[:, longest:]
-        missing = max_new_tokens - found.shape[1]  # where all rows of the batch have ended sooner
-        tokens: torch.Tensor = nn.functional.pad(found, (0, missing), value=padding)
-        return tokens
-
-    def _padding_token(self) -> int:
-        for settings in (self.model.generation_config, self.model.config):
-            for name in ("pad_token_id", "eos_token_id"):
-                token = getattr(settings, name, None)
-                if token is not None:
-                    return int(token[0] if isinstance(token, list) else token)
-        return 0
 
 
 def to_be_scored(tokenise: Any, max_length: int | None, *texts: list[str]) -> dict[str, torch.Tensor]:
@@ -203,8 +238,3 @@ def to_be_scored(tokenise: Any, max_length: int | None, *texts: list[str]) -> di
         mask[index, : len(row)] = 1
         scored[index, max(0, len(row) - len(after)) : len(row)] = True
     return {"input_ids": ids, "attention_mask": mask, "scored": scored}
-
-
-def _of_tokens(logits: torch.Tensor, mask: torch.Tensor) -> RaggedTensor:
-    """`(batch, length, labels)` without what stands for padding: for each row `(its length, labels)`."""
-    return RaggedTensor(logits[mask.bool()], mask.long().sum(dim=1))

@@ -16,7 +16,7 @@ from runner.config import MODEL_SUFFIXES, Config, is_path
 from runner.errors import ModelError, UsageError, describe, shared, traceback_of
 from runner.imports import load_attribute
 from runner.models.factory import Factory
-from runner.models.huggingface import SAFETENSORS, SAVED_OTHERWISE, open_folder
+from runner.models.huggingface import SAFETENSORS, open_folder
 from runner.models.weights import fitting_weights, own_tensors
 
 Plan = Mapping[str, ParallelStyle]
@@ -147,11 +147,11 @@ class _Folder(Kind):
             raise ModelError(f"{self.name} has no weights in it: {' or '.join(_FOLDER_WEIGHTS)}")
         try:
             return fitting_weights(own, str(path), self._config.trust_pickle, place)
-        except ModelError as error:
-            raise ModelError(f"{error}{SAVED_OTHERWISE}") from error
+        except ModelError:  # Transformers gives tensors of some models other names or shapes when it loads them
+            return own_tensors(self._folder.load())
 
     def wrap(self, model: nn.Module) -> Callable[..., Any]:
-        return self._folder.wrap(model)
+        return self._folder.wrap(model, is_split=True)
 
 
 def call_plan(config: Config, model: nn.Module) -> Plan:

@@ -1,0 +1,153 @@
+"""Greedy decoding by Transformers' `generate`, with the settings that a folder brings for it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+# What asks for another way of decoding, with the value that asks for none.
+_OTHER_DECODING = {
+    "do_sample": False,
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "num_beam_groups": 1,
+    "penalty_alpha": None,
+    "dola_layers": None,
+    "constraints": None,
+    "force_words_ids": None,
+    "max_time": None,
+    "token_healing": False,
+}
+# What samplers alone read; greedy decoding gives the same with any value of them.
+_OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
+# What decides neither a token nor how a row is padded: speed, and what `generate` returns beside the tokens.
+_OF_SPEED = {
+    "prompt_lookup_num_tokens": None,
+    "assistant_early_exit": None,
+    "use_mtp": None,
+    "return_dict_in_generate": None,
+    "output_attentions": None,
+    "output_hidden_states": None,
+    "output_scores": None,
+    "output_logits": None,
+}
+# What is the same for a row however it is padded; of all other settings that is not known.
+_BLIND_TO_PADDING = {
+    *_OTHER_DECODING,
+    *_OF_SAMPLING,
+    *_OF_SPEED,
+    "eos_token_id",
+    "pad_token_id",
+    "bos_token_id",
+    "decoder_start_token_id",
+    "max_length",
+    "max_new_tokens",
+    "min_new_tokens",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+    "forced_eos_token_id",
+    "renormalize_logits",
+    "remove_invalid_values",
+    "exponential_decay_length_penalty",
+    "early_stopping",
+    "length_penalty",
+    "diversity_penalty",
+    "use_cache",
+    "cache_implementation",
+    "cache_config",
+    "transformers_version",
+    "is_assistant",
+    "low_memory",
+}
+
+# Values of settings that ask for nothing.
+_NEUTRAL = {
+    "repetition_penalty": 1,
+    "encoder_repetition_penalty": 1,
+    "no_repeat_ngram_size": 0,
+    "encoder_no_repeat_ngram_size": 0,
+    "min_length": 0,
+    "guidance_scale": 1,
+}
+
+
+def read_settings(transformers: Any, folder: str) -> Any:
+    """The generation settings that `from_pretrained` would give a model of this folder.
+
+    Args:
+        transformers: the library.
+        folder: with the files beside the weights.
+    """
+    read = transformers.GenerationConfig.from_pretrained
+    try:
+        return read(folder, local_files_only=True)
+    except OSError:  # there is no generation_config.json; config.json may hold some
+        return read(folder, config_file_name="config.json", _from_model_config=True, local_files_only=True)
+
+
+def other_decoding(settings: Any) -> str:
+    """What generation settings ask for that greedy decoding does not do, in words; empty where that is nothing."""
+    values = {name: getattr(settings, name, None) for name in (*_OTHER_DECODING, *_OF_SAMPLING)}
+    asked = [name for name, none in _OTHER_DECODING.items() if values[name] not in (None, False, none)]
+    if values["do_sample"]:
+        asked += [name for name in _OF_SAMPLING if values[name] is not None]
+    return ", ".join(f"{name} {values[name]!r}" for name in asked)
+
+
+def make_greedy(settings: Any) -> None:
+    """Let generation settings ask for greedy decoding of one answer a row, and for its tokens alone."""
+    for name in (*_OTHER_DECODING, *_OF_SAMPLING, *_OF_SPEED):
+        if getattr(settings, name, None) is not None:
+            setattr(settings, name, None)
+
+
+def reads_the_prompt(settings: Any) -> bool:
+    """Whether a setting may look at the tokens before the new ones, and so at padding."""
+    known = vars(type(settings)()).keys() - _BLIND_TO_PADDING  # a folder may name others, which nothing reads
+    asked = {name: getattr(settings, name, None) for name in known if not name.startswith("_")}
+    return any(value is not None and value != _NEUTRAL.get(name) for name, value in asked.items())
+
+
+def padding_token(model: Any) -> int:
+    """The token that a row is filled up with after its end."""
+    for settings in (model.generation_config, model.config):
+        for name in ("pad_token_id", "eos_token_id"):
+            token = getattr(settings, name, None)
+            if token is not None:
+                return int(token[0] if isinstance(token, list) else token)
+    return 0
+
+
+def generate(
+    model: Any, max_new_tokens: int, tensors: Mapping[str, torch.Tensor], tokenizer: Any = None
+) -> torch.Tensor:
+    """The tokens `(batch, max_new_tokens)` that greedy decoding adds; after its end a row is filled up.
+
+    Args:
+        model: of Transformers; its generation settings are followed, but for those that ask for another decoding.
+        max_new_tokens: of each row.
+        tensors: `input_ids` and `attention_mask`, `(batch, length)`, rows at their beginning, and what else is alike.
+        tokenizer: of the model, where its settings name strings to stop at.
+    """
+    ids, mask = tensors["input_ids"], tensors["attention_mask"]
+    lengths = mask.long().sum(dim=1)
+    longest = ids.shape[1]  # new tokens are added at the right: so rows are moved there
+    places = torch.arange(longest, device=ids.device) - (longest - lengths)[:, None]
+    padding = padding_token(model)
+    moved = {
+        name: torch.where(places >= 0, tensor.gather(1, places.clamp(min=0)), padding if name == "input_ids" else 0)
+        for name, tensor in tensors.items()
+        if tensor.shape == ids.shape
+    }
+    found = model.generate(
+        **{**moved, "attention_mask": (places >= 0).long()},
+        max_new_tokens=max_new_tokens,
+        do_sample=False,
+        num_beams=1,
+        pad_token_id=padding,
+        **({"tokenizer": tokenizer} if tokenizer is not None else {}),
+    )[:, longest:]
+    missing = max_new_tokens - found.shape[1]  # where all rows of the batch have ended sooner
+    tokens: torch.Tensor = nn.functional.pad(found, (0, missing), value=padding)
+    return tokens
