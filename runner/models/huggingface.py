@@ -26,6 +26,8 @@ from runner.errors import ModelError, UsageError, describe, traceback_of
 from runner.models.files import broadcast_small_files
 from runner.models.module import spread
 from runner.models.pretrained import TOKENISER_FILES, Pretrained, Tokeniser
+from runner.models.processor import PROCESSOR_FILES, open_processor
+from runner.models.timm import is_timm_folder
 
 _OPTIONS = ("pooling", "max_new_tokens", "max_length", "decode", "score")
 _POOLING = ("mean", "cls", "last")
@@ -87,14 +89,16 @@ def open_folder(config: Config, comm: Comm) -> Folder:
     folder = Path(str(config.model))
     transformers = comm.on_each(lambda: _import_transformers(config.trust_code))
     found = comm.on_root(lambda: _read_config(folder))
-    patterns = ["config.json", *TOKENISER_FILES, *["*.py"] * config.trust_code]
+    patterns = ["config.json", *TOKENISER_FILES, *PROCESSOR_FILES, *["*.py"] * config.trust_code]
     small = broadcast_small_files(comm, folder, patterns)
     architecture, settings = comm.on_each(lambda: _find_class(transformers, found, folder, small, config.trust_code))
     generates = _generates(transformers, architecture, found)
     comm.on_each(lambda: _check_options(config.model_args, generates))
     tokenise = Tokeniser(transformers, small, config)
+    name = f"--model {folder}"
+    images = open_processor(comm, transformers, name, small, architecture, settings, config.trust_code)
     return Folder(
-        folder, architecture, settings, lambda model: Pretrained(model, generates, config.model_args, tokenise)
+        folder, architecture, settings, lambda model: Pretrained(model, generates, config.model_args, tokenise, images)
     )
 
 
@@ -122,6 +126,8 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise ModelError(f"--model {folder} is no folder of Hugging Face's: config.json: {error.strerror}") from error
     except ValueError as error:
         raise ModelError(f"--model {folder}: config.json is damaged: {error}") from error
+    if is_timm_folder(str(folder)):
+        raise UsageError(f"--model {folder} is a folder of timm's, which is not split over ranks or offloaded")
     if not isinstance(found, dict) or not found.get("architectures") or not found.get("model_type"):
         raise ModelError(f"--model {folder}: config.json names no architecture; save the model with save_pretrained")
     return found

@@ -2,6 +2,7 @@
 
 import functools
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import nn
 
 from runner.config import Config
 from runner.errors import ModelError, describe
+from runner.models.image_outputs import pick_output
+from runner.models.processor import ImageProcessor
 from runner.tensors import RaggedTensor
 
 _VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokeniser knows no word
@@ -94,14 +97,22 @@ class Pretrained:
         options: `pooling` (mean, cls or last) for a model without a head; `max_new_tokens` for a causal
             one, and `decode` for text instead of tokens; or `score`, for how likely it holds what is there.
         tokenise: from text, or several columns of it, to the model's arguments.
+        images: prepares images for the model.
     """
 
-    def __init__(self, model: Any, generates: bool, options: dict[str, Any], tokenise: Tokeniser) -> None:
+    def __init__(
+        self, model: Any, generates: bool, options: dict[str, Any], tokenise: Tokeniser, images: ImageProcessor
+    ) -> None:
+        self._images, self._given_pooling = images, options.get("pooling")
         self.tokenise, self._decodes = tokenise, bool(options.get("decode"))
         self._is_per_token = type(model).__name__.endswith("ForTokenClassification")
         self.model, self._pooling = model, options.get("pooling", "mean")
         self._scores = bool(options.get("score"))
         self._max_new_tokens = options["max_new_tokens"] if generates and not self._scores else None
+
+    def prepare_images(self, batch: Any, ids: Sequence[int]) -> dict[str, torch.Tensor] | None:
+        """See `ImageProcessor.__call__`."""
+        return self._images(batch, ids, self.model.dtype)
 
     def __call__(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
         names = ("input_ids", "attention_mask") if len(inputs) == 2 else (self.model.main_input_name,)
@@ -112,6 +123,8 @@ class Pretrained:
             tokens = self._generate(self._max_new_tokens, **arguments)
             return self.tokenise.decode(tokens) if self._decodes else tokens
         outputs = self.model(**arguments, return_dict=True)
+        if self.model.main_input_name == "pixel_values":
+            return pick_output(outputs, self._given_pooling)
         if "logits" in outputs:
             mask = arguments.get("attention_mask")
             return _of_tokens(outputs["logits"], mask) if self._is_per_token and mask is not None else outputs["logits"]
