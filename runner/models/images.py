@@ -70,9 +70,9 @@ def are_channels_last(batch: torch.Tensor, channels: int, name: str, ids: Sequen
     if first == last:
         what = "may be" if first else "are neither"
         raise ModelError(
-            f"{name_rows(ids)} of shape {shape} {what} ({channels}, height, width) {'or' if first else 'nor'} "
-            f"(height, width, {channels}), as {name} takes images. Say which by --preprocess module:function, which "
-            "gives the model's own input"
+            f"{name_rows(ids)}: images of shape {shape} {what} ({channels}, height, width) {'or' if first else 'nor'} "
+            f"(height, width, {channels}), as {name} takes them. --preprocess module:function can give the model's own "
+            "input"
         )
     return last
 

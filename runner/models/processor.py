@@ -32,7 +32,7 @@ class ImageProcessor:
 
     def __init__(self, name: str, architecture: Any, settings: Any, processor: Any) -> None:
         self._name, self._processor, self._channels = name, processor, _num_channels(settings)
-        self._architecture = architecture
+        self._architecture, self._settings = architecture, settings
         self._takes_images = architecture.main_input_name == _PIXELS
         self._accepted = {*inspect.signature(architecture.forward).parameters, _PIXELS}
 
@@ -80,17 +80,27 @@ class ImageProcessor:
         except Exception as error:
             kind, why = type(self._processor).__name__, describe(error)
             if "Unable to convert output" in why:
-                why = "it leaves images of unlike sizes as they are, and a batch must be of one. Give --batch-size 1"
+                why = (
+                    "it leaves images of unlike sizes unlike, and those of a batch must be of one: --batch-size 1, or "
+                    "--data FOLDER::HEIGHTxWIDTH"
+                )
             message = f"{kind} of {self._name} failed on {name_rows(ids)}: {why}"
             raise ModelError(message, traceback_of(error)) from error
 
     def _refuse_images(self, batch: Any) -> None:
         columns = batch.values() if isinstance(batch, dict) else [batch]
         if any(map(has_images, columns)):
-            raise ModelError(
-                f"{self._name}: {self._architecture.__name__} takes {self._architecture.main_input_name}, and no rows "
-                "that are images alone"
-            )
+            takes = f"{self._architecture.__name__} takes {self._architecture.main_input_name}"
+            raise ModelError(f"{self._name}: {takes}, and not images alone{self._vision_part()}")
+
+    def _vision_part(self) -> str:
+        """Which class runs the part of the model that takes images, in words; empty where it has none."""
+        import transformers
+
+        kind = type(self._settings).__name__.removesuffix("Config")
+        names = (f"{kind}VisionModelWithProjection", f"{kind}VisionModel")
+        found = next((name for name in names if hasattr(transformers, name)), None)
+        return f'. Its part for images is --model-args \'{{"class": "{found}"}}\'' if found else ""
 
 
 def open_processor(
