@@ -12,7 +12,7 @@ from runner.outputs import Outputs, arrived, as_outputs, named, num_rows_of, row
 from runner.packing import Columns, types_by_name
 from runner.rows import Rows, RowType, RowTypes, in_words, name_rows, zero_row
 from runner.sources import Source
-from runner.tensors import as_batch, is_text, pad
+from runner.tensors import FileList, as_batch, is_text, pad
 from runner.transfer import make_transfer, map_tensors
 from runner.transforms import Transform
 
@@ -81,7 +81,7 @@ class Inference:
         except UnicodeDecodeError as error:
             raise InputError(f"{name_rows(ids)}: the text is not UTF-8: {error}") from error
         if self._preprocess is None:
-            inputs = self._as_inputs(batch)
+            inputs = self._as_inputs(batch, ids)
         else:
             try:
                 with torch.inference_mode():
@@ -140,8 +140,11 @@ class Inference:
         names = self._columns or [name for name in rows if name not in self._keep]
         return {name: rows[name] for name in names} if len(names) > 1 else rows[names[0]]
 
-    def _as_inputs(self, batch: Any) -> Any:
-        """The model's input for a batch as it is: text as tokens, rows of unlike lengths padded."""
+    def _as_inputs(self, batch: Any, ids: Sequence[int]) -> Any:
+        """The model's input for a batch as it is: images and text as it takes them, rows of unlike lengths padded."""
+        prepare_images = getattr(self._model, "prepare_images", None)
+        if prepare_images is not None and (inputs := prepare_images(batch, ids)) is not None:
+            return inputs
         columns = list(batch.values()) if isinstance(batch, dict) else [batch]
         if any(is_text(column) for column in columns):
             tokenise = getattr(self._model, "tokenise", None)
@@ -152,6 +155,11 @@ class Inference:
             if isinstance(batch, dict) and getattr(self._model, "wants_names", False):
                 return tokenise(**batch)
             return tokenise(*columns)
+        if any(isinstance(column, FileList) for column in columns):
+            raise ModelError(
+                "rows that are files need a folder of Hugging Face's or timm's that takes images as the model, or "
+                "--preprocess module:function, which gets the bytes of each as a uint8 tensor"
+            )
         if isinstance(batch, dict):
             return {name: pad(column)[0] if isinstance(column, list) else column for name, column in batch.items()}
         return pad(batch) if isinstance(batch, list) else batch
@@ -215,8 +223,12 @@ class Inference:
 
     def _dtype_hint(self, inputs: Any) -> str:
         """What to do where rows and model are of different floating-point dtypes, the commonest mistake."""
-        parameters = self._model.parameters() if isinstance(self._model, nn.Module) else ()
+        model = self._model if isinstance(self._model, nn.Module) else getattr(self._model, "model", None)
+        parameters = model.parameters() if isinstance(model, nn.Module) else ()
         wanted = next((p.dtype for p in parameters if p.is_floating_point()), None)
+        if isinstance(inputs, dict):  # whole numbers may be indices, but not those of images
+            images = (torch.uint8, torch.float64, torch.float32, torch.float16, torch.bfloat16)
+            inputs = next((t for t in inputs.values() if isinstance(t, torch.Tensor) and t.dtype in images), None)
         if not isinstance(inputs, torch.Tensor) or wanted is None or inputs.dtype == wanted:
             return ""
         return f" The model's input is {inputs.dtype}, its weights are {wanted}: convert it with --preprocess"

@@ -1,10 +1,13 @@
 """What run this is: by it a resume is told from another job, and a rank that sees other data from the others."""
 
+import os
+from pathlib import Path
 from typing import Any
 
-from runner.config import Config
+from runner.config import Config, is_path
 from runner.errors import InputError
 from runner.imports import name_of
+from runner.models.files import digest_settings
 from runner.resources import device_kind
 from runner.rows import in_words
 from runner.sources import Source
@@ -19,6 +22,7 @@ def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
         "keep": list(config.keep),
         "model": name_of(config.model),
         "model_args": config.model_args,
+        "model_settings": _model_settings(config),
         "preprocess": config.preprocess and name_of(config.preprocess),
         "postprocess": config.postprocess and name_of(config.postprocess),
         "dtype": config.dtype,
@@ -36,6 +40,12 @@ def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
         "stateful": config.stateful,
         "device": device_kind(config),
     }
+
+
+def _model_settings(config: Config) -> str | None:
+    if isinstance(config.model, str) and is_path(config.model) and os.path.isdir(config.model):
+        return digest_settings(Path(config.model))
+    return None
 
 
 def check_same(config: Config, source: Source, rank_0: tuple[Any, ...]) -> None:

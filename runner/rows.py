@@ -11,22 +11,29 @@ from runner.checksum import checksum, checksum_of_text
 
 RAGGED = (-1,)  # the shape of rows of unlike lengths
 TEXT = np.dtype("S1")  # of the bytes of text, in UTF-8
+FILE = np.dtype("V1")  # of the bytes of a file, which is one thing, whatever its length
 _GUESSED_LENGTH = 64
+_BLACK_PIXEL = bytes.fromhex(  # an image file in BMP format, 1x1
+    "424d3a0000000000000036000000280000000100000001000000010018000000000004000000000000000000000000000000000000000000"
+    "0000"
+)
 _LEAST_FILLED = 0.8  # more makes many small batches; 0.9 twice as many of log-normal lengths, for 5 % less padding
+_NAMES = {TEXT: "text", FILE: "a file"}
 
 
 @dataclass(frozen=True)
 class RowType:
     """The shape and dtype of one row.
 
-    Rows of unlike lengths have -1 for the first number of their shape; text is RAGGED, of dtype TEXT.
+    Rows of unlike lengths have -1 for the first number of their shape; text is RAGGED, of dtype TEXT, files
+    of dtype FILE.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
 
     def __str__(self) -> str:
-        return "text" if self.dtype == TEXT else f"{self.dtype} {self.shape}"
+        return _NAMES.get(self.dtype) or f"{self.dtype} {self.shape}"
 
     @property
     def is_ragged(self) -> bool:
@@ -153,7 +160,7 @@ def concatenate_columns(parts: Sequence[Column]) -> Column:
 
 
 def zero_row(row_type: RowTypes) -> Rows:
-    """One row of zeros, of one number or an empty text where rows are of unlike lengths."""
+    """One row of zeros, of one number or an empty text where rows are of unlike lengths; of files a black image."""
     if isinstance(row_type, RowType):
         return _zero_row(row_type)
     return {name: _zero_row(column) for name, column in row_type.items()}
@@ -177,16 +184,16 @@ def row_bytes_of(row_type: RowTypes) -> int:
 
 
 def is_ragged(row_type: RowTypes, ignored: Collection[str] = ()) -> bool:
-    """Whether rows, or a column of them that is not ignored, are of unlike lengths."""
+    """Whether rows, or a column of them that is not ignored, are of unlike lengths, which batches are to be cut by."""
     if isinstance(row_type, RowType):
-        return row_type.is_ragged
-    return any(found.is_ragged for name, found in row_type.items() if name not in ignored)
+        return row_type.is_ragged and row_type.dtype != FILE
+    return any(is_ragged(found) for name, found in row_type.items() if name not in ignored)
 
 
 def lengths_of(rows: Rows, ignored: Collection[str] = ()) -> np.ndarray | None:
     """Of each row, of its longest column that is not ignored; None where all are of one length."""
     columns = [c for name, c in rows.items() if name not in ignored] if isinstance(rows, dict) else [rows]
-    lengths = [column.lengths for column in columns if isinstance(column, Ragged)]
+    lengths = [column.lengths for column in columns if isinstance(column, Ragged) and column.values.dtype != FILE]
     longest: np.ndarray | None = np.max(lengths, axis=0) if lengths else None
     return longest
 
@@ -231,6 +238,8 @@ def name_rows(ids: Sequence[int]) -> str:
 
 
 def _zero_row(row_type: RowType) -> Column:
+    if row_type.dtype == FILE:
+        return ragged([np.frombuffer(_BLACK_PIXEL, FILE)], FILE)
     if row_type.is_ragged:
         length = 0 if row_type.dtype == TEXT else 1
         return Ragged(np.zeros((length, *row_type.shape[1:]), row_type.dtype), np.array([0, length]))

@@ -5,9 +5,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from runner.rows import TEXT, Column, Rows, texts_of
+from runner.rows import FILE, TEXT, Column, Rows, texts_of
 
 Batch = torch.Tensor | list[torch.Tensor] | list[str]
+
+
+class FileList(list[torch.Tensor]):
+    """Rows that are files: the bytes of each, 1-D uint8."""
 
 
 class RaggedTensor(NamedTuple):
@@ -42,7 +46,10 @@ def _as_batch(column: Column) -> Batch:
         return torch.from_numpy(column)
     if column.values.dtype == TEXT:
         return texts_of(column)
-    return list(torch.split(torch.from_numpy(column.values), column.lengths.tolist()))
+    lengths = column.lengths.tolist()
+    if column.values.dtype == FILE:
+        return FileList(torch.split(torch.from_numpy(column.values.view(np.uint8)), lengths))
+    return list(torch.split(torch.from_numpy(column.values), lengths))
 
 
 def is_text(column: Batch) -> bool:

@@ -180,7 +180,9 @@ def make_others(cases: Cases, tokens: list[list[int]]) -> None:
     import peft
 
     bert = save(cases.folder / "both", "BertModel", vocab_size=100, **SMALL)
-    settings = peft.LoraConfig(init_lora_weights=False, task_type="FEATURE_EXTRACTION", target_modules=["query", "value"])
+    settings = peft.LoraConfig(
+        init_lora_weights=False, task_type="FEATURE_EXTRACTION", target_modules=["query", "value"]
+    )
     torch.manual_seed(1)
     adapted = peft.get_peft_model(bert, settings).eval()
     adapted.save_pretrained(cases.folder / "both")

@@ -21,6 +21,7 @@ from runner.models.fixed import FixedBatch
 from runner.models.huggingface import build_from_folder
 from runner.models.onnx import build_from_onnx
 from runner.models.pretrained import Pretrained
+from runner.models.timm import build_from_timm, is_timm_folder
 
 # each makes a model of a path, the device and the configuration
 _BY_SUFFIX = {
@@ -54,6 +55,8 @@ def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model
         return build_offloaded(config, comm, device)
     suffix = next((s for s in _BY_SUFFIX if isinstance(spec, str) and spec.endswith(s)), None)
     if suffix is None and isinstance(spec, str) and is_path(spec):
+        if comm.on_root(lambda: is_timm_folder(spec)):
+            return build_from_timm(config, comm, device)
         return build_from_folder(config, comm, device)
     if suffix is None:
         return build_from_factory(config, comm, device)

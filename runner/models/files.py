@@ -18,6 +18,7 @@ from runner.config import Config
 from runner.errors import ModelError, RunnerError, UsageError, describe
 
 _READ_BYTES = 64 << 20
+_SETTINGS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py")
 
 
 class MemoryFile:
@@ -86,6 +87,22 @@ def broadcast_small_files(comm: Comm, folder: Path, patterns: Sequence[str]) -> 
 
     files = comm.on_root(read)
     return comm.on_each(write)
+
+
+def digest_settings(folder: Path) -> str:
+    """Compute the checksum of a model's folder without its weights: of settings, vocabularies and code.
+
+    Raises:
+        ModelError: a file cannot be read.
+    """
+    state = xxhash.xxh3_128()
+    try:
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in _SETTINGS and path.is_file()):
+            state.update(f"{path.relative_to(folder)}\0".encode(errors="surrogateescape"))
+            state.update(path.read_bytes())
+    except OSError as error:
+        raise ModelError(f"--model {folder}: {error.strerror}") from error
+    return f"xxh3:{state.hexdigest()}"
 
 
 def compare_digests(comm: Comm, digest: str) -> None:

@@ -40,8 +40,10 @@ from runner.models.loading import (
 )
 from runner.models.module import spread
 from runner.models.pretrained import TOKENISER_FILES, Pretrained, Tokeniser
+from runner.models.processor import PROCESSOR_FILES, open_processor
 from runner.models.sentencefolders import find_kind
 from runner.models.sentenceloading import build_from_sentence_folder
+from runner.models.timm import is_timm_folder
 
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _WEIGHTS = (*SAFETENSORS, "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -114,6 +116,7 @@ def open_folder(config: Config, comm: Comm) -> Folder:
     comm.on_each(lambda: check_values(config.model_args))
     folder, wanted = Path(str(config.model)), config.model_args.get("class")
     transformers = comm.on_each(lambda: _import_transformers(config.trust_code))
+    comm.on_root(lambda: _refuse_timm(folder))
     adapter = comm.on_root(lambda: find_adapter(folder, config))
     if adapter is not None:
         comm.on_each(import_peft)
@@ -129,13 +132,22 @@ def open_folder(config: Config, comm: Comm) -> Folder:
     _warn_of_other_decoding(comm, config, generation)
     dtype, has_pooler = comm.on_root(lambda: _look_at_weights(folder, architecture))
     tokenise = Tokeniser(transformers, small, config)
+    images = open_processor(
+        comm,
+        transformers,
+        f"--model {folder}",
+        small,
+        architecture.model_class,
+        architecture.settings,
+        config.trust_code,
+    )
     generates = architecture.role == GENERATES
     return Folder(
         folder,
         architecture,
         adapter,
         lambda: build_like(architecture, dtype, has_pooler, generation),
-        lambda model, is_split=False: Pretrained(model, generates, config.model_args, tokenise, is_split),
+        lambda model, is_split=False: Pretrained(model, generates, config.model_args, tokenise, images, is_split),
     )
 
 
@@ -158,12 +170,17 @@ def _import_transformers(trust_code: bool) -> Any:
 
 def _send_small_files(comm: Comm, config: Config, folder: Path, adapter: Adapter | None) -> str:
     """A folder of this rank's own with the files beside the weights: an adapter's tokeniser goes before its base's."""
-    patterns = ["config.json", _GENERATION, *TOKENISER_FILES, *["*.py"] * config.trust_code]
+    patterns = ["config.json", _GENERATION, *TOKENISER_FILES, *PROCESSOR_FILES, *["*.py"] * config.trust_code]
     small = broadcast_small_files(comm, folder, patterns)
     if adapter is not None and adapter.folder != folder:
         own = broadcast_small_files(comm, adapter.folder, TOKENISER_FILES)
         comm.on_each(lambda: shutil.copytree(own, small, dirs_exist_ok=True))
     return small
+
+
+def _refuse_timm(folder: Path) -> None:
+    if is_timm_folder(str(folder)):
+        raise UsageError(f"--model {folder} is a folder of timm's, which is not split over ranks or offloaded")
 
 
 def _generation(transformers: Any, small: str, folder: Path, architecture: Architecture) -> Any:

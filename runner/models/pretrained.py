@@ -3,6 +3,7 @@
 import functools
 import inspect
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from runner.config import Config
 from runner.errors import ModelError, describe
 from runner.models.generation import generate, reads_the_prompt
 from runner.models.heads import pick, pool
+from runner.models.image_outputs import pick_output
 from runner.models.lengths import call_by_length, minds_padding
+from runner.models.processor import ImageProcessor
 
 _VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokeniser knows no word
 TOKENISER_FILES = (
@@ -109,12 +112,20 @@ class Pretrained:
         options: `pooling` for a model without a head; `max_new_tokens` for a causal one, and `decode` for text instead
             of tokens; or `score`, for how likely it holds what is there.
         tokenise: from text, or several columns of it, to the model's arguments.
+        images: prepares images for the model.
         is_split: whether other ranks hold parts of the model, so that it cannot be tried here alone.
     """
 
     def __init__(
-        self, model: Any, generates: bool, options: dict[str, Any], tokenise: Tokeniser, is_split: bool = False
+        self,
+        model: Any,
+        generates: bool,
+        options: dict[str, Any],
+        tokenise: Tokeniser,
+        images: ImageProcessor,
+        is_split: bool = False,
     ) -> None:
+        self._images, self._given_pooling = images, options.get("pooling")
         self.tokenise, self._decodes = tokenise, bool(options.get("decode"))
         self.model, self._pooling = model, options.get("pooling", "mean")
         self._scores = bool(options.get("score"))
@@ -122,6 +133,10 @@ class Pretrained:
         self._bare = getattr(model, "_orig_mod", model)  # without what torch.compile puts around it
         self._is_split = is_split
         self._parameters = inspect.signature(self._bare.forward).parameters
+
+    def prepare_images(self, batch: Any, ids: Sequence[int]) -> dict[str, torch.Tensor] | None:
+        """See `ImageProcessor.__call__`."""
+        return self._images(batch, ids, self.model.dtype)
 
     def __call__(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
         main = self._bare.main_input_name
@@ -147,6 +162,8 @@ class Pretrained:
             # classifiers of causal models look for it, to find the last token
             arguments["input_ids"] = torch.where(mask.bool(), ids, max(padding, 0))
         outputs = self._call(self.model, **arguments)
+        if self._bare.main_input_name == "pixel_values":
+            return pick_output(outputs, self._given_pooling)
         found = pick(outputs, type(self._bare).__name__, mask)
         if found is not None:
             return found

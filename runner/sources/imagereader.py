@@ -3,13 +3,14 @@
 import functools
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 
 from runner.errors import InputError
-from runner.rows import RowType
+from runner.rows import FILE, RAGGED, Ragged, RowType, ragged
 from runner.sources.pictures import Size, decode
 from runner.world import usable_cpus
 
@@ -19,6 +20,9 @@ _PIECE_SECONDS = 2e-3  # what a piece takes at least, where that leaves one for 
 _WORTH_A_THREAD_SECONDS = 100e-6  # shorter work takes longer in threads, which wait for Python's lock around it
 _TIMED_READS = 16  # of so many, one begins with a row by itself, to know how long it takes
 _TRIED = 100
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 class ImageReader:
@@ -104,6 +108,38 @@ class ImageReader:
                 first_error = first_error or error
         assert first_error is not None
         raise first_error
+
+
+class FileReader:
+    """Image files as they are, at any size; for those who decode them.
+
+    Args:
+        load: the content of a row's file.
+        row_bytes: of a file, on average.
+    """
+
+    row_type = RowType(RAGGED, FILE)
+
+    def __init__(self, load: Callable[[int], bytes], row_bytes: int) -> None:
+        self._load, self.row_bytes = load, row_bytes
+
+    def read(self, start: int, stop: int) -> Ragged:
+        """Files `start..stop`.
+
+        Raises:
+            InputError: one of them cannot be read; of several the first.
+        """
+        return ragged([np.frombuffer(self._load(row), FILE) for row in range(start, stop)], FILE)
+
+
+def in_threads(function: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
+    """What a function makes of each item, in several threads where there are CPUs for them.
+
+    An error is that of the first item that has one.
+    """
+    if len(items) < 2 or _num_threads() == 1:
+        return [function(item) for item in items]
+    return list(_pool().map(function, items))
 
 
 @functools.cache

@@ -8,11 +8,11 @@ import xxhash
 
 from runner.errors import InputError, UsageError
 from runner.rows import RAGGED, TEXT, Column, Rows, RowType, RowTypes
-from runner.sources.imagereader import ImageReader
-from runner.sources.pictures import SUFFIXES, import_pillow, size_of
+from runner.sources.imagereader import FileReader, ImageReader
+from runner.sources.pictures import SUFFIXES, Size, import_pillow, size_of
 from runner.sources.textrows import text_rows
 
-_COLUMNS = ("image", "path", "label")
+_COLUMNS = ("image", "path", "label", "file")
 _DIGESTED_FILES, _DIGESTED_BYTES = 64, 4 << 20  # of each
 _MOST_STATS = 10_000  # each is a request to the server of a shared file system
 
@@ -21,17 +21,18 @@ class ImageSource:
     """The images in a folder and those under it, in the order of their paths; hidden and other files are left out.
 
     Columns are `image`, uint8 `(3, height, width)` in RGB, `path`, the text under the folder, and `label`, the text of
-    the name of the folder that the image is directly in. There is but `image` where none are chosen.
+    the name of the folder that the image is directly in; and `file`, the bytes of the file, for what decodes images at
+    their own sizes. There is but `image` where none are chosen.
 
     Args:
         path: the folder.
         inner: `HEIGHTxWIDTH` or one number: every image is scaled to cover it, bilinearly and with antialiasing, and
-            its middle cut out. Without it all must be of the size of the first that can be read.
+            its middle cut out. Without it all must be of the size of the first that can be read. Or `file`, the column.
         columns: names.
         keep: more.
 
     Raises:
-        UsageError: Pillow is missing; no such size.
+        UsageError: Pillow is missing; no such size; `file` is to be kept.
         InputError: no such folder or column; no images; none of the first 100 can be read, by which to know the size.
     """
 
@@ -40,6 +41,10 @@ class ImageSource:
         for name in (*columns, *keep):
             if name not in _COLUMNS:
                 raise InputError(f"--data {path} has no column {name!r}; it has {', '.join(_COLUMNS)}")
+        if "file" in keep:
+            raise UsageError("--keep file: files cannot be kept beside predictions; --keep path keeps their names")
+        if inner == "file" and not columns:
+            inner, columns = "", ["file"]
         names = list(dict.fromkeys([*(columns or ["image"]), *keep]))
         if inner in _COLUMNS:
             raise UsageError(f"--data {path}::{inner}: columns of a folder of images are chosen with --columns {inner}")
@@ -48,17 +53,12 @@ class ImageSource:
         if not self._files:
             raise InputError(f"--data {path} is a folder with no images in it or under it ({', '.join(SUFFIXES)})")
         self.num_rows = len(self._files)
-        self._types: dict[str, RowType] = dict.fromkeys(names, RowType(RAGGED, TEXT))
-        self.row_bytes = 0
-        for name in names:
-            if name == "image":
-                import_pillow(f"--data {path}: reading images")
-                advice = f"Bring all to one size with --data {path}::HEIGHTxWIDTH"
-                self._images = ImageReader(self.num_rows, self._load, self._name, size, advice)
-                self._types[name] = self._images.row_type
-                self.row_bytes += self._images.row_bytes
-            else:
-                self.row_bytes += sum(len(_text(name, file)) for file in self._files) // self.num_rows
+        self._types = dict.fromkeys(names, RowType(RAGGED, TEXT))
+        self._readers = {name: self._reader(name, size) for name in names if name in ("image", "file")}
+        self._types |= {name: reader.row_type for name, reader in self._readers.items()}
+        self.row_bytes = sum(reader.row_bytes for reader in self._readers.values())
+        for name in self._types.keys() - self._readers.keys():
+            self.row_bytes += sum(len(_text(name, file)) for file in self._files) // self.num_rows
         self.row_type: RowTypes = self._types if len(names) > 1 else self._types[names[0]]
 
     def read(self, start: int, stop: int) -> Rows:
@@ -91,9 +91,20 @@ class ImageSource:
                 found.append((-1, -1))
         return found
 
+    def _reader(self, name: str, size: Size | None) -> ImageReader | FileReader:
+        if name == "file":
+            sizes = [max(0, size) for size, _ in self._stats()]
+            return FileReader(self._load, sum(sizes) // len(sizes))
+        import_pillow(f"--data {self._path}: reading images")
+        advice = (
+            f"Bring all to one size with --data {self._path}::HEIGHTxWIDTH. Or leave it to the image processor "
+            f"of a model folder: --data {self._path}::file"
+        )
+        return ImageReader(self.num_rows, self._load, self._name, size, advice)
+
     def _column(self, name: str, start: int, stop: int) -> Column:
-        if name == "image":
-            return self._images.read(start, stop)
+        if name in self._readers:
+            return self._readers[name].read(start, stop)
         texts = [os.fsencode(_text(name, file)) for file in self._files[start:stop]]
         return text_rows(texts, start, lambda row: f"{self._name(row)}: its {name}")
 

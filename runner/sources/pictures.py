@@ -2,7 +2,8 @@
 
 import io
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -25,6 +26,7 @@ _TURNS = {
 }
 
 Size = tuple[int, int]  # height, width
+Made = TypeVar("Made")
 
 
 def import_pillow(what: str) -> None:
@@ -63,13 +65,43 @@ def decode(content: bytes, size: Size | None, what: str) -> np.ndarray:
     Raises:
         InputError: it is no image, damaged, larger than Pillow allows, or of numbers that have no range.
     """
+
+    def pixels(image: "Image.Image") -> np.ndarray:
+        image = _as_rgb(image, what)
+        return np.asarray(_cover(image, size, what) if size else image)
+
+    return _opened(content, what, pixels)
+
+
+def open_image(content: bytes, what: str) -> "Image.Image":
+    """Open an image file as the libraries of models do: upright, and converted to RGB without its transparency.
+
+    Args:
+        content: of the file, by which its format is known.
+        what: the file, for messages.
+
+    Raises:
+        InputError: see `decode`; or it has more than 8 bits, above which Pillow would cut off.
+    """
+
+    def to_rgb(image: "Image.Image") -> "Image.Image":
+        if image.mode.startswith(("I", "F")):
+            raise InputError(
+                f"{what} has more than 8 bits a pixel, which Pillow would cut off at 255. Save it with 8 bits"
+            )
+        return image.convert("RGB")
+
+    return _opened(content, what, to_rgb)
+
+
+def _opened(content: bytes, what: str, make: Callable[["Image.Image"], Made]) -> Made:
+    """What `make` makes of an image file, upright; raises InputError where it cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as file:
             file.load()
-            image = _as_rgb(_upright(file), what)
-            return np.asarray(_cover(image, size, what) if size else image)
+            return make(_upright(file))
     except InputError:
         raise
     except UnidentifiedImageError as error:

@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import xxhash
 
 from runner.errors import InputError, UsageError
 from runner.rows import Rows, RowTypes
 from runner.sources.files import open_file, read_range
-from runner.sources.imagereader import ImageReader
+from runner.sources.imagereader import FileReader, ImageReader
 from runner.sources.pictures import SUFFIXES, Size, import_pillow, size_of
 from runner.sources.tarfields import KINDS, ArrayField, ClassField, Field, TextField
 from runner.sources.tarindex import index_tar
@@ -26,12 +27,13 @@ class TarSource:
     Args:
         path: the file, or its URL.
         inner: a field, whose values rows are then, without its name; `FIELD@HEIGHTxWIDTH` or `@HEIGHTxWIDTH` scales
-            each image to cover this size and cuts out the middle. Without a size all must be of that of the first.
+            each image to cover this size and cuts out the middle. Without a size all must be of that of the first. With
+            `@file` an image is the bytes of its file, for what decodes images at their own sizes.
         columns: or several fields; none for all but `__key__`.
         keep: more.
 
     Raises:
-        UsageError: Pillow is missing; no such size.
+        UsageError: Pillow is missing; no such size; files are to be kept.
         InputError: no such file or field, a field of another kind, not a whole tar file, compressed, sparse, or links.
     """
 
@@ -40,10 +42,10 @@ class TarSource:
         self._file = open_file(path)
         self._index = index_tar(self._file)
         self.num_rows = len(self._index.keys)
-        size = None
+        size: Size | Literal["file"] | None = None
         if "@" in inner and inner not in self._index.places:
             inner, _, wanted = inner.rpartition("@")
-            size = size_of(wanted, f"--data {path}::{self._inner}")
+            size = "file" if wanted == "file" else size_of(wanted, f"--data {path}::{self._inner}")
         chosen = [inner] if inner else columns
         for name in (*chosen, *keep):
             if name != KEY and name not in self._index.places:
@@ -51,8 +53,12 @@ class TarSource:
                 raise InputError(f"--data {path} has no field {name!r}; it has {known}")
         names = list(dict.fromkeys([*(chosen or self._index.places), *keep]))
         self._fields = {name: self._field(name, size) for name in names}
-        if size and not any(isinstance(field, ImageReader) for field in self._fields.values()):
+        if size and not any(map(_is_image, names)):
             raise UsageError(f"--data {path}::{self._inner}: a size is for images, and {', '.join(names)} are none")
+        if kept := [name for name in keep if isinstance(self._fields[name], FileReader)]:
+            raise UsageError(
+                f"--keep {', '.join(kept)}: files cannot be kept beside predictions; --keep {KEY} names them"
+            )
         types = {name: field.row_type for name, field in self._fields.items()}
         self.row_type: RowTypes = types if len(types) > 1 else types[names[0]]
         self.row_bytes = sum(field.row_bytes for field in self._fields.values())
@@ -79,7 +85,7 @@ class TarSource:
     def stamp(self) -> str:
         return self._file.stamp()
 
-    def _field(self, field: str, size: Size | None) -> Field:
+    def _field(self, field: str, size: Size | Literal["file"] | None) -> Field:
         kind = field.rpartition(".")[2]
         if field == KEY:
             mean_bytes = sum(map(len, self._index.keys)) // self.num_rows
@@ -93,8 +99,13 @@ class TarSource:
             return read_range(self._file, offset, offset + int(places.sizes[row]))
 
         if _is_image(field):
+            if size == "file":
+                return FileReader(load, int(places.sizes.mean()))
             import_pillow(f"--data {self._path}: reading images")
-            advice = f"Bring all to one size with --data {self._path}::{field}@HEIGHTxWIDTH"
+            advice = (
+                f"Bring all to one size with --data {self._path}::{field}@HEIGHTxWIDTH. Or leave it to the "
+                f"image processor of a model folder: --data {self._path}::{field}@file"
+            )
             return ImageReader(self.num_rows, load, name, size, advice)
         if kind in ("txt", "json"):
             return TextField(load, name, int(places.sizes.mean()))
