@@ -7,9 +7,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.comm import Comm
-from runner.models.sending import Sent, send
-
 
 @contextmanager
 def parameters_on_meta() -> Iterator[None]:
@@ -37,20 +34,6 @@ def build_on_meta(build: Callable[[], Any]) -> tuple[Any, bool]:
         before = torch.random.manual_seed(0).get_state()
         model = build()
         return model, not torch.equal(before, torch.get_rng_state())
-
-
-def build_alike(comm: Comm, build: Callable[[], Any]) -> tuple[Any, bool]:
-    """Let every rank have what rank 0 builds without memory for parameters; every rank calls it.
-
-    Each builds it, for what a factory may do beside returning a model; then it is rank 0's that counts, where that can
-    be sent.
-
-    Returns:
-        As `build_on_meta`.
-    """
-    model, is_random = comm.on_each(lambda: build_on_meta(build))
-    sent = send(comm, model, torch.device("cpu"))
-    return sent.thing if isinstance(sent, Sent) else model, comm.bcast(is_random)
 
 
 def tied_parameters(model: nn.Module) -> dict[str, str]:

@@ -22,8 +22,9 @@ from runner.models.buffers import fill_buffers, send_buffers
 from runner.models.factory import Factory, build_from_factory
 from runner.models.files import compare_digests
 from runner.models.huggingface import SAFETENSORS, SAVED_OTHERWISE, build_from_folder, open_folder
-from runner.models.meta import build_alike, tied_parameters
+from runner.models.meta import tied_parameters
 from runner.models.pretrained import Pretrained
+from runner.models.sending import build_alike
 from runner.models.stored import StoredWeights, WeightFiles, digest
 from runner.models.weights import fitting_weights, own_tensors
 

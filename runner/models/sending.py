@@ -1,6 +1,6 @@
 """Rank 0's object on every rank, exactly as it is there: its structure pickled, its tensors received in place."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 
 from runner.comm import Comm
 from runner.errors import describe
+from runner.models.meta import build_on_meta
 from runner.models.shared import share
 from runner.models.skeleton import Skeleton, put_together, take_apart
 
@@ -110,3 +111,17 @@ def broadcast_in_place(comm: Comm, raws: Sequence[torch.Tensor]) -> None:
             for own, received in zip(small, torch.split(packed, [len(raw) for raw in small]), strict=True):
                 own.copy_(received)
             small, size = [], 0
+
+
+def build_alike(comm: Comm, build: Callable[[], Any]) -> tuple[Any, bool]:
+    """Let every rank have what rank 0 builds without memory for parameters; every rank calls it.
+
+    Each builds it, for what a factory may do beside returning a model; then it is rank 0's that counts, where that can
+    be sent.
+
+    Returns:
+        As `build_on_meta`.
+    """
+    model, is_random = comm.on_each(lambda: build_on_meta(build))
+    sent = send(comm, model, torch.device("cpu"))
+    return sent.thing if isinstance(sent, Sent) else model, comm.bcast(is_random)

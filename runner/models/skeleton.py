@@ -5,6 +5,7 @@ is found once. So views, tied tensors, tables, settings and plain attributes are
 sender.
 """
 
+import contextlib
 import io
 import pickle
 import sys
@@ -17,7 +18,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from runner.models.meta import parameters_on_meta
+
 _PLAIN = (torch.Tensor, nn.Parameter)
+_BUILT: set[type] = set()  # of Transformers, in this process
 _LOCKS = {type(make()): make for make in (threading.Lock, threading.RLock)}
 
 
@@ -45,7 +49,7 @@ def take_apart(thing: Any) -> Skeleton:
         Exception: of any kind, where a part of it cannot be pickled.
     """
     file, buffers = io.BytesIO(), []  # type: tuple[io.BytesIO, list[pickle.PickleBuffer]]
-    pickler = _Pickler(file, protocol=5, buffer_callback=buffers.append)
+    pickler = _Pickler(file, buffer_callback=buffers.append)
     pickler.dump(thing)
     raws = [_raw(storage) for storage in pickler.storages]
     devices = [raw.device.type for raw in raws]
@@ -75,8 +79,10 @@ def put_together(skeleton: Skeleton, device: torch.device) -> Any:
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Leaves the contents of storages out."""
 
+    PROTOCOL = 5
+
     def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
+        super().__init__(*arguments, protocol=self.PROTOCOL, **named)
         self.storages: list[torch.UntypedStorage] = []
         self._places: dict[int, int] = {}
 
@@ -93,6 +99,9 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return make_generator, (obj.device, obj.get_state().numpy())
         if make_lock := _LOCKS.get(type(obj)):
             return make_lock, ()
+        if (pretrained := _pretrained_class()) and isinstance(obj, pretrained):
+            function, arguments, state = obj.__reduce_ex__(self.PROTOCOL)[:3]
+            return function, arguments, state, None, None, set_pretrained
         if _is_global_of_main(obj):  # every rank runs the same script
             return getattr, (sys.modules["__main__"], obj.__qualname__)
         return super().reducer_override(obj)
@@ -163,6 +172,23 @@ def make_device() -> torch.device:
 def set_attributes(thing: Any, attributes: dict[str, Any]) -> None:
     """Give a tensor the attributes that somebody has added to it."""
     vars(thing).update(attributes)
+
+
+def set_pretrained(model: Any, state: Any) -> None:
+    """Give a model of Transformers its state, and let its class do what it does when one is built.
+
+    Where outputs of inner layers are to be had, classes keep in a table that is filled by their constructors.
+    """
+    model.__setstate__(state)
+    if type(model) not in _BUILT:
+        _BUILT.add(type(model))
+        with parameters_on_meta(), contextlib.suppress(Exception):
+            type(model)._from_config(model.config)
+
+
+def _pretrained_class() -> Any:
+    """Transformers' class of all models, where it has been imported."""
+    return getattr(sys.modules.get("transformers.modeling_utils"), "PreTrainedModel", None)
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:

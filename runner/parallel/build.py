@@ -13,7 +13,8 @@ from runner.config import Config
 from runner.errors import ModelError
 from runner.groups import Groups, default_micro_batches
 from runner.models.adapt import convert
-from runner.models.meta import build_alike, tied_parameters
+from runner.models.meta import tied_parameters
+from runner.models.sending import build_alike
 from runner.models.weights import own_tensors
 from runner.parallel.border import Waiting
 from runner.parallel.fill import fill
