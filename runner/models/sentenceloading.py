@@ -14,6 +14,7 @@ from runner.models.module import spread
 from runner.models.sentencefolders import digest_of_settings, refuse_code
 from runner.models.sentenceoptions import adjust, check_options, read_ranges
 from runner.models.sentences import Embeddings, PairScores, Sentences, SparseEmbeddings
+from runner.models.storages import align_storages
 
 
 def build_from_sentence_folder(config: Config, comm: Comm, device: torch.device, kind: str) -> tuple[Any, str]:
@@ -91,6 +92,7 @@ def _load(folder: Path, kind: str, trust_code: bool, seed: int) -> tuple[Any, li
     finally:
         logger.removeFilter(reports)
         logger.setLevel(level)
+    align_storages(model)
     return model.eval(), reports.missing
 
 

@@ -9,6 +9,8 @@ import torch
 import xxhash
 from torch import nn
 
+_ALIGNMENT = 64  # bytes, of all that PyTorch allocates on the CPU
+
 
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
     """Every tensor a module holds: parameters, buffers (persistent or not) and tensors that are plain attributes."""
@@ -50,6 +52,22 @@ def digest(model: nn.Module) -> str:
         state.update(name.encode())
         state.update(raw.numpy())
     return f"xxh3:{state.hexdigest()}"
+
+
+def align_storages(model: nn.Module) -> None:
+    """Copy each storage of a CPU module that begins where PyTorch's own never do, as those of mapped files.
+
+    Kernels add numbers in another order where the address of a weight is odd: a rank that has read a file would give
+    other last bits than one that has received what was in it.
+    """
+    moved: dict[int, torch.UntypedStorage] = {}
+    for _, tensor in named_tensors(model):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() % _ALIGNMENT:
+            if storage.data_ptr() not in moved:
+                moved[storage.data_ptr()] = storage.clone()  # type: ignore[no-untyped-call]
+            empty, new = torch.empty(0, dtype=tensor.dtype), moved[storage.data_ptr()]
+            tensor.data = empty.set_(new, tensor.storage_offset(), tensor.size(), tensor.stride())
 
 
 def has_meta_tensors(model: nn.Module) -> bool:
