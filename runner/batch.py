@@ -81,7 +81,12 @@ class Inference:
         except UnicodeDecodeError as error:
             raise InputError(f"{name_rows(ids)}: the text is not UTF-8: {error}") from error
         if self._preprocess is None:
-            inputs = self._as_inputs(batch, ids)
+            try:
+                inputs = self._as_inputs(batch, ids)
+            except InputError:  # it says itself what is wrong
+                raise
+            except Exception as error:
+                raise _failure("making the model's input", ids, error) from error
         else:
             try:
                 with torch.inference_mode():
@@ -259,11 +264,12 @@ def check_row_type(outputs: Outputs, row_type: RowTypes, kept: Sequence[str], id
 
 def _failure(what: str, ids: Sequence[int], error: Exception, hint: str = "") -> Exception:
     kind: type[InputError] = ModelError
-    if isinstance(error, InputError):
-        kind = type(error)
+    why, details = describe(error), traceback_of(error)
+    if isinstance(error, InputError):  # one of ours, which says all
+        kind, why, details = type(error), error.message, error.details
     elif is_memory_shortage(error):
         kind = MemoryShortage
-    failure = kind(f"{what} failed on {name_rows(ids)}: {describe(error)}.{hint}", traceback_of(error))
+    failure = kind(f"{what} failed on {name_rows(ids)}: {why}.{hint}", details)
     if kind is MemoryShortage:
         traceback.clear_frames(error.__traceback__)  # the model's frames hold what it had allocated
     return failure

@@ -45,18 +45,19 @@ def send(comm: Comm, thing: Any, device: torch.device, shares: bool = False) -> 
     Raises:
         RunnerError: on every rank alike: the ranks of a host cannot share memory.
     """
-    apart, why_not = None, ""
+    apart, why_not, was_moved = None, "", False
     if comm.world.rank == 0:
         try:
             apart = take_apart(thing)
+            was_moved = apart.align()
         except Exception as error:
             why_not = describe(error)
     if why_not := comm.bcast(why_not):
         return why_not
-    if apart is not None and comm.world.world_size == 1 and not shares:
+    if apart is not None and comm.world.world_size == 1 and not (shares or was_moved):
         return Sent(thing, apart.storages, apart.arrays)
     skeleton = _send_skeleton(comm, apart, shares)
-    if apart is None or shares:
+    if apart is None or shares or was_moved:
         thing, why_not = None, ""
         try:
             thing = put_together(skeleton, device)

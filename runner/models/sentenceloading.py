@@ -2,7 +2,7 @@
 
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -33,10 +33,13 @@ def build_from_sentence_folder(config: Config, comm: Comm, device: torch.device,
     model = comm.on_each(lambda: None if comm.world.rank else _read(folder, kind, config))
     if config.trust_code:
         send_code(comm)
-    model = comm.bcast(model)
     settings = comm.on_root(lambda: digest_of_settings(folder, config.model_args.get("calibration")))
-    found, digest = spread(comm, config, f"--model {folder}", lambda: model, lambda: model, device)
+    found, digest = spread(comm, config, f"--model {folder}", lambda: model, lambda: _refuse(folder), device)
     return found, f"{digest}, settings {settings}"
+
+
+def _refuse(folder: Path) -> NoReturn:
+    raise ModelError(f"--model {folder} cannot be sent to the other ranks, for the reason named before; run it on one")
 
 
 def _import_library() -> None:

@@ -84,6 +84,8 @@ class Sentences(nn.Module):
         order = torch.tensor([index for some in members.values() for index in some]).argsort()
         return {"parts": parts, "order": order if len(parts) > 1 else None}
 
+    # `--compile` is for the library's model alone: how many prompts a batch has would each time want other code
+    @torch.compiler.disable(recursive=False)  # type: ignore[no-untyped-call, untyped-decorator]
     def forward(
         self,
         *inputs: torch.Tensor,

@@ -21,6 +21,7 @@ from torch import nn
 from runner.models.meta import parameters_on_meta
 
 _PLAIN = (torch.Tensor, nn.Parameter)
+_ALIGNMENT = 64  # bytes; of all that PyTorch allocates on the CPU
 _BUILT: set[type] = set()  # of Transformers, in this process
 _LOCKS = {type(make()): make for make in (threading.Lock, threading.RLock)}
 
@@ -40,6 +41,20 @@ class Skeleton:
     devices: list[str]
     storages: list[torch.Tensor]
     arrays: list[torch.Tensor]
+
+    def align(self) -> bool:
+        """Copy each storage that begins where PyTorch's own never do, as those of mapped files.
+
+        Kernels add numbers in another order where the address of a weight is odd: a rank that has read a file would
+        give other last bits than one that has received what was in it.
+
+        Returns:
+            Whether there were any, so that the object must be put together anew.
+        """
+        odd = [place for place, raw in enumerate(self.storages) if raw.data_ptr() % _ALIGNMENT]
+        for place in odd:
+            self.storages[place] = self.storages[place].clone()
+        return bool(odd)
 
 
 def take_apart(thing: Any) -> Skeleton:

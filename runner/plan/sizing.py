@@ -20,6 +20,7 @@ from runner.config import MODEL_SUFFIXES, Config, is_path
 from runner.errors import ModelError, RunnerError, UsageError
 from runner.models.adapt import convert
 from runner.models.meta import build_on_meta, tied_parameters
+from runner.models.sentencefolders import is_sentence_folder
 from runner.models.weights import own_tensors
 from runner.parallel.kinds import Kind, find_kind
 from runner.parallel.stages import cut_into_stages
@@ -38,8 +39,9 @@ def size_up(config: Config) -> Sizes:
         UsageError, ModelError: it cannot be built; or not be split, where --model-parallel says so.
     """
     is_folder = isinstance(config.model, str) and is_path(config.model)
-    if config.model_parallel == 1 and isinstance(config.model, str) and config.model.endswith(MODEL_SUFFIXES):
-        whole = Tensor(config.model, (), "in its file", bytes_on_disk(config))
+    is_file = isinstance(config.model, str) and config.model.endswith(MODEL_SUFFIXES)
+    if config.model_parallel == 1 and (is_file or is_sentence_folder(config.model)):
+        whole = Tensor(str(config.model), (), "in its file", bytes_on_disk(config))
         why = f"the layers of {config.model} cannot be taken apart"
         return Sizes([whole], why, no_stages=dict.fromkeys(SOME_SIZES[1:], why))
     is_split = config.model_parallel > config.pipeline_stages
