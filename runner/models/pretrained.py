@@ -109,19 +109,16 @@ class Pretrained:
         options: `pooling` for a model without a head; `max_new_tokens` for a causal one, and `decode` for text instead
             of tokens; or `score`, for how likely it holds what is there.
         tokenise: from text, or several columns of it, to the model's arguments.
-        is_split: whether other ranks hold parts of the model, so that it cannot be tried here alone.
     """
 
-    def __init__(
-        self, model: Any, generates: bool, options: dict[str, Any], tokenise: Tokeniser, is_split: bool = False
-    ) -> None:
+    def __init__(self, model: Any, generates: bool, options: dict[str, Any], tokenise: Tokeniser) -> None:
         self.tokenise, self._decodes = tokenise, bool(options.get("decode"))
-        self.model, self._pooling = model, options.get("pooling", "mean")
+        self.model, self._options, self._pooling = model, options, options.get("pooling", "mean")
         self._scores = bool(options.get("score"))
         self._max_new_tokens = options["max_new_tokens"] if generates and not self._scores else None
         self._bare = getattr(model, "_orig_mod", model)  # without what torch.compile puts around it
-        self._is_split = is_split
         self._parameters = inspect.signature(self._bare.forward).parameters
+        self._text_settings = self._bare.config.get_text_config()
 
     def __call__(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
         main = self._bare.main_input_name
@@ -133,7 +130,7 @@ class Pretrained:
         if self._scores:
             return self._score(**arguments)
         call = self._generate if self._max_new_tokens else self._predict
-        if mask is not None and not bool(mask.all()) and self._keeps_rows_apart:
+        if mask is not None and self._keeps_rows_apart and not bool(mask.all()):
             found = call_by_length(call, mask, arguments)
         else:
             found = call(**arguments)
@@ -141,14 +138,15 @@ class Pretrained:
 
     def _predict(self, **arguments: torch.Tensor) -> Any:
         mask = arguments.get("attention_mask")
-        padding = getattr(self._bare.config, "pad_token_id", None)
-        ids = arguments.get("input_ids")
+        padding, ids = getattr(self._text_settings, "pad_token_id", None), arguments.get("input_ids")
         if mask is not None and padding is not None and ids is not None and ids.shape == mask.shape:
             # classifiers of causal models look for it, to find the last token
             arguments["input_ids"] = torch.where(mask.bool(), ids, max(padding, 0))
         outputs = self._call(self.model, **arguments)
         found = pick(outputs, type(self._bare).__name__, mask)
         if found is not None:
+            if "pooling" in self._options:
+                raise ModelError(f"pooling does not apply: {type(self._bare).__name__} gives more than hidden states")
             return found
         special = None
         if self._pooling == "mean_tokens" and ids is not None:
@@ -171,7 +169,10 @@ class Pretrained:
     @functools.cached_property
     def _special_ids(self) -> list[int]:
         """The tokens that are no part of a text; one that stands for an unknown word is."""
-        tokenizer = self.tokenise.library
+        try:
+            tokenizer = self.tokenise.library
+        except ModelError as error:
+            raise ModelError(f"pooling mean_tokens needs the folder's tokeniser: {error.message}") from error
         return sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id, tokenizer.mask_token_id})
 
     @functools.cached_property
@@ -179,11 +180,8 @@ class Pretrained:
         """Whether rows of unlike lengths must not be in one batch, as padding would change what they give."""
         if self._max_new_tokens and reads_the_prompt(self._bare.generation_config):
             return True
-        settings = self._bare.config.get_text_config()
         if "attention_mask" not in self._parameters or "input_ids" not in self._parameters:
             return True  # of sounds: normalization and convolutions see padding, whatever the mask
-        if self._is_split:
-            return False
 
         def answer(**arguments: torch.Tensor) -> Any:
             found = self._call(self._bare, **arguments)
@@ -191,10 +189,10 @@ class Pretrained:
             head = found["last_hidden_state"] if head is None else head
             return next(iter(head.values())) if isinstance(head, dict) else head
 
-        padding = getattr(settings, "pad_token_id", None) or 0
+        padding = max(getattr(self._text_settings, "pad_token_id", None) or 0, 0)
+        num_tokens = getattr(self._text_settings, "vocab_size", None) or 1
         device = next(self._bare.parameters()).device
-        with torch.inference_mode():
-            return minds_padding(answer, settings.vocab_size, max(padding, 0), bool(self._max_new_tokens), device)
+        return minds_padding(answer, num_tokens, padding, bool(self._max_new_tokens), device)
 
     def _score(
         self,
