@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ LLAMA = {**SMALL, "vocab_size": 100, "num_key_value_heads": 2, "max_position_emb
 T5 = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "vocab_size": 100}
 RWKV = {"hidden_size": 32, "num_hidden_layers": 2, "vocab_size": 100, "attention_hidden_size": 32}
 GENERATION = {
-    "two-ends": {"eos_token_id": [2, 17, 40, 71], "pad_token_id": 0},
+    "two-ends": {"eos_token_id": [2, 48, 62, 94], "pad_token_id": 0},
     "penalty": {"repetition_penalty": 1.3, "pad_token_id": 0, "eos_token_id": 2},
     "ngrams": {"no_repeat_ngram_size": 2, "pad_token_id": 0, "eos_token_id": 2},
     "words": {
@@ -175,23 +176,44 @@ def make_heads(cases: Cases, tokens: list[list[int]]) -> None:
     cases.add("classifier that looks for padding", "padded", by_row(padded, tokens, lambda out, ids: out.logits[0]))
 
 
-def make_others(cases: Cases, tokens: list[list[int]]) -> None:
-    """Adapters, weights that Transformers converts, and a dtype that the weights alone tell."""
+def make_sounds(cases: Cases) -> None:
+    """Models of sounds, rows of unlike lengths, which convolutions shorten."""
+    rng = np.random.default_rng(1)
+    sounds = [rng.standard_normal(length, dtype=np.float32) for length in rng.integers(40, 90, NUM_ROWS)]
+    pa.parquet.write_table(pa.table({"sound": sounds}), cases.folder / "waves.parquet")
+    settings = {
+        **SMALL, "vocab_size": 20, "conv_dim": (16, 16), "conv_stride": (2, 2), "conv_kernel": (4, 4),
+        "num_conv_pos_embeddings": 4, "num_conv_pos_embedding_groups": 2,
+    }  # fmt: skip
+    model = save(cases.folder / "sounds", "Wav2Vec2ForCTC", **settings)
+    with torch.inference_mode():
+        rows = [model(torch.from_numpy(sound)[None]).logits[0].numpy() for sound in sounds]
+        hidden = [model.wav2vec2(torch.from_numpy(sound)[None])[0][0].mean(dim=0).numpy() for sound in sounds]
+    cases.add("sounds", "sounds", rows, data="waves.parquet::sound", output="p.parquet")
+    options = {"data": "waves.parquet::sound", "model_args": {"class": "Wav2Vec2Model"}}
+    cases.add("hidden states of sounds", "sounds", hidden, **options)
+
+
+def adapt(model: Any, task: str) -> Any:
+    """The model with an adapter of random weights, by PEFT itself."""
     import peft
 
-    bert = save(cases.folder / "both", "BertModel", vocab_size=100, **SMALL)
-    settings = peft.LoraConfig(
-        init_lora_weights=False, task_type="FEATURE_EXTRACTION", target_modules=["query", "value"]
-    )
+    settings = peft.LoraConfig(init_lora_weights=False, task_type=task, target_modules=["query", "value"])
     torch.manual_seed(1)
-    adapted = peft.get_peft_model(bert, settings).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # it asks for what Transformers calls otherwise now
+        return peft.get_peft_model(model, settings).eval()
+
+
+def make_others(cases: Cases, tokens: list[list[int]]) -> None:
+    """Adapters, weights that Transformers converts, and a dtype that the weights alone tell."""
+    adapted = adapt(save(cases.folder / "both", "BertModel", vocab_size=100, **SMALL), "FEATURE_EXTRACTION")
     adapted.save_pretrained(cases.folder / "both")
     rows = by_row(adapted, tokens, lambda out, ids: out.last_hidden_state[0].mean(dim=0))
     cases.add("adapter beside its base", "both", rows)
     save(cases.folder / "base", "BertModel", vocab_size=100, **SMALL)
     bert = transformers.BertForSequenceClassification.from_pretrained(cases.folder / "base")
-    settings = peft.LoraConfig(init_lora_weights=False, task_type="SEQ_CLS", target_modules=["query", "value"])
-    adapted = peft.get_peft_model(bert, settings).eval()
+    adapted = adapt(bert, "SEQ_CLS")
     adapted.peft_config["default"].base_model_name_or_path = str(cases.folder / "base")
     adapted.save_pretrained(cases.folder / "adapter")
     cases.add("adapter alone", "adapter", by_row(adapted, tokens, lambda out, ids: out.logits[0]))
@@ -209,6 +231,7 @@ def make_cases(folder: Path) -> Cases:
     cases, tokens = Cases(folder), make_data(folder)
     for make in (make_generators, make_encoders, make_heads, make_others):
         make(cases, tokens)
+    make_sounds(cases)
     return cases
 
 

@@ -1,12 +1,12 @@
 """Which class of Transformers runs a folder, with what settings, and what comes out of it; knows nothing of weights."""
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from runner.errors import ModelError, UsageError, describe, traceback_of
+from runner.models.heads import has_head
 
 GENERATES, HEAD, ENCODER = "generates", "head", "encoder"
 # files of what is no folder of Transformers, and what to do with it
@@ -92,7 +92,7 @@ def find_architecture(
     can_generate = is_causal or bool(getattr(model_class, "can_generate", bool)())
     if can_generate and is_both and not is_causal:
         raise ModelError(f"--model {folder}: {_why_no_generation(transformers, model_class, settings)}")
-    role = GENERATES if can_generate else HEAD if _has_head(transformers, model_class) else ENCODER
+    role = GENERATES if can_generate else HEAD if has_head(model_class.__name__) else ENCODER
     return Architecture(model_class, settings, role)
 
 
@@ -165,11 +165,6 @@ def _is_causal(transformers: Any, model_class: Any, found: dict[str, Any]) -> bo
     names = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
     own = str(found.get("auto_map", {}).get("AutoModelForCausalLM", ""))
     return model_class.__name__ in names or own.endswith(f".{model_class.__name__}")
-
-
-def _has_head(transformers: Any, model_class: Any) -> bool:
-    """Whether a class gives something else than hidden states: by its name, as Transformers names all of its own."""
-    return bool(re.search(r"For[A-Z]|LMHead|WithProjection|DoubleHeads|MTModel", model_class.__name__))
 
 
 def _why_no_generation(transformers: Any, model_class: Any, settings: Any) -> str:

@@ -18,6 +18,12 @@ _PER_TOKEN = {
 # what a model keeps for training, for its next call or for a closer look; what compares the rows of a batch
 _INNER = re.compile(r"hidden_states?$|attentions$|past_key_values|^cache|states?$|^mems$|loss$|^logits_per_")
 _HIDDEN, _POOLED = "last_hidden_state", "pooler_output"
+_HEAD = re.compile(r"For[A-Z]|LMHead|WithProjection|DoubleHeads|MTModel")
+
+
+def has_head(class_name: str) -> bool:
+    """Whether a class of Transformers gives something else than hidden states, by its name."""
+    return bool(_HEAD.search(class_name))
 
 
 def pick(outputs: Any, class_name: str, mask: torch.Tensor | None) -> Any:
@@ -36,6 +42,8 @@ def pick(outputs: Any, class_name: str, mask: torch.Tensor | None) -> Any:
     """
     if not isinstance(outputs, Mapping):
         return outputs
+    if not has_head(class_name) and _HIDDEN in outputs and "logits" not in outputs:
+        return None
     per_token = next((names for pattern, names in _PER_TOKEN.items() if re.search(pattern, class_name)), ())
     found = {
         name: of_tokens(value, mask, f"{class_name} gives {name}") if name in per_token and mask is not None else value

@@ -50,8 +50,8 @@ _WEIGHTS = (*SAFETENSORS, "pytorch_model.bin", "pytorch_model.bin.index.json")
 _GENERATION = "generation_config.json"
 SAVED_OTHERWISE = (
     ". Transformers gives tensors of some models, such as ViT and mixtures of experts, other names and shapes when it "
-    "loads them; here they are read as they are: save the loaded model anew, with save_pretrained(PATH, "
-    "save_original_format=False)"
+    "loads them, or leaves some out; here they are read as they are: save what from_pretrained gives anew, with "
+    "save_pretrained(PATH, save_original_format=False)"
 )
 
 
@@ -86,7 +86,7 @@ class Folder:
     architecture: Architecture
     adapter: Adapter | None
     build: Callable[[], nn.Module]
-    wrap: Callable[..., Pretrained]
+    wrap: Callable[[nn.Module], Pretrained]
 
     @property
     def settings(self) -> Any:
@@ -147,7 +147,7 @@ def open_folder(config: Config, comm: Comm) -> Folder:
         architecture,
         adapter,
         lambda: build_like(architecture, dtype, has_pooler, generation),
-        lambda model, is_split=False: Pretrained(model, generates, config.model_args, tokenise, images, is_split),
+        lambda model: Pretrained(model, generates, config.model_args, tokenise, images),
     )
 
 

@@ -113,26 +113,19 @@ class Pretrained:
             of tokens; or `score`, for how likely it holds what is there.
         tokenise: from text, or several columns of it, to the model's arguments.
         images: prepares images for the model.
-        is_split: whether other ranks hold parts of the model, so that it cannot be tried here alone.
     """
 
     def __init__(
-        self,
-        model: Any,
-        generates: bool,
-        options: dict[str, Any],
-        tokenise: Tokeniser,
-        images: ImageProcessor,
-        is_split: bool = False,
+        self, model: Any, generates: bool, options: dict[str, Any], tokenise: Tokeniser, images: ImageProcessor
     ) -> None:
-        self._images, self._given_pooling = images, options.get("pooling")
+        self._images = images
         self.tokenise, self._decodes = tokenise, bool(options.get("decode"))
-        self.model, self._pooling = model, options.get("pooling", "mean")
+        self.model, self._options, self._pooling = model, options, options.get("pooling", "mean")
         self._scores = bool(options.get("score"))
         self._max_new_tokens = options["max_new_tokens"] if generates and not self._scores else None
         self._bare = getattr(model, "_orig_mod", model)  # without what torch.compile puts around it
-        self._is_split = is_split
         self._parameters = inspect.signature(self._bare.forward).parameters
+        self._text_settings = self._bare.config.get_text_config()
 
     def prepare_images(self, batch: Any, ids: Sequence[int]) -> dict[str, torch.Tensor] | None:
         """See `ImageProcessor.__call__`."""
@@ -148,7 +141,7 @@ class Pretrained:
         if self._scores:
             return self._score(**arguments)
         call = self._generate if self._max_new_tokens else self._predict
-        if mask is not None and not bool(mask.all()) and self._keeps_rows_apart:
+        if mask is not None and self._keeps_rows_apart and not bool(mask.all()):
             found = call_by_length(call, mask, arguments)
         else:
             found = call(**arguments)
@@ -156,16 +149,17 @@ class Pretrained:
 
     def _predict(self, **arguments: torch.Tensor) -> Any:
         mask = arguments.get("attention_mask")
-        padding = getattr(self._bare.config, "pad_token_id", None)
-        ids = arguments.get("input_ids")
+        padding, ids = getattr(self._text_settings, "pad_token_id", None), arguments.get("input_ids")
         if mask is not None and padding is not None and ids is not None and ids.shape == mask.shape:
             # classifiers of causal models look for it, to find the last token
             arguments["input_ids"] = torch.where(mask.bool(), ids, max(padding, 0))
         outputs = self._call(self.model, **arguments)
         if self._bare.main_input_name == "pixel_values":
-            return pick_output(outputs, self._given_pooling)
+            return pick_output(outputs, self._options.get("pooling"))
         found = pick(outputs, type(self._bare).__name__, mask)
         if found is not None:
+            if "pooling" in self._options:
+                raise ModelError(f"pooling does not apply: {type(self._bare).__name__} gives more than hidden states")
             return found
         special = None
         if self._pooling == "mean_tokens" and ids is not None:
@@ -188,7 +182,10 @@ class Pretrained:
     @functools.cached_property
     def _special_ids(self) -> list[int]:
         """The tokens that are no part of a text; one that stands for an unknown word is."""
-        tokenizer = self.tokenise.library
+        try:
+            tokenizer = self.tokenise.library
+        except ModelError as error:
+            raise ModelError(f"pooling mean_tokens needs the folder's tokeniser: {error.message}") from error
         return sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id, tokenizer.mask_token_id})
 
     @functools.cached_property
@@ -196,11 +193,8 @@ class Pretrained:
         """Whether rows of unlike lengths must not be in one batch, as padding would change what they give."""
         if self._max_new_tokens and reads_the_prompt(self._bare.generation_config):
             return True
-        settings = self._bare.config.get_text_config()
         if "attention_mask" not in self._parameters or "input_ids" not in self._parameters:
             return True  # of sounds: normalization and convolutions see padding, whatever the mask
-        if self._is_split:
-            return False
 
         def answer(**arguments: torch.Tensor) -> Any:
             found = self._call(self._bare, **arguments)
@@ -208,10 +202,10 @@ class Pretrained:
             head = found["last_hidden_state"] if head is None else head
             return next(iter(head.values())) if isinstance(head, dict) else head
 
-        padding = getattr(settings, "pad_token_id", None) or 0
+        padding = max(getattr(self._text_settings, "pad_token_id", None) or 0, 0)
+        num_tokens = getattr(self._text_settings, "vocab_size", None) or 1
         device = next(self._bare.parameters()).device
-        with torch.inference_mode():
-            return minds_padding(answer, settings.vocab_size, max(padding, 0), bool(self._max_new_tokens), device)
+        return minds_padding(answer, num_tokens, padding, bool(self._max_new_tokens), device)
 
     def _score(
         self,

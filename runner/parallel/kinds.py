@@ -151,7 +151,7 @@ class _Folder(Kind):
             return own_tensors(self._folder.load())
 
     def wrap(self, model: nn.Module) -> Callable[..., Any]:
-        return self._folder.wrap(model, is_split=True)
+        return self._folder.wrap(model)
 
 
 def call_plan(config: Config, model: nn.Module) -> Plan:
