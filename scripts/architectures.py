@@ -49,7 +49,7 @@ def make_timm(folder: Path) -> dict[str, np.ndarray]:
     """Save models of timm and images as rows, and return what timm predicts by the name of the model's folder."""
     import timm
     from PIL import Image
-    from timm.models._hub import save_for_hf
+    from timm.models import save_for_hf
 
     pixels = np.random.default_rng(0).integers(0, 256, (NUM_ROWS, 3, 150, 200), dtype=np.uint8)
     np.save(folder / "rows.npy", pixels)
@@ -87,7 +87,7 @@ def compare(folder: Path, expected: Mapping[str, np.ndarray], num_ranks: int) ->
         else:
             differing.append(name)
             says = "failed" if found is None else f"differs by {np.abs(found - wanted).max():.2g}"
-        print(f"{name:24} {num_ranks} ranks: {says}", flush=True)
+        print(f"{name:24} {num_ranks} rank{'s' * (num_ranks > 1)}: {says}", flush=True)
     return differing
 
 

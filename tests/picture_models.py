@@ -9,7 +9,7 @@ import timm
 import torch
 import transformers
 from PIL import Image
-from timm.models._hub import save_for_hf
+from timm.models import save_for_hf
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 16}
 PATCHES = SMALL | {"patch_size": 8}
