@@ -89,7 +89,7 @@ def save_folder(folder: Path, name: str) -> None:
     model = architecture(architecture.config_class(**settings)).eval()
     if name == "half":
         model = model.to(torch.bfloat16)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, save_original_format=False)
     getattr(transformers, processor)(**does).save_pretrained(folder)
     if name == "siglip":  # as a processor saves it that is of texts, too
         inner = json.loads((folder / "preprocessor_config.json").read_text())

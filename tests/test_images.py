@@ -100,7 +100,9 @@ def test_files_as_they_are(tmp_path: Path) -> None:
     batch = as_batch(source.read(3, 9))
     assert [file.numpy().tobytes() for file in batch["file"]] == contents[3:9]
     assert batch["path"] == names[3:9]
-    assert np.array_equal(open_source(str(tmp_path / "d"), ["file"]).read(0, 9).values, source.read(0, 9)["file"].values)
+    assert np.array_equal(
+        open_source(str(tmp_path / "d"), ["file"]).read(0, 9).values, source.read(0, 9)["file"].values
+    )
     (tmp_path / "d" / names[5]).unlink()
     with pytest.raises(InputError, match=r"row 5 .*: No such file"):
         source.read(3, 9)
