@@ -242,6 +242,10 @@ def test_what_is_refused(models: Models) -> None:
     }
     for name, values in rows.items():
         np.save(models.folder / f"{name}.npy", values)
+    for name, file in (("unweighted", "model.safetensors"), ("unknown", "config.json")):
+        shutil.copytree(models.folder / "test_resnet", models.folder / name)
+        (models.folder / name / file).unlink()
+    (models.folder / "unknown/config.json").write_text('{"architecture": "test_none", "pretrained_cfg": {}}')
     text_model = transformers.CLIPModel(
         transformers.CLIPConfig(
             text_config={"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16},
@@ -256,6 +260,8 @@ def test_what_is_refused(models: Models) -> None:
         ("test_vit", "neither.npy", (), 65, "are neither (3, height, width) nor (height, width, 3)"),
         ("resnet", "wide.npy", (), 65, "The model's input is torch.float64, its weights are torch.float32"),
         ("both", "first.npy", (), 65, '{"class": "CLIPVisionModelWithProjection"}'),
+        ("unweighted", "first.npy", (), 65, "cannot be loaded by timm: RuntimeError: No suitable checkpoints"),
+        ("unknown", "first.npy", (), 65, "cannot be loaded by timm: RuntimeError: Unknown model (test_none)"),
         ("vit", "photos", (), 65, "of a model folder: --data photos::file"),
         ("vit", "photos::file", ("--keep", "file"), 64, "--keep path keeps their names"),
         ("vit", "photos.tar::jpg@file", ("--keep", "jpg"), 64, "files cannot be kept"),
