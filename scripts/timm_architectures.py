@@ -1,6 +1,6 @@
-"""Run models of many architectures, each against its own library, on one rank and on two: `architectures.py --timm`.
+"""Run models of many architectures of timm against timm, on one rank and on two: `timm_architectures.py --ranks 1 2`.
 
-The models have random weights and lie in folders, as their library saves them. Predictions must be the library's to the
+The models have random weights and lie in folders, as timm saves them. Predictions for whole numbers must be timm's to the
 byte; what differs is printed with the largest difference, and the exit code is then 1.
 """
 
@@ -45,8 +45,8 @@ TIMM = [
 ]
 
 
-def make_timm(folder: Path) -> dict[str, np.ndarray]:
-    """Save models of timm and images as rows, and return what timm predicts by the name of the model's folder."""
+def make_models(folder: Path) -> dict[str, np.ndarray]:
+    """Save models, and images as rows, and return what timm predicts by the name of the model's folder."""
     import timm
     from PIL import Image
     from timm.models import save_for_hf
@@ -106,7 +106,6 @@ def run_jobs(folder: Path, names: list[str]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--timm", action="store_true", help="the models of timm")
     parser.add_argument("--ranks", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--jobs", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -115,11 +114,10 @@ def main() -> int:
         return 0
     torch.set_num_threads(1)
     differing: list[str] = []
-    for make in [make_timm] * options.timm:
-        with tempfile.TemporaryDirectory() as folder:
-            expected = make(Path(folder))
-            for num_ranks in options.ranks:
-                differing += compare(Path(folder), expected, num_ranks)
+    with tempfile.TemporaryDirectory() as folder:
+        expected = make_models(Path(folder))
+        for num_ranks in options.ranks:
+            differing += compare(Path(folder), expected, num_ranks)
     print(json.dumps({"differing": differing}))
     return 1 if differing else 0
 
