@@ -16,6 +16,7 @@ from runner.models.onnx import OnnxModel
 from runner.models.pretrained import Pretrained
 from runner.models.sentences import Sentences
 from runner.models.storages import storages
+from runner.models.timm import TimmModel
 from runner.world import detect_launch
 
 # of the first layer that has weights, which attribute says how wide its input is, and where
@@ -44,7 +45,7 @@ def inspect_model(config: Config) -> str:
     if isinstance(found, OnnxModel):
         lines += ["kind     ONNX", f"input    {_onnx_values(found.inputs)}", f"output   {_onnx_values(found.outputs)}"]
     else:
-        module = found.model if isinstance(found, Pretrained) else found
+        module = found.model if isinstance(found, Pretrained | TimmModel) else found
         lines += [f"kind     {_kind(module)}", *_contents(module), f"input    {_expects(module)}"]
     if size is not None:
         lines.append(f"batch    {size} rows, no more; shorter ones are filled up")

@@ -9,7 +9,7 @@ import timm
 import torch
 import transformers
 from PIL import Image
-from timm.models._hub import save_for_hf
+from timm.models import save_for_hf
 
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 16}
 PATCHES = SMALL | {"patch_size": 8}
@@ -89,7 +89,7 @@ def save_folder(folder: Path, name: str) -> None:
     model = architecture(architecture.config_class(**settings)).eval()
     if name == "half":
         model = model.to(torch.bfloat16)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, save_original_format=False)
     getattr(transformers, processor)(**does).save_pretrained(folder)
     if name == "siglip":  # as a processor saves it that is of texts, too
         inner = json.loads((folder / "preprocessor_config.json").read_text())

@@ -136,6 +136,8 @@ def test_the_answers_are_those_of_the_library(num_ranks: int, models: Models) ->
             outcome = predict(models, str(job["model"])[2:], output=str(job["output"]))
             assert outcome.code == 0, outcome.output
     else:
+        if num_ranks == 2:
+            jobs.append(jobs[0] | {"output": "2/stages.npy", "model_parallel": 2, "pipeline_stages": 2})
         (folder / "jobs.json").write_text(json.dumps(jobs))
         script = Path(__file__).parent / "jobs/several.py"
         outcome = run([*mpirun(num_ranks), sys.executable, script, folder / "jobs.json"], models.folder)
@@ -146,6 +148,8 @@ def test_the_answers_are_those_of_the_library(num_ranks: int, models: Models) ->
         for column, wanted in zip(found.values(), expected.values(), strict=True):
             assert column.shape == wanted.shape, name
             assert column.tobytes() == wanted.tobytes(), (name, np.abs(column - wanted).max())
+    if num_ranks == 2:
+        assert np.allclose(np.load(folder / "stages.npy"), models.expected["vit"]["logits"], atol=1e-6)
 
 
 def test_labels_are_those_of_the_pipeline(models: Models) -> None:
@@ -238,6 +242,10 @@ def test_what_is_refused(models: Models) -> None:
     }
     for name, values in rows.items():
         np.save(models.folder / f"{name}.npy", values)
+    for name, file in (("unweighted", "model.safetensors"), ("unknown", "config.json")):
+        shutil.copytree(models.folder / "test_resnet", models.folder / name)
+        (models.folder / name / file).unlink()
+    (models.folder / "unknown/config.json").write_text('{"architecture": "test_none", "pretrained_cfg": {}}')
     text_model = transformers.CLIPModel(
         transformers.CLIPConfig(
             text_config={"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16},
@@ -252,6 +260,8 @@ def test_what_is_refused(models: Models) -> None:
         ("test_vit", "neither.npy", (), 65, "are neither (3, height, width) nor (height, width, 3)"),
         ("resnet", "wide.npy", (), 65, "The model's input is torch.float64, its weights are torch.float32"),
         ("both", "first.npy", (), 65, '{"class": "CLIPVisionModelWithProjection"}'),
+        ("unweighted", "first.npy", (), 65, "cannot be loaded by timm: RuntimeError: No suitable checkpoints"),
+        ("unknown", "first.npy", (), 65, "cannot be loaded by timm: RuntimeError: Unknown model (test_none)"),
         ("vit", "photos", (), 65, "of a model folder: --data photos::file"),
         ("vit", "photos::file", ("--keep", "file"), 64, "--keep path keeps their names"),
         ("vit", "photos.tar::jpg@file", ("--keep", "jpg"), 64, "files cannot be kept"),

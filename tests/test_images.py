@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 from torch import nn
 
 from runner.errors import InputError, UsageError
-from runner.rows import RAGGED, TEXT, RowType
+from runner.rows import FILE, RAGGED, TEXT, RowType, is_ragged
 from runner.sources import open_source
 from runner.sources.images import ImageSource
 from runner.tensors import as_batch
@@ -87,6 +87,25 @@ def test_any_range_in_the_order_of_paths(tmp_path: Path) -> None:
         assert batch["path"] == names
         assert batch["label"] == [Path(name).parent.name for name in names]
     assert np.array_equal(open_source(str(tmp_path / "d")).read(3, 9), source.read(3, 9)["image"])
+
+
+def test_files_as_they_are(tmp_path: Path) -> None:
+    names = [name for name, _ in folder_of(tmp_path)]
+    (tmp_path / "d" / names[4]).write_bytes(b"")
+    contents = [(tmp_path / "d" / name).read_bytes() for name in names]
+    source = open_source(f"{tmp_path / 'd'}::file", keep=["path"])
+    assert source.row_type == {"file": RowType(RAGGED, FILE), "path": RowType(RAGGED, TEXT)}
+    assert not is_ragged(source.row_type, ["path"])  # batches are not cut by the lengths of files
+    assert abs(source.row_bytes - sum(map(len, [*contents, *names])) / NUM_ROWS) < 2
+    batch = as_batch(source.read(3, 9))
+    assert [file.numpy().tobytes() for file in batch["file"]] == contents[3:9]
+    assert batch["path"] == names[3:9]
+    assert np.array_equal(
+        open_source(str(tmp_path / "d"), ["file"]).read(0, 9).values, source.read(0, 9)["file"].values
+    )
+    (tmp_path / "d" / names[5]).unlink()
+    with pytest.raises(InputError, match=r"row 5 .*: No such file"):
+        source.read(3, 9)
 
 
 def test_names_beside_no_images(tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """A model ready to run on every rank, the same bytes on each; rank 0 alone opens its files.
 
 What a user has after training is a factory with a state dict (`factory.py`), a folder of Hugging Face's
-(`huggingface.py`), or a file that holds a whole model: found by suffix in one table, a module for each. Such a file is
-sent as it is, and each rank loads it.
+(`huggingface.py`) or of timm's (`timm.py`), or a file that holds a whole model: found by suffix in one table, a module
+for each. Such a file is sent as it is, and each rank loads it.
 """
 
 from collections.abc import Callable

@@ -13,7 +13,7 @@ def pick_output(outputs: Mapping[str, Any], pooling: str | None) -> Any:
 
     Args:
         outputs: by name, as Transformers gives them.
-        pooling: of a model without a head: mean, cls or last; None for the model's own.
+        pooling: of a model without a head: mean, max, cls or last; None for the model's own.
 
     Returns:
         Of a model with a head its logits, with boxes and masks beside them where it finds objects. Of one without, a
@@ -21,7 +21,7 @@ def pick_output(outputs: Mapping[str, Any], pooling: str | None) -> Any:
         What has none of these, as it is.
 
     Raises:
-        ModelError: cls or last of hidden states that are a map `(batch, channels, height, width)`.
+        ModelError: there is no such pooling; cls or last of hidden states `(batch, channels, height, width)`.
     """
     head = {name: value for name, value in outputs.items() if name == "logits" or name.startswith("pred_")}
     if head:
@@ -35,10 +35,11 @@ def pick_output(outputs: Mapping[str, Any], pooling: str | None) -> Any:
 
 
 def _pool(hidden: torch.Tensor, pooling: str) -> torch.Tensor:
-    if hidden.ndim == 4:
-        if pooling != "mean":
-            raise ModelError(f"pooling {pooling} takes one of a row of tokens, and this model gives a map: take mean")
-        return hidden.mean(dim=(2, 3))
+    places = (2, 3) if hidden.ndim == 4 else (1,)
     if pooling == "mean":
-        return hidden.mean(dim=1)
+        return hidden.mean(dim=places)
+    if pooling == "max":
+        return hidden.amax(dim=places)
+    if pooling not in ("cls", "last") or hidden.ndim == 4:
+        raise ModelError(f"pooling {pooling} does not apply to hidden states of shape {tuple(hidden.shape)}")
     return hidden[:, 0 if pooling == "cls" else -1]

@@ -30,8 +30,9 @@ class Replica:
         exchange: Exchange,
     ) -> None:
         self.model, self._say, self._check, self._device, self._exchange = model, say, check, device, exchange
-        if tokenise := getattr(model, "tokenise", None):
-            self.tokenise = tokenise
+        for name in ("tokenise", "prepare_images"):
+            if hasattr(model, name):
+                setattr(self, name, getattr(model, name))
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         try:
