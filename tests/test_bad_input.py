@@ -38,9 +38,9 @@ CASES: dict[str, tuple[int, list[str], dict[str, str | None]]] = {
     "model args are no JSON": (64, ["--model-args is not JSON"], {"--model-args": "{width: 3}"}),
     "model args are a list": (64, ["must be a JSON object"], {"--model-args": "[3]"}),
     "no such weights": (65, ["no.pt: no such file"], {"--weights": "no.pt"}),
-    "weights of another suffix": (64, ["must end in .safetensors or .pt or .pth or"], {"--weights": "w.bin"}),
-    "damaged weights": (65, ["text.pt cannot be read"], {"--weights": "text.pt"}),
-    "damaged safetensors": (65, ["text.safetensors cannot be read"], {"--weights": "text.safetensors"}),
+    "weights that are a folder": (65, ["folder.npy is a folder"], {"--weights": "folder.npy"}),
+    "damaged weights": (65, ["text.pt is text that begins with"], {"--weights": "text.pt"}),
+    "damaged safetensors": (65, ["text.safetensors is text that"], {"--weights": "text.safetensors"}),
     "weights that need code": (65, ["whole.pt is not a plain state dict"], {"--weights": "whole.pt"}),
     "weights with other keys": (65, ["holds keys epoch, generator", "state_dict"], {"--weights": "nested.pt"}),
     "weights of another shape": (

@@ -13,13 +13,13 @@ from torch import nn
 
 from runner.comm import Comm
 from runner.config import Config
-from runner.errors import ModelError, describe, traceback_of
+from runner.errors import ModelError, UsageError, describe, traceback_of
 from runner.imports import load_attribute, name_of
-from runner.models.adapt import refuse_adaptations
+from runner.models.adapt import convert, refuse_adaptations
 from runner.models.files import broadcast_file
 from runner.models.module import spread
 from runner.models.storages import named_tensors, to_empty_tied
-from runner.models.weights import load_weights
+from runner.models.weights import WeightsFile, load_weights, note_ignored
 
 
 def build_from_factory(config: Config, comm: Comm, device: torch.device) -> tuple[Callable[..., Any], str]:
@@ -30,7 +30,8 @@ def build_from_factory(config: Config, comm: Comm, device: torch.device) -> tupl
     """
     factory = comm.on_each(lambda: Factory(config, device))
     if not factory.wants_weights:
-        return spread(comm, config, factory.name, factory.read, factory.call, device)
+        model, digest = spread(comm, config, factory.name, factory.read, factory.call, device)
+        return model, comm.bcast(note_ignored(digest, factory.ignored)) if config.ignore_keys else digest
     comm.on_each(lambda: refuse_adaptations(config))
     assert config.weights is not None
     file, weights_digest = broadcast_file(comm, config.weights, "--weights")
@@ -52,21 +53,39 @@ class Factory:
     Of the parameters that have no default, it is given `device` (a torch.device) and `weights` (the --weights file,
     opened for reading bytes) where it has parameters of these names.
 
+    Attributes:
+        name: for messages.
+        wants_weights: whether it reads the --weights file itself.
+        ignored: the tensors of that file that were left out when it was read.
+
     Raises:
         ModelError: it cannot be found or called.
     """
+
+    ignored: list[str]
 
     def __init__(self, config: Config, device: torch.device) -> None:
         function = load_attribute(config.model, "--model") if isinstance(config.model, str) else config.model
         if not callable(function):
             raise ModelError(f"--model {config.model!r} is a {type(function).__name__}, not a function or class")
-        self._function, self._config = function, config
+        self._function, self._config, self.ignored = function, config, []
         self.name = f"--model {name_of(config.model)}"
         required = _required_parameters(function) - config.model_args.keys()
         self.wants_weights = "weights" in required
         if self.wants_weights and config.weights is None:
             raise ModelError(f"{self.name} wants weights: give --weights PATH")
+        if self.wants_weights:
+            self._refuse_reading()
         self._arguments = {"device": device} if "device" in required else {}
+
+    def _refuse_reading(self) -> None:
+        """Raise UsageError where options say how weights are read that the factory reads itself."""
+        for name in ("weights_key", "strip_prefix", "ignore_keys"):
+            if getattr(self._config, name):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} says how --weights is read, which {self.name} reads itself, by its "
+                    "parameter `weights`"
+                )
 
     def call(self, **more: Any) -> Any:
         """What it returns: something that can be called with a batch."""
@@ -89,7 +108,8 @@ class Factory:
         if isinstance(model, nn.Module):
             model = model.cpu()
             if weights is not None:
-                load_weights(model, weights, self._config.trust_pickle)
+                # in its final dtype, so that weights are rounded once at most
+                self.ignored = load_weights(convert(model, self._config), WeightsFile.of(self._config))
         elif weights is not None:
             raise ModelError(
                 f"--weights {weights}: {self.name} returned no torch.nn.Module to load them into. A parameter named "

@@ -14,7 +14,7 @@ from runner.errors import ModelError
 from runner.groups import Groups, default_micro_batches
 from runner.models.adapt import convert
 from runner.models.meta import build_on_meta, tied_parameters
-from runner.models.weights import own_tensors
+from runner.models.weights import note_ignored, own_tensors
 from runner.parallel.border import Waiting
 from runner.parallel.fill import fill
 from runner.parallel.kinds import find_kind
@@ -69,6 +69,8 @@ def build_split(
         hide_parameters(model, device)
         micro_batches = config.micro_batches or default_micro_batches(groups.stages)
         Pipeline(model, stages, groups, comm.world.rank, device, micro_batches, waiting)
+    if config.ignore_keys:
+        weights_digest = comm.bcast(note_ignored(weights_digest, kind.ignored))
     return kind.wrap(model), weights_digest, num_bytes
 
 
