@@ -34,7 +34,12 @@ CASES: dict[str, tuple[int, list[str], dict[str, str | None]]] = {
     "factory is a number": (65, ["not a function or class"], {"--model": "zoo:NUMBER"}),
     "factory raises": (65, ["--model zoo:raises raised RuntimeError: no such arch"], {"--model": "zoo:raises"}),
     "factory returns a list": (65, ["returned a list, not a torch.nn.Module or"], {"--model": "zoo:not_a_module"}),
-    "unknown factory argument": (65, ["unexpected keyword argument 'depth'"], {"--model-args": '{"depth": 3}'}),
+    "unknown factory argument": (
+        64,
+        ["--model zoo:mlp has no parameter 'widht', 'width' is the nearest. It has width, seed"],
+        {"--model-args": '{"widht": 3}'},
+    ),
+    "no factory argument": (64, ["wants what, without which"], {"--model": "zoo:Wrong"}),
     "model args are no JSON": (64, ["--model-args is not JSON"], {"--model-args": "{width: 3}"}),
     "model args are a list": (64, ["must be a JSON object"], {"--model-args": "[3]"}),
     "no such weights": (65, ["no.pt: no such file"], {"--weights": "no.pt"}),

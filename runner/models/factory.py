@@ -4,8 +4,9 @@ A callable that is no module is made on each rank; its weights, where it asks fo
 read.
 """
 
+import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -70,13 +71,35 @@ class Factory:
             raise ModelError(f"--model {config.model!r} is a {type(function).__name__}, not a function or class")
         self._function, self._config, self.ignored = function, config, []
         self.name = f"--model {name_of(config.model)}"
-        required = _required_parameters(function) - config.model_args.keys()
+        parameters = _parameters(function)
+        if parameters is not None:
+            self._check_arguments(parameters)
+        required = _required(parameters or ()) - config.model_args.keys()
         self.wants_weights = "weights" in required
         if self.wants_weights and config.weights is None:
             raise ModelError(f"{self.name} wants weights: give --weights PATH")
         if self.wants_weights:
             self._refuse_reading()
         self._arguments = {"device": device} if "device" in required else {}
+        if absent := sorted(required - {"weights", "device"}):
+            raise UsageError(
+                f"{self.name} wants {', '.join(absent)}, without which it cannot be called: give --model-args "
+                f"'{{\"{absent[0]}\": ...}}'"
+            )
+
+    def _check_arguments(self, parameters: Sequence[inspect.Parameter]) -> None:
+        """Raise UsageError where --model-args names a parameter that the factory does not have."""
+        known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        if any(p.kind == p.VAR_KEYWORD for p in parameters):
+            return
+        for name in self._config.model_args:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                meant = f", {near[0]!r} is the nearest" if near else ""
+                raise UsageError(
+                    f"--model-args: {self.name} has no parameter {name!r}{meant}. "
+                    + (f"It has {', '.join(known)}" if known else "It has none")
+                )
 
     def _refuse_reading(self) -> None:
         """Raise UsageError where options say how weights are read that the factory reads itself."""
@@ -106,16 +129,22 @@ class Factory:
         if model is None:
             model = self.call()
         if isinstance(model, nn.Module):
-            model = model.cpu()
+            model = self._prepared(model)
             if weights is not None:
-                # in its final dtype, so that weights are rounded once at most
-                self.ignored = load_weights(convert(model, self._config), WeightsFile.of(self._config))
+                self.ignored = load_weights(model, WeightsFile.of(self._config))
         elif weights is not None:
             raise ModelError(
                 f"--weights {weights}: {self.name} returned no torch.nn.Module to load them into. A parameter named "
                 "`weights` would get the open file"
             )
         return model
+
+    def _prepared(self, model: nn.Module) -> nn.Module:
+        """The module on the CPU, in its final dtype, so that weights are rounded once at most."""
+        try:
+            return convert(model.cpu(), self._config)
+        except Exception as error:
+            raise ModelError(f"{self.name}: its module raised {describe(error)}", traceback_of(error)) from error
 
     def _to_be_filled(self) -> nn.Module | None:
         """The module without values, where a state dict brings them all: random ones take longer than to be sent."""
@@ -130,9 +159,13 @@ class Factory:
             return None
 
 
-def _required_parameters(function: Callable[..., Any]) -> set[str]:
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """Return the parameters of a function or class; None where nothing is known of them, as of some built-in ones."""
     try:
-        parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):  # of some built-in functions nothing is known
-        return set()
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
+
+
+def _required(parameters: Sequence[inspect.Parameter]) -> set[str]:
     return {p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}

@@ -27,7 +27,7 @@ from runner.models.huggingface import SAFETENSORS, SAVED_OTHERWISE, build_from_f
 from runner.models.meta import build_on_meta, tied_parameters
 from runner.models.pretrained import Pretrained
 from runner.models.stored import StoredWeights, WeightFiles, digest
-from runner.models.weights import WeightsFile, fitting_weights, note_ignored, own_tensors
+from runner.models.weights import WeightsFile, fitting_weights, note_ignored, own_state
 
 _CPU = torch.device("cpu")
 
@@ -175,7 +175,7 @@ def _map(
             f"--offload disk reads safetensors, not {other[0]}; on a host that holds the model, "
             "safetensors.torch.save_model(model, PATH) writes it"
         )
-    own = own_tensors(model)
+    own = own_state(model)
     # what it says of a file it should say once
     with contextlib.nullcontext() if speaks else contextlib.redirect_stderr(io.StringIO()):
         try:

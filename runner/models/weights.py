@@ -64,7 +64,7 @@ def load_weights(model: nn.Module, file: WeightsFile) -> list[str]:
     Raises:
         ModelError: the file cannot be used, or does not fit; the message names the tensors.
     """
-    own = {name: value for name, value in model.state_dict().items() if _is_kept(name, value)}
+    own = own_state(model)
 
     def place(name: str) -> object:
         value = own[name]
@@ -91,13 +91,11 @@ def load_weights(model: nn.Module, file: WeightsFile) -> list[str]:
     return ignored
 
 
-def fitting_weights(
-    own: Mapping[str, torch.Tensor], file: WeightsFile, place: Place
-) -> tuple[dict[str, Any], list[str]]:
+def fitting_weights(own: Mapping[str, Any], file: WeightsFile, place: Place) -> tuple[dict[str, Any], list[str]]:
     """Return the tensors of a state dict file for a module that has `own` ones, by the module's names.
 
     Args:
-        own: what a state dict of the module holds; only shapes and dtypes count.
+        own: see `own_state`; only shapes and dtypes count.
         file: the file.
         place: what two names have in common that are of one tensor: one of them in the file is enough.
 
@@ -121,6 +119,15 @@ def fitting_weights(
     return {name: tensor for name, tensor in given.items() if name in own}, ignored
 
 
+def own_state(model: nn.Module) -> dict[str, Any]:
+    """Return what a state dict of the module must hold: tensors, and what modules keep beside them."""
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if isinstance(value, torch.Tensor) or name.endswith(EXTRA_STATE)
+    }
+
+
 def own_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
     """Return the tensors in a state dict of the module."""
     return {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
@@ -128,11 +135,11 @@ def own_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 def note_ignored(digest: str, ignored: Collection[str]) -> str:
     """Return the digest of weights with the tensors that were ignored, for the records of a run."""
-    return f"{digest}; without {len(ignored)} tensors of the file: {', '.join(ignored)}" if ignored else digest
+    return f"{digest}; without {_count(ignored)} of the file: {', '.join(ignored)}" if ignored else digest
 
 
-def _is_kept(name: str, value: object) -> bool:
-    return isinstance(value, torch.Tensor) or name.endswith(EXTRA_STATE)
+def _count(names: Collection[str]) -> str:
+    return f"{len(names)} tensor{'s' * (len(names) > 1)}"
 
 
 def _check_fit(
@@ -218,6 +225,8 @@ def _say(file: WeightsFile, held: StateDict, found: Renamed, ignored: Collection
     """Say on stderr what was done to the file that is not obvious."""
     done = [f"its entry {held.key!r} is taken"] * bool(held.key and file.key is None)
     done += [f"{found.dropped!r} is dropped from the names"] * bool(found.dropped)
-    done += [f"{len(ignored)} tensors of it are ignored: {list_names(ignored)}"] * bool(ignored)
+    done += [f"{_count(ignored)} of it {'are' if len(ignored) > 1 else 'is'} ignored: {list_names(ignored)}"] * bool(
+        ignored
+    )
     if done:
         print(f"runner: --weights {file.path}: {' and '.join(done)}", file=sys.stderr, flush=True)

@@ -14,7 +14,7 @@ from runner.errors import ModelError
 from runner.groups import Groups, default_micro_batches
 from runner.models.adapt import convert
 from runner.models.meta import build_on_meta, tied_parameters
-from runner.models.weights import note_ignored, own_tensors
+from runner.models.weights import note_ignored, own_state
 from runner.parallel.border import Waiting
 from runner.parallel.fill import fill
 from runner.parallel.kinds import find_kind
@@ -50,7 +50,7 @@ def build_split(
     def read() -> dict[str, torch.Tensor] | None:
         if comm.world.rank:
             return None
-        weights = kind.read(own_tensors(model), lambda name: tied.get(name, name))
+        weights = kind.read(own_state(model), lambda name: tied.get(name, name))
         owned = {owner: weights[name] for name, owner in tied.items() if name in weights}
         buffers: dict[str, torch.Tensor] = {}
         if is_random and any(name not in weights for name, _ in model.named_buffers()):

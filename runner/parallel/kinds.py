@@ -54,7 +54,7 @@ class Kind(ABC):
         """How its layers are split over so many ranks."""
 
     @abstractmethod
-    def read(self, own: Mapping[str, torch.Tensor], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
+    def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
         """Rank 0: the whole weights by name; arguments as `fitting_weights` has them."""
 
     def wrap(self, model: nn.Module) -> Callable[..., Any]:
@@ -110,7 +110,7 @@ class _Module(Kind):
     def plan(self, model: nn.Module, size: int) -> Plan:
         return call_plan(self._config, model)
 
-    def read(self, own: Mapping[str, torch.Tensor], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
+    def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
         if self._config.weights is None:
             return own_tensors(self.build())
         given, self.ignored = fitting_weights(own, WeightsFile.of(self._config), place)
@@ -144,7 +144,7 @@ class _Folder(Kind):
             raise ModelError(f"{self.name}: its plan wants {', '.join(unknown)}, which cannot be done here")
         return {name: _STYLES[style]() for name, style in found.items()}
 
-    def read(self, own: Mapping[str, torch.Tensor], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
+    def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
         path = self._folder.find_weights(_FOLDER_WEIGHTS)
         if path is None:
             raise ModelError(f"{self.name} has no weights in it: {' or '.join(_FOLDER_WEIGHTS)}")
