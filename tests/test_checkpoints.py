@@ -117,7 +117,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         warnings.simplefilter("ignore")
         script = torch.jit.script(model)
         for name in ("script.jit", "script.ts", "script.torchscript", "script.pth", "script"):
-            torch.jit.save(script, folder / name)
+            torch.jit.save(script, folder / name, _extra_files={"models/labels.json": "{}"})
         script._save_for_lite_interpreter(str(folder / "script.ptl"))
         open_size = {0: torch.export.Dim("batch", min=1)}
         program = torch.export.export(model, (rows[:2],), dynamic_shapes=(open_size,))
@@ -297,6 +297,9 @@ def write_others(folder: Path) -> dict[str, str]:
     torch.save(checkpointed.trained().state_dict(), folder / "state.pt")
     save_file({"w": torch.ones(3)}, folder / "weights.safetensors")
     np.savez(folder / "arrays.npz", rows=rows)
+    (folder / "cloned").mkdir()
+    (folder / "cloned/config.json").write_text("{}")
+    (folder / "cloned/model.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     import h5py
 
     with h5py.File(folder / "model.h5", "w") as file:
@@ -333,6 +336,7 @@ def write_others(folder: Path) -> dict[str, str]:
         "state.tar": "is a tar archive of inside.pt. Unpack it",
         "saved_model": "is a SavedModel folder of TensorFlow. Export it to ONNX with tf2onnx: python -m "
         "tf2onnx.convert --saved-model saved_model --output",
+        "cloned": "--model cloned/model.safetensors is a Git LFS pointer, not the file",
         "pointer.pt": "is a Git LFS pointer, not the file. Fetch the file: git lfs pull",
         "annexed.pt": "is a git-annex pointer, not the file",
         "page.pt": "is a page of HTML, not the file",
@@ -360,6 +364,7 @@ def test_a_model_that_is_nowhere(tmp_path: Path) -> None:
     says = {
         "stack": (64, "--model 'stack' is not of the form package.module:name, such as my_model:build, and no file"),
         "some/model": (65, "--model some/model: No such file or folder. Nothing is downloaded"),
+        "stack.py:build": (64, "--model 'stack.py:build' names a file; a module's name is 'stack'"),
         "stack:": (64, "--model 'stack:' is not of the form package.module:name"),
         "model.bin": (65, "--model model.bin: No such file or folder"),
     }

@@ -13,6 +13,7 @@ TORCHSCRIPT, EXPORTED, ONNX = "torchscript", "exported", "onnx"
 WHOLE_MODELS = (TORCHSCRIPT, EXPORTED, ONNX)
 
 _HEAD_BYTES = 1024
+_SAVED_BEFORE = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before PyTorch 1.6: a number, pickled
 _MAX_HEADER_BYTES = 100 << 20  # of safetensors, as its library has it
 _MAX_INDEX_BYTES = 64 << 20
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
@@ -24,7 +25,6 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"\x89HDF\r\n\x1a\n", "hdf5"),
     (b"GGUF", "gguf"),
     (b"\x93NUMPY", "numpy"),
-    (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.", SAVED),  # torch.save before PyTorch 1.6
     (b"\x1f\x8b", "gzip"),
     (b"BZh", "bzip2"),
     (b"\xfd7zXZ\x00", "xz"),
@@ -35,11 +35,10 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
 )
 # how many bytes follow before the mark
 _MARKS = ((b"TFL3", 4, "tflite"), (b"ORTM", 4, "ort"))
-_MEMBERS: tuple[tuple[str, str], ...] = (  # of zip archives, by a part of a member's name; the first that is there
-    ("/data/aotinductor/", "aotinductor"),
-    ("/models/", EXPORTED),
-    ("serialized_exported_program.json", EXPORTED),  # before PyTorch 2.8
+_MEMBERS: tuple[tuple[str, str], ...] = (  # of zip archives, by the end of a member's name; the first that is there
     ("/constants.pkl", TORCHSCRIPT),
+    ("/archive_format", EXPORTED),
+    ("serialized_exported_program.json", EXPORTED),  # before PyTorch 2.8
     ("/data.pkl", SAVED),
     ("model.weights.h5", "keras"),
     (".npy", "numpy"),
@@ -129,7 +128,7 @@ def _detect_head(file: BinaryIO, head: bytes, size: int) -> str:
     if head[257:262] == b"ustar":
         return "tar"
     if head[:1] == b"\x80" and 2 <= head[1] <= 5:
-        return "pickle"
+        return SAVED if _SAVED_BEFORE in head[:32] else "pickle"
     return ONNX if is_onnx(file, size) else UNKNOWN
 
 
@@ -137,7 +136,9 @@ def _detect_archive(path: str) -> str:
     names = zip_members(path)
     if not names:
         return "cut"
-    return next((found for part, found in _MEMBERS if any(part in f"/{name}" for name in names)), "zip")
+    if any("/data/aotinductor/" in name for name in names):
+        return "aotinductor"
+    return next((found for end, found in _MEMBERS if any(name.endswith(end) for name in names)), "zip")
 
 
 def tar_members(path: str) -> list[str]:

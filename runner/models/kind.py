@@ -1,6 +1,7 @@
 """What --model names: a factory, a folder, or a file that holds a whole model."""
 
 import os
+from pathlib import Path
 
 from runner.comm import Comm
 from runner.config import MODEL_SUFFIXES, Config, is_path
@@ -9,6 +10,7 @@ from runner.models.advice import refusal
 from runner.models.formats import FOLDER, WHOLE_MODELS, detect_format
 
 FACTORY = "factory"
+_FETCHED = (".safetensors", ".bin", ".json", ".model")
 
 
 def find_model_kind(config: Config, comm: Comm) -> str:
@@ -42,9 +44,18 @@ def _find_kind_of_path(model: str, config: Config) -> str:
         raise ModelError(f"--model {model}: {error.strerror}") from error
     if found in WHOLE_MODELS:
         _check_options(model, config)
-    elif found != FOLDER:
+    elif found == FOLDER:
+        _check_fetched(Path(model))
+    else:
         raise refusal("--model", model, found)
     return found
+
+
+def _check_fetched(folder: Path) -> None:
+    """Raise ModelError where files of a folder are there by name alone, as after a clone without its large files."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix in _FETCHED and path.is_file() and (found := detect_format(str(path))) in ("lfs", "annex"):
+            raise refusal("--model", str(path), found)
 
 
 def _check_options(model: str, config: Config) -> None:

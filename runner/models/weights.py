@@ -76,7 +76,8 @@ def load_weights(model: nn.Module, file: WeightsFile) -> list[str]:
     given: OrderedDict[str, Any] = OrderedDict(found.tensors)
     given._metadata = found.versions  # type: ignore[attr-defined]
     missing, unexpected = own.keys() - given.keys(), given.keys() - own.keys()
-    if any(name in given and _is_tensor(its) and not its.ndim and given[name].numel() > 1 for name, its in own.items()):
+    scalars = [name for name in own.keys() & given.keys() if _is_tensor(own[name]) and not own[name].ndim]
+    if any(_is_tensor(given[name]) and given[name].numel() > 1 for name in scalars):
         _check_fit(file, own, found, missing, unexpected, place)  # PyTorch takes the first of several numbers for one
     try:
         result = model.load_state_dict(given, strict=False)
