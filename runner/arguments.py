@@ -13,7 +13,7 @@ from runner.errors import UsageError
 
 _GROUPS = {"model": "the model", "data": "data and output", "work": "how to work"}
 _REQUIRED = ("model", "data", "output")
-_INSPECT_OPTIONS = ("model_args", "weights", "trust_pickle")
+_INSPECT_OPTIONS = ("model_args", "weights", "weights_key", "strip_prefix", "ignore_keys", "trust_pickle", "dtype")
 _VERIFY = "Read a finished output again: exit code 0 where every row is what was computed, 65 on any doubt."
 _EXPLAIN = "Say in plain words what has become of a job: how it ended, what is safe, and what to type next."
 _WATCH = "Show how far a running job is, until it ends; from any host that sees its files. Then what explain says."

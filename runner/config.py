@@ -17,7 +17,6 @@ MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZE = ("int8",)
 OFFLOAD = ("memory", "disk")
-_STREAMED_WEIGHTS = (".safetensors", ".safetensors.index.json")
 DEVICES = ("auto", "cpu", "cuda")
 ON_ERROR = ("stop", "quarantine")
 SCHEDULES = ("static", "dynamic")
@@ -26,6 +25,8 @@ COMM = ("horovod", "mpi")
 ON_NONFINITE = ("keep", "quarantine")
 STATEFUL = ("refuse", "reset", "keep")
 
+
+_LISTS = ("ignore_keys", "columns", "keep", "split_points")  # options of several values
 
 # in a URL; records are for all to read
 _PASSWORD, _SECRET = re.compile(r"(://[^:/@]*):[^@/]*@"), re.compile(r"([?&](?:password|passwd)=)[^&]*")
@@ -51,7 +52,7 @@ class Config:
         "",
         "model",
         "function or class that returns an nn.Module or another callable; or a whole model: TorchScript (.pt), "
-        "torch.export (.pt2), ONNX (.onnx), or a Hugging Face folder (with a / in its name)",
+        "torch.export (.pt2), ONNX (.onnx), under any suffix, or a Hugging Face folder",
         "MODULE:FACTORY|PATH",
     )
     model_args: dict[str, Any] = dataclasses.field(
@@ -61,8 +62,24 @@ class Config:
     weights: str | None = _option(
         None,
         "model",
-        "state dict: .safetensors (or the .index.json of several), .pt or .pth; rank 0 alone reads it",
+        "state dict or checkpoint: safetensors, or what torch.save writes, or the .index.json of several; rank 0 alone "
+        "reads it",
         "PATH",
+    )
+    weights_key: str | None = _option(
+        None, "model", "entry of the checkpoint that is the state dict, keys joined by dots", "KEY"
+    )
+    strip_prefix: str | None = _option(
+        None,
+        "model",
+        "take this from the beginning of the names of tensors; others have no place in the model",
+        "PREFIX",
+    )
+    ignore_keys: tuple[str, ...] = _option(
+        (),
+        "model",
+        "leave out tensors of the file that the model does not have, by patterns such as loss.*",
+        "NAME,...",
     )
     trust_pickle: bool = _option(
         False, "model", "let pickled code in model and weights run: only where you trust whoever made them"
@@ -201,12 +218,11 @@ class Config:
                 option = field.name.replace("_", "-")
                 raise UsageError(f"--{option} must be true or false, not {getattr(self, field.name)!r}")
         if isinstance(self.model, str) and is_path(self.model):
-            is_file = self.model.endswith(MODEL_SUFFIXES)
-            for name in ("weights", "model_args") if is_file else ("weights",):
-                if getattr(self, name):
-                    raise UsageError(f"--{name.replace('_', '-')} belongs to a factory; {self.model} is a whole model")
+            if self.weights:
+                raise UsageError(f"--weights belongs to a factory; {self.model} is a whole model")
         elif isinstance(self.model, str):
             split_spec(self.model, "--model")
+        self._check_weights()
         if not isinstance(self.model_args, dict) or not all(isinstance(key, str) for key in self.model_args):
             raise UsageError(f"--model-args must be a JSON object, such as '{{\"n\": 64}}', not {self.model_args!r}")
         for option, names in (("columns", self.columns), ("keep", self.keep)):
@@ -222,8 +238,6 @@ class Config:
             raise UsageError(f"--collect shards does not write {self.output}; choose .npy or .parquet")
         self._check_groups()
         check_positive("--batch-size", self.batch_size)
-        if self.weights is not None and not isinstance(self.weights, str):
-            raise UsageError(f"--weights must be a path, not {self.weights!r}")
         if self.chunk_size is not None:
             check_positive("--chunk-size", self.chunk_size)
             if self.chunk_size % self.batch_size:
@@ -265,6 +279,19 @@ class Config:
         if isinstance(self.postprocess, str):
             check_postprocess(self.postprocess)
 
+    def _check_weights(self) -> None:
+        if self.weights is not None and not isinstance(self.weights, str):
+            raise UsageError(f"--weights must be a path, not {self.weights!r}")
+        for name in ("weights_key", "strip_prefix"):
+            value, option = getattr(self, name), name.replace("_", "-")
+            if value is not None and (not isinstance(value, str) or not value):
+                raise UsageError(f"--{option} must be text, not {value!r}")
+        if not isinstance(self.ignore_keys, tuple) or not all(isinstance(p, str) and p for p in self.ignore_keys):
+            raise UsageError(f"--ignore-keys must be patterns, separated by commas, not {self.ignore_keys!r}")
+        for name in ("weights_key", "strip_prefix", "ignore_keys"):
+            if getattr(self, name) and self.weights is None:
+                raise UsageError(f"--{name.replace('_', '-')} says how --weights is read, which is missing")
+
     def _check_groups(self) -> None:
         size, stages = self.model_parallel, self.pipeline_stages
         check_positive("--model-parallel", size)
@@ -288,24 +315,14 @@ class Config:
 
     def _check_offload(self) -> None:
         check_choice("--offload", self.offload, OFFLOAD)
-        if isinstance(self.model, str) and self.model.endswith(MODEL_SUFFIXES):
-            raise UsageError(
-                f"--offload cannot take the layers of {self.model} apart; it is for an nn.Module of a factory and for "
-                "Hugging Face folders"
-            )
         if self.model_parallel != 1:
             raise UsageError("--offload and --model-parallel do not go together: each is a way to hold a large model")
         for name in ("quantize", "compile", *["share_weights"] * (self.offload == "disk")):
             if getattr(self, name):
                 raise UsageError(f"--offload {self.offload} and --{name.replace('_', '-')} do not go together")
-        if self.offload == "disk" and not (isinstance(self.model, str) and is_path(self.model)):
-            if self.weights is None:
-                raise UsageError("--offload disk reads the layers from --weights PATH.safetensors, which is missing")
-            if not self.weights.endswith(_STREAMED_WEIGHTS):
-                raise UsageError(
-                    f"--offload disk reads {' or '.join(_STREAMED_WEIGHTS)}, not {self.weights}; on a host that holds "
-                    "the model, safetensors.torch.save_model(model, PATH) writes it"
-                )
+        is_factory = not isinstance(self.model, str) or not is_path(self.model)
+        if self.offload == "disk" and is_factory and self.weights is None:
+            raise UsageError("--offload disk reads the layers from --weights PATH.safetensors, which is missing")
 
     def resolved(self) -> dict[str, Any]:
         """The options as plain values, without those that are not set: what `config.toml` holds."""
@@ -318,7 +335,7 @@ class Config:
             values["data"] = [str(item) for item in self.data]
         if isinstance(self.data, str):
             values["data"] = hide_secrets(self.data)
-        values |= {name: list(getattr(self, name)) or None for name in ("columns", "keep", "split_points")}
+        values |= {name: list(getattr(self, name)) or None for name in _LISTS}
         return {name.replace("_", "-"): value for name, value in values.items() if value is not None}
 
 
@@ -328,8 +345,8 @@ def hide_secrets(text: str) -> str:
 
 
 def is_path(model: str) -> bool:
-    """Whether --model names a file or, by its `/`, a folder, and not a factory."""
-    return model.endswith(MODEL_SUFFIXES) or "/" in model
+    """Whether --model is the path of a file or folder, and not a factory's name; such a path has a `/` or no `:`."""
+    return model.endswith(MODEL_SUFFIXES) or "/" in model or ":" not in model
 
 
 def make_config(values: dict[str, Any]) -> Config:
@@ -343,7 +360,7 @@ def make_config(values: dict[str, Any]) -> Config:
         if name not in known:
             raise UsageError(f"unknown option {name!r}; the options are {', '.join(sorted(known))}")
     plain: dict[str, Any] = {name: os.fspath(v) if isinstance(v, Path) else v for name, v in values.items()}
-    for option in ("columns", "keep", "split_points"):
+    for option in _LISTS:
         if isinstance(names := plain.get(option), str):
             plain[option] = tuple(name.strip() for name in names.split(","))
         elif isinstance(names, list):

@@ -17,6 +17,8 @@ def split_spec(spec: str, option: str) -> tuple[str, str]:
     module, colon, attribute = spec.partition(":")
     if not (module and colon and attribute) or not all(p.isidentifier() for p in f"{module}.{attribute}".split(".")):
         raise UsageError(f"{option} {spec!r} is not of the form package.module:name, such as my_model:build")
+    if module.endswith(".py"):
+        raise UsageError(f"{option} {spec!r} names a file; a module's name is {module.removesuffix('.py')!r}")
     return module, attribute
 
 

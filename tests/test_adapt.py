@@ -63,6 +63,7 @@ def test_compiled_once_for_all_batch_sizes(images: torch.Tensor, tmp_path: Path)
 
 def test_refused_where_there_is_no_module(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", random_rows(5, 64))
+    (tmp_path / "some.onnx").write_text("of ONNX by its name")
     for model in ("stack:OnDevice", "some.onnx"):
         command = ["--model", model, "--data", "d.npy", "--output", "p.npy", "--channels-last"]
         if model == "stack:OnDevice":

@@ -184,11 +184,11 @@ def test_inspect_says_what_a_job_would_say(folder: Path) -> None:
 
 
 BAD: dict[str, tuple[int, str, list[str]]] = {
-    "a state dict as a model": (65, "is not a TorchScript file", ["--model", "checkpoint.pt"]),
-    "text as TorchScript": (65, "is not a TorchScript file", ["--model", "text.pt"]),
-    "text as an exported program": (65, "text.pt2 cannot be loaded", ["--model", "text.pt2"]),
+    "a state dict as a model": (65, "is a state dict, a checkpoint or a pickled module", ["--model", "checkpoint.pt"]),
+    "text as TorchScript": (65, "text.pt is text that begins with 'just some", ["--model", "text.pt"]),
+    "text as an exported program": (65, "text.pt2 is text that", ["--model", "text.pt2"]),
     "text as ONNX": (65, "text.onnx is not a model that ONNX Runtime can load", ["--model", "text.onnx"]),
-    "truncated TorchScript": (65, "cut.pt is not a TorchScript file", ["--model", "cut.pt"]),
+    "truncated TorchScript": (65, "cut.pt is a zip archive whose end is missing", ["--model", "cut.pt"]),
     "truncated ONNX": (65, "cut.onnx is not a model", ["--model", "cut.onnx"]),
     "no such model": (65, "--model no.onnx: No such file", ["--model", "no.onnx"]),
     "ONNX without its second file": (65, "lonelyyy.onnx.data: No such file", ["--model", "lonely.onnx"]),
@@ -203,8 +203,8 @@ BAD: dict[str, tuple[int, str, list[str]]] = {
         "part-9.safetensors is missing, which holds 0.weight",
         ["--model", "stack:build", "--weights", "gone.safetensors.index.json"],
     ),
-    "no index": (65, "is not an index", ["--model", "stack:build", "--weights", "text.safetensors.index.json"]),
-    "another suffix": (64, "must end in .safetensors or .pt", ["--model", "stack:build", "--weights", "own.npz"]),
+    "no index": (65, "index.json is text that", ["--model", "stack:build", "--weights", "text.safetensors.index.json"]),
+    "arrays of NumPy": (65, "own.npz is a file of NumPy arrays", ["--model", "stack:build", "--weights", "own.npz"]),
     "no weights where they are wanted": (65, "wants weights", ["--model", "stack:probabilities"]),
     "weights for a callable": (
         65,

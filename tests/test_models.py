@@ -11,7 +11,7 @@ from safetensors.torch import save_model
 
 from runner.errors import ModelError
 from runner.models.storages import digest, storages
-from runner.models.weights import load_weights
+from runner.models.weights import WeightsFile, load_weights
 
 
 @pytest.mark.parametrize(("ranks", "share"), [(1, "do not"), (2, "do not"), (3, "share")])
@@ -45,7 +45,7 @@ def test_tied_weights_are_one_storage_and_one_name_is_enough(tmp_path: Path) -> 
         loaded.hidden.copy_(model.hidden)
         loaded.plain.copy_(model.plain)
     assert digest(loaded) != digest(model)
-    load_weights(loaded, str(tmp_path / "odd.safetensors"))
+    load_weights(loaded, WeightsFile(str(tmp_path / "odd.safetensors")))
     assert digest(loaded) == digest(model)
 
 
@@ -59,4 +59,4 @@ def test_digest_sees_one_bit() -> None:
 def test_many_names_are_counted(tmp_path: Path) -> None:
     torch.save({f"layer{i}.weight": torch.zeros(1) for i in range(50)}, tmp_path / "w.pt")
     with pytest.raises(ModelError, match=r"layer5\.weight and 44 more"):
-        load_weights(zoo.mlp(), str(tmp_path / "w.pt"))
+        load_weights(zoo.mlp(), WeightsFile(str(tmp_path / "w.pt")))

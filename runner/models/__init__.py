@@ -1,8 +1,8 @@
 """A model ready to run on every rank, the same bytes on each; rank 0 alone opens its files.
 
 What a user has after training is a factory with a state dict (`factory.py`), a folder of Hugging Face's
-(`huggingface.py`) or of timm's (`timm.py`), or a file that holds a whole model: found by suffix in one table, a module
-for each. Such a file is sent as it is, and each rank loads it.
+(`huggingface.py`) or of timm's (`timm.py`), or a file that holds a whole model: found by its content in one table, a
+module for each. Such a file is sent as it is, and each rank loads it.
 """
 
 from collections.abc import Callable
@@ -12,21 +12,23 @@ import torch
 from torch import nn
 
 from runner.comm import Comm
-from runner.config import Config, is_path
+from runner.config import Config
 from runner.imports import load_attribute
 from runner.models.adapt import refuse_adaptations
 from runner.models.factory import build_from_factory
 from runner.models.files import broadcast_file, load_model_file
 from runner.models.fixed import FixedBatch
+from runner.models.formats import EXPORTED, FOLDER, ONNX, TORCHSCRIPT
 from runner.models.huggingface import build_from_folder
+from runner.models.kind import FACTORY, find_model_kind
 from runner.models.onnx import build_from_onnx
 from runner.models.pretrained import Pretrained
 from runner.models.timm import build_from_timm, is_timm_folder
 
 # each makes a model of a path, the device and the configuration
-_BY_SUFFIX = {
-    ".pt": "runner.models.torchscript:load",
-    ".pt2": "runner.models.exported:load",
+_LOADERS = {
+    TORCHSCRIPT: "runner.models.torchscript:load",
+    EXPORTED: "runner.models.exported:load",
 }
 
 Model = Callable[..., Any]
@@ -45,23 +47,22 @@ def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model
         ModelError: on every rank alike.
         UsageError: likewise, where options do not fit the model.
     """
-    spec = config.model
-    if isinstance(spec, str) and spec.endswith(".onnx"):
+    kind = find_model_kind(config, comm)
+    if kind == ONNX:
         comm.on_each(lambda: refuse_adaptations(config))
         return build_from_onnx(config, comm, device)
     if config.offload is not None:
         from runner.models.offload import build_offloaded
 
         return build_offloaded(config, comm, device)
-    suffix = next((s for s in _BY_SUFFIX if isinstance(spec, str) and spec.endswith(s)), None)
-    if suffix is None and isinstance(spec, str) and is_path(spec):
-        if comm.on_root(lambda: is_timm_folder(spec)):
+    if kind == FOLDER:
+        if comm.on_root(lambda: is_timm_folder(str(config.model))):
             return build_from_timm(config, comm, device)
         return build_from_folder(config, comm, device)
-    if suffix is None:
+    if kind == FACTORY:
         return build_from_factory(config, comm, device)
     comm.on_each(lambda: refuse_adaptations(config))
-    load = comm.on_each(lambda: load_attribute(_BY_SUFFIX[suffix], "--model"))
-    file, digest = broadcast_file(comm, str(spec), "--model")
+    load = comm.on_each(lambda: load_attribute(_LOADERS[kind], "--model"))
+    file, digest = broadcast_file(comm, str(config.model), "--model")
     model = comm.on_each(lambda: load_model_file(load, file, config, device))
     return model, digest

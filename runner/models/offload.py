@@ -19,14 +19,16 @@ from runner.errors import ModelError, RunnerError, UsageError
 from runner.imports import name_of
 from runner.models.adapt import convert
 from runner.models.buffers import fill_buffers, send_buffers
+from runner.models.checkpoints import files_of, weights_format
 from runner.models.factory import Factory, build_from_factory
 from runner.models.files import compare_digests
+from runner.models.formats import SAFETENSORS as SAFETENSORS_FORMAT
 from runner.models.huggingface import SAFETENSORS, SAVED_OTHERWISE, build_from_folder, open_folder
 from runner.models.meta import tied_parameters
 from runner.models.pretrained import Pretrained
 from runner.models.sending import build_alike
 from runner.models.stored import StoredWeights, WeightFiles, digest
-from runner.models.weights import fitting_weights, own_tensors
+from runner.models.weights import WeightsFile, fitting_weights, note_ignored, own_state
 
 _CPU = torch.device("cpu")
 
@@ -90,9 +92,11 @@ def _from_disk(config: Config, comm: Comm, device: torch.device) -> tuple[Callab
     model, is_random = build_alike(comm, found.build)
     comm.on_each(lambda: _check_module(model, found.name))
     model.eval()
+    if not found.weights.rounds:  # else what the file holds has the dtypes of the folder first
+        comm.on_each(lambda: convert(model, config))
     built_as = {name: parameter.dtype for name, parameter in model.named_parameters(remove_duplicate=False)}
     tied = tied_parameters(model)
-    files, given = comm.on_each(lambda: _map(found, model, tied, speaks=not comm.world.rank))
+    files, given, ignored = comm.on_each(lambda: _map(found, model, tied, speaks=not comm.world.rank))
     others = found.build if is_random else None
     comm.on_each(lambda: fill_buffers(model, found.name, given, others if not comm.world.rank else None))
     comm.on_each(lambda: convert(model, config))
@@ -103,7 +107,7 @@ def _from_disk(config: Config, comm: Comm, device: torch.device) -> tuple[Callab
     seconds = max(comm.gather_all(time.perf_counter() - began))
     weights_digest = comm.bcast(own_digest)
     compare_digests(comm, own_digest or weights_digest)
-    _say_how_slow(config, comm, {name: given[name] for name in weights}, found.path, seconds)
+    _say_how_slow(config, comm, {name: given[name] for name in weights}, found.weights.path, seconds)
     comm.on_each(lambda: _stream(model, weights, device))
 
     def check(*_: Any) -> None:
@@ -114,7 +118,7 @@ def _from_disk(config: Config, comm: Comm, device: torch.device) -> tuple[Callab
             raise
 
     model.register_forward_hook(check)
-    return found.wrap(model), weights_digest
+    return found.wrap(model), note_ignored(weights_digest, ignored)
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class _Found:
     """What --model names, and where its weights are; `hint` is for weights that do not fit it."""
 
     name: str
-    path: str
+    weights: WeightsFile
     hint: str
     build: Callable[[], Any]
     wrap: Callable[[nn.Module], Callable[..., Any]]
@@ -139,7 +143,8 @@ def _find(config: Config, comm: Comm, device: torch.device) -> _Found:
                 raise ModelError(f"{name}: --offload disk finds no {' or '.join(SAFETENSORS)} in it")
             return str(path)
 
-        return _Found(name, comm.on_each(weights), SAVED_OTHERWISE, folder.build, folder.wrap)
+        file = WeightsFile(comm.on_each(weights), rounds=True)
+        return _Found(name, file, SAVED_OTHERWISE, folder.build, folder.wrap)
     factory = comm.on_each(lambda: Factory(config, device))
 
     def refuse() -> None:
@@ -147,7 +152,7 @@ def _find(config: Config, comm: Comm, device: torch.device) -> _Found:
             raise UsageError(f"{factory.name} reads its weights itself; --offload disk must read them layer by layer")
 
     comm.on_each(refuse)
-    return _Found(factory.name, str(config.weights), "", factory.call, lambda model: model)
+    return _Found(factory.name, WeightsFile.of(config), "", factory.call, lambda model: model)
 
 
 def _is_folder(config: Config) -> bool:
@@ -163,17 +168,27 @@ def _check_module(model: Any, name: str) -> None:
 
 def _map(
     found: _Found, model: nn.Module, tied: Mapping[str, str], speaks: bool
-) -> tuple[WeightFiles, dict[str, torch.Tensor]]:
-    """The files, and what is in them by all names that the model has for it."""
-    own = own_tensors(model)
+) -> tuple[WeightFiles, dict[str, torch.Tensor], list[str]]:
+    """The files, what is in them by all names that the model has for it, and what was ignored of them."""
+    files = files_of(found.weights.path)
+    if other := [path for path in files if weights_format(path) != SAFETENSORS_FORMAT]:
+        raise UsageError(
+            f"--offload disk reads safetensors, not {other[0]}; on a host that holds the model, "
+            "safetensors.torch.save_model(model, PATH) writes it"
+        )
+    own = own_state(model)
     # what it says of a file it should say once
     with contextlib.nullcontext() if speaks else contextlib.redirect_stderr(io.StringIO()):
         try:
-            given = fitting_weights(own, found.path, False, lambda name: tied.get(name, name))
+            given, ignored = fitting_weights(own, found.weights, lambda name: tied.get(name, name))
         except ModelError as error:
             raise ModelError(f"{error}{found.hint}") from error
     owners = {tied.get(name, name): tensor for name, tensor in given.items()}
-    return WeightFiles(found.path), owners | {name: owners[owner] for name, owner in tied.items()} | given
+    return (
+        WeightFiles(found.weights.path, files),
+        owners | {name: owners[owner] for name, owner in tied.items()} | given,
+        ignored,
+    )
 
 
 def _copy_once(weights: Mapping[str, torch.Tensor], device: torch.device) -> None:

@@ -2,10 +2,8 @@
 keeps what there is room for, and takes the rest back.
 """
 
-import json
 import os
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 
 import torch
 import xxhash
@@ -58,14 +56,13 @@ class WeightFiles:
     """The files that weights are in, and whether they are what they were.
 
     Args:
-        path: of a safetensors file, or of the index of several.
+        path: as the user gave it.
+        files: the paths of the files that hold the tensors.
     """
 
-    def __init__(self, path: str) -> None:
-        self._path, names = Path(path), [Path(path).name]
-        if path.endswith(".json"):
-            names = sorted(set(json.loads(self._path.read_text())["weight_map"].values()))
-        self._files = [(file := os.open(self._path.parent / name, os.O_RDONLY), _stamp(file)) for name in names]
+    def __init__(self, path: str, files: Sequence[str]) -> None:
+        self._path = path
+        self._files = [(file := os.open(name, os.O_RDONLY), _stamp(file)) for name in files]
 
     def check(self) -> None:
         """Raise RunnerError where a file has been written to since then."""

@@ -1,206 +1,233 @@
-"""State dicts from files into a module; knows nothing of ranks."""
+"""State dicts from files into a module, every tensor of both accounted for; knows nothing of ranks."""
 
-import json
-import os
-import pickle
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
-from pathlib import Path
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
-from runner.errors import ModelError, UsageError, describe
+from runner.config import Config
+from runner.errors import ModelError, describe
+from runner.models.casts import are_equal, why_lossy
+from runner.models.checkpoints import StateDict, read_state_dict
+from runner.models.entries import list_names
+from runner.models.names import Renamed, hint, rename
 
-_INDEX_SUFFIX = ".safetensors.index.json"
-_SUFFIXES = (".safetensors", ".pt", ".pth", _INDEX_SUFFIX)
-# where training scripts and libraries put the state dict in their checkpoints
-_USUAL_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights")
-_MAX_NAMES = 6
+EXTRA_STATE = "_extra_state"  # how PyTorch ends the name of what a module keeps beside tensors
+
+Place = Callable[[str], object]
 
 
-def read_state_dict(path: str, trust_pickle: bool = False) -> tuple[dict[str, torch.Tensor], str]:
-    """The tensors of a file, on the CPU; they lie in its memory map where the format allows that.
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights, and how it is read; see the options of the same names.
 
-    Args:
-        path: `.safetensors`, `.pt`, `.pth`, or the `.safetensors.index.json` of several files.
-        trust_pickle: run the code that a pickle may hold.
+    Attributes:
+        rounds: whether tensors may lose something when they get the model's dtype, as the library of a folder does it.
+    """
+
+    path: str
+    trust_pickle: bool = False
+    key: str | None = None
+    prefix: str | None = None
+    ignored: tuple[str, ...] = ()
+    dtype: str | None = None
+    rounds: bool = False
+
+    @classmethod
+    def of(cls, config: Config) -> "WeightsFile":
+        """Return the file that --weights names."""
+        return cls(
+            str(config.weights),
+            config.trust_pickle,
+            config.weights_key,
+            config.strip_prefix,
+            config.ignore_keys,
+            config.dtype,
+        )
+
+
+def load_weights(model: nn.Module, file: WeightsFile) -> list[str]:
+    """Copy a state dict file into a module by the module's own `load_state_dict`.
+
+    Every tensor of the module must be in the file, and nothing else but what `file.ignored` names. Prefixes that
+    wrappers put before all names (`module.`, `_orig_mod.`) are dropped, with a word about it.
 
     Returns:
-        (tensors, key): by name; and under which key of a checkpoint they were found, or "".
+        The names of the tensors of the file that were ignored.
 
     Raises:
-        UsageError: of another suffix.
-        ModelError: there is no such file, it is damaged, or it holds no state dict.
+        ModelError: the file cannot be used, or does not fit; the message names the tensors.
     """
-    if not path.endswith(_SUFFIXES):
-        raise UsageError(f"--weights {path!r} must end in {' or '.join(_SUFFIXES)}")
-    if not os.path.isfile(path):
-        raise ModelError(f"--weights {path}: no such file")
+    own = own_state(model)
+
+    def place(name: str) -> object:
+        value = own[name]
+        return (value.data_ptr(), value.numel()) if _is_tensor(value) and value.numel() else name
+
+    held = read_state_dict(file.path, file.trust_pickle, file.key)
+    found = rename(held.tensors, held.versions, own.keys(), file.prefix)
+    _check_values(file, own, found.tensors, place)
+    given: OrderedDict[str, Any] = OrderedDict(found.tensors)
+    given._metadata = found.versions  # type: ignore[attr-defined]
+    missing, unexpected = own.keys() - given.keys(), given.keys() - own.keys()
+    scalars = [name for name in own.keys() & given.keys() if _is_tensor(own[name]) and not own[name].ndim]
+    if any(_is_tensor(given[name]) and given[name].numel() > 1 for name in scalars):
+        _check_fit(file, own, found, missing, unexpected, place)  # PyTorch takes the first of several numbers for one
     try:
-        if path.endswith(_INDEX_SUFFIX):
-            return _read_several(path), ""
-        if path.endswith(".safetensors"):
-            return _read_safetensors(path), ""
-        return _find_state_dict(_unpickle(path, trust_pickle), path)
-    except ModelError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"--weights {path} is not a plain state dict: {_why_not(error)}. Save it again with "
-            "torch.save(model.state_dict(), PATH) or safetensors.torch.save_model(model, PATH); or, where you trust "
-            "whoever made it, let its code run with --trust-pickle"
-        ) from error
-    except Exception as error:  # the libraries raise a dozen kinds for a damaged file
-        raise ModelError(f"--weights {path} cannot be read: {describe(error)}") from error
+        result = model.load_state_dict(given, strict=False)
+    except Exception as error:
+        _check_fit(file, own, found, missing, unexpected, place)
+        raise ModelError(f"--weights {file.path} does not fit the model: {describe(error)}") from error
+    if hasattr(result, "missing_keys"):  # a module may take tensors by names that it had formerly
+        missing, unexpected = set(result.missing_keys), set(result.unexpected_keys)
+    ignored = _check_fit(file, own, found, missing, unexpected, place, is_loaded=True)
+    _check_others(file, own, found, given.keys() - own.keys() - unexpected)
+    _say(file, held, found, ignored)
+    return ignored
 
 
-def load_weights(model: nn.Module, path: str, trust_pickle: bool = False) -> None:
-    """Copy a state dict file into a module; every tensor of the module must be in it, and nothing else.
+def fitting_weights(own: Mapping[str, Any], file: WeightsFile, place: Place) -> tuple[dict[str, Any], list[str]]:
+    """Return the tensors of a state dict file for a module that has `own` ones, by the module's names.
 
-    Prefixes that wrappers put before all names (`module.`, `_orig_mod.`) are dropped, with a word about it.
+    Args:
+        own: see `own_state`; only shapes and dtypes count.
+        file: the file.
+        place: what two names have in common that are of one tensor: one of them in the file is enough.
+
+    Returns:
+        (tensors, names of the tensors of the file that were ignored).
 
     Raises:
-        UsageError, ModelError: the file cannot be used, or does not fit; the message names the tensors.
+        ModelError: the file cannot be used, or does not fit; the message names the tensors.
     """
-    own = own_tensors(model)
-    given = fitting_weights(own, path, trust_pickle, lambda name: own[name].data_ptr())
-    model.load_state_dict(given, strict=False)
+    if extra := [name for name in own if name.endswith(EXTRA_STATE)]:
+        raise ModelError(
+            f"--weights {file.path}: the model keeps {list_names(extra)} beside its weights, which --offload and "
+            "--model-parallel cannot load"
+        )
+    held = read_state_dict(file.path, file.trust_pickle, file.key)
+    found = rename(held.tensors, held.versions, own.keys(), file.prefix)
+    given = found.tensors
+    _check_values(file, own, given, place)
+    ignored = _check_fit(file, own, found, own.keys() - given.keys(), given.keys() - own.keys(), place)
+    _say(file, held, found, ignored)
+    return {name: tensor for name, tensor in given.items() if name in own}, ignored
+
+
+def own_state(model: nn.Module) -> dict[str, Any]:
+    """Return what a state dict of the module must hold: tensors, and what modules keep beside them."""
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if isinstance(value, torch.Tensor) or name.endswith(EXTRA_STATE)
+    }
 
 
 def own_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
-    """What a state dict of the module holds."""
+    """Return the tensors in a state dict of the module."""
     return {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
 
 
-def fitting_weights(
-    own: Mapping[str, torch.Tensor], path: str, trust_pickle: bool, place: Callable[[str], object]
-) -> dict[str, torch.Tensor]:
-    """The tensors of a state dict file for a module that has `own` ones, by the module's names.
+def note_ignored(digest: str, ignored: Collection[str]) -> str:
+    """Return the digest of weights with the tensors that were ignored, for the records of a run."""
+    return f"{digest}; without {_count(ignored)} of the file: {', '.join(ignored)}" if ignored else digest
+
+
+def _count(names: Collection[str]) -> str:
+    return f"{len(names)} tensor{'s' * (len(names) > 1)}"
+
+
+def _check_fit(
+    file: WeightsFile,
+    own: Mapping[str, Any],
+    found: Renamed,
+    missing: Collection[str],
+    unexpected: Collection[str],
+    place: Place,
+    is_loaded: bool = False,
+) -> list[str]:
+    """Return the names of the tensors of the file that are ignored.
 
     Args:
-        own: what a state dict of the module holds; only shapes count.
-        path, trust_pickle: as `read_state_dict` has them.
-        place: what two names have in common that are of one tensor: one of them in the file is enough.
+        file: the file.
+        own: what a state dict of the module holds.
+        found: what the file holds.
+        missing, unexpected: names that only the module has, and only the file.
+        place: see `fitting_weights`.
+        is_loaded: whether the module has taken the tensors, so that their shapes are right.
 
     Raises:
-        UsageError, ModelError: the file cannot be used, or does not fit; the message names the tensors.
+        ModelError: others are left over, or are missing, or have another shape.
     """
-    found, key = read_state_dict(path, trust_pickle)
-    given, prefix = _without_wrappers(found, own)
+    given = found.tensors
     covered = {place(name) for name in given.keys() & own.keys()}
-    missing = [name for name in own if name not in given and place(name) not in covered]
-    unexpected = [name for name in given if name not in own]
-    reshaped = [
-        f"{name} {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in own.keys() & given.keys()
-        if given[name].shape != own[name].shape
-    ]
+    missing = [name for name in own if name in missing and place(name) not in covered]
+    left_over = [*(name for name in given if name in unexpected), *found.others]
+    ignored = [name for name in left_over if any(fnmatchcase(name, pattern) for pattern in file.ignored)]
+    left_over = [name for name in left_over if name not in ignored]
+    reshaped = [] if is_loaded else _reshaped(own, given)
     problems = [
-        f"{what} {_names(names)}"
-        for what, names in (("missing", missing), ("unexpected", unexpected), ("of another shape", sorted(reshaped)))
+        f"{what} {list_names(names)}"
+        for what, names in (("missing", missing), ("unexpected", left_over), ("of another shape", reshaped))
         if names
     ]
     if problems:
-        raise ModelError(
-            f"--weights {path} does not fit the model: {'; '.join(problems)}. "
-            "Check --model-args, or that the weights are of this model"
-        )
-    done = [f"its entry {key!r} is taken"] * bool(key) + [f"{prefix!r} is dropped from the names"] * bool(prefix)
-    if done:
-        print(f"runner: --weights {path}: {' and '.join(done)}", file=sys.stderr, flush=True)
-    return given
+        advice = hint(own.keys(), found, bool(missing), bool(reshaped))
+        raise ModelError(f"--weights {file.path} does not fit the model: {'; '.join(problems)}. {advice}")
+    return ignored
 
 
-def _unpickle(path: str, trust_pickle: bool) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=not trust_pickle, mmap=True)
-    except RuntimeError as error:
-        if "mmap" not in str(error):
-            raise
-        return torch.load(path, map_location="cpu", weights_only=not trust_pickle)  # of before PyTorch 1.6
+def _reshaped(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & given.keys())
+        if _is_tensor(own[name]) and _is_tensor(given[name]) and given[name].shape != own[name].shape
+    ]
 
 
-def _find_state_dict(loaded: Any, path: str) -> tuple[dict[str, torch.Tensor], str]:
-    """The state dict itself, or the one in a checkpoint."""
-    if isinstance(loaded, nn.Module):
-        return dict(loaded.state_dict()), ""
-    if _is_state_dict(loaded):
-        return dict(loaded), ""
-    holds = f"a {type(loaded).__name__}"
-    if isinstance(loaded, Mapping):
-        entries = [key for key, value in loaded.items() if _is_state_dict(value) and value]
-        usual = [key for key in entries if key in _USUAL_KEYS]
-        if len(usual) == 1:
-            return dict(loaded[usual[0]]), str(usual[0])
-        holds = f"keys {_names(list(loaded))}"
-        if entries:
-            holds += f", of which {_names(entries)} could be meant"
-    raise ModelError(
-        f"--weights {path} holds {holds}; a state dict, names to tensors, is needed, or a checkpoint with one under "
-        f"one of {', '.join(_USUAL_KEYS)}"
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and not is_lazy(value)
+
+
+def _check_values(file: WeightsFile, own: Mapping[str, Any], given: Mapping[str, Any], place: Place) -> None:
+    """Raise ModelError where tensors would lose something in the model's dtypes, or would overwrite one another."""
+    shared: dict[object, str] = {}
+    for name in own:
+        tensor = given.get(name)
+        if name.endswith(EXTRA_STATE) or not isinstance(tensor, torch.Tensor):
+            continue
+        if not file.rounds and (why := why_lossy(tensor, own[name].dtype, file.dtype)):
+            raise ModelError(f"--weights {file.path}: {name} {why}")
+        first = shared.setdefault(place(name), name)
+        if first != name and not are_equal(tensor, given[first]):
+            raise ModelError(
+                f"--weights {file.path}: {first} and {name} are one tensor in the model and two unlike ones in the "
+                "file. Check --model-args, or that the weights are of this model"
+            )
+
+
+def _check_others(file: WeightsFile, own: Mapping[str, Any], found: Renamed, names: Collection[str]) -> None:
+    """Check the dtypes of tensors that a module has taken by names that are not its own."""
+    dtypes = {value.dtype for value in own.values() if isinstance(value, torch.Tensor) and value.is_floating_point()}
+    for name in sorted(names):
+        tensor = found.tensors[name]
+        for dtype in dtypes if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() else ():
+            if why := why_lossy(tensor, dtype, file.dtype):
+                raise ModelError(f"--weights {file.path}: {name} {why}")
+
+
+def _say(file: WeightsFile, held: StateDict, found: Renamed, ignored: Collection[str]) -> None:
+    """Say on stderr what was done to the file that is not obvious."""
+    done = [f"its entry {held.key!r} is taken"] * bool(held.key and file.key is None)
+    done += [f"{found.dropped!r} is dropped from the names"] * bool(found.dropped)
+    done += [f"{_count(ignored)} of it {'are' if len(ignored) > 1 else 'is'} ignored: {list_names(ignored)}"] * bool(
+        ignored
     )
-
-
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, Mapping) and all(isinstance(tensor, torch.Tensor) for tensor in value.values())
-
-
-def _read_safetensors(path: str) -> dict[str, torch.Tensor]:
-    from safetensors.torch import load_file
-
-    return dict(load_file(path, device="cpu"))
-
-
-def _read_several(path: str) -> dict[str, torch.Tensor]:
-    """What an index of safetensors files names (the format of Hugging Face's sharded checkpoints)."""
-    try:
-        places: dict[str, str] = json.loads(Path(path).read_text())["weight_map"]
-        files = sorted(set(places.values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ModelError(f"--weights {path} is not an index of safetensors files: {describe(error)}") from error
-    tensors: dict[str, torch.Tensor] = {}
-    for name in files:
-        file = Path(path).parent / name
-        if not file.is_file():
-            raise ModelError(f"--weights {path}: {file} is missing, which holds {_names(_in_file(places, name))}")
-        try:
-            tensors |= _read_safetensors(str(file))
-        except Exception as error:
-            raise ModelError(f"--weights {path}: {file} cannot be read: {describe(error)}") from error
-    if absent := [name for name in places if name not in tensors]:
-        raise ModelError(f"--weights {path} names tensors that its files do not hold: {_names(absent)}")
-    return tensors
-
-
-def _in_file(places: Mapping[str, str], file: str) -> list[str]:
-    return [name for name, place in places.items() if place == file]
-
-
-def _without_wrappers(
-    given: dict[str, torch.Tensor], own: Mapping[str, torch.Tensor]
-) -> tuple[dict[str, torch.Tensor], str]:
-    """Names as the model has them, and what was dropped from them: the prefixes of torch.compile, DDP, Lightning."""
-    dropped = ""
-    if any("_orig_mod." in name for name in given) and not any("_orig_mod." in name for name in own):
-        given, dropped = {name.replace("_orig_mod.", ""): tensor for name, tensor in given.items()}, "_orig_mod."
-    stripped, prefixes = given, ""
-    while not stripped.keys() & own.keys():
-        prefix = next(iter(stripped), "").partition(".")[0] + "."
-        if not stripped or not all(name.startswith(prefix) for name in stripped):
-            return given, dropped
-        stripped, prefixes = {name.removeprefix(prefix): t for name, t in stripped.items()}, prefixes + prefix
-    return stripped, dropped + prefixes
-
-
-def _why_not(error: Exception) -> str:
-    """PyTorch's reason without its advice."""
-    text = str(error)
-    blocked = [line.strip() for line in text.splitlines() if "GLOBAL" in line or "Unsupported" in line]
-    return (blocked or text.splitlines() or [describe(error)])[0]
-
-
-def _names(names: Collection[object]) -> str:
-    shown = ", ".join(str(name) for name in list(names)[:_MAX_NAMES])
-    return f"{shown} and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else shown
+    if done:
+        print(f"runner: --weights {file.path}: {' and '.join(done)}", file=sys.stderr, flush=True)

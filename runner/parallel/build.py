@@ -15,7 +15,7 @@ from runner.groups import Groups, default_micro_batches
 from runner.models.adapt import convert
 from runner.models.meta import tied_parameters
 from runner.models.sending import build_alike
-from runner.models.weights import own_tensors
+from runner.models.weights import note_ignored, own_state
 from runner.parallel.border import Waiting
 from runner.parallel.fill import fill
 from runner.parallel.kinds import find_kind
@@ -48,7 +48,7 @@ def build_split(
     def read() -> dict[str, torch.Tensor] | None:
         if comm.world.rank:
             return None
-        weights = kind.read(own_tensors(model), lambda name: tied.get(name, name))
+        weights = kind.read(own_state(model), lambda name: tied.get(name, name))
         owned = {owner: weights[name] for name, owner in tied.items() if name in weights}
         buffers: dict[str, torch.Tensor] = {}
         if is_random and any(name not in weights for name, _ in model.named_buffers()):
@@ -67,6 +67,8 @@ def build_split(
         hide_parameters(model, device)
         micro_batches = config.micro_batches or default_micro_batches(groups.stages)
         Pipeline(model, stages, groups, comm.world.rank, device, micro_batches, waiting)
+    if config.ignore_keys:
+        weights_digest = comm.bcast(note_ignored(weights_digest, kind.ignored))
     return kind.wrap(model), weights_digest, num_bytes
 
 

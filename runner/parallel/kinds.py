@@ -3,7 +3,7 @@ the plan that its model brings.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -12,12 +12,14 @@ from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel
 
 from runner.comm import Comm
-from runner.config import MODEL_SUFFIXES, Config, is_path
+from runner.config import Config
 from runner.errors import ModelError, UsageError, describe, shared, traceback_of
 from runner.imports import load_attribute
 from runner.models.factory import Factory
+from runner.models.formats import FOLDER
 from runner.models.huggingface import SAFETENSORS, open_folder
-from runner.models.weights import fitting_weights, own_tensors
+from runner.models.kind import find_model_kind
+from runner.models.weights import WeightsFile, fitting_weights, own_tensors
 
 Plan = Mapping[str, ParallelStyle]
 
@@ -33,9 +35,15 @@ _STYLES: dict[str, Callable[[], ParallelStyle]] = {
 
 
 class Kind(ABC):
-    """One kind of model that can be split. Made by every rank at the same point."""
+    """One kind of model that can be split. Made by every rank at the same point.
+
+    Attributes:
+        name: for messages.
+        ignored: the tensors of the --weights file that were left out when it was read.
+    """
 
     name: str
+    ignored: Sequence[str] = ()
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -46,7 +54,7 @@ class Kind(ABC):
         """How its layers are split over so many ranks."""
 
     @abstractmethod
-    def read(self, own: Mapping[str, torch.Tensor], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
+    def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
         """Rank 0: the whole weights by name; arguments as `fitting_weights` has them."""
 
     def wrap(self, model: nn.Module) -> Callable[..., Any]:
@@ -61,18 +69,12 @@ def find_kind(config: Config, comm: Comm, device: torch.device) -> Kind:
         UsageError: it cannot be split, or does not go with the other options.
         ModelError: it cannot be read. Both on every rank alike.
     """
+    kind = find_model_kind(config, comm)
     comm.on_each(lambda: _refuse(config))
-    if isinstance(config.model, str) and is_path(config.model):
-        return _Folder(config, comm)
-    return _Module(config, comm, device)
+    return _Folder(config, comm) if kind == FOLDER else _Module(config, comm, device)
 
 
 def _refuse(config: Config) -> None:
-    if isinstance(config.model, str) and config.model.endswith(MODEL_SUFFIXES):
-        raise UsageError(
-            f"--model-parallel cannot split {config.model}, whose layers cannot be taken apart. It splits an nn.Module "
-            "of a factory (with --parallel-plan) and Hugging Face folders"
-        )
     if config.parallel_plan is not None and config.model_parallel == config.pipeline_stages:
         raise UsageError(
             "--parallel-plan splits layers over the ranks of a stage; --model-parallel and --pipeline-stages are "
@@ -108,10 +110,11 @@ class _Module(Kind):
     def plan(self, model: nn.Module, size: int) -> Plan:
         return call_plan(self._config, model)
 
-    def read(self, own: Mapping[str, torch.Tensor], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
+    def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
         if self._config.weights is None:
             return own_tensors(self.build())
-        return fitting_weights(own, self._config.weights, self._config.trust_pickle, place)
+        given, self.ignored = fitting_weights(own, WeightsFile.of(self._config), place)
+        return given
 
 
 class _Folder(Kind):
@@ -141,12 +144,12 @@ class _Folder(Kind):
             raise ModelError(f"{self.name}: its plan wants {', '.join(unknown)}, which cannot be done here")
         return {name: _STYLES[style]() for name, style in found.items()}
 
-    def read(self, own: Mapping[str, torch.Tensor], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
+    def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
         path = self._folder.find_weights(_FOLDER_WEIGHTS)
         if path is None:
             raise ModelError(f"{self.name} has no weights in it: {' or '.join(_FOLDER_WEIGHTS)}")
         try:
-            return fitting_weights(own, str(path), self._config.trust_pickle, place)
+            return fitting_weights(own, WeightsFile(str(path), self._config.trust_pickle, rounds=True), place)[0]
         except ModelError:  # Transformers gives tensors of some models other names or shapes when it loads them
             return own_tensors(self._folder.load())
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from runner.config import MODEL_SUFFIXES, Config
+from runner.config import Config
 from runner.imports import name_of
 from runner.plan.estimate import MPI_BYTES
 from runner.plan.layout import Layout, Memory
@@ -190,7 +190,7 @@ class Fitting:
             yield "A smaller --batch-size has fewer keys and values"
         if not self.room.on_gpu and self.layout.ranks_per_node > 1:
             yield "Fewer --ranks-per-node have more memory each"
-        if isinstance(self.config.model, str) and self.config.model.endswith(MODEL_SUFFIXES):
+        if self.sizes.is_one_file:
             return
         if self.room.on_gpu:
             yield "--offload memory lets the layers come from the host's memory when they are called, slowly"

@@ -1,5 +1,6 @@
 """The memory of a rank, as far as this node tells, and whether a model is too large to be loaded here."""
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,8 @@ import torch
 
 from runner.checks import parse_memory
 from runner.config import Config, is_path
-from runner.errors import UsageError
+from runner.errors import ModelError, UsageError
+from runner.models.checkpoints import files_of
 from runner.plan.fitting import Room
 from runner.plan.layout import Layout
 from runner.plan.sizes import Sizes
@@ -89,8 +91,8 @@ def bytes_on_disk(config: Config) -> int:
         if path.suffix == ".onnx":  # its weights may lie beside it
             files += path.parent.glob(f"{path.name}*data")
     elif config.weights is not None:
-        path = Path(config.weights)
-        files = [*path.parent.glob("*.safetensors")] if path.name.endswith(".index.json") else [path]
+        with contextlib.suppress(ModelError):  # it will be said when it is read
+            files = [Path(file) for file in files_of(config.weights)]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 

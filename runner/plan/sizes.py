@@ -34,6 +34,7 @@ class Sizes:
         token_bytes: of keys and values that it keeps for each token of a row while it generates; 0 where it does not.
         max_tokens: of a row, where the model has such a limit.
         root_copies: how often rank 0 of a job that splits it builds it whole.
+        is_one_file: whether it is a file whose layers cannot be taken apart.
     """
 
     tensors: Sequence[Tensor]
@@ -43,6 +44,7 @@ class Sizes:
     token_bytes: int = 0
     max_tokens: int | None = None
     root_copies: int = 0
+    is_one_file: bool = False
 
     @property
     def total(self) -> int:

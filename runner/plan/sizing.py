@@ -16,9 +16,11 @@ from torch.distributed import HashStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from runner.comm.single import SingleComm
-from runner.config import MODEL_SUFFIXES, Config, is_path
+from runner.config import Config
 from runner.errors import ModelError, RunnerError, UsageError
 from runner.models.adapt import convert
+from runner.models.formats import FOLDER, WHOLE_MODELS
+from runner.models.kind import find_model_kind
 from runner.models.meta import build_on_meta, tied_parameters
 from runner.models.sentencefolders import is_sentence_folder
 from runner.models.weights import own_tensors
@@ -38,12 +40,12 @@ def size_up(config: Config) -> Sizes:
     Raises:
         UsageError, ModelError: it cannot be built; or not be split, where --model-parallel says so.
     """
-    is_folder = isinstance(config.model, str) and is_path(config.model)
-    is_file = isinstance(config.model, str) and config.model.endswith(MODEL_SUFFIXES)
-    if config.model_parallel == 1 and (is_file or is_sentence_folder(config.model)):
+    model_kind = find_model_kind(config, SingleComm(Launch("none", 0, 1)))
+    is_folder = model_kind == FOLDER
+    if model_kind in WHOLE_MODELS or (config.model_parallel == 1 and is_sentence_folder(config.model)):
         whole = Tensor(str(config.model), (), "in its file", bytes_on_disk(config))
         why = f"the layers of {config.model} cannot be taken apart"
-        return Sizes([whole], why, no_stages=dict.fromkeys(SOME_SIZES[1:], why))
+        return Sizes([whole], why, no_stages=dict.fromkeys(SOME_SIZES[1:], why), is_one_file=True)
     is_split = config.model_parallel > config.pipeline_stages
     is_planned = is_folder or config.parallel_plan is not None
     asks = config.model_parallel == 1 and is_planned  # what a plan would do

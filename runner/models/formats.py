@@ -1,0 +1,150 @@
+"""The formats of model and weights files, told by content; the name counts only where the content tells nothing."""
+
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import BinaryIO
+
+from runner.models.onnx_header import is_onnx
+
+FOLDER, INDEX, SAFETENSORS, SAVED, UNKNOWN = "folder", "index", "safetensors", "saved", "unknown"
+TORCHSCRIPT, EXPORTED, ONNX = "torchscript", "exported", "onnx"
+WHOLE_MODELS = (TORCHSCRIPT, EXPORTED, ONNX)
+
+_HEAD_BYTES = 1024
+_SAVED_BEFORE = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before PyTorch 1.6: a number, pickled
+_MAX_HEADER_BYTES = 100 << 20  # of safetensors, as its library has it
+_MAX_INDEX_BYTES = 64 << 20
+_BEGINNINGS: tuple[tuple[bytes, str], ...] = (
+    (b"PK\x03\x04", "zip"),
+    (b"version https://git-lfs", "lfs"),
+    (b"/annex/objects/", "annex"),
+    (b"../.git/annex/objects/", "annex"),
+    (b".git/annex/objects/", "annex"),
+    (b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (b"GGUF", "gguf"),
+    (b"\x93NUMPY", "numpy"),
+    (b"\x1f\x8b", "gzip"),
+    (b"BZh", "bzip2"),
+    (b"\xfd7zXZ\x00", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"7z\xbc\xaf\x27\x1c", "7z"),
+    (b"x\x9c", "joblib"),  # zlib, by which joblib compresses
+    (b"ZF0x", "joblib"),
+)
+# how many bytes follow before the mark
+_MARKS = ((b"TFL3", 4, "tflite"), (b"ORTM", 4, "ort"))
+_MEMBERS: tuple[tuple[str, str], ...] = (  # of zip archives, by the end of a member's name; the first that is there
+    ("/constants.pkl", TORCHSCRIPT),
+    ("/archive_format", EXPORTED),
+    ("serialized_exported_program.json", EXPORTED),  # before PyTorch 2.8
+    ("/data.pkl", SAVED),
+    ("model.weights.h5", "keras"),
+    (".npy", "numpy"),
+)
+_SUFFIXES: dict[str, str] = {
+    ".onnx": ONNX,  # the library of ONNX says what is wrong with it
+    ".engine": "tensorrt",
+    ".plan": "tensorrt",
+    ".trt": "tensorrt",
+    ".mindir": "mindir",
+    ".pdmodel": "paddle",
+    ".pdiparams": "paddle",
+    ".pb": "tensorflow",
+    ".mlmodel": "coreml",
+    ".mlpackage": "coreml",
+    ".msgpack": "flax",
+    ".joblib": "joblib",
+    ".pkl": "pickle",
+    ".pickle": "pickle",
+    ".xml": "openvino",
+}
+
+
+def detect_format(path: str) -> str:
+    """Return the format of a file or folder: a constant of this module or a key of `advice.FORMATS`.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    if os.path.isdir(path):
+        return _detect_folder(Path(path))
+    with open(path, "rb") as file:
+        head = file.read(_HEAD_BYTES)
+        found = _detect_head(file, head, os.fstat(file.fileno()).st_size)
+    if found == "zip":
+        return _detect_archive(path)
+    if found == UNKNOWN:
+        found = _SUFFIXES.get(Path(path).suffix, UNKNOWN)
+    return found
+
+
+def zip_members(path: str) -> list[str]:
+    """Return the names in a zip archive; none where its directory, at the end, is damaged."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except zipfile.BadZipFile:
+        return []
+
+
+def beginning(path: str) -> str:
+    """Describe the first bytes of a file of unknown format."""
+    with open(path, "rb") as file:
+        head = file.read(24)
+    if not head:
+        return "an empty file"
+    text = head.decode("ascii", "replace")
+    if text.replace("\n", " ").isprintable():
+        return f"text that begins with {text.splitlines()[0]!r}"
+    return f"of no format that is known here; its first bytes are {head[:8].hex(' ')}"
+
+
+def _detect_folder(path: Path) -> str:
+    if any((path / name).exists() for name in ("config.json", "modules.json", "adapter_config.json")):
+        return FOLDER
+    if (path / "saved_model.pb").exists():
+        return "savedmodel"
+    return _SUFFIXES.get(path.suffix, FOLDER)
+
+
+def _detect_head(file: BinaryIO, head: bytes, size: int) -> str:
+    if not head:
+        return "empty"
+    for beginning_bytes, name in _BEGINNINGS:
+        if head.startswith(beginning_bytes):
+            return name
+    for mark, offset, name in _MARKS:
+        if head[offset : offset + len(mark)] == mark:
+            return name
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _MAX_HEADER_BYTES:
+        return SAFETENSORS
+    start = head.lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "html"
+    if start.startswith(b"{") and b'"weight_map"' in head + file.read(_MAX_INDEX_BYTES):
+        return INDEX
+    if head[257:262] == b"ustar":
+        return "tar"
+    if head[:1] == b"\x80" and 2 <= head[1] <= 5:
+        return SAVED if _SAVED_BEFORE in head[:32] else "pickle"
+    return ONNX if is_onnx(file, size) else UNKNOWN
+
+
+def _detect_archive(path: str) -> str:
+    names = zip_members(path)
+    if not names:
+        return "cut"
+    if any("/data/aotinductor/" in name for name in names):
+        return "aotinductor"
+    return next((found for end, found in _MEMBERS if any(name.endswith(end) for name in names)), "zip")
+
+
+def tar_members(path: str) -> list[str]:
+    """Return the names of the first members of a tar archive."""
+    try:
+        with tarfile.open(path) as archive:
+            return [member.name for member, _ in zip(archive, range(5), strict=False)]
+    except tarfile.TarError:
+        return []

@@ -1,0 +1,74 @@
+"""What --model names: a factory, a folder, or a file that holds a whole model."""
+
+import os
+from pathlib import Path
+
+from runner.comm import Comm
+from runner.config import MODEL_SUFFIXES, Config, is_path
+from runner.errors import ModelError, UsageError
+from runner.models.advice import refusal
+from runner.models.formats import FOLDER, WHOLE_MODELS, detect_format
+
+FACTORY = "factory"
+_FETCHED = (".safetensors", ".bin", ".json", ".model")
+
+
+def find_model_kind(config: Config, comm: Comm) -> str:
+    """Return `FACTORY`, `FOLDER` or one of `WHOLE_MODELS`; every rank calls it, and rank 0 alone looks at files.
+
+    Raises:
+        UsageError: --model names neither a factory nor a file, or other options do not go with a file.
+        ModelError: the file is of another format, or cannot be read. Both on every rank alike.
+    """
+    model = config.model
+    if not isinstance(model, str) or not is_path(model):
+        return FACTORY
+    return comm.on_root(lambda: _find_kind_of_path(model, config))
+
+
+def _find_kind_of_path(model: str, config: Config) -> str:
+    if model.endswith(MODEL_SUFFIXES) and not os.path.isdir(model):
+        _check_options(model, config)  # whatever is in it
+    try:
+        found = detect_format(model)
+    except FileNotFoundError as error:
+        if "/" not in model and "." not in model:
+            raise UsageError(
+                f"--model {model!r} is not of the form package.module:name, such as my_model:build, and no file or "
+                "folder has that name"
+            ) from error
+        raise ModelError(
+            f"--model {model}: No such file or folder. Nothing is downloaded; a factory is named package.module:name"
+        ) from error
+    except OSError as error:
+        raise ModelError(f"--model {model}: {error.strerror}") from error
+    if found in WHOLE_MODELS:
+        _check_options(model, config)
+    elif found == FOLDER:
+        _check_fetched(Path(model))
+    else:
+        raise refusal("--model", model, found)
+    return found
+
+
+def _check_fetched(folder: Path) -> None:
+    """Raise ModelError where files of a folder are there by name alone, as after a clone without its large files."""
+    for path in sorted(folder.iterdir()):
+        if path.suffix in _FETCHED and path.is_file() and (found := detect_format(str(path))) in ("lfs", "annex"):
+            raise refusal("--model", str(path), found)
+
+
+def _check_options(model: str, config: Config) -> None:
+    """Raise UsageError where an option does not go with a file that holds a whole model."""
+    if config.model_args:
+        raise UsageError(f"--model-args belongs to a factory; {model} is a whole model")
+    if config.offload is not None:
+        raise UsageError(
+            f"--offload cannot take the layers of {model} apart; it is for an nn.Module of a factory and for Hugging "
+            "Face folders"
+        )
+    if config.model_parallel > 1:
+        raise UsageError(
+            f"--model-parallel cannot split {model}, whose layers cannot be taken apart. It splits an nn.Module of a "
+            "factory (with --parallel-plan) and Hugging Face folders"
+        )
