@@ -7,12 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from runner.calling import Arguments, Calling
 from runner.errors import InputError, MemoryShortage, ModelError, describe, traceback_of
 from runner.outputs import Outputs, arrived, as_outputs, named, num_rows_of, row_type_of, with_kept
 from runner.packing import Columns, types_by_name
 from runner.rows import Rows, RowType, RowTypes, in_words, name_rows, zero_row
+from runner.signature import name_of_dtype
 from runner.sources import Source
-from runner.tensors import as_batch, is_text, pad
+from runner.tensors import as_batch, is_text
 from runner.transfer import make_transfer, map_tensors
 from runner.transforms import Transform
 
@@ -31,15 +33,19 @@ class Inference:
         channels_last: the memory format of inputs with four axes.
         columns: of several, those that the model gets; none for all that are not in `keep`.
         keep: columns that are kept beside the predictions.
+        calling: how the model is called with a batch.
 
     Attributes:
-        num_behind: as `Transfer` has it.
+        num_behind: see `Transfer.num_behind`.
         ignored: columns that the model does not get.
+        pads: see `Calling.pads`.
+        called_with: what the model was called with first, in words; "" before that.
     """
 
     def __init__(
         self,
         model: Callable[..., Any],
+        calling: Calling,
         device: torch.device,
         preprocess: Transform | None,
         postprocess: Transform | None,
@@ -50,8 +56,10 @@ class Inference:
     ) -> None:
         self._columns, self._keep = columns, keep
         self.ignored = tuple(name for name in keep if name not in columns)
+        self._calling, self.pads, self.called_with = calling, calling.pads, ""
         self._model, self._preprocess, self._postprocess = model, preprocess, postprocess
-        self._dtype = getattr(torch, dtype) if dtype else None
+        casts_all = dtype is not None and not calling.signature.declares_dtypes
+        self._dtype = getattr(torch, str(dtype)) if casts_all else None
         self._channels_last = channels_last
         self._transfer = make_transfer(device)
         self.num_behind = self._transfer.num_behind
@@ -64,19 +72,20 @@ class Inference:
             MemoryShortage: the batch does not fit the memory of the device.
         """
         try:
-            batch = as_batch(self._for_the_model(rows))
+            batch = self._calling.stacked(as_batch(self._for_the_model(rows)), ids)
         except UnicodeDecodeError as error:
             raise InputError(f"{name_rows(ids)}: the text is not UTF-8: {error}") from error
         if self._preprocess is None:
-            inputs = self._as_inputs(batch)
+            inputs = self._as_inputs(batch, ids)
         else:
             try:
                 with torch.inference_mode():
                     inputs = self._preprocess(batch)
             except Exception as error:
                 raise _failure("--preprocess", ids, error) from error
+        arguments = self._calling.bind(inputs, ids, are_columns=self._preprocess is None)
         try:
-            return self._transfer.stage(map_tensors(inputs, self._convert))
+            return self._transfer.stage(map_tensors(arguments, self._convert))
         except Exception as error:
             raise _failure("copying to the GPU", ids, error) from error
 
@@ -87,13 +96,14 @@ class Inference:
             ModelError: the model or the user's function failed, or gave something else than one row for each.
             MemoryShortage: the batch does not fit the memory of the device.
         """
-        inputs: Any = None
+        inputs = Arguments((), {})
         with torch.inference_mode():
             try:
                 inputs = self._transfer.take(prepared)
-                output = self._call(inputs)
+                self.called_with = self.called_with or self._calling.describe(inputs)
+                output = self._calling.call(self._model, inputs, len(ids))
             except Exception as error:
-                raise _failure("the model", ids, error, self._dtype_hint(inputs)) from error
+                raise _failure("the model", ids, error, self._hint(inputs)) from error
             if self._postprocess is not None:
                 try:
                     output = self._postprocess(output)
@@ -112,7 +122,8 @@ class Inference:
                 )
                 raise ModelError(
                     f"the model gave {found}{what} for {name_rows(ids)}; "
-                    f"its first axis must be the {len(ids)} rows of the batch"
+                    f"its first axis must be the {len(ids)} rows of the batch. "
+                    "Choose other outputs with --postprocess module:function"
                 )
         return outputs
 
@@ -127,19 +138,17 @@ class Inference:
         names = self._columns or [name for name in rows if name not in self._keep]
         return {name: rows[name] for name in names} if len(names) > 1 else rows[names[0]]
 
-    def _as_inputs(self, batch: Any) -> Any:
+    def _as_inputs(self, batch: Any, ids: Sequence[int]) -> Any:
         """The model's input for a batch as it is: text as tokens, rows of unlike lengths padded."""
         columns = list(batch.values()) if isinstance(batch, dict) else [batch]
-        if any(is_text(column) for column in columns):
+        if any(is_text(column) for column in columns) and not self._calling.takes_text:
             tokenise = getattr(self._model, "tokenise", None)
             if tokenise is None or not all(is_text(column) for column in columns):
                 raise ModelError(
                     "rows of text need a Hugging Face folder as the model, or --preprocess module:function"
                 )
             return tokenise(*columns)
-        if isinstance(batch, dict):
-            return {name: pad(column)[0] if isinstance(column, list) else column for name, column in batch.items()}
-        return pad(batch) if isinstance(batch, list) else batch
+        return self._calling.from_rows(batch, ids)
 
     def _convert(self, tensor: torch.Tensor) -> torch.Tensor:
         if self._dtype is not None and tensor.is_floating_point():
@@ -164,11 +173,6 @@ class Inference:
                 raise _failure("the model", ids, error) from error
 
         return wait
-
-    def _call(self, inputs: Any) -> Any:
-        if isinstance(inputs, tuple):
-            return self._model(*inputs)
-        return self._model(**inputs) if isinstance(inputs, dict) else self._model(inputs)
 
     def probe(self, source: Source, num_tries: int) -> tuple[RowTypes, int | None]:
         """The shape and dtype of a row of predictions, with what is kept, and the row by which they were found.
@@ -196,13 +200,22 @@ class Inference:
             return found
         return with_kept(found, {name: source.row_type[name] for name in self._keep})
 
-    def _dtype_hint(self, inputs: Any) -> str:
-        """What to do where rows and model are of different floating-point dtypes, the commonest mistake."""
+    def _hint(self, inputs: Arguments) -> str:
+        """What the model was called with; and what to do where rows and weights are of unlike floating-point dtypes."""
+        hint = f" It was called with {self._calling.describe(inputs)}."
+        if isinstance(self._model, torch.jit.ScriptModule):
+            return (
+                f"{hint} A trace may hold the number of rows it was made with: torch.export with an open axis does not"
+            )
         parameters = self._model.parameters() if isinstance(self._model, nn.Module) else ()
         wanted = next((p.dtype for p in parameters if p.is_floating_point()), None)
-        if not isinstance(inputs, torch.Tensor) or wanted is None or inputs.dtype == wanted:
-            return ""
-        return f" The model's input is {inputs.dtype}, its weights are {wanted}: convert it with --preprocess"
+        value = inputs.positional[0] if inputs.positional else None
+        if not isinstance(value, torch.Tensor) or wanted in (None, value.dtype):
+            return hint
+        advice = "convert it with --preprocess"
+        if value.is_floating_point():
+            advice = f"--dtype {name_of_dtype(wanted)}, or --preprocess, converts it" if wanted else ""
+        return f"{hint} The model's input is {value.dtype}, its weights are {wanted}: {advice}"
 
 
 def check_row_type(outputs: Outputs, row_type: RowTypes, kept: Sequence[str], ids: Sequence[int]) -> None:

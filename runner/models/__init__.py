@@ -17,7 +17,6 @@ from runner.imports import load_attribute
 from runner.models.adapt import refuse_adaptations
 from runner.models.factory import build_from_factory
 from runner.models.files import broadcast_file, load_model_file
-from runner.models.fixed import FixedBatch
 from runner.models.huggingface import build_from_folder
 from runner.models.onnx import build_from_onnx
 from runner.models.pretrained import Pretrained
@@ -33,8 +32,7 @@ Model = Callable[..., Any]
 
 def input_device(model: Model, device: torch.device) -> torch.device:
     """Where a model wants its batches: on its device; but ONNX Runtime and the user's callables on the CPU."""
-    inner = model.model if isinstance(model, FixedBatch) else model
-    return device if isinstance(inner, nn.Module | Pretrained) else torch.device("cpu")
+    return device if isinstance(model, nn.Module | Pretrained) else torch.device("cpu")
 
 
 def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model, str]:
@@ -46,7 +44,7 @@ def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model
     """
     spec = config.model
     if isinstance(spec, str) and spec.endswith(".onnx"):
-        comm.on_each(lambda: refuse_adaptations(config))
+        comm.on_each(lambda: refuse_adaptations(config, but=("dtype",)))
         return build_from_onnx(config, comm, device)
     if config.offload is not None:
         from runner.models.offload import build_offloaded
@@ -57,7 +55,7 @@ def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model
         return build_from_folder(config, comm, device)
     if suffix is None:
         return build_from_factory(config, comm, device)
-    comm.on_each(lambda: refuse_adaptations(config))
+    comm.on_each(lambda: refuse_adaptations(config, but=("dtype",) if suffix == ".pt2" else ()))
     load = comm.on_each(lambda: load_attribute(_BY_SUFFIX[suffix], "--model"))
     file, digest = broadcast_file(comm, str(spec), "--model")
     model = comm.on_each(lambda: load_model_file(load, file, config, device))
