@@ -4,9 +4,6 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from runner.checksum import checksum
 from runner.errors import InputError, UsageError, describe
 
 
@@ -30,7 +27,9 @@ def parse_constant(text: str) -> tuple[str, Any]:
 def check_constants(values: Any) -> None:
     """Raise UsageError unless they are numbers, text, lists or arrays by name."""
     is_mapping = isinstance(values, Mapping) and all(isinstance(name, str) for name in values)
-    if not is_mapping or any(not isinstance(v, bool | int | float | str | list | np.ndarray) for v in values.values()):
+    if not is_mapping or any(
+        not isinstance(v, bool | int | float | str | list) and not hasattr(v, "dtype") for v in values.values()
+    ):
         raise UsageError(f"--input must be numbers, text, lists or arrays by the names of inputs, not {values!r}")
 
 
@@ -46,14 +45,18 @@ def read_constants(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def constants_to_json(values: Mapping[str, Any]) -> dict[str, Any]:
     """What tells other constants from these ones; arrays by shape and checksum."""
+    from runner.checksum import checksum  # as NumPy, it takes its time to import
+
     described = {}
     for name, value in read_constants(values).items():
-        is_array = isinstance(value, np.ndarray)
-        described[name] = f"{value.dtype} {value.shape} {checksum(np.ascontiguousarray(value))}" if is_array else value
+        is_array = hasattr(value, "dtype")
+        described[name] = f"{value.dtype} {value.shape} {checksum(value)}" if is_array else value
     return described
 
 
 def _read(name: str, value: Any) -> Any:
+    import numpy as np
+
     if isinstance(value, list):
         try:
             array = np.array(value)
@@ -67,6 +70,8 @@ def _read(name: str, value: Any) -> Any:
             value = np.load(value, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise InputError(f"--input {name}={value}: {describe(error)}") from error
-    if isinstance(value, np.ndarray) and value.dtype.kind not in "biuf":
-        raise UsageError(f"--input {name} is of dtype {value.dtype}; numbers are needed")
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "biuf":
+            raise UsageError(f"--input {name} is of dtype {value.dtype}; numbers are needed")
+        value = np.ascontiguousarray(value).reshape(value.shape)
     return value

@@ -20,6 +20,8 @@ from launch import LAUNCHERS, TESTS, predict_here, run, run_here
 from onnx import TensorProto, helper
 from torch import nn
 
+import runner
+
 NUM_ROWS, BATCH_SIZE = 37, 8
 RNG = np.random.default_rng(0)
 
@@ -51,7 +53,7 @@ def with_onnx_runtime(path: str, **feed: np.ndarray) -> list[Any]:
     """What ONNX Runtime gives by itself, batch by batch."""
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found = [session.run(None, {name: rows[part] for name, rows in feed.items()}) for part in batches()]
-    return [sum(map(list, parts), []) for parts in zip(*found, strict=True)]
+    return [[row for part in parts for row in part] for parts in zip(*found, strict=True)]
 
 
 def by_batches(model: Callable[..., torch.Tensor], *columns: np.ndarray) -> np.ndarray:
@@ -259,7 +261,7 @@ def cases(folder: Path) -> dict[str, Case]:
         return dict([*onnx_cases(folder), *torch_cases(folder), *list_cases(folder)])
 
 
-@pytest.mark.parametrize("launcher", ["alone", "mpirun-2", "mpirun-3"])
+@pytest.mark.parametrize("launcher", ["here", "mpirun-2", "mpirun-3"])
 def test_what_a_library_gives_on_any_number_of_ranks(
     launcher: str, cases: dict[str, Case], folder: Path, tmp_path: Path
 ) -> None:
@@ -272,9 +274,13 @@ def test_what_a_library_gives_on_any_number_of_ranks(
     echo = onnx_model(folder / "echo.onnx", nodes, [("x", TensorProto.STRING, ["n", 1])], [("y", 8, ["n", 1])])
     jobs.append(common | {"model": path, "data": str(folder / "f32.npy"), "output": str(tmp_path / "classes.parquet")})
     jobs.append(common | {"model": echo, "data": str(folder / "words.parquet"), "output": str(tmp_path / "w.parquet")})
-    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-    outcome = run([*LAUNCHERS[launcher], sys.executable, TESTS / "jobs/several.py", "jobs.json"], tmp_path)
-    assert outcome.code == 0, outcome.output
+    if launcher == "here":
+        for job in jobs:
+            runner.predict(**{"threads": 1, **job})
+    else:
+        (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+        outcome = run([*LAUNCHERS[launcher], sys.executable, TESTS / "jobs/several.py", "jobs.json"], tmp_path)
+        assert outcome.code == 0, outcome.output
 
     differing = []
     for name, case in cases.items():
@@ -292,8 +298,8 @@ def test_what_a_library_gives_on_any_number_of_ranks(
 
 
 REFUSED = {
-    "too large for int32": (["i64-6.onnx", "huge.npy"], 65, ["row 2: ", "int32", "3000000000"]),
-    "too large for float": (["mlp.onnx", "huge.npy"], 65, ["row 2: ", "float32", "3000000000"]),
+    "too large for int32": (["i64-6.onnx", "huge.npy"], 65, ["row 2: ", "int32", "3000000001"]),
+    "too large for float": (["mlp.onnx", "huge.npy"], 65, ["row 2: ", "float32", "3000000001"]),
     "rounded to float16": (["half-10.onnx", "f32.npy"], 65, ["takes float16", "--dtype float16"]),
     "rounded to whole numbers": (["i64-6.onnx", "f64.npy"], 65, ["takes int32, not float64"]),
     "no such dtype": (
@@ -304,7 +310,11 @@ REFUSED = {
     "a table without --stack": (["called:mlp", "table.csv"], 64, ["takes input", "columns a, n, b, c, id", "--stack"]),
     "text in a table": (["called:mlp", "words.parquet::word", "--stack"], 64, ["--stack", "text"]),
     "one name of two": (["called:Two", "half.parquet"], 64, ["takes left, right", "columns left, q"]),
-    "more columns than inputs": (["two.pt2", "table.csv"], 64, ["left float32 (rows,), right", "a, n, b, c, id"]),
+    "more columns than inputs": (
+        ["two.pt2", "table.csv"],
+        64,
+        ["left float32 (rows), right float32 (rows)", "a, n, b, c, id"],
+    ),
     "one column of two": (["two.pt2", "both.npy"], 65, ["takes left float32", "called with left float32 (1, 2)"]),
     "a constant is missing": (["fixed.pt2", "f32.npy"], 64, ["state float32 (3, 4)", "--input state=VALUE"]),
     "no such input": (["called:mlp", "f32.npy", "--input", "rate=1"], 64, ["--input rate: the model takes input"]),
@@ -330,8 +340,7 @@ def refused(folder: Path, cases: dict[str, Case]) -> Path:
         warnings.simplefilter("ignore")
         dropping = nn.Sequential(nn.Linear(4, 2), nn.Dropout()).train()
         torch.export.save(torch.export.export(dropping, (torch.zeros(2, 4),)), folder / "training.pt2")
-        traced = torch.jit.trace(lambda x: x.reshape(8, -1, 2), torch.zeros(8, 4))
-        torch.jit.save(traced, folder / "trace.pt")
+        torch.jit.save(torch.jit.trace(called.Baked(), torch.zeros(8, 4)), folder / "trace.pt")
     import zipfile
 
     with zipfile.ZipFile(folder / "aoti.pt2", "w") as archive:  # compiling one takes a minute
@@ -357,10 +366,18 @@ def refused(folder: Path, cases: dict[str, Case]) -> Path:
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_does_not_fit_is_refused_by_name(name: str, refused: Path) -> None:
     (model, data, *more), code, words = REFUSED[name]
-    options = ["--model", model, "--data", data, "--output", "refused.npy", "--batch-size", "8", *more]
+    options = ["--model", model, "--data", data, "--output", "refused.npy", "--fresh", "--batch-size", "8", *more]
     outcome = predict_here(*options, folder=refused)
     assert outcome.code == code, outcome.output
     assert [word for word in words if word not in outcome.output] == [], outcome.output
+
+
+def test_plan_is_for_the_batches_that_the_model_takes(refused: Path) -> None:
+    options = ["--data", "f32.npy", "--output", "planned.npy", "--input", "rate=1", "--input", "state=state.npy"]
+    outcome = run_here("plan", "--model", "fixed.pt2", *options, folder=refused)
+    assert outcome.code == 0, outcome.output
+    assert "5 of 8 rows" in outcome.output
+    assert "! --batch-size 32: the model was exported for batches of 8 rows, no more" in outcome.output
 
 
 SAYS = {
