@@ -9,11 +9,21 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from runner.config import Config, make_config
+from runner.constants import parse_constant
 from runner.errors import UsageError
 
 _GROUPS = {"model": "the model", "data": "data and output", "work": "how to work"}
 _REQUIRED = ("model", "data", "output")
-_INSPECT_OPTIONS = ("model_args", "weights", "weights_key", "strip_prefix", "ignore_keys", "trust_pickle", "dtype")
+_INSPECT_OPTIONS = (
+    "model_args",
+    "weights",
+    "weights_key",
+    "strip_prefix",
+    "ignore_keys",
+    "trust_pickle",
+    "dtype",
+    "input",
+)
 _VERIFY = "Read a finished output again: exit code 0 where every row is what was computed, 65 on any doubt."
 _EXPLAIN = "Say in plain words what has become of a job: how it ended, what is safe, and what to type next."
 _WATCH = "Show how far a running job is, until it ends; from any host that sees its files. Then what explain says."
@@ -253,6 +263,9 @@ def _add_option(group: "argparse._ActionsContainer", field: "dataclasses.Field[A
         group.add_argument(option, action="store_true", help=help_text)
         return
     kind: Callable[[str], Any] = str
+    if field.name == "input":
+        group.add_argument(option, type=parse_constant, action="append", metavar="NAME=VALUE", help=help_text)
+        return
     if field.name == "model_args":
         kind = _parse_json_object
     elif int in (field.type, *typing.get_args(field.type)):

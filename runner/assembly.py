@@ -1,16 +1,21 @@
 """A model with what comes before and after it, put together as the options say."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from runner.batch import Inference
+from runner.calling import Calling
 from runner.comm import Comm
 from runner.config import Config
+from runner.constants import read_constants
+from runner.errors import BatchTooLarge
 from runner.models import build_model, input_device
+from runner.models.signatures import signature_of
+from runner.packing import types_by_name
 from runner.resources import return_freed_memory
-from runner.rows import named_types
+from runner.rows import RowType, RowTypes, named_types
 from runner.sources import Source, inner_name
 from runner.transforms import find_postprocess, find_preprocess
 
@@ -38,9 +43,12 @@ def assemble(
     model, weights_digest = build() if build else build_model(config, comm, device)
     columns = config.columns or [name for name in inner_name(config.data) if name in named_types(source.row_type)]
     to = input_device(model, device)
+    constants = comm.on_root(lambda: read_constants(config.input))
+    calling = comm.on_each(lambda: _make_calling(config, source, columns, model, constants, preprocess is None, to))
     inference = comm.on_each(
         lambda: Inference(
             model,
+            calling,
             to,
             preprocess,
             postprocess,
@@ -52,3 +60,32 @@ def assemble(
         )
     )
     return inference, weights_digest
+
+
+def _make_calling(
+    config: Config,
+    source: Source,
+    columns: Sequence[str],
+    model: Callable[..., Any],
+    constants: dict[str, Any],
+    is_raw: bool,
+    device: torch.device,
+) -> Calling:
+    """How the model is called with the columns that it gets.
+
+    Raises:
+        UsageError: they do not fit, or --batch-size is more than it takes.
+    """
+    signature = signature_of(model)
+    if signature.most is not None and config.batch_size > signature.most:
+        raise BatchTooLarge(
+            f"--batch-size {config.batch_size}: the model was exported for batches of {signature.most} rows, no more",
+            signature.most,
+        )
+    types: RowTypes = source.row_type
+    if not isinstance(types, RowType) and config.keep:
+        types = {name: types[name] for name in columns or [name for name in types if name not in config.keep]}
+        types = types if len(types) > 1 else next(iter(types.values()))
+    elif isinstance(types, RowType) and types.dtype.names is not None:
+        types = types_by_name(types)
+    return Calling(signature, types, is_raw, constants, config.dtype, config.stack, device)

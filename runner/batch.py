@@ -2,17 +2,19 @@
 
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import nn
 
+from runner.calling import Arguments, Calling
 from runner.errors import InputError, MemoryShortage, ModelError, UsageError, describe, traceback_of
 from runner.outputs import Outputs, arrived, as_outputs, named, num_rows_of, row_type_of, with_kept
 from runner.packing import Columns, types_by_name
 from runner.rows import Rows, RowType, RowTypes, in_words, name_rows, zero_row
+from runner.signature import name_of_dtype
 from runner.sources import Source
-from runner.tensors import FileList, as_batch, is_text, pad
+from runner.tensors import FileList, as_batch, is_text
 from runner.transfer import make_transfer, map_tensors
 from runner.transforms import Transform
 
@@ -34,11 +36,14 @@ class Inference:
         columns: of several, those that the model gets; none for all that are not in `keep`.
         keep: columns that are kept beside the predictions.
         resets: whether the model's state is reset before each batch.
+        calling: how the model is called with a batch.
 
     Attributes:
-        num_behind: as `Transfer` has it.
+        num_behind: see `Transfer.num_behind`.
         ignored: columns that the model does not get.
         reset_name: of the model's method that resets its state; empty where it has none.
+        pads: see `Calling.pads`.
+        called_with: what the model was called with first, in words; "" before that.
 
     Raises:
         UsageError: the model has no method to reset its state.
@@ -47,6 +52,7 @@ class Inference:
     def __init__(
         self,
         model: Callable[..., Any],
+        calling: Calling,
         device: torch.device,
         preprocess: Transform | None,
         postprocess: Transform | None,
@@ -58,13 +64,15 @@ class Inference:
     ) -> None:
         self._columns, self._keep = columns, keep
         self.ignored = tuple(name for name in keep if name not in columns)
+        self._calling, self.pads, self.called_with = calling, calling.pads, ""
         self._model, self._preprocess, self._postprocess = model, preprocess, postprocess
         self.reset_name, self._reset = find_reset(model)
         if not resets:
             self._reset = None
         elif self._reset is None:
             raise UsageError(f"--stateful reset: the model has none of the methods {', '.join(RESETS)}")
-        self._dtype = getattr(torch, dtype) if dtype else None
+        casts_all = dtype is not None and not calling.signature.declares_dtypes
+        self._dtype = getattr(torch, str(dtype)) if casts_all else None
         self._channels_last = channels_last
         self._transfer = make_transfer(device)
         self.num_behind = self._transfer.num_behind
@@ -77,7 +85,7 @@ class Inference:
             MemoryShortage: the batch does not fit the memory of the device.
         """
         try:
-            batch = as_batch(self._for_the_model(rows))
+            batch = self._calling.stacked(as_batch(self._for_the_model(rows)), ids)
         except UnicodeDecodeError as error:
             raise InputError(f"{name_rows(ids)}: the text is not UTF-8: {error}") from error
         if self._preprocess is None:
@@ -93,8 +101,9 @@ class Inference:
                     inputs = self._preprocess(batch)
             except Exception as error:
                 raise _failure("--preprocess", ids, error) from error
+        arguments = self._calling.bind(inputs, ids, are_columns=self._preprocess is None)
         try:
-            return self._transfer.stage(map_tensors(inputs, self._convert))
+            return self._transfer.stage(map_tensors(arguments, self._convert))
         except Exception as error:
             raise _failure("copying to the GPU", ids, error) from error
 
@@ -105,13 +114,16 @@ class Inference:
             ModelError: the model or the user's function failed, or gave something else than one row for each.
             MemoryShortage: the batch does not fit the memory of the device.
         """
-        inputs: Any = None
+        inputs = Arguments((), {})
         with torch.inference_mode():
             try:
                 inputs = self._transfer.take(prepared)
-                output = self._call(inputs)
+                self.called_with = self.called_with or self._calling.describe(inputs)
+                if self._reset is not None:
+                    self._reset()
+                output = self._calling.call(self._model, inputs, len(ids))
             except Exception as error:
-                raise _failure("the model", ids, error, self._dtype_hint(inputs)) from error
+                raise _failure("the model", ids, error, self._hint(inputs)) from error
             if self._postprocess is not None:
                 try:
                     output = self._postprocess(output)
@@ -130,7 +142,8 @@ class Inference:
                 )
                 raise ModelError(
                     f"the model gave {found}{what} for {name_rows(ids)}; "
-                    f"its first axis must be the {len(ids)} rows of the batch"
+                    f"its first axis must be the {len(ids)} rows of the batch. "
+                    "Choose other outputs with --postprocess module:function"
                 )
         return outputs
 
@@ -151,7 +164,7 @@ class Inference:
         if prepare_images is not None and (inputs := prepare_images(batch, ids)) is not None:
             return inputs
         columns = list(batch.values()) if isinstance(batch, dict) else [batch]
-        if any(is_text(column) for column in columns):
+        if any(is_text(column) for column in columns) and not self._calling.takes_text:
             tokenise = getattr(self._model, "tokenise", None)
             if tokenise is None or not all(is_text(column) for column in columns):
                 raise ModelError(
@@ -165,9 +178,7 @@ class Inference:
                 "rows that are files need a folder of Hugging Face's or timm's that takes images as the model, or "
                 "--preprocess module:function, which gets the bytes of each as a uint8 tensor"
             )
-        if isinstance(batch, dict):
-            return {name: pad(column)[0] if isinstance(column, list) else column for name, column in batch.items()}
-        return pad(batch) if isinstance(batch, list) else batch
+        return self._calling.from_rows(batch, ids)
 
     def _convert(self, tensor: torch.Tensor) -> torch.Tensor:
         if self._dtype is not None and tensor.is_floating_point():
@@ -192,13 +203,6 @@ class Inference:
                 raise _failure("the model", ids, error) from error
 
         return wait
-
-    def _call(self, inputs: Any) -> Any:
-        if self._reset is not None:
-            self._reset()
-        if isinstance(inputs, tuple):
-            return self._model(*inputs)
-        return self._model(**inputs) if isinstance(inputs, dict) else self._model(inputs)
 
     def probe(self, source: Source, num_tries: int) -> tuple[RowTypes, int | None]:
         """The shape and dtype of a row of predictions, with what is kept, and the row by which they were found.
@@ -226,17 +230,28 @@ class Inference:
             return found
         return with_kept(found, {name: source.row_type[name] for name in self._keep})
 
-    def _dtype_hint(self, inputs: Any) -> str:
-        """What to do where rows and model are of different floating-point dtypes, the commonest mistake."""
+    def _hint(self, inputs: Arguments) -> str:
+        """What the model was called with; and what to do where rows and weights are of unlike floating-point dtypes."""
+        hint = f" It was called with {self._calling.describe(inputs)}."
+        if isinstance(self._model, torch.jit.ScriptModule):
+            return (
+                f"{hint} A trace may hold the number of rows it was made with: torch.export with an open axis does not"
+            )
         model = self._model if isinstance(self._model, nn.Module) else getattr(self._model, "model", None)
         parameters = model.parameters() if isinstance(model, nn.Module) else ()
         wanted = next((p.dtype for p in parameters if p.is_floating_point()), None)
-        if isinstance(inputs, dict):  # whole numbers may be indices, but not those of images
-            images = (torch.uint8, torch.float64, torch.float32, torch.float16, torch.bfloat16)
-            inputs = next((t for t in inputs.values() if isinstance(t, torch.Tensor) and t.dtype in images), None)
-        if not isinstance(inputs, torch.Tensor) or wanted is None or inputs.dtype == wanted:
-            return ""
-        return f" The model's input is {inputs.dtype}, its weights are {wanted}: convert it with --preprocess"
+        value = next((v for v in (*inputs.positional, *inputs.named.values()) if _is_of_numbers(v)), None)
+        if value is None or wanted in (None, value.dtype):
+            return hint
+        advice = "convert it with --preprocess"
+        if value.is_floating_point():
+            advice = f"--dtype {name_of_dtype(wanted)}, or --preprocess, converts it" if wanted else ""
+        return f"{hint} The model's input is {value.dtype}, its weights are {wanted}: {advice}"
+
+
+def _is_of_numbers(value: Any) -> TypeGuard[torch.Tensor]:
+    """Whether it is a tensor that is no list of indices, as whole numbers may be."""
+    return isinstance(value, torch.Tensor) and (value.is_floating_point() or value.dtype == torch.uint8)
 
 
 def find_reset(model: Any) -> tuple[str, Callable[[], Any] | None]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.checks import check_choice, check_positive, check_postprocess, check_suffix, multiples_near
+from runner.constants import check_constants
 from runner.errors import UsageError
 from runner.imports import name_of, split_spec
 
@@ -170,6 +171,15 @@ class Config:
     micro_batches: int | None = _option(
         None, "model", "parts of a batch that follow one another through the stages; by default 4 P", "N"
     )
+    stack: bool = _option(False, "model", "make one matrix (rows, columns) of columns of numbers")
+    input: dict[str, Any] = dataclasses.field(
+        default_factory=dict,
+        metadata={
+            "group": "model",
+            "help": "a value for an input, the same in every call: JSON, or the path of a .npy file; may be repeated",
+            "metavar": "NAME=VALUE",
+        },
+    )
     compile: bool = _option(False, "model", "let torch.compile make a module faster; takes its time at the start")
     threads: int | None = _option(None, "work", "CPU threads per rank; by default a fair share of the host", "N")
     on_error: str = _option(
@@ -225,6 +235,7 @@ class Config:
         self._check_weights()
         if not isinstance(self.model_args, dict) or not all(isinstance(key, str) for key in self.model_args):
             raise UsageError(f"--model-args must be a JSON object, such as '{{\"n\": 64}}', not {self.model_args!r}")
+        check_constants(self.input)
         for option, names in (("columns", self.columns), ("keep", self.keep)):
             if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
                 raise UsageError(f"--{option} must be names, separated by commas, not {names!r}")
@@ -335,6 +346,9 @@ class Config:
             values["data"] = [str(item) for item in self.data]
         if isinstance(self.data, str):
             values["data"] = hide_secrets(self.data)
+        values["input"] = {
+            name: v if isinstance(v, str | int | float | list) else str(v) for name, v in self.input.items()
+        }
         values |= {name: list(getattr(self, name)) or None for name in _LISTS}
         return {name.replace("_", "-"): value for name, value in values.items() if value is not None}
 
@@ -365,4 +379,6 @@ def make_config(values: dict[str, Any]) -> Config:
             plain[option] = tuple(name.strip() for name in names.split(","))
         elif isinstance(names, list):
             plain[option] = tuple(names)
+    if isinstance(pairs := plain.get("input"), list):  # of the command line
+        plain["input"] = dict(pairs)
     return Config(**plain)

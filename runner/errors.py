@@ -2,14 +2,17 @@
 
 RunnerError             70  a rank that hung or computes wrong, or a bug of ours
 +-- UsageError          64  wrong options, or a wrong launch
+|   +-- BatchTooLarge   64  --batch-size is more than the model takes
 +-- InputError          65  bad data
 |   +-- ModelError      65  bad model, weights, pre- or post-processing
+|       +-- UnlikeLengths   65  rows of unlike lengths in one batch, without a mask
 |       +-- MemoryShortage  65  a batch that does not fit the memory of its device
 +-- OutputError         73  the output cannot be written
 +-- Interrupted         75  a second ^C
 """
 
 import traceback
+from typing import Any
 
 EXIT_WHOLE = 0
 EXIT_STOPPED = 75  # on purpose and in time; the same command goes on from there
@@ -46,6 +49,22 @@ class UsageError(RunnerError):
     exit_code = 64
 
 
+class BatchTooLarge(UsageError):
+    """A batch size that is more than the model takes.
+
+    Args:
+        message: see `RunnerError`.
+        size: the most rows that it takes.
+    """
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.message, self.size), self.__dict__
+
+
 class InputError(RunnerError):
     """Data that cannot be used."""
 
@@ -54,6 +73,10 @@ class InputError(RunnerError):
 
 class ModelError(InputError):
     """A model, its weights, or a user's function that cannot be used."""
+
+
+class UnlikeLengths(ModelError):
+    """Rows of unlike lengths in one batch, for a model that would not be told where they end."""
 
 
 class MemoryShortage(ModelError):

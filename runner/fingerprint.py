@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config import Config, is_path
+from runner.constants import constants_to_json
 from runner.errors import InputError
 from runner.imports import name_of
 from runner.models.files import digest_settings
@@ -29,6 +30,8 @@ def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
         "preprocess": config.preprocess and name_of(config.preprocess),
         "postprocess": config.postprocess and name_of(config.postprocess),
         "dtype": config.dtype,
+        "stack": config.stack,
+        "input": constants_to_json(config.input),
         "channels_last": config.channels_last,
         "quantize": config.quantize,
         "compile": config.compile,

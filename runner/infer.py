@@ -57,7 +57,7 @@ def infer(
     Raises:
         InputError, ModelError: what `rescue` does not deal with; a batch whose rows are not of `row_type`.
     """
-    reader = BatchReader(source, grid, inference.ignored)
+    reader = BatchReader(source, grid, inference.ignored, inference.pads)
 
     def read(batch: tuple[Chunk, int, int]) -> list[_Prepared]:
         began = time.perf_counter()

@@ -16,6 +16,7 @@ from runner.rows import (
     RowTypes,
     cuts_by_length,
     is_ragged,
+    length_keys,
     lengths_of,
     row_bytes_of,
     rows_checksum,
@@ -69,9 +70,11 @@ class BatchReader:
         source: where the rows are.
         grid: the cut.
         ignored: columns whose lengths do not matter, because the model does not get them.
+        pads: whether rows of unlike lengths may be in one batch; else it is cut wherever lengths differ.
     """
 
-    def __init__(self, source: Source, grid: Grid, ignored: Collection[str] = ()) -> None:
+    def __init__(self, source: Source, grid: Grid, ignored: Collection[str] = (), pads: bool = True) -> None:
+        self._pads = pads
         self._source, self._grid, self._ignored = source, grid, ignored
         self._is_ragged = is_ragged(source.row_type, ignored)
         self._chunk: Chunk | None = None  # whose rows are at hand, where they are ragged
@@ -94,7 +97,7 @@ class BatchReader:
             if chunk != self._chunk:
                 self._chunk, self._rows = chunk, None
                 rows = self._source.read(chunk.start, chunk.stop)
-                lengths = lengths_of(rows, self._ignored)
+                lengths = lengths_of(rows, self._ignored) if self._pads else length_keys(rows, self._ignored)
                 assert lengths is not None
                 self._rows, self._lengths, self._order = rows, lengths, np.argsort(-lengths, kind="stable")
         except InputError as error:
@@ -103,7 +106,7 @@ class BatchReader:
             together = InputError(f"rows {chunk.start}..{chunk.stop} cannot be read together")
             return [(range(first, last), together)]
         batch = self._order[first - chunk.start : last - chunk.start]
-        parts = np.split(batch, cuts_by_length(self._lengths[batch]))
+        parts = np.split(batch, cuts_by_length(self._lengths[batch], *[] if self._pads else [1.0]))
         return [((part + chunk.start).tolist(), take(self._rows, part)) for part in parts]
 
     def checksum(self, chunk: Chunk) -> str:
@@ -127,17 +130,17 @@ def chunk_checksum(batch_checksums: Sequence[str]) -> str:
 
 
 def check_inputs(
-    source: Source, grid: Grid, computed_from: Sequence[tuple[int, str]], ignored: Collection[str]
+    source: Source, grid: Grid, computed_from: Sequence[tuple[int, str]], ignored: Collection[str], pads: bool = True
 ) -> None:
     """Raise InputError where the rows of committed chunks are not what their predictions were computed from.
 
     Args:
         source: the data as it is now.
         grid: its cut.
-        ignored: as `BatchReader` has it.
+        ignored, pads: see `BatchReader`.
         computed_from: committed chunks, and the checksums of their rows.
     """
-    reader, changed = BatchReader(source, grid, ignored), []
+    reader, changed = BatchReader(source, grid, ignored, pads), []
     for index, expected in computed_from:
         chunk = grid.chunk(index)
         if reader.checksum(chunk) != expected:

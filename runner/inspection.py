@@ -11,10 +11,10 @@ from runner.comm.single import SingleComm
 from runner.config import Config
 from runner.imports import name_of
 from runner.models import build_model
-from runner.models.fixed import FixedBatch
 from runner.models.onnx import OnnxModel
 from runner.models.pretrained import Pretrained
 from runner.models.sentences import Sentences
+from runner.models.signatures import signature_of
 from runner.models.storages import storages
 from runner.models.timm import TimmModel
 from runner.world import detect_launch
@@ -38,17 +38,17 @@ def inspect_model(config: Config) -> str:
         ModelError, UsageError: it cannot be loaded; as a job would say.
     """
     model, digest = build_model(config, SingleComm(detect_launch()), torch.device("cpu"))
-    size, found = None, model
-    if isinstance(found, FixedBatch):
-        size, found = found.size, found.model
     lines = [f"model    {name_of(config.model)}"]
-    if isinstance(found, OnnxModel):
-        lines += ["kind     ONNX", f"input    {_onnx_values(found.inputs)}", f"output   {_onnx_values(found.outputs)}"]
+    if isinstance(model, OnnxModel):
+        lines += ["kind     ONNX", f"input    {_onnx_values(model.inputs)}", f"output   {_onnx_values(model.outputs)}"]
     else:
-        module = found.model if isinstance(found, Pretrained | TimmModel) else found
+        module = model.model if isinstance(model, Pretrained | TimmModel) else model
         lines += [f"kind     {_kind(module)}", *_contents(module), f"input    {_expects(module)}"]
-    if size is not None:
-        lines.append(f"batch    {size} rows, no more; shorter ones are filled up")
+    signature = signature_of(model)
+    if signature.inputs:
+        lines.append(f"called   {signature}")
+    if batch := signature.rows_in_words():
+        lines.append(f"batch    {batch}")
     return "\n".join([*lines, f"weights  {digest}"])
 
 

@@ -156,6 +156,8 @@ def _run(
     stages.begin("checks", "computing the first row and the canary")
     sets_aside = config.on_error == "quarantine"
     row_type, good_row = comm.on_root(lambda: inference.probe(source, _PROBES if sets_aside else 1))
+    if world.rank == 0:
+        LOGGER.info("the model is called with %s", inference.called_with)
     rescue = Rescue(source, inference, good_row, sets_aside)
     canary, canary_says = start_canary(config, comm, inference, source, good_row, row_type)
     stages.end(f"canary: {canary_says or 'nothing to compare'}")
@@ -177,7 +179,7 @@ def _run(
     mine = share(len(committed.to_check), world.rank, world.world_size)
     to_check = committed.to_check[mine.start : mine.stop]
     watch.main.begin("comparing the data with what earlier jobs have read")
-    comm.on_each(lambda: check_inputs(source, grid, to_check, inference.ignored))
+    comm.on_each(lambda: check_inputs(source, grid, to_check, inference.ignored, inference.pads))
 
     alone, keep, nonfinite = None, config.keep, config.on_nonfinite
     if config.baseline:

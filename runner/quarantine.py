@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from runner.batch import Inference
-from runner.errors import InputError, MemoryShortage, ModelError
+from runner.errors import InputError, MemoryShortage, ModelError, UnlikeLengths
 from runner.outputs import Outputs, join, on_cpu
 from runner.rows import Rows, concatenate, name_rows
 from runner.sources import Source
@@ -139,10 +139,13 @@ class Rescue:
     def _compute(self, rows: dict[int, Rows], ids: Sequence[int]) -> Outputs:
         try:
             return self._inference.forward(self._inference.prepare(concatenate([rows[i] for i in ids]), ids), ids)
+        except UnlikeLengths:  # the rows could not be put in order of length, as one of them could not be read
+            is_memory = False
         except MemoryShortage:
             if len(ids) == 1:
                 raise
-        self._halved = True  # and out of the `except`: it holds on to the memory that the call had taken
+            is_memory = True
+        self._halved |= is_memory  # and out of the `except`: it holds on to the memory that the call had taken
         half = len(ids) // 2
         return join([on_cpu(self._compute(rows, ids[:half])), self._compute(rows, ids[half:])])
 

@@ -198,18 +198,27 @@ def lengths_of(rows: Rows, ignored: Collection[str] = ()) -> np.ndarray | None:
     return longest
 
 
-def cuts_by_length(lengths: np.ndarray) -> list[int]:
+def length_keys(rows: Rows, ignored: Collection[str] = ()) -> np.ndarray:
+    """Numbers that are equal for rows whose columns have equal lengths, each column for itself."""
+    columns = [c for name, c in rows.items() if name not in ignored] if isinstance(rows, dict) else [rows]
+    lengths = np.stack([column.lengths for column in columns if isinstance(column, Ragged)], axis=1)
+    keys: np.ndarray = np.unique(lengths, axis=0, return_inverse=True)[1].reshape(-1)
+    return keys
+
+
+def cuts_by_length(lengths: np.ndarray, least_filled: float = _LEAST_FILLED) -> list[int]:
     """Where to cut rows that are in order of length, so that at most a fifth of any of them is padding.
 
     Args:
         lengths: of the rows, the longest first.
+        least_filled: the least part of a row that is not padding; 1 for none.
 
     Returns:
         The positions of the first rows of all parts but the first.
     """
     cuts, longest = [], lengths[:1].max(initial=0)
     for position, length in enumerate(lengths.tolist()):
-        if length < _LEAST_FILLED * longest:
+        if length < least_filled * longest:
             cuts.append(position)
             longest = length
     return cuts

@@ -16,8 +16,9 @@ from runner.canary import EQUAL, Canary
 from runner.comm import Comm
 from runner.config import Config
 from runner.doctor.finding import OK, WARNING, Finding
-from runner.errors import RunnerError
-from runner.inputs import open_data
+from runner.errors import InputError, RunnerError
+from runner.grid import Grid
+from runner.inputs import BatchReader, open_data
 from runner.rows import row_bytes_of
 from runner.stats import RankStats
 from runner.timeline import Timeline
@@ -71,16 +72,20 @@ def _check(
         return [Finding("batch", WARNING, f"the model is loaded; there are no rows in {config.data}")]
     row_type, row = comm.on_root(lambda: inference.probe(source, 1))
     assert row is not None
-    says = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type)).compare(
-        config.stateful == "keep"
-    )
+    canary = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type))
+    says = canary.compare(config.stateful == "keep")
+    grid = Grid(source.num_rows, config.batch_size, config.batch_size)
     ids = range(min(config.batch_size, source.num_rows))
 
     def run() -> float:
         seconds = []
         for _ in range(_TIMES):
+            reader = BatchReader(source, grid, inference.ignored, inference.pads)
             began = time.perf_counter()
-            inference.forward(inference.prepare(source.read(0, len(ids)), ids), ids)
+            for part, rows in reader.read(grid.chunk(0), 0, len(ids)):
+                if isinstance(rows, InputError):
+                    raise rows
+                inference.forward(inference.prepare(rows, part), part)
             seconds.append(time.perf_counter() - began)
         return min(seconds)
 

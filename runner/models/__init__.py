@@ -17,7 +17,6 @@ from runner.imports import load_attribute
 from runner.models.adapt import refuse_adaptations
 from runner.models.factory import build_from_factory
 from runner.models.files import broadcast_file, load_model_file
-from runner.models.fixed import FixedBatch
 from runner.models.formats import EXPORTED, FOLDER, ONNX, TORCHSCRIPT
 from runner.models.huggingface import build_from_folder
 from runner.models.kind import FACTORY, find_model_kind
@@ -36,8 +35,7 @@ Model = Callable[..., Any]
 
 def input_device(model: Model, device: torch.device) -> torch.device:
     """Where a model wants its batches: on its device; but ONNX Runtime and the user's callables on the CPU."""
-    inner = model.model if isinstance(model, FixedBatch) else model
-    return device if isinstance(inner, nn.Module | Pretrained) else torch.device("cpu")
+    return device if isinstance(model, nn.Module | Pretrained) else torch.device("cpu")
 
 
 def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model, str]:
@@ -49,7 +47,7 @@ def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model
     """
     kind = find_model_kind(config, comm)
     if kind == ONNX:
-        comm.on_each(lambda: refuse_adaptations(config))
+        comm.on_each(lambda: refuse_adaptations(config, but=("dtype",)))
         return build_from_onnx(config, comm, device)
     if config.offload is not None:
         from runner.models.offload import build_offloaded
@@ -61,7 +59,7 @@ def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model
         return build_from_folder(config, comm, device)
     if kind == FACTORY:
         return build_from_factory(config, comm, device)
-    comm.on_each(lambda: refuse_adaptations(config))
+    comm.on_each(lambda: refuse_adaptations(config, but=("dtype",) if kind == EXPORTED else ()))
     load = comm.on_each(lambda: load_attribute(_LOADERS[kind], "--model"))
     file, digest = broadcast_file(comm, str(config.model), "--model")
     model = comm.on_each(lambda: load_model_file(load, file, config, device))

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 import warnings
+from collections.abc import Collection
 
 import torch
 from torch import nn
@@ -45,10 +46,10 @@ def refuse_for_device(config: Config, device: torch.device) -> None:
             raise UsageError(f"--{name.replace('_', '-')} works on the CPU alone: --device cpu")
 
 
-def refuse_adaptations(config: Config) -> None:
-    """Raise UsageError where options are given that only a module can follow."""
+def refuse_adaptations(config: Config, but: Collection[str] = ()) -> None:
+    """Raise UsageError where options are given that only a module can follow, but for some."""
     for name in ("dtype", "channels_last", "quantize", "compile", "share_weights"):
-        if getattr(config, name):
+        if getattr(config, name) and name not in but:
             raise UsageError(
                 f"--{name.replace('_', '-')} works on an nn.Module from a factory or a Hugging Face folder"
             )

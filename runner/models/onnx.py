@@ -12,7 +12,7 @@ from runner.comm import Comm
 from runner.config import Config
 from runner.errors import ModelError, UsageError, describe
 from runner.models.files import MemoryFile, broadcast_file, load_model_file
-from runner.models.fixed import FixedBatch
+from runner.models.onnx_values import as_output, check_outputs, feed_of, run, signature_of_session
 
 _MISSING = "ONNX models need ONNX Runtime: pip install 'horovod-inference-runner[onnx]'"
 
@@ -81,28 +81,31 @@ def _load(weights: dict[str, torch.Tensor], path: str, device: torch.device, con
         session = onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:
         raise ModelError(f"is not a model that ONNX Runtime can load: {error}") from error
-    size = session.get_inputs()[0].shape[:1]
-    model = OnnxModel(session)
-    return FixedBatch(model, size[0], config.batch_size) if size and isinstance(size[0], int) else model
+    return OnnxModel(session, config)
 
 
 class OnnxModel:
-    """An ONNX Runtime session that takes and gives tensors: one, or by name where there are several.
+    """An ONNX Runtime session that takes and gives tensors, and text as lists: one, or by name where there are several.
 
     Attributes:
         inputs, outputs: name, type and shape of each.
+        signature: what it takes.
+
+    Raises:
+        ModelError: an input or output is of a type that rows cannot be.
     """
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, config: Config) -> None:
         self._session = session
         self.inputs, self.outputs = session.get_inputs(), session.get_outputs()
         self._inputs = [value.name for value in self.inputs]
         self._outputs = [value.name for value in self.outputs]
+        self.signature = signature_of_session(self.inputs, config.input)
+        check_outputs(self.outputs)
 
-    def __call__(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
-        if len(inputs) + len(named) != len(self._inputs):
-            raise ModelError(f"the model takes {len(self._inputs)} inputs ({', '.join(self._inputs)})")
-        given = dict(zip(self._inputs, inputs, strict=False)) | named
-        found = self._session.run(None, {name: tensor.cpu().numpy() for name, tensor in given.items()})
-        outputs = {name: torch.from_numpy(array) for name, array in zip(self._outputs, found, strict=True)}
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        rest = [name for name in self._inputs if name not in named]
+        feed = feed_of(self.inputs, dict(zip(rest, inputs, strict=True)) | named)
+        found = run(self._session, feed)
+        outputs = {value.name: as_output(value, item) for value, item in zip(self.outputs, found, strict=True)}
         return outputs if len(outputs) > 1 else outputs[self._outputs[0]]

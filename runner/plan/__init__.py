@@ -14,7 +14,7 @@ import torch
 from runner.checks import check_positive, parse_memory
 from runner.comm.single import SingleComm
 from runner.config import Config
-from runner.errors import RunnerError, UsageError
+from runner.errors import BatchTooLarge, RunnerError, UsageError
 from runner.file_recorder import FileRecorder
 from runner.fingerprint import fingerprint_of_options
 from runner.inputs import open_data
@@ -60,7 +60,10 @@ def plan(config: Config, given: dict[str, Any]) -> str:
     if isinstance(sizes, Sizes) and sizes.total > free and config.offload is None:
         former_pace = former.pace if former else None
         return render_unloaded(config, source, fit(sizes, None), free, former_pace, given.get("report"), cpus)
-    trial = try_out(_whole(config), source, layout.threads, measure=former is None and not lacks_gpu(config))
+    measure = former is None and not lacks_gpu(config)
+    config, trial, warning = _try_out(config, source, layout.threads, measure)
+    if warning and known:
+        known["batch_size"] = config.batch_size
     fitting = fit(sizes, trial) if isinstance(sizes, Sizes) else None
     is_spooled = find_writer(str(config.output), trial.row_type) is not None
     committed = _committed(config, output, known, trial)
@@ -80,9 +83,20 @@ def plan(config: Config, given: dict[str, Any]) -> str:
         cpus_here=cpus,
     )
     text = render_plan(situation, source, trial, pace, len(committed), given.get("report"), fitting)
+    text += warning
     if isinstance(sizes, str):
         text += f"\n\n! over how many ranks the model can be split is not known: {sizes}"
     return text
+
+
+def _try_out(config: Config, source: Source, threads: int, measure: bool) -> tuple[Config, Trial, str]:
+    """The trial of a job; where the model takes smaller batches, of the job with those, and a warning that says so."""
+    try:
+        return config, try_out(_whole(config), source, threads, measure), ""
+    except BatchTooLarge as error:
+        config = dataclasses.replace(config, batch_size=error.size)
+        warning = f"\n\n! {error.message}: this is the plan for --batch-size {error.size}, which predict needs"
+        return config, try_out(_whole(config), source, threads, measure), warning
 
 
 def _layout(config: Config, given: dict[str, Any]) -> Layout:
