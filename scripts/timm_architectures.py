@@ -1,6 +1,6 @@
 """Run models of many architectures of timm against timm, on one rank and on two: `timm_architectures.py --ranks 1 2`.
 
-The models have random weights and lie in folders, as timm saves them. Predictions for whole numbers must be timm's to
+The models have random weights and lie in folders, as timm saves them. Predictions for uint8 images must be timm's to
 the byte; what differs is printed with the largest difference, and the exit code is then 1.
 """
 

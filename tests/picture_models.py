@@ -1,6 +1,8 @@
 """Small models of images with random weights, each in a folder with the image processor that came with it."""
 
 import json
+import tarfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +78,25 @@ TIMM = {
     "test_efficientnet": (3, 5),
     "test_convnext": (1, 4),
 }  # channels, classes
+NUM_ROWS, BATCH_SIZE = 11, 4
+# rows of each model, so that every kind of rows meets several models
+DATA = {
+    "vit": "first.npy",
+    "raw": "last.npy",
+    "half": "photos::file",
+    "dinov2": "last.npy",
+    "convnext": "photos::file",
+    "resnet": "photos.tar::jpg@file",
+    "swin": "photos::file",
+    "segformer": "first.npy",
+    "clip": "photos::file",
+    "siglip": "first.npy",
+    "detr": "first.npy",
+    "test_vit": "photos::file",
+    "test_resnet": "last.npy",
+    "test_efficientnet": "photos.tar::jpg@file",
+    "test_convnext": "grey.npy",
+}
 
 
 def save_folder(folder: Path, name: str) -> None:
@@ -120,3 +141,54 @@ def photographs(folder: Path, num_rows: int) -> list[Image.Image]:
         else:
             image.save(folder / f"{row:03d}.png", exif=exif)
     return [transformers.image_utils.load_image(str(path)) for path in sorted(folder.iterdir())]
+
+
+class Models:
+    """A folder with models and rows, the images that these are, and what the libraries make of them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, chance = folder, np.random.default_rng(1)
+        for name in FOLDERS:
+            save_folder(folder / name, name)
+        for name in TIMM:
+            save_timm(folder / name, name)
+        pixels = chance.integers(0, 256, (NUM_ROWS, 3, 40, 33), dtype=np.uint8)
+        np.save(folder / "first.npy", pixels)
+        np.save(folder / "last.npy", pixels.transpose(0, 2, 3, 1))
+        np.save(folder / "grey.npy", pixels[:, :1])
+        photos = photographs(folder / "photos", NUM_ROWS)
+        with tarfile.open(folder / "photos.tar", "w") as tar:
+            for path in sorted((folder / "photos").iterdir()):
+                tar.add(path, f"{path.stem}.jpg")
+        images = [Image.fromarray(image) for image in pixels.transpose(0, 2, 3, 1)]
+        greys = [Image.fromarray(image) for image in pixels[:, 0]]
+        self.images = {"first.npy": images, "last.npy": images, "grey.npy": greys}
+        self.images |= {"photos::file": photos, "photos.tar::jpg@file": photos}
+        self.expected = {name: self.answer(name) for name in DATA}
+
+    def answer(self, name: str, **arguments: Any) -> Mapping[str, np.ndarray]:
+        """The library's own predictions."""
+        torch.set_num_threads(1)
+        call = self._by_timm(name, **arguments) if name in TIMM else self._by_transformers(name)
+        images = self.images[DATA[name]]
+        with torch.inference_mode():
+            batches = [call(images[at : at + BATCH_SIZE]) for at in range(0, NUM_ROWS, BATCH_SIZE)]
+        return {key: torch.cat([batch[key] for batch in batches]).float().numpy() for key in batches[0]}
+
+    def _by_transformers(self, name: str) -> Any:
+        folder = self.folder / name
+        model: Any = getattr(transformers, FOLDERS[name][0]).from_pretrained(folder, dtype="auto").eval()
+        processor = transformers.AutoImageProcessor.from_pretrained(folder)
+
+        def call(images: list[Image.Image]) -> dict[str, torch.Tensor]:
+            outputs = model(**processor(images, return_tensors="pt").to(model.dtype))
+            names = ("logits", "pred_boxes", "image_embeds")
+            head = {key: outputs[key] for key in names if key in outputs}
+            return head or {"vector": outputs["pooler_output"].flatten(1)}
+
+        return call
+
+    def _by_timm(self, name: str, **arguments: Any) -> Any:
+        model = timm.create_model(f"local-dir:{self.folder / name}", pretrained=True, **arguments).eval()
+        transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)
+        return lambda images: {"only": model(torch.stack([transform(image) for image in images]))}
