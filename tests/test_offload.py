@@ -142,7 +142,7 @@ def test_on_a_gpu(where: str, folder: Path) -> None:
     [
         (["--offload", "tape"], 64, "--offload 'tape' is not one of memory, disk"),
         (["--offload", "memory"], 64, "on the CPU they are in memory anyway"),
-        ([*DISK, "--weights", "w.pth"], 64, "reads .safetensors or .safetensors.index.json, not w.pth"),
+        ([*DISK, "--weights", "w.pth"], 65, "--weights w.pth: no such file"),
         ([*DISK, "--weights", "none.safetensors"], 65, "--weights none.safetensors: no such file"),
         ([*DISK, "--quantize", "int8"], 64, "--offload disk and --quantize do not go together"),
         ([*DISK, "--compile"], 64, "--offload disk and --compile do not go together"),

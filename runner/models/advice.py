@@ -1,4 +1,4 @@
-"""What users are told of a file that cannot be used as it was given: what it is, and the way to use it."""
+"""Messages on files that cannot be used as they were given: what each is, and the way to use it."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Whether a model's dtypes hold the values of tensors in a file; knows nothing of names and files."""
+"""Casts of tensors in a file to a model's dtypes: which ones lose something; knows nothing of names and files."""
 
 import torch
 

@@ -20,7 +20,7 @@ from runner.models.formats import INDEX, SAFETENSORS, SAVED, detect_format
 
 @dataclass(frozen=True)
 class StateDict:
-    """What a file of weights holds.
+    """Contents of a file of weights.
 
     Attributes:
         tensors: by name, on the CPU; in the file's memory map where the format allows that. What a module keeps beside

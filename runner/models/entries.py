@@ -64,7 +64,7 @@ def as_state_dict(value: Any) -> Mapping[str, Any] | None:
 
 
 def _entries(value: Any, depth: int = 1) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """The state dicts with anything in them in a checkpoint, and in the entries of its entries, by dotted key."""
+    """Yield the state dicts that are not empty in a checkpoint and in the entries of its entries, by dotted key."""
     for key, entry in value.items() if isinstance(value, Mapping) else ():
         if not isinstance(key, str):
             continue
@@ -90,7 +90,7 @@ def _descend(value: Any, key: str) -> Any:
 
 
 def _are_alike(state: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether half of the tensors of a state dict are in another, too, by name but for wrappers."""
+    """Return whether half of the tensors of a state dict are in another, too, by name but for wrappers."""
     names, others = _bare_names(state), _bare_names(other)
     return 2 * len(names & others) >= len(names)
 
@@ -103,7 +103,7 @@ def _bare_names(state: Mapping[str, Any]) -> set[str]:
 
 
 def _contents(loaded: Any) -> str:
-    """What a file holds, in words."""
+    """Describe what a file holds."""
     if not isinstance(loaded, Mapping):
         return f"a {type(loaded).__name__}"
     keys, entries = [str(key) for key in loaded], [name for name, _ in _entries(loaded)]
@@ -112,6 +112,6 @@ def _contents(loaded: Any) -> str:
 
 
 def list_names(names: Collection[object]) -> str:
-    """The first of some names, and how many more there are."""
+    """Join the first of some names, and say how many more there are."""
     shown = ", ".join(str(name) for name in list(names)[:_MAX_NAMES])
     return f"{shown} and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else shown

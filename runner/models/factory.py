@@ -14,7 +14,7 @@ from torch import nn
 
 from runner.comm import Comm
 from runner.config import Config
-from runner.errors import ModelError, UsageError, describe, traceback_of
+from runner.errors import ModelError, RunnerError, UsageError, describe, traceback_of
 from runner.imports import load_attribute, name_of
 from runner.models.adapt import convert, refuse_adaptations
 from runner.models.files import broadcast_file
@@ -126,9 +126,7 @@ class Factory:
         weights = self._config.weights
         model = self.call()
         if isinstance(model, nn.Module):
-            model = self._prepared(model)
-            if weights is not None:
-                self.ignored = load_weights(model, WeightsFile.of(self._config))
+            model = self._prepare(model)
         elif weights is not None:
             raise ModelError(
                 f"--weights {weights}: {self.name} returned no torch.nn.Module to load them into. A parameter named "
@@ -136,10 +134,15 @@ class Factory:
             )
         return model
 
-    def _prepared(self, model: nn.Module) -> nn.Module:
-        """The module on the CPU, in its final dtype, so that weights are rounded once at most."""
+    def _prepare(self, model: nn.Module) -> nn.Module:
+        """Return the module on the CPU, in its final dtype, so that weights are rounded once at most, and with them."""
         try:
-            return convert(model.cpu(), self._config)
+            model = convert(model.cpu(), self._config)
+            if self._config.weights is not None:
+                self.ignored = load_weights(model, WeightsFile.of(self._config))
+            return model
+        except RunnerError:
+            raise
         except Exception as error:
             raise ModelError(f"{self.name}: its module raised {describe(error)}", traceback_of(error)) from error
 

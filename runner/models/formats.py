@@ -136,7 +136,7 @@ def _detect_archive(path: str) -> str:
     names = zip_members(path)
     if not names:
         return "cut"
-    if any("/data/aotinductor/" in name for name in names):
+    if any("/aotinductor/" in name for name in names) and not any(name.endswith("/model.json") for name in names):
         return "aotinductor"
     return next((found for end, found in _MEMBERS if any(name.endswith(end) for name in names)), "zip")
 

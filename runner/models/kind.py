@@ -1,4 +1,4 @@
-"""What --model names: a factory, a folder, or a file that holds a whole model."""
+"""Kinds of models that --model names: a factory, a folder, or a file that holds a whole model."""
 
 import os
 from pathlib import Path

@@ -74,14 +74,14 @@ def hint(own: Collection[str], found: Renamed, is_missing: bool, is_reshaped: bo
 
 
 def _prefix_that_fits(names: Collection[str], own: Collection[str]) -> str:
-    """What stands before all of the model's names in the file, among others; "" where nothing does."""
+    """Return the prefix of all of the model's names in a file that holds others, too; "" where there is none."""
     held, first = set(names), next(iter(own), "")
     prefixes = [name.removesuffix(first) for name in names if first and name.endswith(f".{first}")]
     return next((prefix for prefix in prefixes if all(prefix + name in held for name in own)), "")
 
 
 def _common_prefix(tensors: Collection[str], own: Collection[str]) -> str:
-    """What stands before every name, in whole parts, where without it some are the model's; "" where nothing does."""
+    """Return the prefix of every name, in whole parts, without which some are the model's; "" where there is none."""
     prefix = ""
     while not any(name.removeprefix(prefix) in own for name in tensors):
         part = next(iter(tensors), "").removeprefix(prefix).partition(".")[0] + "."

@@ -1,4 +1,4 @@
-"""Whether a file is an ONNX model, by the fields of its outermost message; knows nothing of what is in them."""
+"""Recognition of ONNX models by the fields of the outermost message; knows nothing of what is in them."""
 
 from typing import BinaryIO
 
