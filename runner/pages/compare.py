@@ -18,7 +18,7 @@ from runner.pages.values import UNKNOWN, count, duration, number, percent, rate,
 _SLOWER = 1.1
 # What makes two jobs the same work, and what has nothing to do with how fast it is done.
 _WORK: tuple[str, ...] = ("model", "model-args", "weights", "data", "columns", "keep", "skip", "limit", "batch-size")
-_WORK += ("preprocess", "postprocess", "dtype", "quantize", "channels-last", "compile")
+_WORK += ("preprocess", "postprocess", "dtype", "quantize", "channels-last", "compile", "stack", "input")
 _NO_MATTER: tuple[str, ...] = (
     "output",
     "overwrite",
