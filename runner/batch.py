@@ -118,7 +118,9 @@ class Inference:
         with torch.inference_mode():
             try:
                 inputs = self._transfer.take(prepared)
-                self.called_with = self.called_with or self._calling.describe(inputs)
+                self.called_with = self.called_with or "; ".join(
+                    [self._calling.describe(inputs), *self._calling.casts.values()]
+                )
                 if self._reset is not None:
                     self._reset()
                 output = self._calling.call(self._model, inputs, len(ids))

@@ -37,6 +37,7 @@ class Calling:
     Attributes:
         pads: whether rows of unlike lengths may be in one batch, because the model is told what is padding.
         takes_text: whether the model itself takes text.
+        casts: by input, from and to which dtype its rows have been converted, in words.
 
     Raises:
         UsageError: the columns, the constants or the dtype do not fit what the model takes.
@@ -53,13 +54,14 @@ class Calling:
         device: torch.device,
     ) -> None:
         self.signature, self._dtype, self._stacks = signature, dtype, stack
+        self.casts: dict[str, str] = {}
         self._types = dict(row_type) if not isinstance(row_type, RowType) else {"": row_type}
         self._constants = {name: self._constant(name, value, device) for name, value in constants.items()}
         self._matching = Matching(signature, self._types, self._constants)
         has_text, self._mask = self._matching.has_text, self._matching.mask
         self.pads = not is_raw or has_text or self._mask is not None or self._matching.carries_mask
         self.takes_text = any(value.is_text for value in signature.inputs)
-        self._matching.check_inputs(dtype)
+        self._matching.check_inputs(is_raw, dtype)
         if stack:
             check_stack(self._types)
         elif is_raw and "" not in self._types and (self.takes_text or not has_text):
@@ -139,17 +141,20 @@ class Calling:
         What it gives for the rows that fill up is cut off again.
         """
         size = max(num_rows, self.signature.least)
-        filled = (
-            Arguments(
-                tuple(fill(value, num_rows, size) for value in arguments.positional),
-                {name: fill(value, num_rows, size) for name, value in arguments.named.items()},
-            )
-            if size != num_rows
-            else arguments
+        if size == num_rows:
+            positional, named = self._arranged(arguments)
+            return model(*positional, **named)
+        kept = {value.name for value in self.signature.inputs if not value.of_rows}
+        names = [value.name for value in self._matching.inputs[: len(arguments.positional)]]
+        names += [""] * (len(arguments.positional) - len(names))
+        filled = Arguments(
+            tuple(
+                v if n in kept else fill(v, num_rows, size) for n, v in zip(names, arguments.positional, strict=True)
+            ),
+            {n: v if n in kept else fill(v, num_rows, size) for n, v in arguments.named.items()},
         )
         positional, named = self._arranged(filled)
-        output = model(*positional, **named)
-        return cut(output, num_rows, size) if size != num_rows else output
+        return cut(model(*positional, **named), num_rows, size)
 
     def describe(self, arguments: Arguments) -> str:
         """What a model is called with, in words, its constants included."""
@@ -186,6 +191,8 @@ class Calling:
             wanted = "text" if slot.is_text else name_of_dtype(slot.dtype or torch.float32)
             raise ModelError(f"{what} takes {wanted}, not {describe_value(value)}")
         assert slot.dtype is not None
+        if value.dtype != slot.dtype:
+            self.casts[slot.name] = f"{name_of_dtype(value.dtype)} rows to {name_of_dtype(slot.dtype)} for {slot.name}"
         value = cast(value, slot.dtype, what, ids, self._dtype)
         if slot.shape is not None and value.ndim == len(slot.shape) - 1 and slot.shape[-1] == 1:
             value = value.unsqueeze(-1)

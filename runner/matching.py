@@ -26,7 +26,7 @@ class Matching:
         self._signature, self._types, self._constants = signature, types, constants
         self.inputs = signature.open_inputs(constants)
         self.has_text = any(column.dtype == TEXT for column in types.values())
-        self.carries_mask = any(name in MASKS for name in types)
+        self.carries_mask = any(name in MASKS and column.is_ragged for name, column in types.items())
         self.mask = self._find_mask()
 
     def _find_mask(self) -> str | None:
@@ -42,7 +42,8 @@ class Matching:
         """Whether columns go to inputs in their order, because none has the name of one and there are as many."""
         if any(self._signature.find(name) for name in names) or self._signature.more_named:
             return False
-        return len(names) in (len(self.inputs), sum(value.is_required for value in self.inputs))
+        counts = (len(self.inputs), sum(value.is_required for value in self.inputs))
+        return len(names) in counts and all(value.of_rows for value in self.inputs[: len(names)])
 
     def misfit(self, num_positional: int, names: Sequence[str]) -> str:
         """What is wrong with so many arguments by position and these by name; empty where nothing is."""
@@ -59,11 +60,11 @@ class Matching:
             return f"the model takes {signature}"
         return ""
 
-    def check_inputs(self, dtype: str | None) -> None:
-        """Raise UsageError where an input can only be a constant and is none, or none is of the dtype of --dtype."""
+    def check_inputs(self, is_raw: bool, dtype: str | None) -> None:
+        """Raise UsageError where an input gets neither rows nor a constant, or none is of the dtype of --dtype."""
         signature = self._signature
         for value in signature.inputs:
-            if value.is_required and not value.of_rows and value.name not in self._constants:
+            if is_raw and value.is_required and not value.of_rows and value.name not in self._constants:
                 raise UsageError(
                     f"the model's input {value} has no axis of rows: --input {value.name}=VALUE gives it a number, a "
                     "list (JSON) or the array of a .npy file, the same in every call"

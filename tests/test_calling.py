@@ -1,6 +1,7 @@
 """What a model is called with, against the libraries that the models come from: the same bytes, on 1 to 3 ranks."""
 
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -370,6 +371,15 @@ def test_what_does_not_fit_is_refused_by_name(name: str, refused: Path) -> None:
     outcome = predict_here(*options, folder=refused)
     assert outcome.code == code, outcome.output
     assert [word for word in words if word not in outcome.output] == [], outcome.output
+
+
+def test_the_log_says_what_the_model_is_called_with(refused: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "runner")
+    outcome = predict_here(
+        *["--model", "columns.onnx", "--data", "ab.parquet", "--output", "told.npy", "--overwrite"], folder=refused
+    )
+    assert outcome.code == 0, outcome.output
+    assert "called with b float32 (1, 1), a float32 (1, 1); float64 rows to float32 for b; int64 rows" in caplog.text
 
 
 def test_plan_is_for_the_batches_that_the_model_takes(refused: Path) -> None:

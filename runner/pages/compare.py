@@ -28,6 +28,8 @@ _WORK += (
     "quantize",
     "channels-last",
     "compile",
+    "stack",
+    "input",
 )
 _NO_MATTER: tuple[str, ...] = (
     "output",
