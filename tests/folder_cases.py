@@ -226,10 +226,47 @@ def make_others(cases: Cases, tokens: list[list[int]]) -> None:
     cases.add("half", "half", by_row(half, tokens, lambda out, ids: out.last_hidden_state[0].mean(dim=0)))
 
 
+def make_gguf(cases: Cases, tokens: list[list[int]]) -> None:
+    """A Llama as llama.cpp has it, some of its weights with 8 bits."""
+    import gguf
+
+    (cases.folder / "gguf").mkdir()
+    width, layers, inner, words = 32, 2, 64, ["<pad>", "<s>", "</s>", *(f"w{index}" for index in range(97))]
+    writer = gguf.GGUFWriter(cases.folder / "gguf/m.gguf", "llama")
+    writer.add_context_length(64)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(inner)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(len(words))
+    writer.add_token_list(words)
+    writer.add_eos_token_id(2)
+    writer.add_pad_token_id(0)
+    rng = np.random.default_rng(0)
+    shapes = {"token_embd": (len(words), width), "output_norm": (width,), "output": (len(words), width)}
+    for layer in range(layers):
+        square = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output"), (width, width))
+        norms = dict.fromkeys(("attn_norm", "ffn_norm"), (width,))
+        linear = {"ffn_gate": (inner, width), "ffn_up": (inner, width), "ffn_down": (width, inner)}
+        shapes |= {f"blk.{layer}.{name}": shape for name, shape in (square | norms | linear).items()}
+    for name, shape in shapes.items():
+        values = (rng.standard_normal(shape) * 0.3).astype(np.float32)
+        kind = gguf.GGMLQuantizationType.Q8_0 if "ffn_up" in name else gguf.GGMLQuantizationType.F32
+        writer.add_tensor(f"{name}.weight", gguf.quants.quantize(values, kind), raw_dtype=kind)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    model = transformers.AutoModelForCausalLM.from_pretrained(cases.folder / "gguf", gguf_file="m.gguf")
+    cases.add("gguf", "gguf", generated(model, tokens), model_args={"max_new_tokens": NEW_TOKENS})
+
+
 def make_cases(folder: Path) -> Cases:
     """All of them, with their folders and data."""
     cases, tokens = Cases(folder), make_data(folder)
-    for make in (make_generators, make_encoders, make_heads, make_others):
+    for make in (make_generators, make_encoders, make_heads, make_others, make_gguf):
         make(cases, tokens)
     make_sounds(cases)
     return cases

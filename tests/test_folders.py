@@ -25,7 +25,7 @@ WAYS: dict[str, dict[str, Any]] = {
 # what each way of holding a model is tried with; weights that Transformers converts cannot stream from disk
 OTHER_WAYS = {
     "tensor": [*GENERATION, "half"],
-    "stages": [*GENERATION, "half", "rwkv", "max", "t5 encoder", "converted", "classifier without padding"],
+    "stages": [*GENERATION, "half", "ConvBertModel", "max", "t5 encoder", "converted", "classifier without padding"],
     "disk": [*GENERATION, "half", "rwkv", "classifier without padding"],
 }
 
@@ -125,7 +125,7 @@ REFUSED: list[tuple[int, str, str, dict[str, Any], list[str]]] = [
     (65, "holds an adapter of nobody/nothing, which is no folder on this machine", "lonely", {}, []),
     (64, "is quantized (gptq), for which Transformers needs another library: pip install gptqmodel", "gptq", {}, []),
     (64, "is quantized (gptq), and --dtype does not go with that", "gptq", {}, ["--dtype", "float16"]),
-    (65, "it holds a .gguf file without the model's configuration", "gguf", {}, []),
+    (64, "--offload does not go with the .gguf file", "gguf", {}, ["--offload", "disk"]),
     (65, "it holds a TensorFlow SavedModel: convert it to ONNX", "tensorflow", {}, []),
     (65, "it holds an ONNX model: give --model onnx/model.onnx", "onnx", {}, []),
     (65, "generation_config.json cannot be used", "damaged", {"max_new_tokens": 5}, []),
@@ -140,7 +140,7 @@ def folders(cases: Cases) -> Path:
     bart = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
     settings = transformers.BartConfig(vocab_size=100, decoder_attention_heads=2, **bart)
     transformers.BartForConditionalGeneration(settings).save_pretrained(folder / "bart")
-    for name, file in (("gguf", "m.gguf"), ("tensorflow", "saved_model.pb"), ("onnx", "model.onnx")):
+    for name, file in (("tensorflow", "saved_model.pb"), ("onnx", "model.onnx")):
         (folder / name).mkdir()
         (folder / name / file).touch()
     for name, of, file, change in (
@@ -161,9 +161,10 @@ def test_what_cannot_be(folders: Path) -> None:
         assert (outcome.code, says in outcome.output) == (code, True), (says, outcome.output)
 
 
-def test_without_peft(folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "peft", None)
-    for model in ("adapter", "both"):
+@pytest.mark.parametrize(("library", "models"), [("peft", ["adapter", "both"]), ("gguf", ["gguf"])])
+def test_without_a_library(library: str, models: list[str], folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    for model in models:
         outcome = refused(folders, model, {})
         assert outcome.code == 64
-        assert "needs PEFT: pip install 'horovod-inference-runner[peft]'" in outcome.output
+        assert f"pip install 'horovod-inference-runner[{library}]'" in outcome.output

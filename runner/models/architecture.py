@@ -14,9 +14,6 @@ _OTHER_FOLDERS = {
     "saved_model.pb": "it holds a TensorFlow SavedModel: convert it to ONNX, with tf2onnx, and give --model PATH.onnx",
     "model.onnx": "it holds an ONNX model: give --model {folder}/model.onnx",
     "model_index.json": "it holds a pipeline of Diffusers, which is not run",
-    "*.gguf": "it holds a .gguf file without the model's configuration; on one host, AutoModelForCausalLM and "
-    "AutoTokenizer.from_pretrained(PATH, gguf_file=NAME) load it (pip install gguf accelerate), and save_pretrained "
-    "writes a folder that is run",
 }
 
 

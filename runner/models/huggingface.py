@@ -29,6 +29,7 @@ from runner.models.architecture import GENERATES, Architecture, find_architectur
 from runner.models.files import broadcast_small_files
 from runner.models.folderoptions import check_options, check_values
 from runner.models.generation import other_decoding, read_settings
+from runner.models.gguf import find_gguf, unpack_settings
 from runner.models.loading import (
     build_like,
     dtype_of,
@@ -78,6 +79,7 @@ class Folder:
         path: of the folder with the weights.
         architecture: the class of Transformers, and its configuration.
         adapter: what is applied to them.
+        gguf: the name of the file that they are in, where that is of this kind.
         build: makes a module as `load` does, with any weights.
         wrap: from a module of that class to how it is called with a batch.
     """
@@ -85,6 +87,7 @@ class Folder:
     path: Path
     architecture: Architecture
     adapter: Adapter | None
+    gguf: str | None
     build: Callable[[], nn.Module]
     wrap: Callable[[nn.Module], Pretrained]
 
@@ -103,7 +106,7 @@ class Folder:
         Raises:
             ModelError: they cannot be loaded, or some are missing.
         """
-        return load_model(self.architecture, self.path, self.adapter)
+        return load_model(self.architecture, self.path, self.adapter, self.gguf)
 
 
 def open_folder(config: Config, comm: Comm) -> Folder:
@@ -121,9 +124,13 @@ def open_folder(config: Config, comm: Comm) -> Folder:
     if adapter is not None:
         comm.on_each(import_peft)
         folder, wanted = adapter.base, wanted or adapter.task_class
-    found = comm.on_root(lambda: read_config(folder, wanted is None))
+    gguf = comm.on_root(lambda: find_gguf(folder, config))
+    settings_in = comm.on_root(lambda: unpack_settings(transformers, folder, gguf) if gguf else folder)
+    if gguf:
+        wanted = wanted or "AutoModelForCausalLM"
+    found = comm.on_root(lambda: read_config(settings_in, wanted is None))
     comm.on_each(lambda: refuse_quantized(found, config))
-    small = _send_small_files(comm, config, folder, adapter)
+    small = _send_small_files(comm, config, settings_in, adapter)
     architecture = comm.on_each(
         lambda: find_architecture(transformers, found, folder, small, config.trust_code, wanted)
     )
@@ -146,6 +153,7 @@ def open_folder(config: Config, comm: Comm) -> Folder:
         folder,
         architecture,
         adapter,
+        gguf,
         lambda: build_like(architecture, dtype, has_pooler, generation),
         lambda model: Pretrained(model, generates, config.model_args, tokenise, images),
     )

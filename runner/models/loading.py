@@ -33,18 +33,25 @@ _NO_TOKEN = -1
 _MAX_NAMES = 4
 
 
-def load_model(architecture: Architecture, folder: Path, adapter: Adapter | None) -> nn.Module:
+def load_model(architecture: Architecture, folder: Path, adapter: Adapter | None, gguf: str | None) -> nn.Module:
     """The model with its weights, and its adapter, on the CPU.
+
+    Args:
+        architecture: its class and settings.
+        folder: with its weights.
+        adapter: what is applied to them.
+        gguf: the name of the file that they are in, where that is of this kind.
 
     Raises:
         ModelError: they cannot be loaded, or some are missing.
     """
     model_class = architecture.model_class
     base = adapter.base if adapter else folder
+    more = {"gguf_file": gguf} if gguf else {}
     try:
         with without_adapter(base) as plain:
             model, loading = model_class.from_pretrained(
-                plain, dtype="auto", local_files_only=True, output_loading_info=True
+                plain, dtype="auto", local_files_only=True, output_loading_info=True, **more
             )
     except Exception as error:
         raise ModelError(f"--model {base} cannot be loaded: {describe(error)}") from error
