@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import pickle
 import shutil
 import struct
 import sys
@@ -205,12 +206,19 @@ def test_parameters_that_get_their_shapes_from_the_file(tmp_path: Path) -> None:
     assert torch.equal(lazy.weight, layer.weight)
 
 
-def test_inspect_reads_weights_as_a_job_does(folder: Path) -> None:
+def test_inspect_and_plan_read_files_as_a_job_does(folder: Path, tmp_path: Path) -> None:
     words = ["checkpointed:plain", "--weights", "wrapped.pt", "--strip-prefix", "backbone."]
     outcome = run_here("inspect", *words, "--ignore-keys", "loss.*", folder=folder)
     assert (outcome.code, "of the file: loss.w" in outcome.output) == (0, True), outcome.output
     outcome = run_here("inspect", "script.jit", folder=folder)
     assert (outcome.code, "TorchScript" in outcome.output) == (0, True), outcome.output
+    job = ["--data", "rows.npy", "--output", tmp_path / "p.npy", "--memory-per-rank", "1G"]
+    outcome = run_here("plan", "--model", "script.jit", *job, folder=folder)
+    assert (outcome.code, "the layers of script.jit cannot be taken apart" in outcome.output) == (0, True), (
+        outcome.output
+    )
+    outcome = run_here("plan", "--model", "nosuffix", *job, folder=folder)
+    assert_refused(outcome, 65, "--model nosuffix is a state dict, a checkpoint or a pickled module")
 
 
 FITS = "All of the model's names are in it after 'net.': --strip-prefix net. --ignore-keys 'loss.*'"
@@ -231,6 +239,7 @@ REFUSED: dict[str, tuple[int, str, list[str]]] = {
     "a program": (65, "is a program of torch.export. It is a whole model", ["program.pt"]),
     "ONNX": (65, "is an ONNX model. It is a whole model", ["open.model"]),
     "a folder": (65, "is a folder. Name the file", ["."]),
+    "a pickle": (65, "is a pickle that torch.save has not written", ["plain.pkl"]),
     "no prefix": (64, "--strip-prefix must be text", ["nosuffix", "--strip-prefix", ""]),
     "two in one": (
         65,
@@ -262,6 +271,7 @@ def bad_files(folder: Path) -> Path:
     """Beside the good ones."""
     state = checkpointed.trained().state_dict()
     torch.save(dict(list(state.items())[1:]), folder / "missing.pt")
+    (folder / "plain.pkl").write_bytes(pickle.dumps(state))
     torch.save(state | {"0.weight": state["0.weight"].to(torch.complex64)}, folder / "complex.pt")
     untied = checkpointed.Tied().state_dict()
     untied["second.weight"] = untied["first.weight"] + 1
