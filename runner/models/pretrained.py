@@ -16,6 +16,7 @@ from runner.models.heads import pick, pool
 from runner.models.image_outputs import pick_output
 from runner.models.lengths import call_by_length, minds_padding
 from runner.models.processor import ImageProcessor
+from runner.models.scoring import log_likelihoods
 
 _VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokeniser knows no word
 TOKENISER_FILES = (
@@ -207,22 +208,11 @@ class Pretrained:
         device = next(self._bare.parameters()).device
         return minds_padding(answer, num_tokens, padding, bool(self._max_new_tokens), device)
 
-    def _score(
-        self,
-        input_ids: torch.Tensor,
-        attention_mask: torch.Tensor | None = None,
-        scored: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """The natural logarithm of the probability of the scored tokens, each after those before it: `(batch,)`."""
-        if attention_mask is None:
-            attention_mask = torch.ones_like(input_ids)
-        if scored is None:
-            scored = attention_mask.bool()
-        outputs = self._call(self.model, input_ids=input_ids, attention_mask=attention_mask, use_cache=False)
-        likely = torch.log_softmax(outputs["logits"][:, :-1].float(), dim=-1)
-        likely = likely.gather(2, input_ids[:, 1:, None])[..., 0]
-        found: torch.Tensor = torch.where(scored[:, 1:], likely, 0).sum(dim=1)
-        return found
+    def _score(self, scored: torch.Tensor | None = None, **arguments: torch.Tensor) -> torch.Tensor:
+        ids = arguments["input_ids"]
+        mask = arguments.setdefault("attention_mask", torch.ones_like(ids))
+        outputs = self._call(self.model, **arguments, use_cache=False)
+        return log_likelihoods(outputs["logits"], ids, mask.bool() if scored is None else scored)
 
 
 def to_be_scored(tokenise: Any, max_length: int | None, *texts: list[str]) -> dict[str, torch.Tensor]:
