@@ -8,6 +8,7 @@ import torch
 from runner.batch import Inference
 from runner.comm import Comm
 from runner.config import Config
+from runner.errors import UsageError
 from runner.models import build_model, input_device
 from runner.resources import return_freed_memory
 from runner.rows import named_types
@@ -38,5 +39,16 @@ def assemble(
     model, weights_digest = build() if build else build_model(config, comm, device)
     columns = config.columns or [name for name in inner_name(config.data) if name in named_types(source.row_type)]
     to = input_device(model, device)
-    inference = Inference(model, to, preprocess, postprocess, config.dtype, config.channels_last, columns, config.keep)
+    comm.on_each(lambda: _check_truncate(config, model))
+    inference = Inference(
+        model, to, preprocess, postprocess, config.dtype, config.channels_last, columns, config.keep, config.truncate
+    )
     return inference, weights_digest
+
+
+def _check_truncate(config: Config, model: Callable[..., Any]) -> None:
+    if config.truncate is not None and not hasattr(model, "tokenise"):
+        raise UsageError(
+            f"--truncate {config.truncate} is about texts that a model's tokenizer cuts, and this model has none: "
+            "leave it out"
+        )

@@ -2,19 +2,28 @@
 
 import traceback
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import nn
 
 from runner.errors import InputError, MemoryShortage, ModelError, describe, traceback_of
-from runner.outputs import Outputs, arrived, as_outputs, named, num_rows_of, row_type_of, with_kept
+from runner.gradients import calling
+from runner.outputs import Outputs, arrived, as_outputs, named, num_rows_of, row_type_of
 from runner.packing import Columns, types_by_name
-from runner.rows import Rows, RowType, RowTypes, in_words, name_rows, zero_row
-from runner.sources import Source
-from runner.tensors import as_batch, is_text, pad
+from runner.rows import Rows, RowType, RowTypes, in_words, name_rows
+from runner.tensors import Batch, Tokens, as_batch, is_text, pad
+from runner.texts import Cut, check_num_texts, find_cut, text_columns
 from runner.transfer import make_transfer, map_tensors
 from runner.transforms import Transform
+
+
+class Prepared(NamedTuple):
+    """A batch on its way to the model: its input, what a tokenizer has cut off, and whether it was text."""
+
+    inputs: Any
+    cut: Cut
+    is_text: bool
 
 
 class Inference:
@@ -25,16 +34,21 @@ class Inference:
         device: where the model wants its batches.
         preprocess: from a CPU tensor of rows `(batch, *row_shape)`, a list of 1-D tensors where rows are ragged, or a
             dict of tensors where they have several fields, to the model's input; None leaves it as it is, and pads
-            ragged rows. Of an input that is a tuple or a dict the model gets the items as its arguments.
+            ragged rows. Of an input that is a tuple or a dict the model gets the items as its arguments. What is text
+            then goes through the model's tokenizer, where it has one.
         postprocess: from the model's output to what `as_outputs` takes, or None.
         dtype: of floating-point inputs; None leaves them.
         channels_last: the memory format of inputs with four axes.
         columns: of several, those that the model gets; none for all that are not in `keep`.
         keep: columns that are kept beside the predictions.
+        truncate: whether texts may be cut: `refuse` lets none be; None where nothing is said of it.
 
     Attributes:
         num_behind: as `Transfer` has it.
         ignored: columns that the model does not get.
+        needs_gradients: whether the model computes gradients itself, as the first row has shown; preprocess, model and
+            postprocess are then called outside of inference mode, and the predictions are detached.
+        can_have_gradients: whether it could.
     """
 
     def __init__(
@@ -47,40 +61,50 @@ class Inference:
         channels_last: bool = False,
         columns: Sequence[str] = (),
         keep: Sequence[str] = (),
+        truncate: str | None = None,
     ) -> None:
-        self._columns, self._keep = columns, keep
+        self._columns, self.keep, self.truncate = columns, keep, truncate
         self.ignored = tuple(name for name in keep if name not in columns)
         self._model, self._preprocess, self._postprocess = model, preprocess, postprocess
+        self._tokenise: Callable[..., Tokens] | None = getattr(model, "tokenise", None)
+        self.needs_gradients, self.can_have_gradients = False, getattr(model, "can_have_gradients", True)
         self._dtype = getattr(torch, dtype) if dtype else None
         self._channels_last = channels_last
         self._transfer = make_transfer(device)
         self.num_behind = self._transfer.num_behind
 
-    def prepare(self, rows: Rows, ids: Sequence[int]) -> Any:
+    def prepare(self, rows: Rows, ids: Sequence[int]) -> Prepared:
         """The model's input for rows whose numbers are `ids`, on its way to the device.
 
         Raises:
+            InputError: a text is too long, and none may be cut.
             ModelError: the user's function failed.
             MemoryShortage: the batch does not fit the memory of the device.
         """
         try:
-            batch = as_batch(self._for_the_model(rows))
+            inputs: Any = as_batch(self._for_the_model(rows))
         except UnicodeDecodeError as error:
             raise InputError(f"{name_rows(ids)}: the text is not UTF-8: {error}") from error
-        if self._preprocess is None:
-            inputs = self._as_inputs(batch)
-        else:
+        if self._preprocess is not None:
             try:
-                with torch.inference_mode():
-                    inputs = self._preprocess(batch)
+                with calling(self.needs_gradients):
+                    inputs = self._preprocess(inputs)
             except Exception as error:
                 raise _failure("--preprocess", ids, error) from error
+        texts, cut = text_columns(inputs) if self._tokenise else None, Cut()
+        if texts is not None and self._tokenise:
+            check_num_texts(texts, ids)
+            tokens = self._tokenise(*texts)
+            inputs, cut = dict(tokens.inputs), find_cut(tokens, ids, self.truncate == "refuse")
+        elif self._preprocess is None:
+            inputs = self._as_inputs(inputs)
         try:
-            return self._transfer.stage(map_tensors(inputs, self._convert))
+            staged = self._transfer.stage(map_tensors(inputs, self._convert))
         except Exception as error:
             raise _failure("copying to the GPU", ids, error) from error
+        return Prepared(staged, cut, texts is not None)
 
-    def forward(self, prepared: Any, ids: Sequence[int]) -> Outputs:
+    def forward(self, prepared: Prepared, ids: Sequence[int]) -> Outputs:
         """The predictions for a prepared batch: each `(len(ids), ...)`, on the model's device.
 
         Raises:
@@ -88,9 +112,9 @@ class Inference:
             MemoryShortage: the batch does not fit the memory of the device.
         """
         inputs: Any = None
-        with torch.inference_mode():
+        with calling(self.needs_gradients):
             try:
-                inputs = self._transfer.take(prepared)
+                inputs = self._transfer.take(prepared.inputs)
                 output = self._call(inputs)
             except Exception as error:
                 raise _failure("the model", ids, error, self._dtype_hint(inputs)) from error
@@ -102,6 +126,8 @@ class Inference:
                 except Exception as error:
                     raise _failure("--postprocess", ids, error) from error
         outputs = as_outputs(output)
+        if self.needs_gradients:
+            outputs = map_tensors(outputs, torch.Tensor.detach)  # and with the graph goes its memory
         for name, output in named(outputs).items():
             if num_rows_of(output) != len(ids):
                 what = f" as {name!r}" if isinstance(outputs, dict) else ""
@@ -118,28 +144,26 @@ class Inference:
 
     def kept(self, rows: Rows) -> Columns:
         """The columns that are kept beside the predictions."""
-        return {name: rows[name] for name in self._keep} if isinstance(rows, dict) else {}
+        return {name: rows[name] for name in self.keep} if isinstance(rows, dict) else {}
 
     def _for_the_model(self, rows: Rows) -> Rows:
         """Without what is only kept; one column alone without its name."""
-        if not isinstance(rows, dict) or not self._keep:
+        if not isinstance(rows, dict) or not self.keep:
             return rows
-        names = self._columns or [name for name in rows if name not in self._keep]
+        names = self._columns or [name for name in rows if name not in self.keep]
         return {name: rows[name] for name in names} if len(names) > 1 else rows[names[0]]
 
     def _as_inputs(self, batch: Any) -> Any:
-        """The model's input for a batch as it is: text as tokens, rows of unlike lengths padded."""
+        """The model's input for a batch as it is, with rows of unlike lengths padded."""
         columns = list(batch.values()) if isinstance(batch, dict) else [batch]
-        if any(is_text(column) for column in columns):
-            tokenise = getattr(self._model, "tokenise", None)
-            if tokenise is None or not all(is_text(column) for column in columns):
-                raise ModelError(
-                    "rows of text need a Hugging Face folder as the model, or --preprocess module:function"
-                )
-            return tokenise(*columns)
+        if self._tokenise and any(is_text(column) for column in columns):
+            raise ModelError(
+                "some columns are text and some are not, and the model's tokenizer takes text alone: choose with "
+                "--columns, or make one text of them with --preprocess module:function"
+            )
         if isinstance(batch, dict):
-            return {name: pad(column)[0] if isinstance(column, list) else column for name, column in batch.items()}
-        return pad(batch) if isinstance(batch, list) else batch
+            return {name: pad(column)[0] if _is_ragged(column) else column for name, column in batch.items()}
+        return pad(batch) if _is_ragged(batch) else batch
 
     def _convert(self, tensor: torch.Tensor) -> torch.Tensor:
         if self._dtype is not None and tensor.is_floating_point():
@@ -170,39 +194,19 @@ class Inference:
             return self._model(*inputs)
         return self._model(**inputs) if isinstance(inputs, dict) else self._model(inputs)
 
-    def probe(self, source: Source, num_tries: int) -> tuple[RowTypes, int | None]:
-        """The shape and dtype of a row of predictions, with what is kept, and the row by which they were found.
-
-        Tries the first `num_tries` rows, until one works; a row of zeros where there are none.
-
-        Raises:
-            InputError, ModelError: the error of the first row, where none works.
-            UsageError: an output has the name of a column that is kept.
-        """
-        if not source.num_rows:
-            return self._row_type(source, zero_row(source.row_type), 0), None
-        first_error: InputError | None = None
-        for row in range(min(num_tries, source.num_rows)):
-            try:
-                return self._row_type(source, source.read(row, row + 1), row), row
-            except InputError as error:
-                first_error = first_error or error
-        assert first_error is not None
-        raise first_error
-
-    def _row_type(self, source: Source, rows: Rows, row: int) -> RowTypes:
-        found = row_type_of(self.forward(self.prepare(rows, [row]), [row]))
-        if isinstance(source.row_type, RowType):
-            return found
-        return with_kept(found, {name: source.row_type[name] for name in self._keep})
-
     def _dtype_hint(self, inputs: Any) -> str:
-        """What to do where rows and model are of different floating-point dtypes, the commonest mistake."""
+        """What to do where the model gets text, or rows of another floating-point dtype than its own."""
+        if text_columns(inputs):
+            return " The model gets rows of text as a list of strings; one that takes numbers needs --preprocess"
         parameters = self._model.parameters() if isinstance(self._model, nn.Module) else ()
         wanted = next((p.dtype for p in parameters if p.is_floating_point()), None)
         if not isinstance(inputs, torch.Tensor) or wanted is None or inputs.dtype == wanted:
             return ""
         return f" The model's input is {inputs.dtype}, its weights are {wanted}: convert it with --preprocess"
+
+
+def _is_ragged(column: Batch) -> TypeGuard[list[torch.Tensor]]:
+    return isinstance(column, list) and not is_text(column)
 
 
 def check_row_type(outputs: Outputs, row_type: RowTypes, kept: Sequence[str], ids: Sequence[int]) -> None:

@@ -24,6 +24,7 @@ SCHEDULES = ("static", "dynamic")
 COLLECT = ("allgather", "alltoall", "direct", "shards")
 COMM = ("horovod", "mpi")
 ON_NONFINITE = ("keep", "quarantine")
+TRUNCATE = ("left", "right", "refuse")
 
 
 # in a URL; records are for all to read
@@ -106,6 +107,13 @@ class Config:
         "work",
         "function from a batch of rows (a CPU tensor; a list of them where lengths differ) to the model's input",
         "MODULE:FUNCTION",
+    )
+    truncate: str | None = _option(
+        None,
+        "work",
+        "for texts with more tokens than the model takes: cut them at this side, or refuse them; by default as the "
+        "model's tokenizer does. What is cut is counted",
+        "left|right|refuse",
     )
     postprocess: str | Callable[..., Any] | None = _option(
         None,
@@ -242,6 +250,8 @@ class Config:
         check_choice("--device", self.device, DEVICES)
         if self.dtype is not None:
             check_choice("--dtype", self.dtype, DTYPES)
+        if self.truncate is not None:
+            check_choice("--truncate", self.truncate, TRUNCATE)
         if self.quantize is not None:
             check_choice("--quantize", self.quantize, QUANTIZE)
             for name in ("dtype", "share_weights", "compile"):

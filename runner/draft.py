@@ -15,6 +15,7 @@ from runner.outputs import Outputs, as_columns, copy_out
 from runner.packing import Columns, fill, nonfinite, pack, without
 from runner.quarantine import BadRow, Rescued
 from runner.rows import Column, RowType, RowTypes, concatenate_columns, span, take_column, zero_row
+from runner.texts import Cut
 
 _Gaps = Sequence[int]
 _Places = slice | np.ndarray
@@ -36,6 +37,7 @@ class Draft:
         self._rows: _Rows = _Fixed(num_rows, row_type) if isinstance(row_type, RowType) else _Packed(num_rows, row_type)
         self._bad: list[BadRow] = []
         self._halved: list[list[int]] = []
+        self._cut = Cut()
         self._input_checksums: list[str] = []
 
     def add(self, ids: Sequence[int], batch: Rescued, outputs: Outputs | None, kept: Columns, digest: str) -> None:
@@ -62,6 +64,7 @@ class Draft:
         self._bad += batch.bad
         if batch.halved:
             self._halved.append(list(span(ids)))
+        self._cut = self._cut.joined(batch.cut)
         self._input_checksums.append(digest)
 
     def finish(self, rank: int, began: float, seconds: float, on_nonfinite: str) -> tuple[Commit, np.ndarray]:
@@ -73,6 +76,8 @@ class Draft:
             found = set()
         self._bad.sort(key=lambda row: row.row)
         rows = self._rows.finish([row.row - chunk.start for row in self._bad], self._kept)
+        bad = {row.row for row in self._bad}
+        lost = [number for row, number in self._cut.lost.items() if row not in bad]
         commit = Commit(
             chunk=chunk.index,
             start=chunk.start,
@@ -85,6 +90,9 @@ class Draft:
             nonfinite=len(found),
             bad=[asdict(row) for row in self._bad],
             halved=self._halved,
+            cut_rows=len(lost),
+            cut_tokens=sum(lost),
+            token_limit=self._cut.limit if lost else 0,
         )
         return commit, rows
 

@@ -21,6 +21,7 @@ def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
         "model_args": config.model_args,
         "preprocess": config.preprocess and name_of(config.preprocess),
         "postprocess": config.postprocess and name_of(config.postprocess),
+        "truncate": config.truncate,
         "dtype": config.dtype,
         "channels_last": config.channels_last,
         "quantize": config.quantize,

@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from runner.batch import Inference
+from runner.batch import Inference, Prepared
 from runner.draft import Draft
 from runner.errors import InputError
 from runner.grid import Chunk, Grid
@@ -63,10 +63,12 @@ def infer(
         began = time.perf_counter()
         prepared = []
         for ids, rows in reader.read(*batch):
-            digest, inputs, kept = "", rows, {}
+            digest, kept = "", {}
+            inputs: Prepared | InputError
             try:
                 if isinstance(rows, InputError):
                     kept = kept_one_by_one(ids) if keep else {}
+                    inputs = rows
                 else:
                     digest = rows_checksum(rows)  # before preprocessing, which may change them in place
                     kept = inference.kept(rows)
@@ -93,7 +95,7 @@ def infer(
         try:
             if isinstance(part.inputs, InputError):
                 raise part.inputs
-            return Rescued(inference.forward(part.inputs, part.ids), [], halved=False)
+            return Rescued(inference.forward(part.inputs, part.ids), [], halved=False, cut=part.inputs.cut)
         except InputError as error:
             return rescue(part.ids, error)
 
@@ -139,7 +141,7 @@ class _Prepared:
     """Rows that go through the model together."""
 
     ids: Sequence[int]
-    inputs: Any  # an InputError where they could not be read or prepared: for the main thread to see to, in its turn
+    inputs: Prepared | InputError  # an error, of reading or preparing, is for the main thread to see to, in its turn
     checksum: str  # of the rows as they were read
     kept: Columns  # of the data, beside the predictions
 

@@ -22,6 +22,7 @@ from runner.imports import name_of
 from runner.infer import infer
 from runner.inputs import check_inputs, check_unmodified, make_grid, open_data
 from runner.ledger import run_folder
+from runner.probing import probe
 from runner.quarantine import Rescue
 from runner.recorder import Committed, MemoryRecorder, Recorder
 from runner.report import Report
@@ -155,7 +156,7 @@ def _run(
     stages.end(f"model{sent_in_words(comm)}")
     stages.begin("checks", "computing the first row and the canary")
     sets_aside = config.on_error == "quarantine"
-    row_type, good_row = comm.on_root(lambda: inference.probe(source, _PROBES if sets_aside else 1))
+    row_type, good_row = probe(comm, inference, source, _PROBES if sets_aside else 1)
     rescue = Rescue(source, inference, good_row, sets_aside)
     canary, canary_says = start_canary(config, comm, inference, source, good_row, row_type)
     stages.end(f"canary: {canary_says or 'nothing to compare'}")

@@ -9,6 +9,7 @@ from runner.errors import InputError, MemoryShortage, ModelError
 from runner.outputs import Outputs, join, on_cpu
 from runner.rows import Rows, concatenate, name_rows
 from runner.sources import Source
+from runner.texts import Cut
 
 _TRACEBACK_LINES = 6
 
@@ -30,11 +31,13 @@ class Rescued:
         outputs: its predictions, where bad rows have any; None where all rows are bad.
         bad: its bad rows.
         halved: whether it was computed in smaller pieces, for want of memory.
+        cut: its rows whose text was cut; of bad ones it does not matter.
     """
 
     outputs: Outputs | None
     bad: list[BadRow]
     halved: bool
+    cut: Cut = Cut()
 
 
 class Rescue:
@@ -54,6 +57,7 @@ class Rescue:
         self._source, self._inference, self._known_good_row = source, inference, known_good_row
         self._sets_aside = set_aside
         self._halved = False
+        self._cut = Cut()  # of what was computed last
 
     def __call__(self, ids: Sequence[int], error: InputError) -> Rescued:
         """The predictions of the rows of these numbers, which have failed together with `error`.
@@ -65,7 +69,8 @@ class Rescue:
         rows, unreadable = self._read(ids)
         if isinstance(error, MemoryShortage):
             try:
-                return Rescued(self._compute(rows, ids), [], True)
+                self._cut = Cut()
+                return Rescued(self._compute(rows, ids), [], True, self._cut)
             except InputError as again:
                 error = again
         if self._sets_aside:
@@ -91,8 +96,9 @@ class Rescue:
         found = [BadRow(row, why.message, _short(why.details)) for row, why in sorted(bad.items())]
         good = [row for row in ids if row not in bad]
         if good:
-            self._halved = False
-            return Rescued(self._compute(rows | dict.fromkeys(bad, rows[good[0]]), ids), found, self._halved)
+            self._halved, self._cut = False, Cut()
+            outputs = self._compute(rows | dict.fromkeys(bad, rows[good[0]]), ids)
+            return Rescued(outputs, found, self._halved, self._cut)
         if (known := self._known_good_row) is not None:
             try:
                 self._compute({known: self._source.read(known, known + 1)}, [known])
@@ -138,7 +144,10 @@ class Rescue:
 
     def _compute(self, rows: dict[int, Rows], ids: Sequence[int]) -> Outputs:
         try:
-            return self._inference.forward(self._inference.prepare(concatenate([rows[i] for i in ids]), ids), ids)
+            prepared = self._inference.prepare(concatenate([rows[i] for i in ids]), ids)
+            outputs = self._inference.forward(prepared, ids)
+            self._cut = self._cut.joined(prepared.cut)
+            return outputs
         except MemoryShortage:
             if len(ids) == 1:
                 raise

@@ -18,6 +18,7 @@ from runner.config import Config
 from runner.doctor.finding import OK, WARNING, Finding
 from runner.errors import RunnerError
 from runner.inputs import open_data
+from runner.probing import probe
 from runner.rows import row_bytes_of
 from runner.stats import RankStats
 from runner.timeline import Timeline
@@ -69,7 +70,7 @@ def _check(
     load_seconds = time.perf_counter() - began
     if not source.num_rows:
         return [Finding("batch", WARNING, f"the model is loaded; there are no rows in {config.data}")]
-    row_type, row = comm.on_root(lambda: inference.probe(source, 1))
+    row_type, row = probe(comm, inference, source, 1)
     assert row is not None
     says = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type)).compare()
     ids = range(min(config.batch_size, source.num_rows))
