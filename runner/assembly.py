@@ -7,7 +7,7 @@ import torch
 
 from runner.batch import Inference
 from runner.comm import Comm
-from runner.config import Config
+from runner.config import Config, is_path
 from runner.errors import UsageError
 from runner.models import build_model, input_device
 from runner.resources import return_freed_memory
@@ -40,8 +40,19 @@ def assemble(
     columns = config.columns or [name for name in inner_name(config.data) if name in named_types(source.row_type)]
     to = input_device(model, device)
     comm.on_each(lambda: _check_truncate(config, model))
+    # a compiled one would be compiled once more, and one of a group or of layers that come and go takes long for a row
+    is_users = not (isinstance(config.model, str) and is_path(config.model)) and build is None
     inference = Inference(
-        model, to, preprocess, postprocess, config.dtype, config.channels_last, columns, config.keep, config.truncate
+        model,
+        to,
+        preprocess,
+        postprocess,
+        config.dtype,
+        config.channels_last,
+        columns,
+        config.keep,
+        config.truncate,
+        may_keep_tensors=is_users and not config.compile and config.offload is None,
     )
     return inference, weights_digest
 

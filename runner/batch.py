@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from runner.errors import InputError, MemoryShortage, ModelError, describe, traceback_of
-from runner.gradients import calling
+from runner.gradients import Mode, calling
 from runner.outputs import Outputs, arrived, as_outputs, named, num_rows_of, row_type_of
 from runner.packing import Columns, types_by_name
 from runner.rows import Rows, RowType, RowTypes, in_words, name_rows
@@ -42,13 +42,13 @@ class Inference:
         columns: of several, those that the model gets; none for all that are not in `keep`.
         keep: columns that are kept beside the predictions.
         truncate: whether texts may be cut: `refuse` lets none be; None where nothing is said of it.
+        may_keep_tensors: whether the model is code of the user's, which may keep tensors from one call to another.
 
     Attributes:
         num_behind: as `Transfer` has it.
         ignored: columns that the model does not get.
-        needs_gradients: whether the model computes gradients itself, as the first row has shown; preprocess, model and
-            postprocess are then called outside of inference mode, and the predictions are detached.
-        can_have_gradients: whether it could.
+        mode: in which preprocess, model and postprocess are called; the first row decides.
+        can_have_gradients: whether the model can be called with gradients.
     """
 
     def __init__(
@@ -62,12 +62,14 @@ class Inference:
         columns: Sequence[str] = (),
         keep: Sequence[str] = (),
         truncate: str | None = None,
+        may_keep_tensors: bool = False,
     ) -> None:
         self._columns, self.keep, self.truncate = columns, keep, truncate
         self.ignored = tuple(name for name in keep if name not in columns)
         self._model, self._preprocess, self._postprocess = model, preprocess, postprocess
         self._tokenise: Callable[..., Tokens] | None = getattr(model, "tokenise", None)
-        self.needs_gradients, self.can_have_gradients = False, getattr(model, "can_have_gradients", True)
+        self.mode, self.may_keep_tensors = Mode.INFERENCE, may_keep_tensors
+        self.can_have_gradients = getattr(model, "can_have_gradients", True)
         self._dtype = getattr(torch, dtype) if dtype else None
         self._channels_last = channels_last
         self._transfer = make_transfer(device)
@@ -87,7 +89,7 @@ class Inference:
             raise InputError(f"{name_rows(ids)}: the text is not UTF-8: {error}") from error
         if self._preprocess is not None:
             try:
-                with calling(self.needs_gradients):
+                with calling(self.mode):
                     inputs = self._preprocess(inputs)
             except Exception as error:
                 raise _failure("--preprocess", ids, error) from error
@@ -112,7 +114,7 @@ class Inference:
             MemoryShortage: the batch does not fit the memory of the device.
         """
         inputs: Any = None
-        with calling(self.needs_gradients):
+        with calling(self.mode):
             try:
                 inputs = self._transfer.take(prepared.inputs)
                 output = self._call(inputs)
@@ -126,7 +128,7 @@ class Inference:
                 except Exception as error:
                     raise _failure("--postprocess", ids, error) from error
         outputs = as_outputs(output)
-        if self.needs_gradients:
+        if self.mode is Mode.GRADIENTS:
             outputs = map_tensors(outputs, torch.Tensor.detach)  # and with the graph goes its memory
         for name, output in named(outputs).items():
             if num_rows_of(output) != len(ids):

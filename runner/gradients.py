@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import Enum
 
 import torch
 
@@ -10,15 +11,25 @@ import torch
 _AUTOGRAD = re.compile(r"requires?[_ ]grad|grad_fn|inference ?(tensor|mode)|differentiated tensors", re.IGNORECASE)
 
 
+class Mode(Enum):
+    """How PyTorch computes.
+
+    Attributes:
+        INFERENCE: in inference mode, the fastest; no tensor can be differentiated later.
+        NO_GRADIENTS: without gradients, but tensors that a model keeps from one call can be differentiated in another.
+        GRADIENTS: with gradients.
+    """
+
+    INFERENCE = "inference mode"
+    NO_GRADIENTS = "no gradients"
+    GRADIENTS = "gradients"
+
+
 @contextmanager
-def calling(with_gradients: bool) -> Iterator[None]:
-    """For as long as this lasts, tensors are computed in inference mode, or such that they can be differentiated."""
-    if with_gradients:
-        with torch.inference_mode(False), torch.enable_grad():
-            yield
-    else:
-        with torch.inference_mode():
-            yield
+def calling(mode: Mode) -> Iterator[None]:
+    """For as long as this lasts, PyTorch computes in this mode, in this thread."""
+    with torch.inference_mode(mode is Mode.INFERENCE), torch.set_grad_enabled(mode is Mode.GRADIENTS):
+        yield
 
 
 def wants_gradients(error: BaseException | None) -> bool:

@@ -3,9 +3,9 @@
 from runner.batch import Inference
 from runner.comm import Comm
 from runner.errors import InputError, ModelError, UsageError
-from runner.gradients import wants_gradients
+from runner.gradients import Mode, wants_gradients
 from runner.outputs import row_type_of, with_kept
-from runner.rows import Rows, RowType, RowTypes, zero_row
+from runner.rows import Rows, RowType, RowTypes, take, zero_row
 from runner.say import LOGGER
 from runner.sources import Source
 
@@ -21,12 +21,12 @@ def probe(comm: Comm, inference: Inference, source: Source, num_tries: int) -> t
         UsageError: an output has the name of a column that is kept; or an option for text is given, and there is none.
     """
 
-    def find() -> tuple[RowTypes, int | None, bool]:
+    def find() -> tuple[RowTypes, int | None, Mode]:
         row_type, row = _find(inference, source, num_tries)
-        return row_type, row, inference.needs_gradients
+        return row_type, row, inference.mode
 
-    row_type, row, inference.needs_gradients = comm.on_root(find)
-    if inference.needs_gradients and comm.world.rank == 0:
+    row_type, row, inference.mode = comm.on_root(find)
+    if inference.mode is Mode.GRADIENTS and comm.world.rank == 0:
         LOGGER.info("the model needs gradients: it is called outside of inference mode, with autograd")
     return row_type, row
 
@@ -45,10 +45,21 @@ def _find(inference: Inference, source: Source, num_tries: int) -> tuple[RowType
 
 
 def _try(inference: Inference, source: Source, rows: Rows, row: int) -> RowTypes:
-    try:
+    """The type of what one row gives; finds the mode of the model on the way.
+
+    A module of the user's is first called without gradients, but not in inference mode: what it may keep of its first
+    call, such as a table, could never be differentiated if it had been made there.
+    """
+    if inference.mode is Mode.GRADIENTS:
         return _row_type(inference, source, rows, row)
+    try:
+        for mode in [Mode.NO_GRADIENTS] * inference.may_keep_tensors + [Mode.INFERENCE]:
+            inference.mode = mode
+            found = _row_type(inference, source, take(rows, range(1)), row)  # preprocessing may change rows in place
+        return found
     except InputError as error:
-        if inference.needs_gradients or not wants_gradients(error):
+        inference.mode = Mode.INFERENCE
+        if not wants_gradients(error):
             raise
         if not inference.can_have_gradients:
             raise ModelError(
@@ -56,11 +67,11 @@ def _try(inference: Inference, source: Source, rows: Rows, row: int) -> RowTypes
                 f"--model-parallel out. {error.message}",
                 error.details,
             ) from error
-    inference.needs_gradients = True
+    inference.mode = Mode.GRADIENTS
     try:
         return _row_type(inference, source, rows, row)
     except InputError:
-        inference.needs_gradients = False
+        inference.mode = Mode.INFERENCE
         raise
 
 
