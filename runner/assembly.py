@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from runner.batch import Inference
+from runner.batching import make_batching
 from runner.comm import Comm
 from runner.config import Config, is_path
 from runner.errors import UsageError
@@ -54,6 +55,7 @@ def assemble(
         config.truncate,
         may_keep_tensors=is_users and not config.compile and config.offload is None,
     )
+    inference.batching = comm.on_each(lambda: make_batching(config, source, inference, to.type))
     return inference, weights_digest
 
 

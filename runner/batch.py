@@ -4,14 +4,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeGuard
 
+import numpy as np
 import torch
 from torch import nn
 
 from runner.errors import InputError, MemoryShortage, ModelError, describe, traceback_of
 from runner.gradients import Mode, calling
-from runner.outputs import Outputs, arrived, as_outputs, named, num_rows_of, row_type_of
-from runner.packing import Columns, types_by_name
-from runner.rows import Rows, RowType, RowTypes, in_words, name_rows
+from runner.outputs import Outputs, arrived, as_outputs, named, num_rows_of
+from runner.packing import Columns
+from runner.rows import Rows, name_rows
 from runner.tensors import Batch, Tokens, as_batch, is_text, pad
 from runner.texts import Cut, check_num_texts, find_cut, text_columns
 from runner.transfer import make_transfer, map_tensors
@@ -49,6 +50,9 @@ class Inference:
         ignored: columns that the model does not get.
         mode: in which preprocess, model and postprocess are called; the first row decides.
         can_have_gradients: whether the model can be called with gradients.
+        tokenise: the model's tokenizer, from columns of text to `Tokens`; None where it has none.
+        calls_per_batch: how often the model computes for a batch, as one that adds token after token does.
+        batching: see `make_batching`.
     """
 
     def __init__(
@@ -66,10 +70,12 @@ class Inference:
     ) -> None:
         self._columns, self.keep, self.truncate = columns, keep, truncate
         self.ignored = tuple(name for name in keep if name not in columns)
-        self._model, self._preprocess, self._postprocess = model, preprocess, postprocess
-        self._tokenise: Callable[..., Tokens] | None = getattr(model, "tokenise", None)
+        self._model, self.preprocess, self._postprocess = model, preprocess, postprocess
+        self.tokenise: Callable[..., Tokens] | None = getattr(model, "tokenise", None)
         self.mode, self.may_keep_tensors = Mode.INFERENCE, may_keep_tensors
         self.can_have_gradients = getattr(model, "can_have_gradients", True)
+        self.calls_per_batch: int = 1 + (getattr(model, "max_new_tokens", None) or 0)
+        self.batching: Callable[[Rows, int], list[np.ndarray]] | None = None
         self._dtype = getattr(torch, dtype) if dtype else None
         self._channels_last = channels_last
         self._transfer = make_transfer(device)
@@ -83,28 +89,45 @@ class Inference:
             ModelError: the user's function failed.
             MemoryShortage: the batch does not fit the memory of the device.
         """
-        try:
-            inputs: Any = as_batch(self._for_the_model(rows))
-        except UnicodeDecodeError as error:
-            raise InputError(f"{name_rows(ids)}: the text is not UTF-8: {error}") from error
-        if self._preprocess is not None:
-            try:
-                with calling(self.mode):
-                    inputs = self._preprocess(inputs)
-            except Exception as error:
-                raise _failure("--preprocess", ids, error) from error
-        texts, cut = text_columns(inputs) if self._tokenise else None, Cut()
-        if texts is not None and self._tokenise:
+        inputs = self.given(rows, ids)
+        if self.preprocess is not None:
+            inputs = self.preprocessed(inputs, ids)
+        texts, cut = text_columns(inputs) if self.tokenise else None, Cut()
+        if texts is not None and self.tokenise:
             check_num_texts(texts, ids)
-            tokens = self._tokenise(*texts)
+            tokens = self.tokenise(*texts)
             inputs, cut = dict(tokens.inputs), find_cut(tokens, ids, self.truncate == "refuse")
-        elif self._preprocess is None:
+        elif self.preprocess is None:
             inputs = self._as_inputs(inputs)
         try:
             staged = self._transfer.stage(map_tensors(inputs, self._convert))
         except Exception as error:
             raise _failure("copying to the GPU", ids, error) from error
         return Prepared(staged, cut, texts is not None)
+
+    def given(self, rows: Rows, ids: Sequence[int]) -> Any:
+        """A batch as it comes to `preprocess`.
+
+        Raises:
+            InputError: text is not UTF-8.
+        """
+        try:
+            return as_batch(self._for_the_model(rows))
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name_rows(ids)}: the text is not UTF-8: {error}") from error
+
+    def preprocessed(self, batch: Any, ids: Sequence[int]) -> Any:
+        """What `preprocess` makes of a batch.
+
+        Raises:
+            ModelError: it failed.
+        """
+        assert self.preprocess is not None
+        try:
+            with calling(self.mode):
+                return self.preprocess(batch)
+        except Exception as error:
+            raise _failure("--preprocess", ids, error) from error
 
     def forward(self, prepared: Prepared, ids: Sequence[int]) -> Outputs:
         """The predictions for a prepared batch: each `(len(ids), ...)`, on the model's device.
@@ -158,7 +181,7 @@ class Inference:
     def _as_inputs(self, batch: Any) -> Any:
         """The model's input for a batch as it is, with rows of unlike lengths padded."""
         columns = list(batch.values()) if isinstance(batch, dict) else [batch]
-        if self._tokenise and any(is_text(column) for column in columns):
+        if self.tokenise and any(is_text(column) for column in columns):
             raise ModelError(
                 "some columns are text and some are not, and the model's tokenizer takes text alone: choose with "
                 "--columns, or make one text of them with --preprocess module:function"
@@ -209,19 +232,6 @@ class Inference:
 
 def _is_ragged(column: Batch) -> TypeGuard[list[torch.Tensor]]:
     return isinstance(column, list) and not is_text(column)
-
-
-def check_row_type(outputs: Outputs, row_type: RowTypes, kept: Sequence[str], ids: Sequence[int]) -> None:
-    """Raise ModelError unless a batch of predictions has rows of this type, but for the columns that are kept."""
-    found, expected = row_type_of(outputs), row_type
-    if kept or not isinstance(row_type, RowType):
-        found = types_by_name(found)
-        expected = {name: column for name, column in types_by_name(row_type).items() if name not in kept}
-    if found != expected:
-        raise ModelError(
-            f"the model gave {in_words(found)} per row for {name_rows(ids)} and {in_words(expected)} for the first "
-            "row; every row must be of one shape and dtype"
-        )
 
 
 def _failure(what: str, ids: Sequence[int], error: Exception, hint: str = "") -> Exception:

@@ -6,12 +6,11 @@ from typing import Protocol
 
 import numpy as np
 
-from runner.batch import check_row_type
 from runner.checksum import checksum
 from runner.grid import Chunk
 from runner.inputs import chunk_checksum
 from runner.ledger import Commit
-from runner.outputs import Outputs, as_columns, copy_out
+from runner.outputs import Outputs, as_columns, check_row_type, copy_out
 from runner.packing import Columns, fill, nonfinite, pack, without
 from runner.quarantine import BadRow, Rescued
 from runner.rows import Column, RowType, RowTypes, concatenate_columns, span, take_column, zero_row
@@ -40,7 +39,9 @@ class Draft:
         self._cut = Cut()
         self._input_checksums: list[str] = []
 
-    def add(self, ids: Sequence[int], batch: Rescued, outputs: Outputs | None, kept: Columns, digest: str) -> None:
+    def add(
+        self, ids: Sequence[int], batch: Rescued, outputs: Outputs | None, kept: Columns, digest: str | None
+    ) -> None:
         """Put a batch into it.
 
         Args:
@@ -48,7 +49,7 @@ class Draft:
             batch: how it went.
             outputs: its predictions, None where all rows are bad.
             kept: columns of the data.
-            digest: the checksum of its rows, "" where they could not be read.
+            digest: see `Part.checksum`.
 
         Raises:
             ModelError: the predictions are of another type than those of the first row.
@@ -65,7 +66,8 @@ class Draft:
         if batch.halved:
             self._halved.append(list(span(ids)))
         self._cut = self._cut.joined(batch.cut)
-        self._input_checksums.append(digest)
+        if digest is not None:
+            self._input_checksums.append(digest)
 
     def finish(self, rank: int, began: float, seconds: float, on_nonfinite: str) -> tuple[Commit, np.ndarray]:
         """The record of the chunk, and its predictions: `(rows, ...)`, or packed as 1-D bytes."""

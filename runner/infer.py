@@ -18,7 +18,7 @@ from runner.ledger import Commit
 from runner.outputs import Outputs
 from runner.packing import Columns
 from runner.quarantine import Rescue, Rescued
-from runner.rows import RowTypes, concatenate, name_rows, rows_checksum, zero_row
+from runner.rows import RowTypes, concatenate, name_rows, zero_row
 from runner.sources import Source
 from runner.stop import Stop
 from runner.timeline import Timeline
@@ -57,20 +57,19 @@ def infer(
     Raises:
         InputError, ModelError: what `rescue` does not deal with; a batch whose rows are not of `row_type`.
     """
-    reader = BatchReader(source, grid, inference.ignored)
+    reader = BatchReader(source, grid, inference.batching)
 
     def read(batch: tuple[Chunk, int, int]) -> list[_Prepared]:
         began = time.perf_counter()
         prepared = []
-        for ids, rows in reader.read(*batch):
-            digest, kept = "", {}
+        for ids, rows, digest in reader.read(*batch):
+            kept: Columns = {}
             inputs: Prepared | InputError
             try:
                 if isinstance(rows, InputError):
                     kept = kept_one_by_one(ids) if keep else {}
                     inputs = rows
                 else:
-                    digest = rows_checksum(rows)  # before preprocessing, which may change them in place
                     kept = inference.kept(rows)
                     inputs = inference.prepare(rows, ids)
             except InputError as error:
@@ -142,7 +141,7 @@ class _Prepared:
 
     ids: Sequence[int]
     inputs: Prepared | InputError  # an error, of reading or preparing, is for the main thread to see to, in its turn
-    checksum: str  # of the rows as they were read
+    checksum: str | None  # of the rows as they were read, before preprocessing, which may change them in place
     kept: Columns  # of the data, beside the predictions
 
 

@@ -178,7 +178,7 @@ def _run(
     mine = share(len(committed.to_check), world.rank, world.world_size)
     to_check = committed.to_check[mine.start : mine.stop]
     watch.main.begin("comparing the data with what earlier jobs have read")
-    comm.on_each(lambda: check_inputs(source, grid, to_check, inference.ignored))
+    comm.on_each(lambda: check_inputs(source, grid, to_check, inference.batching))
 
     alone, keep, nonfinite = None, config.keep, config.on_nonfinite
     if config.baseline:

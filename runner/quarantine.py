@@ -2,10 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from runner.batch import Inference
-from runner.errors import InputError, MemoryShortage, ModelError
+from runner.errors import ChunkError, InputError, MemoryShortage, ModelError
 from runner.outputs import Outputs, join, on_cpu
 from runner.rows import Rows, concatenate, name_rows
 from runner.sources import Source
@@ -63,8 +62,9 @@ class Rescue:
         """The predictions of the rows of these numbers, which have failed together with `error`.
 
         Raises:
-            InputError: `error` itself where the rows work one by one; that of the first bad row where none is to be
-                set aside; one that says so where not even the row works that had worked before.
+            InputError: `error` itself where the rows work one by one, and it is not about others of their chunk; that
+                of the first bad row where none is to be set aside; one that says so where not even the row works that
+                had worked before.
         """
         rows, unreadable = self._read(ids)
         if isinstance(error, MemoryShortage):
@@ -75,15 +75,20 @@ class Rescue:
                 error = again
         if self._sets_aside:
             return self._without_the_bad(ids, rows, unreadable, error)
-        self._name_the_row(ids, rows, unreadable, error)
-
-    def _name_the_row(
-        self, ids: Sequence[int], rows: dict[int, Rows], unreadable: dict[int, InputError], error: InputError
-    ) -> NoReturn:
         for row, why in self._search(sorted(rows), rows, surely=not unreadable):
             unreadable[row] = why
             break
-        raise unreadable[min(unreadable)] if unreadable else error
+        if unreadable:
+            raise unreadable[min(unreadable)]
+        return self._with_all(ids, rows, error)
+
+    def _with_all(self, ids: Sequence[int], rows: dict[int, Rows], error: InputError) -> Rescued:
+        """What rows give that all work; raises `error` unless it was about others of their chunk."""
+        if not isinstance(error, ChunkError):
+            raise error
+        self._halved, self._cut = False, Cut()
+        outputs = self._compute(rows, ids)
+        return Rescued(outputs, [], self._halved, self._cut)
 
     def _without_the_bad(
         self, ids: Sequence[int], rows: dict[int, Rows], unreadable: dict[int, InputError], error: InputError
@@ -92,7 +97,7 @@ class Rescue:
         # one: so they get the very bytes that they would have had.
         bad = unreadable | dict(self._search([row for row in ids if row in rows], rows, surely=not unreadable))
         if not bad:
-            raise error
+            return self._with_all(ids, rows, error)
         found = [BadRow(row, why.message, _short(why.details)) for row, why in sorted(bad.items())]
         good = [row for row in ids if row not in bad]
         if good:

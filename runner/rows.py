@@ -12,7 +12,6 @@ from runner.checksum import checksum, checksum_of_text
 RAGGED = (-1,)  # the shape of rows of unlike lengths
 TEXT = np.dtype("S1")  # of the bytes of text, in UTF-8
 _GUESSED_LENGTH = 64
-_LEAST_FILLED = 0.8  # more makes many small batches; 0.9 twice as many of log-normal lengths, for 5 % less padding
 
 
 @dataclass(frozen=True)
@@ -189,23 +188,6 @@ def lengths_of(rows: Rows, ignored: Collection[str] = ()) -> np.ndarray | None:
     lengths = [column.lengths for column in columns if isinstance(column, Ragged)]
     longest: np.ndarray | None = np.max(lengths, axis=0) if lengths else None
     return longest
-
-
-def cuts_by_length(lengths: np.ndarray) -> list[int]:
-    """Where to cut rows that are in order of length, so that at most a fifth of any of them is padding.
-
-    Args:
-        lengths: of the rows, the longest first.
-
-    Returns:
-        The positions of the first rows of all parts but the first.
-    """
-    cuts, longest = [], lengths[:1].max(initial=0)
-    for position, length in enumerate(lengths.tolist()):
-        if length < _LEAST_FILLED * longest:
-            cuts.append(position)
-            longest = length
-    return cuts
 
 
 def rows_checksum(rows: Rows) -> str:
