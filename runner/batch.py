@@ -51,7 +51,6 @@ class Inference:
         mode: in which preprocess, model and postprocess are called; the first row decides.
         can_have_gradients: whether the model can be called with gradients.
         tokenise: the model's tokenizer, from columns of text to `Tokens`; None where it has none.
-        calls_per_batch: how often the model computes for a batch, as one that adds token after token does.
         batching: see `make_batching`.
     """
 
@@ -74,7 +73,6 @@ class Inference:
         self.tokenise: Callable[..., Tokens] | None = getattr(model, "tokenise", None)
         self.mode, self.may_keep_tensors = Mode.INFERENCE, may_keep_tensors
         self.can_have_gradients = getattr(model, "can_have_gradients", True)
-        self.calls_per_batch: int = 1 + (getattr(model, "max_new_tokens", None) or 0)
         self.batching: Callable[[Rows, int], list[np.ndarray]] | None = None
         self._dtype = getattr(torch, dtype) if dtype else None
         self._channels_last = channels_last
@@ -90,20 +88,19 @@ class Inference:
             MemoryShortage: the batch does not fit the memory of the device.
         """
         inputs = self.given(rows, ids)
-        if self.preprocess is not None:
-            inputs = self.preprocessed(inputs, ids)
-        texts, cut = text_columns(inputs) if self.tokenise else None, Cut()
-        if texts is not None and self.tokenise:
-            check_num_texts(texts, ids)
-            tokens = self.tokenise(*texts)
-            inputs, cut = dict(tokens.inputs), find_cut(tokens, ids, self.truncate == "refuse")
-        elif self.preprocess is None:
+        if self.preprocess is None:
             inputs = self._as_inputs(inputs)
+        else:
+            inputs = self._tokenised(self.preprocessed(inputs, ids), ids)
+        cut, is_text = Cut(), isinstance(inputs, Tokens)
+        if isinstance(inputs, Tokens):
+            cut = find_cut(inputs, ids, self.truncate == "refuse")
+            inputs = dict(inputs.inputs)
         try:
             staged = self._transfer.stage(map_tensors(inputs, self._convert))
         except Exception as error:
             raise _failure("copying to the GPU", ids, error) from error
-        return Prepared(staged, cut, texts is not None)
+        return Prepared(staged, cut, is_text)
 
     def given(self, rows: Rows, ids: Sequence[int]) -> Any:
         """A batch as it comes to `preprocess`.
@@ -178,14 +175,24 @@ class Inference:
         names = self._columns or [name for name in rows if name not in self.keep]
         return {name: rows[name] for name in names} if len(names) > 1 else rows[names[0]]
 
+    def _tokenised(self, inputs: Any, ids: Sequence[int]) -> Any:
+        """What --preprocess gives, with text as `Tokens` where the model has a tokenizer."""
+        texts = text_columns(inputs) if self.tokenise else None
+        if self.tokenise is None or texts is None:
+            return inputs
+        check_num_texts(texts, ids)
+        return self.tokenise(*texts)
+
     def _as_inputs(self, batch: Any) -> Any:
-        """The model's input for a batch as it is, with rows of unlike lengths padded."""
+        """The model's input for a batch as it is: text as `Tokens`, rows of unlike lengths padded."""
         columns = list(batch.values()) if isinstance(batch, dict) else [batch]
-        if self.tokenise and any(is_text(column) for column in columns):
-            raise ModelError(
-                "some columns are text and some are not, and the model's tokenizer takes text alone: choose with "
-                "--columns, or make one text of them with --preprocess module:function"
-            )
+        if self.tokenise is not None and any(is_text(column) for column in columns):
+            if not all(is_text(column) for column in columns):
+                raise ModelError(
+                    "some columns are text and some are not, and the model's tokenizer takes text alone: choose with "
+                    "--columns, or make one text of them with --preprocess module:function"
+                )
+            return self.tokenise(*columns)
         if isinstance(batch, dict):
             return {name: pad(column)[0] if _is_ragged(column) else column for name, column in batch.items()}
         return pad(batch) if _is_ragged(batch) else batch

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from runner.batch import Inference
-from runner.config import Config
+from runner.config import Config, is_path
 from runner.cuts import cut_by_cost, cut_by_length
 from runner.errors import ChunkError, InputError, ModelError, UsageError, describe, traceback_of
 from runner.packing import types_by_name
@@ -61,7 +61,9 @@ class ByLength:
 
     def __init__(self, config: Config, source: Source, inference: Inference, call_tokens: int) -> None:
         self._batch_size, self._most, self._inference = config.batch_size, config.batch_tokens, inference
-        self._call_tokens = call_tokens * inference.calls_per_batch
+        is_folder = isinstance(config.model, str) and is_path(config.model)
+        new_tokens = config.model_args.get("max_new_tokens", 0) if is_folder else 0
+        self._call_tokens = call_tokens * (1 + new_tokens)  # each token that is added takes another call
         self._count = getattr(inference.tokenise, "lengths", None)
         self._is_text = any(kind.dtype == TEXT for kind in _given(source.row_type, inference.ignored))
         self._says = True

@@ -20,7 +20,21 @@ def convert(model: nn.Module, config: Config) -> nn.Module:
         model = model.to(getattr(torch, config.dtype))
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    _align(model)
     return model
+
+
+def _align(model: nn.Module) -> None:
+    """Move tensors that lie where a file was mapped to where PyTorch would put them, as it does on the other ranks.
+
+    Where the numbers lie decides in which order some of MKL's functions add them up, and so the last bits.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.data_ptr() % _ALIGNMENT:
+            tensor.data = tensor.data.clone()
+
+
+_ALIGNMENT = 64  # bytes, of what PyTorch allocates on the CPU
 
 
 def finish(model: nn.Module, config: Config) -> nn.Module:

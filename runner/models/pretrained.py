@@ -113,15 +113,15 @@ class Pretrained:
         self._is_per_token = type(model).__name__.endswith("ForTokenClassification")
         self.model, self._pooling = model, options.get("pooling", "mean")
         self._scores = bool(options.get("score"))
-        self.max_new_tokens = options["max_new_tokens"] if generates and not self._scores else None
+        self._max_new_tokens = options["max_new_tokens"] if generates and not self._scores else None
 
     def __call__(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
         names = ("input_ids", "attention_mask") if len(inputs) == 2 else (self.model.main_input_name,)
         arguments = dict(zip(names, inputs, strict=not named)) | named
         if self._scores:
             return self._score(**arguments)
-        if self.max_new_tokens:
-            tokens = self._generate(self.max_new_tokens, **arguments)
+        if self._max_new_tokens:
+            tokens = self._generate(self._max_new_tokens, **arguments)
             return self.tokenise.decode(tokens) if self._decodes else tokens
         outputs = self.model(**arguments, return_dict=True)
         if "logits" in outputs:

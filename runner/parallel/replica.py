@@ -32,7 +32,6 @@ class Replica:
         exchange: Exchange,
     ) -> None:
         self.model, self._say, self._check, self._device, self._exchange = model, say, check, device, exchange
-        self.max_new_tokens: int | None = getattr(model, "max_new_tokens", None)
         if tokenise := getattr(model, "tokenise", None):
             self.tokenise = tokenise
 
