@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from runner.batch import Inference
-from runner.batching import make_batching
+from runner.batching import has_text, make_batching
 from runner.comm import Comm
 from runner.config import Config, is_path
 from runner.errors import UsageError
@@ -55,6 +55,9 @@ def assemble(
         config.truncate,
         may_keep_tensors=is_users and not config.compile and config.offload is None,
     )
+    inference.text_options += [f"--truncate {config.truncate}"] * (config.truncate is not None)
+    if config.batch_tokens is not None and has_text(source.row_type, inference.ignored):
+        inference.text_options.append(f"--batch-tokens {config.batch_tokens}")
     inference.batching = comm.on_each(lambda: make_batching(config, source, inference, to.type))
     return inference, weights_digest
 

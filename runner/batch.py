@@ -52,6 +52,7 @@ class Inference:
         can_have_gradients: whether the model can be called with gradients.
         tokenise: the model's tokenizer, from columns of text to `Tokens`; None where it has none.
         batching: see `make_batching`.
+        text_options: those given that are about text alone.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Inference:
         self.tokenise: Callable[..., Tokens] | None = getattr(model, "tokenise", None)
         self.mode, self.may_keep_tensors = Mode.INFERENCE, may_keep_tensors
         self.can_have_gradients = getattr(model, "can_have_gradients", True)
+        self.text_options: list[str] = []
         self.batching: Callable[[Rows, int], list[np.ndarray]] | None = None
         self._dtype = getattr(torch, dtype) if dtype else None
         self._channels_last = channels_last

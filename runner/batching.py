@@ -3,7 +3,8 @@
 What is in a batch depends on the chunk alone, so that it is the same whichever rank computes it.
 """
 
-from collections.abc import Callable, Collection
+import contextlib
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from runner.config import Config, is_path
 from runner.cuts import cut_by_cost, cut_by_length
 from runner.errors import ChunkError, InputError, ModelError, UsageError, describe, traceback_of
 from runner.packing import types_by_name
-from runner.rows import TEXT, Rows, RowType, RowTypes, is_ragged, lengths_of, name_rows, num_rows_of, slice_rows, take
+from runner.rows import TEXT, Rows, RowTypes, is_ragged, lengths_of, name_rows, num_rows_of, slice_rows, take
 from runner.say import LOGGER
 from runner.sources import Source
 from runner.texts import check_num_texts, text_columns
@@ -65,7 +66,7 @@ class ByLength:
         new_tokens = config.model_args.get("max_new_tokens", 0) if is_folder else 0
         self._call_tokens = call_tokens * (1 + new_tokens)  # each token that is added takes another call
         self._count = getattr(inference.tokenise, "lengths", None)
-        self._is_text = any(kind.dtype == TEXT for kind in _given(source.row_type, inference.ignored))
+        self._is_text = has_text(source.row_type, inference.ignored)
         self._says = True
         if self._most is not None and self._is_text and self._count is None:
             raise UsageError(
@@ -136,28 +137,43 @@ class ByCost:
 
     def __call__(self, rows: Rows, start: int) -> list[np.ndarray]:
         ids = range(start, start + num_rows_of(rows))
-        given = self._inference.given(take(rows, range(len(ids))), ids)  # the function may change it in place
         try:
-            costs = np.array(torch.as_tensor(self._cost(given), dtype=torch.float64))
-        except Exception as error:
-            raise ModelError(
-                f"--batch-cost failed on {name_rows(ids)}: {describe(error)}", traceback_of(error)
-            ) from error
-        if costs.shape != (len(ids),) or not (np.isfinite(costs) & (costs >= 0)).all():
-            found = f"shape {costs.shape}" if costs.shape != (len(ids),) else f"{costs.min():g} to {costs.max():g}"
-            raise ModelError(
-                f"--batch-cost gave {found} for {name_rows(ids)}: one number for each row is needed, none below 0"
-            )
+            costs = self._costs(rows, ids)
+        except ModelError as error:
+            costs = self._costs_one_by_one(rows, ids, error)
         if self._says and costs.max() > self._budget:
             self._says = False
             row = int(costs.argmax())
             _say_alone(start + row, f"costs {costs[row]:g}", f"--batch-budget {self._budget}")
         return np.split(np.arange(len(ids)), cut_by_cost(costs, self._batch_size, self._budget)[1:])
 
+    def _costs(self, rows: Rows, ids: Sequence[int]) -> np.ndarray:
+        given = self._inference.given(take(rows, range(len(ids))), ids)  # the function may change it in place
+        try:
+            costs = np.array(torch.as_tensor(self._cost(given), dtype=torch.float64))
+        except Exception as error:
+            what = f"--batch-cost failed on {name_rows(ids)}: {describe(error)}"
+            raise ModelError(what, traceback_of(error)) from error
+        if costs.shape != (len(ids),):
+            raise ModelError(f"--batch-cost gave shape {costs.shape} for {name_rows(ids)}: one number a row is needed")
+        if not (np.isfinite(costs) & (costs >= 0)).all():
+            raise ModelError(f"--batch-cost gave {costs.min():g} to {costs.max():g} for {name_rows(ids)}: none below 0")
+        return costs
 
-def _given(row_type: RowTypes, ignored: Collection[str]) -> list[RowType]:
-    """The types of the columns that the model gets."""
-    return [kind for name, kind in types_by_name(row_type).items() if name not in ignored]
+    def _costs_one_by_one(self, rows: Rows, ids: Sequence[int], error: ModelError) -> np.ndarray:
+        """Infinite for a row of which the function makes nothing: it goes alone, and the model may say what it is."""
+        costs = np.full(len(ids), np.inf)
+        for index, row in enumerate(ids):
+            with contextlib.suppress(ModelError):
+                costs[index] = self._costs(slice_rows(rows, index, index + 1), [row])[0]
+        if np.isinf(costs).all():
+            raise error
+        return costs
+
+
+def has_text(row_type: RowTypes, ignored: Collection[str]) -> bool:
+    """Whether a column that the model gets is text."""
+    return any(kind.dtype == TEXT for name, kind in types_by_name(row_type).items() if name not in ignored)
 
 
 def _say_alone(row: int, what: str, limit: str) -> None:

@@ -77,9 +77,9 @@ def _try(inference: Inference, source: Source, rows: Rows, row: int) -> RowTypes
 
 def _row_type(inference: Inference, source: Source, rows: Rows, row: int) -> RowTypes:
     prepared = inference.prepare(rows, [row])
-    if source.num_rows and not prepared.is_text and inference.truncate is not None:
+    if source.num_rows and not prepared.is_text and inference.text_options:
         raise UsageError(
-            f"--truncate {inference.truncate} is about texts that a model's tokenizer cuts, and the model gets none: "
+            f"{inference.text_options[0]} is about texts that go through a model's tokenizer, and the model gets none: "
             "leave it out"
         )
     found = row_type_of(inference.forward(prepared, [row]))

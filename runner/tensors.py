@@ -1,7 +1,7 @@
 """Rows as PyTorch takes and gives them."""
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ class Tokens(NamedTuple):
         limit: the most tokens of a row; None where there is no limit.
     """
 
-    inputs: Mapping[str, torch.Tensor]
+    inputs: Mapping[str, Any]
     lost: Sequence[int]
     limit: int | None
 

@@ -22,7 +22,7 @@ class Encoder:
         self._known: dict[tuple[str, ...], int] = {}
         self._encoded: dict[str, list[Any]] = {}
         # the library says that padding of its own, in the same call, is faster; here the batches are known only later
-        tokenizer.deprecation_warnings["Asking-to-pad-a-fast-tokenizer"] = True
+        getattr(tokenizer, "deprecation_warnings", {})["Asking-to-pad-a-fast-tokenizer"] = True
 
     def lengths(self, *texts: list[str]) -> list[int]:
         """The tokens of each row, as far as they are not cut off."""
