@@ -150,7 +150,7 @@ class ByCost:
     def _costs(self, rows: Rows, ids: Sequence[int]) -> np.ndarray:
         given = self._inference.given(take(rows, range(len(ids))), ids)  # the function may change it in place
         try:
-            costs = np.array(torch.as_tensor(self._cost(given), dtype=torch.float64))
+            costs = torch.as_tensor(self._cost(given), dtype=torch.float64).detach().cpu().numpy()
         except Exception as error:
             what = f"--batch-cost failed on {name_rows(ids)}: {describe(error)}"
             raise ModelError(what, traceback_of(error)) from error
