@@ -6,11 +6,12 @@ from typing import Any
 import torch
 
 from runner.batch import Inference
+from runner.batching import has_text, make_batching
 from runner.calling import Calling
 from runner.comm import Comm
-from runner.config import Config
+from runner.config import Config, is_path
 from runner.constants import read_constants
-from runner.errors import BatchTooLarge
+from runner.errors import BatchTooLarge, UsageError
 from runner.models import build_model, input_device
 from runner.models.signatures import signature_of
 from runner.packing import types_by_name
@@ -43,12 +44,15 @@ def assemble(
     model, weights_digest = build() if build else build_model(config, comm, device)
     columns = config.columns or [name for name in inner_name(config.data) if name in named_types(source.row_type)]
     to = input_device(model, device)
+    comm.on_each(lambda: _check_truncate(config, model))
     constants = comm.on_root(lambda: read_constants(config.input))
-    calling = comm.on_each(lambda: _make_calling(config, source, columns, model, constants, preprocess is None, to))
-    inference = comm.on_each(
-        lambda: Inference(
+    # a compiled one would be compiled once more, and one of a group or of layers that come and go takes long for a row
+    is_users = not (isinstance(config.model, str) and is_path(config.model)) and build is None
+
+    def make() -> Inference:
+        inference = Inference(
             model,
-            calling,
+            _make_calling(config, source, columns, model, constants, preprocess is None, to),
             to,
             preprocess,
             postprocess,
@@ -56,10 +60,17 @@ def assemble(
             config.channels_last,
             columns,
             config.keep,
-            config.stateful == "reset",
+            resets=config.stateful == "reset",
+            truncate=config.truncate,
+            may_keep_tensors=is_users and not config.compile and config.offload is None,
         )
-    )
-    return inference, weights_digest
+        inference.text_options += [f"--truncate {config.truncate}"] * (config.truncate is not None)
+        if config.batch_tokens is not None and has_text(source.row_type, inference.ignored):
+            inference.text_options.append(f"--batch-tokens {config.batch_tokens}")
+        inference.batching = make_batching(config, source, inference, to.type)
+        return inference
+
+    return comm.on_each(make), weights_digest
 
 
 def _make_calling(
@@ -89,3 +100,11 @@ def _make_calling(
     elif isinstance(types, RowType) and types.dtype.names is not None:
         types = types_by_name(types)
     return Calling(signature, types, is_raw, constants, config.dtype, config.stack, device)
+
+
+def _check_truncate(config: Config, model: Callable[..., Any]) -> None:
+    if config.truncate is not None and not hasattr(model, "tokenise"):
+        raise UsageError(
+            f"--truncate {config.truncate} is about texts that a model's tokenizer cuts, and this model has none: "
+            "leave it out"
+        )

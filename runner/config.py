@@ -25,6 +25,7 @@ COLLECT = ("allgather", "alltoall", "direct", "shards")
 COMM = ("horovod", "mpi")
 ON_NONFINITE = ("keep", "quarantine")
 STATEFUL = ("refuse", "reset", "keep")
+TRUNCATE = ("left", "right", "refuse")
 
 
 _LISTS = ("ignore_keys", "columns", "keep", "split_points")  # options of several values
@@ -104,6 +105,16 @@ class Config:
     overwrite: bool = _option(False, "data", "replace an output that is there already, once the new one is whole")
     fresh: bool = _option(False, "data", "forget an unfinished run of this output and start over")
     batch_size: int = _option(32, "work", "rows of one forward call", "ROWS")
+    batch_tokens: int | None = _option(
+        None, "work", "for texts and lists: the most tokens of one forward call, padding included", "TOKENS"
+    )
+    batch_cost: str | Callable[..., Any] | None = _option(
+        None,
+        "work",
+        "function from a batch of rows, as --preprocess gets it, to what each costs, such as atoms: a number a row",
+        "MODULE:FUNCTION",
+    )
+    batch_budget: int | None = _option(None, "work", "the most that the rows of one forward call cost together", "N")
     chunk_size: int | None = _option(
         None, "work", "rows that are handed over and recorded together, a multiple of the batch size", "ROWS"
     )
@@ -125,6 +136,13 @@ class Config:
         "work",
         "function from a batch of rows (a CPU tensor; a list of them where lengths differ) to the model's input",
         "MODULE:FUNCTION",
+    )
+    truncate: str | None = _option(
+        None,
+        "work",
+        "for texts with more tokens than the model takes: cut them at this side, or refuse them; by default as the "
+        "model's tokenizer does. What is cut is counted",
+        "left|right|refuse",
     )
     postprocess: str | Callable[..., Any] | None = _option(
         None,
@@ -219,10 +237,10 @@ class Config:
         for name in ("model", "data"):
             if isinstance(value := getattr(self, name), str) and not value:
                 raise UsageError(f"--{name} is missing")
-        for name in ("model", "preprocess", "postprocess"):
+        for name in ("model", "preprocess", "postprocess", "batch_cost"):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str) and not callable(value):
-                raise UsageError(f"--{name} must be a name or a function, not {value!r}")
+                raise UsageError(f"--{name.replace('_', '-')} must be a name or a function, not {value!r}")
         for field in dataclasses.fields(self):
             if field.type is bool and not isinstance(getattr(self, field.name), bool):
                 option = field.name.replace("_", "-")
@@ -249,6 +267,7 @@ class Config:
             raise UsageError(f"--collect shards does not write {self.output}; choose .npy or .parquet")
         self._check_groups()
         check_positive("--batch-size", self.batch_size)
+        self._check_budget()
         if self.chunk_size is not None:
             check_positive("--chunk-size", self.chunk_size)
             if self.chunk_size % self.batch_size:
@@ -278,6 +297,8 @@ class Config:
         check_choice("--device", self.device, DEVICES)
         if self.dtype is not None:
             check_choice("--dtype", self.dtype, DTYPES)
+        if self.truncate is not None:
+            check_choice("--truncate", self.truncate, TRUNCATE)
         if self.quantize is not None:
             check_choice("--quantize", self.quantize, QUANTIZE)
             for name in ("dtype", "share_weights", "compile"):
@@ -324,6 +345,17 @@ class Config:
             if stages == 1:
                 raise UsageError("--micro-batches goes with --pipeline-stages")
 
+    def _check_budget(self) -> None:
+        if (self.batch_cost is None) != (self.batch_budget is None):
+            raise UsageError("--batch-cost, what a row costs, and --batch-budget, what a batch may, go together")
+        if self.batch_cost is not None and self.batch_tokens is not None:
+            raise UsageError("--batch-cost and --batch-tokens do not go together: each says how large a batch may be")
+        for name in ("batch_tokens", "batch_budget"):
+            if getattr(self, name) is not None:
+                check_positive(f"--{name.replace('_', '-')}", getattr(self, name))
+        if isinstance(self.batch_cost, str):
+            split_spec(self.batch_cost, "--batch-cost")
+
     def _check_offload(self) -> None:
         check_choice("--offload", self.offload, OFFLOAD)
         if self.model_parallel != 1:
@@ -339,7 +371,7 @@ class Config:
         """The options as plain values, without those that are not set: what `config.toml` holds."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["data"] = self.data if isinstance(self.data, str) else name_of(self.data)
-        for name in ("model", "preprocess", "postprocess", "parallel_plan"):
+        for name in ("model", "preprocess", "postprocess", "parallel_plan", "batch_cost"):
             if values[name] is not None:
                 values[name] = name_of(values[name])
         if isinstance(self.data, list | tuple) and all(isinstance(item, str | Path) for item in self.data):

@@ -6,15 +6,15 @@ from typing import Protocol
 
 import numpy as np
 
-from runner.batch import check_row_type
 from runner.checksum import checksum
 from runner.grid import Chunk
 from runner.inputs import chunk_checksum
 from runner.ledger import Commit
-from runner.outputs import Outputs, as_columns, copy_out
+from runner.outputs import Outputs, as_columns, check_row_type, copy_out
 from runner.packing import Columns, fill, nonfinite, pack, without
 from runner.quarantine import BadRow, Rescued
 from runner.rows import Column, RowType, RowTypes, concatenate_columns, span, take_column, zero_row
+from runner.texts import Cut
 
 _Gaps = Sequence[int]
 _Places = slice | np.ndarray
@@ -36,9 +36,12 @@ class Draft:
         self._rows: _Rows = _Fixed(num_rows, row_type) if isinstance(row_type, RowType) else _Packed(num_rows, row_type)
         self._bad: list[BadRow] = []
         self._halved: list[list[int]] = []
+        self._cut = Cut()
         self._input_checksums: list[str] = []
 
-    def add(self, ids: Sequence[int], batch: Rescued, outputs: Outputs | None, kept: Columns, digest: str) -> None:
+    def add(
+        self, ids: Sequence[int], batch: Rescued, outputs: Outputs | None, kept: Columns, digest: str | None
+    ) -> None:
         """Put a batch into it.
 
         Args:
@@ -46,7 +49,7 @@ class Draft:
             batch: how it went.
             outputs: its predictions, None where all rows are bad.
             kept: columns of the data.
-            digest: the checksum of its rows, "" where they could not be read.
+            digest: see `Part.checksum`.
 
         Raises:
             ModelError: the predictions are of another type than those of the first row.
@@ -62,7 +65,9 @@ class Draft:
         self._bad += batch.bad
         if batch.halved:
             self._halved.append(list(span(ids)))
-        self._input_checksums.append(digest)
+        self._cut = self._cut.joined(batch.cut)
+        if digest is not None:
+            self._input_checksums.append(digest)
 
     def finish(self, rank: int, began: float, seconds: float, on_nonfinite: str) -> tuple[Commit, np.ndarray]:
         """The record of the chunk, and its predictions: `(rows, ...)`, or packed as 1-D bytes."""
@@ -73,6 +78,8 @@ class Draft:
             found = set()
         self._bad.sort(key=lambda row: row.row)
         rows = self._rows.finish([row.row - chunk.start for row in self._bad], self._kept)
+        bad = {row.row for row in self._bad}
+        lost = [number for row, number in self._cut.lost.items() if row not in bad]
         commit = Commit(
             chunk=chunk.index,
             start=chunk.start,
@@ -85,6 +92,9 @@ class Draft:
             nonfinite=len(found),
             bad=[asdict(row) for row in self._bad],
             halved=self._halved,
+            cut_rows=len(lost),
+            cut_tokens=sum(lost),
+            token_limit=self._cut.limit if lost else 0,
         )
         return commit, rows
 

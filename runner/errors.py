@@ -4,6 +4,7 @@ RunnerError             70  a rank that hung or computes wrong, or a bug of ours
 +-- UsageError          64  wrong options, or a wrong launch
 |   +-- BatchTooLarge   64  --batch-size is more than the model takes
 +-- InputError          65  bad data
+|   +-- ChunkError      65  rows of which some are bad, it is not known which
 |   +-- ModelError      65  bad model, weights, pre- or post-processing
 |       +-- UnlikeLengths   65  rows of unlike lengths in one batch, without a mask
 |       +-- MemoryShortage  65  a batch that does not fit the memory of its device
@@ -69,6 +70,10 @@ class InputError(RunnerError):
     """Data that cannot be used."""
 
     exit_code = 65
+
+
+class ChunkError(InputError):
+    """Rows of a chunk that cannot be read or cut into batches together; which of them are bad is not known."""
 
 
 class ModelError(InputError):

@@ -5,11 +5,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
-from runner.batch import Inference
+from runner.batch import Inference, Prepared
 from runner.draft import Draft
 from runner.errors import InputError
 from runner.grid import Chunk, Grid
@@ -18,7 +18,7 @@ from runner.ledger import Commit
 from runner.outputs import Outputs
 from runner.packing import Columns
 from runner.quarantine import Rescue, Rescued
-from runner.rows import RowTypes, concatenate, name_rows, rows_checksum, zero_row
+from runner.rows import RowTypes, concatenate, name_rows, zero_row
 from runner.sources import Source
 from runner.stop import Stop
 from runner.timeline import Timeline
@@ -57,18 +57,19 @@ def infer(
     Raises:
         InputError, ModelError: what `rescue` does not deal with; a batch whose rows are not of `row_type`.
     """
-    reader = BatchReader(source, grid, inference.ignored, inference.pads)
+    reader = BatchReader(source, grid, inference.batching)
 
     def read(batch: tuple[Chunk, int, int]) -> list[_Prepared]:
         began = time.perf_counter()
         prepared = []
-        for ids, rows in reader.read(*batch):
-            digest, inputs, kept = "", rows, {}
+        for ids, rows, digest in reader.read(*batch):
+            kept: Columns = {}
+            inputs: Prepared | InputError
             try:
                 if isinstance(rows, InputError):
                     kept = kept_one_by_one(ids) if keep else {}
+                    inputs = rows
                 else:
-                    digest = rows_checksum(rows)  # before preprocessing, which may change them in place
                     kept = inference.kept(rows)
                     inputs = inference.prepare(rows, ids)
             except InputError as error:
@@ -93,7 +94,7 @@ def infer(
         try:
             if isinstance(part.inputs, InputError):
                 raise part.inputs
-            return Rescued(inference.forward(part.inputs, part.ids), [], halved=False)
+            return Rescued(inference.forward(part.inputs, part.ids), [], halved=False, cut=part.inputs.cut)
         except InputError as error:
             return rescue(part.ids, error)
 
@@ -139,8 +140,8 @@ class _Prepared:
     """Rows that go through the model together."""
 
     ids: Sequence[int]
-    inputs: Any  # an InputError where they could not be read or prepared: for the main thread to see to, in its turn
-    checksum: str  # of the rows as they were read
+    inputs: Prepared | InputError  # an error, of reading or preparing, is for the main thread to see to, in its turn
+    checksum: str | None  # of the rows as they were read, before preprocessing, which may change them in place
     kept: Columns  # of the data, beside the predictions
 
 

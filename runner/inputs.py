@@ -1,27 +1,18 @@
 """What a chunk is computed from: its rows, batch by batch, and their checksum, by which changed data is found."""
 
 import dataclasses
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from runner.batching import Batching
 from runner.checksum import checksum_of_text
 from runner.comm import Comm
 from runner.config import Config
-from runner.errors import InputError, UsageError
+from runner.errors import ChunkError, InputError, ModelError, UsageError
 from runner.grid import Chunk, Grid, choose_chunk_size, choose_shard_chunks
-from runner.rows import (
-    Rows,
-    RowType,
-    RowTypes,
-    cuts_by_length,
-    is_ragged,
-    length_keys,
-    lengths_of,
-    row_bytes_of,
-    rows_checksum,
-    take,
-)
+from runner.rows import Rows, RowType, RowTypes, is_ragged, row_bytes_of, rows_checksum, take
 from runner.sources import Scanned, Source, open_source
 from runner.sources.window import WindowSource
 
@@ -51,7 +42,10 @@ def make_grid(config: Config, source: Source, row_type: RowTypes, ignored: Seque
     """The cut of the data set; the same on every rank, and at every resume."""
     row_bytes = source.row_bytes + row_bytes_of(row_type)
     chunk_size = config.chunk_size or choose_chunk_size(
-        source.num_rows, config.batch_size, row_bytes, is_ragged(source.row_type, ignored)
+        source.num_rows,
+        config.batch_size,
+        row_bytes,
+        is_ragged(source.row_type, ignored) or config.batch_cost is not None,
     )
     grid = Grid(source.num_rows, config.batch_size, chunk_size)
     if config.collect == "shards":
@@ -59,55 +53,75 @@ def make_grid(config: Config, source: Source, row_type: RowTypes, ignored: Seque
     return grid
 
 
+class Part(NamedTuple):
+    """Rows that go through the model together.
+
+    Attributes:
+        ids: their numbers.
+        rows: or why they cannot be read.
+        checksum: of the rows; empty where they cannot be read, None where an earlier part of the chunk has it for all.
+    """
+
+    ids: Sequence[int]
+    rows: Rows | InputError
+    checksum: str | None
+
+
 class BatchReader:
     """Reads batches, one after another.
-
-    Rows of unlike lengths are put in order inside their chunk, the longest first, before batches are cut, and a batch
-    is cut again where its rows are still too unlike: so it holds rows that are about as long as each other, and little
-    of it is padding. Order and cuts depend on the chunk alone.
 
     Args:
         source: where the rows are.
         grid: the cut.
-        ignored: columns whose lengths do not matter, because the model does not get them.
-        pads: whether rows of unlike lengths may be in one batch; else it is cut wherever lengths differ.
+        batching: from the rows of a chunk to its batches; None where they are those of the grid. Chunks are then read
+            as a whole.
     """
 
-    def __init__(self, source: Source, grid: Grid, ignored: Collection[str] = (), pads: bool = True) -> None:
-        self._pads = pads
-        self._source, self._grid, self._ignored = source, grid, ignored
-        self._is_ragged = is_ragged(source.row_type, ignored)
-        self._chunk: Chunk | None = None  # whose rows are at hand, where they are ragged
-        self._rows: Rows | None = None
-        self._lengths = self._order = np.empty(0, np.int64)
+    def __init__(self, source: Source, grid: Grid, batching: Batching | None = None) -> None:
+        self._source, self._grid, self._batching = source, grid, batching
+        self._chunk: Chunk | None = None  # that is at hand
+        self._rows: Rows | ChunkError
+        self._batches: list[np.ndarray] = []
+        self._checksum: str | None = None
+        self._position = 0
 
-    def read(self, chunk: Chunk, first: int, last: int) -> list[tuple[Sequence[int], Rows | InputError]]:
-        """What goes through the model together: the numbers of the rows, and the rows, or why they cannot be read.
+    def read(self, chunk: Chunk, first: int, last: int) -> list[Part]:
+        """What goes through the model together, perhaps in several parts.
 
         Args:
-            chunk: the chunk.
-            first, last: which of its batches, by what `Grid.batches` gives.
-
-        Returns:
-            The batch, or where its rows are of unlike lengths perhaps several smaller ones.
+            chunk: the chunk; its batches are read in order.
+            first, last: which of them, by what `Grid.batches` gives. Of batches that are cut otherwise, those whose
+                last row, in the order of the batches, lies there: maybe none, but not at the end of the chunk.
         """
+        if self._batching is None:
+            try:
+                rows = self._source.read(first, last)
+            except InputError as error:
+                return [Part(range(first, last), error, "")]
+            return [Part(range(first, last), rows, rows_checksum(rows))]
+        if chunk != self._chunk or first == chunk.start:
+            self._open(chunk, self._batching)
+        if isinstance(self._rows, ChunkError):
+            return [Part(range(first, last), self._rows, "")]
+        parts = []
+        while self._batches and self._position + len(self._batches[0]) <= last - chunk.start:
+            batch = self._batches.pop(0)
+            self._position += len(batch)
+            parts.append(Part((batch + chunk.start).tolist(), take(self._rows, batch), self._checksum))
+            self._checksum = None
+        return parts
+
+    def _open(self, chunk: Chunk, batching: Batching) -> None:
+        self._chunk, self._position = chunk, 0
         try:
-            if not self._is_ragged:
-                return [(range(first, last), self._source.read(first, last))]
-            if chunk != self._chunk:
-                self._chunk, self._rows = chunk, None
-                rows = self._source.read(chunk.start, chunk.stop)
-                lengths = lengths_of(rows, self._ignored) if self._pads else length_keys(rows, self._ignored)
-                assert lengths is not None
-                self._rows, self._lengths, self._order = rows, lengths, np.argsort(-lengths, kind="stable")
+            self._rows = rows = self._source.read(chunk.start, chunk.stop)
+            self._batches, self._checksum = batching(rows, chunk.start), rows_checksum(rows)
+        except ChunkError as error:
+            self._rows = error
+        except ModelError:
+            raise
         except InputError as error:
-            return [(range(first, last), error)]
-        if self._rows is None:
-            together = InputError(f"rows {chunk.start}..{chunk.stop} cannot be read together")
-            return [(range(first, last), together)]
-        batch = self._order[first - chunk.start : last - chunk.start]
-        parts = np.split(batch, cuts_by_length(self._lengths[batch], *[] if self._pads else [1.0]))
-        return [((part + chunk.start).tolist(), take(self._rows, part)) for part in parts]
+            self._rows = ChunkError(error.message, error.details)
 
     def checksum(self, chunk: Chunk) -> str:
         """The checksum of a chunk's rows as they are now.
@@ -115,13 +129,9 @@ class BatchReader:
         Raises:
             InputError: they cannot be read.
         """
-        checksums = []
-        for first, last in self._grid.batches(chunk):
-            for _, rows in self.read(chunk, first, last):
-                if isinstance(rows, InputError):
-                    raise rows
-                checksums.append(rows_checksum(rows))
-        return chunk_checksum(checksums)
+        whole = [(chunk.start, chunk.stop)]
+        pieces = self._grid.batches(chunk) if self._batching is None else whole
+        return chunk_checksum([rows_checksum(self._source.read(first, last)) for first, last in pieces])
 
 
 def chunk_checksum(batch_checksums: Sequence[str]) -> str:
@@ -130,17 +140,17 @@ def chunk_checksum(batch_checksums: Sequence[str]) -> str:
 
 
 def check_inputs(
-    source: Source, grid: Grid, computed_from: Sequence[tuple[int, str]], ignored: Collection[str], pads: bool = True
+    source: Source, grid: Grid, computed_from: Sequence[tuple[int, str]], batching: Batching | None
 ) -> None:
     """Raise InputError where the rows of committed chunks are not what their predictions were computed from.
 
     Args:
         source: the data as it is now.
         grid: its cut.
-        ignored, pads: see `BatchReader`.
         computed_from: committed chunks, and the checksums of their rows.
+        batching: see `BatchReader`.
     """
-    reader, changed = BatchReader(source, grid, ignored, pads), []
+    reader, changed = BatchReader(source, grid, batching), []
     for index, expected in computed_from:
         chunk = grid.chunk(index)
         if reader.checksum(chunk) != expected:

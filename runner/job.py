@@ -22,6 +22,7 @@ from runner.imports import name_of
 from runner.infer import infer
 from runner.inputs import check_inputs, check_unmodified, make_grid, open_data
 from runner.ledger import run_folder
+from runner.probing import probe
 from runner.quarantine import Rescue
 from runner.recorder import Committed, MemoryRecorder, Recorder
 from runner.report import Report
@@ -155,7 +156,7 @@ def _run(
     stages.end(f"model{sent_in_words(comm)}")
     stages.begin("checks", "computing the first row and the canary")
     sets_aside = config.on_error == "quarantine"
-    row_type, good_row = comm.on_root(lambda: inference.probe(source, _PROBES if sets_aside else 1))
+    row_type, good_row = probe(comm, inference, source, _PROBES if sets_aside else 1)
     if world.rank == 0:
         LOGGER.info("the model is called with %s", inference.called_with)
     rescue = Rescue(source, inference, good_row, sets_aside)
@@ -179,7 +180,7 @@ def _run(
     mine = share(len(committed.to_check), world.rank, world.world_size)
     to_check = committed.to_check[mine.start : mine.stop]
     watch.main.begin("comparing the data with what earlier jobs have read")
-    comm.on_each(lambda: check_inputs(source, grid, to_check, inference.ignored, inference.pads))
+    comm.on_each(lambda: check_inputs(source, grid, to_check, inference.batching))
 
     alone, keep, nonfinite = None, config.keep, config.on_nonfinite
     if config.baseline:

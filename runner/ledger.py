@@ -31,6 +31,9 @@ class Commit:
         nonfinite: how many of its rows hold a NaN or an infinity, bad rows not counted.
         bad: its rows that failed, each with `row`, `error` and `traceback`; the output has a gap there.
         halved: `[first, last]` of each batch that was computed in smaller pieces, for want of memory.
+        cut_rows: how many of its rows are texts that the model's tokenizer cut, bad rows not counted.
+        cut_tokens: how many tokens they lost.
+        token_limit: the most tokens of a row; 0 where none was cut.
     """
 
     chunk: int
@@ -44,6 +47,9 @@ class Commit:
     nonfinite: int = 0
     bad: list[dict[str, Any]] = field(default_factory=list)
     halved: list[list[int]] = field(default_factory=list)
+    cut_rows: int = 0
+    cut_tokens: int = 0
+    token_limit: int = 0
 
 
 def run_folder(output: str) -> Path:
@@ -181,6 +187,7 @@ def _commit(record: dict[str, Any]) -> Commit | None:
     except TypeError:
         return None
     numbers: list[Any] = [commit.chunk, commit.start, commit.stop, commit.nonfinite]
+    numbers += [commit.cut_rows, commit.cut_tokens, commit.token_limit]
     if not isinstance(commit.bad, list) or not all(isinstance(bad, dict) for bad in commit.bad):
         return None
     if not isinstance(commit.halved, list) or not all(isinstance(batch, list) for batch in commit.halved):

@@ -9,7 +9,7 @@ import torch
 
 from runner.errors import ModelError, UsageError
 from runner.packing import UNNAMED, joined, types_by_name
-from runner.rows import RAGGED, TEXT, Column, Ragged, RowType, RowTypes
+from runner.rows import RAGGED, TEXT, Column, Ragged, RowType, RowTypes, in_words, name_rows
 from runner.tensors import RaggedTensor, TextTensor
 from runner.transfer import map_tensors
 
@@ -70,6 +70,19 @@ def row_type_of(outputs: Outputs) -> RowTypes:
     if isinstance(outputs, torch.Tensor):
         return _type_of(outputs)
     return joined({name: _type_of(output) for name, output in named(outputs).items()})
+
+
+def check_row_type(outputs: Outputs, row_type: RowTypes, kept: Sequence[str], ids: Sequence[int]) -> None:
+    """Raise ModelError unless a batch of predictions has rows of this type, but for the columns that are kept."""
+    found, expected = row_type_of(outputs), row_type
+    if kept or not isinstance(row_type, RowType):
+        found = types_by_name(found)
+        expected = {name: column for name, column in types_by_name(row_type).items() if name not in kept}
+    if found != expected:
+        raise ModelError(
+            f"the model gave {in_words(found)} per row for {name_rows(ids)} and {in_words(expected)} for the first "
+            "row; every row must be of one shape and dtype"
+        )
 
 
 def with_kept(row_type: RowTypes, kept: Mapping[str, RowType]) -> RowTypes:

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
 
 from runner.batch import Inference
-from runner.errors import InputError, MemoryShortage, ModelError, UnlikeLengths
+from runner.errors import ChunkError, InputError, MemoryShortage, ModelError, UnlikeLengths
 from runner.outputs import Outputs, join, on_cpu
 from runner.rows import Rows, concatenate, name_rows
 from runner.sources import Source
+from runner.texts import Cut
 
 _TRACEBACK_LINES = 6
 
@@ -30,11 +30,13 @@ class Rescued:
         outputs: its predictions, where bad rows have any; None where all rows are bad.
         bad: its bad rows.
         halved: whether it was computed in smaller pieces, for want of memory.
+        cut: its rows whose text was cut; of bad ones it does not matter.
     """
 
     outputs: Outputs | None
     bad: list[BadRow]
     halved: bool
+    cut: Cut = Cut()
 
 
 class Rescue:
@@ -54,31 +56,39 @@ class Rescue:
         self._source, self._inference, self._known_good_row = source, inference, known_good_row
         self._sets_aside = set_aside
         self._halved = False
+        self._cut = Cut()  # of what was computed last
 
     def __call__(self, ids: Sequence[int], error: InputError) -> Rescued:
         """The predictions of the rows of these numbers, which have failed together with `error`.
 
         Raises:
-            InputError: `error` itself where the rows work one by one; that of the first bad row where none is to be
-                set aside; one that says so where not even the row works that had worked before.
+            InputError: `error` itself where the rows work one by one, and it is not about others of their chunk; that
+                of the first bad row where none is to be set aside; one that says so where not even the row works that
+                had worked before.
         """
         rows, unreadable = self._read(ids)
         if isinstance(error, MemoryShortage):
             try:
-                return Rescued(self._compute(rows, ids), [], True)
+                self._cut = Cut()
+                return Rescued(self._compute(rows, ids), [], True, self._cut)
             except InputError as again:
                 error = again
         if self._sets_aside:
             return self._without_the_bad(ids, rows, unreadable, error)
-        self._name_the_row(ids, rows, unreadable, error)
-
-    def _name_the_row(
-        self, ids: Sequence[int], rows: dict[int, Rows], unreadable: dict[int, InputError], error: InputError
-    ) -> NoReturn:
         for row, why in self._search(sorted(rows), rows, surely=not unreadable):
             unreadable[row] = why
             break
-        raise unreadable[min(unreadable)] if unreadable else error
+        if unreadable:
+            raise unreadable[min(unreadable)]
+        return self._with_all(ids, rows, error)
+
+    def _with_all(self, ids: Sequence[int], rows: dict[int, Rows], error: InputError) -> Rescued:
+        """What rows give that all work; raises `error` unless it was about others of their chunk."""
+        if not isinstance(error, ChunkError):
+            raise error
+        self._halved, self._cut = False, Cut()
+        outputs = self._compute(rows, ids)
+        return Rescued(outputs, [], self._halved, self._cut)
 
     def _without_the_bad(
         self, ids: Sequence[int], rows: dict[int, Rows], unreadable: dict[int, InputError], error: InputError
@@ -87,12 +97,13 @@ class Rescue:
         # one: so they get the very bytes that they would have had.
         bad = unreadable | dict(self._search([row for row in ids if row in rows], rows, surely=not unreadable))
         if not bad:
-            raise error
+            return self._with_all(ids, rows, error)
         found = [BadRow(row, why.message, _short(why.details)) for row, why in sorted(bad.items())]
         good = [row for row in ids if row not in bad]
         if good:
-            self._halved = False
-            return Rescued(self._compute(rows | dict.fromkeys(bad, rows[good[0]]), ids), found, self._halved)
+            self._halved, self._cut = False, Cut()
+            outputs = self._compute(rows | dict.fromkeys(bad, rows[good[0]]), ids)
+            return Rescued(outputs, found, self._halved, self._cut)
         if (known := self._known_good_row) is not None:
             try:
                 self._compute({known: self._source.read(known, known + 1)}, [known])
@@ -138,7 +149,10 @@ class Rescue:
 
     def _compute(self, rows: dict[int, Rows], ids: Sequence[int]) -> Outputs:
         try:
-            return self._inference.forward(self._inference.prepare(concatenate([rows[i] for i in ids]), ids), ids)
+            prepared = self._inference.prepare(concatenate([rows[i] for i in ids]), ids)
+            outputs = self._inference.forward(prepared, ids)
+            self._cut = self._cut.joined(prepared.cut)
+            return outputs
         except UnlikeLengths:  # the rows could not be put in order of length, as one of them could not be read
             is_memory = False
         except MemoryShortage:

@@ -51,6 +51,7 @@ class Recorder(ABC):
         bad_rows: set aside, by this job and earlier ones.
         nonfinite_rows: with a NaN or an infinity in their predictions, likewise.
         halved_rows: in batches that were computed in smaller pieces, likewise.
+        cut_rows, cut_tokens, token_limit: texts that the tokenizer cut, likewise; see `Commit`.
         predictions: as `MemorySink.predictions` gives them once finished, where there is no output file; else None.
     """
 
@@ -60,6 +61,7 @@ class Recorder(ABC):
         self._metrics: Metrics | None = None
         self._progress: Progress | None = None
         self.resumed_rows = self.bad_rows = self.nonfinite_rows = self.halved_rows = 0
+        self.cut_rows = self.cut_tokens = self.token_limit = 0
         self.predictions: Any = None
 
     def __enter__(self) -> Self:
@@ -202,6 +204,9 @@ class Recorder(ABC):
         self.bad_rows += len(commit.bad)
         self.nonfinite_rows += commit.nonfinite
         self.halved_rows += sum(last - first for first, last in commit.halved)
+        self.cut_rows += commit.cut_rows
+        self.cut_tokens += commit.cut_tokens
+        self.token_limit = max(self.token_limit, commit.token_limit)
 
     @abstractmethod
     def _keep(self, commit: Commit) -> None:

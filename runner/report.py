@@ -46,6 +46,9 @@ class Report:
         nonfinite_rows: whole or not, with a NaN or an infinity in their predictions; bad rows are not counted.
         halved_rows: in batches that were computed in smaller pieces, for want of memory: they may differ in the last
             bits from what one batch gives. The ledger names them.
+        cut_rows: whole or not, whose text the model's tokenizer cut at `token_limit` tokens; bad rows are not counted.
+        cut_tokens: how many tokens they lost.
+        token_limit: the most tokens of a row; 0 where none was cut.
         canary: how the ranks' answers to the same rows compare; empty where there is one rank.
         world_size: number of ranks.
         wall_seconds: from the start of rank 0's process until the output was whole.
@@ -76,6 +79,9 @@ class Report:
     remaining_rows: int
     nonfinite_rows: int
     halved_rows: int
+    cut_rows: int
+    cut_tokens: int
+    token_limit: int
     canary: str
     world_size: int
     wall_seconds: float
@@ -116,6 +122,9 @@ class Report:
             )
         notes = f", {self.nonfinite_rows:,} with predictions that are not finite" if self.nonfinite_rows else ""
         notes += f", {self.halved_rows:,} in smaller batches for want of memory" if self.halved_rows else ""
+        if self.cut_rows:
+            texts = "text" if self.cut_rows == 1 else "texts"
+            notes += f", {self.cut_rows:,} {texts} cut at {self.token_limit:,} tokens, {self.cut_tokens:,} tokens lost"
         bad = f", {self.quarantined_rows:,} of them in quarantine" if self.quarantined_rows else ""
         resumed = f", {self.resumed_rows:,} resumed" if self.resumed_rows else ""
         ranks = "1 rank" if self.world_size == 1 else f"{self.world_size} ranks"

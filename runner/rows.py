@@ -17,7 +17,6 @@ _BLACK_PIXEL = bytes.fromhex(  # an image file in BMP format, 1x1
     "424d3a0000000000000036000000280000000100000001000000010018000000000004000000000000000000000000000000000000000000"
     "0000"
 )
-_LEAST_FILLED = 0.8  # more makes many small batches; 0.9 twice as many of log-normal lengths, for 5 % less padding
 _NAMES = {TEXT: "text", FILE: "a file"}
 
 
@@ -204,24 +203,6 @@ def length_keys(rows: Rows, ignored: Collection[str] = ()) -> np.ndarray:
     lengths = np.stack([column.lengths for column in columns if isinstance(column, Ragged)], axis=1)
     keys: np.ndarray = np.unique(lengths, axis=0, return_inverse=True)[1].reshape(-1)
     return keys
-
-
-def cuts_by_length(lengths: np.ndarray, least_filled: float = _LEAST_FILLED) -> list[int]:
-    """Where to cut rows that are in order of length, so that at most a fifth of any of them is padding.
-
-    Args:
-        lengths: of the rows, the longest first.
-        least_filled: the least part of a row that is not padding; 1 for none.
-
-    Returns:
-        The positions of the first rows of all parts but the first.
-    """
-    cuts, longest = [], lengths[:1].max(initial=0)
-    for position, length in enumerate(lengths.tolist()):
-        if length < least_filled * longest:
-            cuts.append(position)
-            longest = length
-    return cuts
 
 
 def rows_checksum(rows: Rows) -> str:

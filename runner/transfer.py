@@ -80,7 +80,10 @@ class CudaTransfer(Transfer):
     def _copy_in(self, tensor: torch.Tensor) -> torch.Tensor:
         if tensor.is_cuda:  # put there by the user's preprocessing, on the stream that all threads begin with
             return tensor
-        return tensor.pin_memory().to(self._device, non_blocking=True)
+        if tensor.requires_grad and not tensor.is_leaf:  # the model may go back through how it was computed
+            return tensor.to(self._device)
+        copied = tensor.detach().pin_memory().to(self._device, non_blocking=True)
+        return copied.requires_grad_() if tensor.requires_grad else copied
 
 
 def make_transfer(device: torch.device) -> Transfer:

@@ -21,6 +21,17 @@ def find_preprocess(spec: str | Transform | None) -> Transform | None:
     return _find_function(spec, "--preprocess")
 
 
+def find_cost(spec: str | Transform | None) -> Transform:
+    """The function from a batch of rows to what each costs.
+
+    Raises:
+        ModelError: it cannot be imported or called.
+    """
+    found = _find_function(spec, "--batch-cost")
+    assert found is not None
+    return found
+
+
 def find_postprocess(spec: str | Transform | None) -> Transform | None:
     """The function from the model's output to the predictions; None leaves the output as it is.
 

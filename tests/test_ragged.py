@@ -1,8 +1,11 @@
 """Rows of unlike lengths, from Parquet: put in order by length inside a chunk, given back in the order of the rows."""
 
+import functools
+import itertools
 import json
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,12 +15,16 @@ import torch
 import zoo
 from launch import LAUNCHERS, Outcome, predict_command, predict_here, run, run_here
 
+from runner.assembly import assemble
+from runner.comm.single import SingleComm
+from runner.config import make_config
 from runner.errors import InputError
 from runner.grid import Chunk, Grid
-from runner.inputs import BatchReader
+from runner.inputs import BatchReader, open_data
 from runner.rows import RAGGED, Ragged, RowType, concatenate, take
 from runner.sources import open_source
 from runner.tensors import as_batch, pad
+from runner.world import Launch
 
 NUM_ROWS, BATCH_SIZE, CHUNK_SIZE = 997, 8, 64
 
@@ -33,6 +40,23 @@ def write(path: Path, tokens: list[list[int]], row_group: int = 100) -> None:
     pa.parquet.write_table(table, path, row_group_size=row_group)
 
 
+def cut_by_hand(rows: list[int], lengths: list[int], batch_size: int) -> list[list[int]]:
+    """The cut that takes the least time, found by trying all sizes of the first batch, the largest first."""
+    call = max(64.0, sum(lengths) / len(lengths))
+
+    @functools.cache
+    def best(first: int) -> tuple[float, tuple[int, ...]]:
+        sizes = range(min(batch_size, len(rows) - first), 0, -1)
+        tried = [(call + size * lengths[first] + best(first + size)[0], size) for size in sizes]
+        if not tried:
+            return 0.0, ()
+        cost, size = min(tried, key=lambda found: found[0])
+        return cost, (size, *best(first + size)[1])
+
+    cuts = [0, *itertools.accumulate(best(0)[1])]
+    return [rows[first:last] for first, last in itertools.pairwise(cuts)]
+
+
 def by_hand(tokens: list[list[int]], batch_size: int, chunk_size: int) -> np.ndarray:
     """What must come out: the same order and cuts inside each chunk, by a loop of its own."""
     torch.set_num_threads(1)
@@ -40,12 +64,7 @@ def by_hand(tokens: list[list[int]], batch_size: int, chunk_size: int) -> np.nda
     predictions = np.empty((len(tokens), 6), np.float32)
     for start in range(0, len(tokens), chunk_size):
         chunk = sorted(range(start, min(start + chunk_size, len(tokens))), key=lambda row: -len(tokens[row]))
-        batches: list[list[int]] = []
-        for position, row in enumerate(chunk):
-            if position % batch_size == 0 or len(tokens[row]) < 0.8 * len(tokens[batches[-1][0]]):
-                batches.append([])
-            batches[-1].append(row)
-        for ids in batches:
+        for ids in cut_by_hand(chunk, [len(tokens[row]) for row in chunk], batch_size):
             padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(tokens[row]) for row in ids], batch_first=True)
             with torch.inference_mode():
                 predictions[ids] = model(padded, padded > 0).numpy()
@@ -166,22 +185,30 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
         open_source(f"{path}::c").read(0, 2)
 
 
+def reader_of(data: str, grid: Grid, **options: Any) -> BatchReader:
+    """As a job would make it."""
+    config = make_config({"model": zoo.Tokens, "data": data, "batch_size": grid.batch_size, **options})
+    comm = SingleComm(Launch("none", 0, 1))
+    source = open_data(config, comm)
+    inference, _ = assemble(config, comm, source, torch.device("cpu"))
+    return BatchReader(source, grid, inference.batching)
+
+
 def test_batches_are_in_order_of_length_and_hold_every_row_once(tmp_path: Path) -> None:
     tokens = make_tokens(300)
     write(tmp_path / "d.parquet", tokens)
     grid = Grid(300, 8, 64)
-    reader = BatchReader(open_source(f"{tmp_path}/d.parquet::tokens"), grid)
+    reader = reader_of(f"{tmp_path}/d.parquet::tokens", grid)
     for index in range(grid.num_chunks):
         chunk: Chunk = grid.chunk(index)
         seen: list[int] = []
         for first, last in grid.batches(chunk):
-            parts = reader.read(chunk, first, last)
-            assert sum(len(ids) for ids, _ in parts) == last - first
-            for ids, rows in parts:
+            for ids, rows, _ in reader.read(chunk, first, last):
                 assert isinstance(rows, Ragged)
                 assert [tensor.tolist() for tensor in as_batch(rows)] == [tokens[row] for row in ids]
-                assert rows.lengths.min() >= 0.8 * rows.lengths.max()
+                assert len(ids) <= 8
                 seen += ids
+            assert len(seen) <= last - chunk.start
         assert sorted(seen) == list(range(chunk.start, chunk.stop))
         assert [len(tokens[row]) for row in seen] == sorted((len(tokens[row]) for row in seen), reverse=True)
 
@@ -189,10 +216,11 @@ def test_batches_are_in_order_of_length_and_hold_every_row_once(tmp_path: Path) 
 def test_the_length_of_what_is_only_kept_does_not_matter(tmp_path: Path) -> None:
     table = pa.table({"id": ["x" * (i % 9) for i in range(50)], "value": np.arange(50.0)})
     pa.parquet.write_table(table, tmp_path / "d.parquet")
-    source, grid = open_source(f"{tmp_path}/d.parquet"), Grid(50, 8, 16)
-    ((ids, _),) = BatchReader(source, grid, ["id"]).read(grid.chunk(1), 16, 24)
+    grid = Grid(50, 8, 16)
+    ((ids, _, _),) = reader_of(f"{tmp_path}/d.parquet", grid, keep=("id",)).read(grid.chunk(1), 16, 24)
     assert list(ids) == list(range(16, 24))
-    assert list(BatchReader(source, grid).read(grid.chunk(1), 16, 24)[0][0]) != list(range(16, 24))
+    reader = reader_of(f"{tmp_path}/d.parquet", grid)
+    assert list(reader.read(grid.chunk(1), 16, 24)[0][0]) != list(range(16, 24))
 
 
 def test_rows_in_memory() -> None:

@@ -149,10 +149,12 @@ def test_text_without_a_tokeniser(tmp_path: Path) -> None:
     assert (outcome.code, outcome.output.count("has no tokeniser in it, which rows of text need")) == (65, 1), (
         outcome.output
     )
-    command = ["--model", "zoo:Identity", "--data", "d.txt", "--output", "p.npy"]
+    command = ["--model", "zoo:mlp", "--data", "d.txt", "--output", "p.npy"]
     outcome = predict_here(*command, folder=tmp_path)
     assert outcome.code == 65
-    assert "rows of text need a Hugging Face folder as the model, or --preprocess" in outcome.output
+    assert (
+        "The model gets rows of text as a list of strings; one that takes numbers needs --preprocess" in outcome.output
+    )
 
 
 OWN_CODE = """

@@ -19,6 +19,7 @@ from runner.doctor.finding import OK, WARNING, Finding
 from runner.errors import InputError, RunnerError
 from runner.grid import Grid
 from runner.inputs import BatchReader, open_data
+from runner.probing import probe
 from runner.rows import row_bytes_of
 from runner.stats import RankStats
 from runner.timeline import Timeline
@@ -70,7 +71,7 @@ def _check(
     load_seconds = time.perf_counter() - began
     if not source.num_rows:
         return [Finding("batch", WARNING, f"the model is loaded; there are no rows in {config.data}")]
-    row_type, row = comm.on_root(lambda: inference.probe(source, 1))
+    row_type, row = probe(comm, inference, source, 1)
     assert row is not None
     canary = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type))
     says = canary.compare(config.stateful == "keep")
@@ -80,12 +81,12 @@ def _check(
     def run() -> float:
         seconds = []
         for _ in range(_TIMES):
-            reader = BatchReader(source, grid, inference.ignored, inference.pads)
+            reader = BatchReader(source, grid, inference.batching)
             began = time.perf_counter()
-            for part, rows in reader.read(grid.chunk(0), 0, len(ids)):
-                if isinstance(rows, InputError):
-                    raise rows
-                inference.forward(inference.prepare(rows, part), part)
+            for part in reader.read(grid.chunk(0), 0, len(ids)):
+                if isinstance(part.rows, InputError):
+                    raise part.rows
+                inference.forward(inference.prepare(part.rows, part.ids), part.ids)
             seconds.append(time.perf_counter() - began)
         return min(seconds)
 

@@ -11,12 +11,14 @@ import torch
 
 from runner.config import Config
 from runner.errors import ModelError, describe
+from runner.models.encoder import Encoder
 from runner.models.generation import generate, reads_the_prompt
 from runner.models.heads import pick, pool
 from runner.models.image_outputs import pick_output
 from runner.models.lengths import call_by_length, minds_padding
 from runner.models.processor import ImageProcessor
 from runner.models.scoring import log_likelihoods
+from runner.tensors import Tokens
 
 _VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokeniser knows no word
 TOKENISER_FILES = (
@@ -33,7 +35,7 @@ class Tokeniser:
     """Text to token ids and mask, by the tokeniser of a folder, which is loaded when it is first used.
 
     What is longer than the model takes, with the tokens that it is to add, or than `max_length` of the model's
-    arguments, is cut off.
+    arguments, is cut off, on the side that the tokeniser or --truncate says, and counted.
     """
 
     def __init__(self, transformers: Any, folder: str, config: Config) -> None:
@@ -41,23 +43,32 @@ class Tokeniser:
         self._name, self._trust_code = config.model, config.trust_code
         self._max_length: int | None = config.model_args.get("max_length")
         self._max_new_tokens: int = config.model_args.get("max_new_tokens", 0)
-        self._scores = bool(config.model_args.get("score"))
+        self._scores, self._truncate = bool(config.model_args.get("score")), config.truncate
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows; it is not made for two
 
-    def __call__(self, *texts: list[str]) -> dict[str, torch.Tensor]:
-        """The model's arguments for a batch of texts, or of pairs of texts.
+    def __call__(self, *texts: list[str]) -> Tokens:
+        """The model's arguments for a batch of texts, or of pairs of texts, and what was cut off.
 
         Raises:
             ModelError: there is no tokeniser in the folder.
         """
         with self._lock:
-            tokenise, max_length = self._loaded
+            return self._to_be_scored(*texts) if self._scores else self._loaded(*texts)
+
+    def lengths(self, *texts: list[str]) -> list[int]:
+        """The tokens of each row, as far as they are not cut off.
+
+        Raises:
+            ModelError: there is no tokeniser in the folder.
+        """
+        with self._lock:
             if self._scores:
-                return to_be_scored(tokenise, max_length, *texts)
-            found = tokenise(
-                *texts, padding=True, truncation=max_length is not None, max_length=max_length, return_tensors="pt"
-            )
-        return dict(found)
+                return [int(length) for length in self._to_be_scored(*texts).inputs["attention_mask"].sum(dim=1)]
+            return self._loaded.lengths(*texts)
+
+    def _to_be_scored(self, *texts: list[str]) -> Tokens:
+        encode = self._loaded
+        return to_be_scored(encode.tokenizer, encode.max_length, *texts, keeps_start=self._truncate == "right")
 
     def decode(self, tokens: torch.Tensor) -> list[str]:
         """The text of token ids `(batch, length)`, without special ones.
@@ -66,7 +77,7 @@ class Tokeniser:
             ModelError: there is no tokeniser in the folder.
         """
         with self._lock:
-            found: list[str] = self._loaded[0].batch_decode(tokens, skip_special_tokens=True)
+            found: list[str] = self._loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True)
         return found
 
     @property
@@ -77,10 +88,10 @@ class Tokeniser:
             ModelError: there is no tokeniser in the folder.
         """
         with self._lock:
-            return self._loaded[0]
+            return self._loaded.tokenizer
 
     @functools.cached_property
-    def _loaded(self) -> tuple[Any, int | None]:
+    def _loaded(self) -> Encoder:
         if not any(file for pattern in _VOCABULARY for file in Path(self._folder).glob(pattern)):
             raise ModelError(f"--model {self._name} has no tokeniser in it, which rows of text need")
         try:
@@ -95,10 +106,12 @@ class Tokeniser:
         if tokenise.pad_token is None:
             tokenise.pad_token = tokenise.eos_token or tokenise.unk_token
         tokenise.padding_side = "right"
+        if self._truncate in ("left", "right"):
+            tokenise.truncation_side = self._truncate
         positions = getattr(settings, "max_position_embeddings", None) or _NO_LIMIT
         limits = [self._max_length, tokenise.model_max_length, max(1, positions - self._max_new_tokens)]
         known = [limit for limit in limits if limit and limit < _NO_LIMIT - self._max_new_tokens]
-        return tokenise, min(known, default=None)
+        return Encoder(tokenise, min(known, default=None))
 
 
 class Pretrained:
@@ -215,7 +228,7 @@ class Pretrained:
         return log_likelihoods(outputs["logits"], ids, mask.bool() if scored is None else scored)
 
 
-def to_be_scored(tokenise: Any, max_length: int | None, *texts: list[str]) -> dict[str, torch.Tensor]:
+def to_be_scored(tokenise: Any, max_length: int | None, *texts: list[str], keeps_start: bool = False) -> Tokens:
     """A causal model's arguments for texts, and which of the tokens are to be scored.
 
     Args:
@@ -223,6 +236,7 @@ def to_be_scored(tokenise: Any, max_length: int | None, *texts: list[str]) -> di
         max_length: of a row in tokens; what is longer loses its beginning.
         texts: one column, of which all is scored that follows its first token; or two, what is given and what is
             scored as its continuation.
+        keeps_start: what is too long loses its end instead.
 
     Raises:
         ModelError: there are more columns.
@@ -231,11 +245,13 @@ def to_be_scored(tokenise: Any, max_length: int | None, *texts: list[str]) -> di
         raise ModelError(f"score takes one or two columns of text, not {len(texts)}: what is given, and what follows")
     follows = tokenise(list(texts[-1]), add_special_tokens=len(texts) == 1)["input_ids"]
     given = tokenise(list(texts[0]))["input_ids"] if len(texts) == 2 else [[]] * len(follows)
-    rows = [(before + after)[-(max_length or _NO_LIMIT) :] for before, after in zip(given, follows, strict=True)]
+    whole = [before + after for before, after in zip(given, follows, strict=True)]
+    rows = [row[:max_length] if keeps_start else row[-(max_length or _NO_LIMIT) :] for row in whole]
     ids = torch.full((len(rows), max([1, *map(len, rows)])), tokenise.pad_token_id or 0)
     mask, scored = torch.zeros_like(ids), torch.zeros(ids.shape, dtype=torch.bool)
-    for index, (row, after) in enumerate(zip(rows, follows, strict=True)):
+    lost = [len(full) - len(row) for full, row in zip(whole, rows, strict=True)]
+    for index, (row, before) in enumerate(zip(rows, given, strict=True)):
         ids[index, : len(row)] = torch.tensor(row, dtype=ids.dtype)
         mask[index, : len(row)] = 1
-        scored[index, max(0, len(row) - len(after)) : len(row)] = True
-    return {"input_ids": ids, "attention_mask": mask, "scored": scored}
+        scored[index, max(0, len(before) - (0 if keeps_start else lost[index])) : len(row)] = True
+    return Tokens({"input_ids": ids, "attention_mask": mask, "scored": scored}, lost, max_length)

@@ -62,6 +62,8 @@ def _read(folder: Path, kind: str, config: Config) -> Sentences:
     def load(seed: int) -> tuple[Sentences, list[str]]:
         model, missing = _load(folder, kind, config.trust_code, seed)
         adjust(model, kind, options)
+        if config.truncate in ("left", "right"):
+            _cut_at(model, config.truncate)
         if kind == "SentenceTransformer":
             return Embeddings(model, options, ranges), missing
         return (PairScores if kind == "CrossEncoder" else SparseEmbeddings)(model, options), missing
@@ -71,6 +73,12 @@ def _read(folder: Path, kind: str, config: Config) -> Sentences:
         more = " and more" * (len(missing) > 4)
         raise ModelError(f"--model {folder} lacks weights that decide what it gives: {', '.join(missing[:4])}{more}")
     return model
+
+
+def _cut_at(model: Any, side: str) -> None:
+    if not hasattr(model.tokenizer, "truncation_side"):
+        raise UsageError(f"--truncate {side}: the tokenizer of this model cuts nothing on a side that can be chosen")
+    model.tokenizer.truncation_side = side
 
 
 def _load(folder: Path, kind: str, trust_code: bool, seed: int) -> tuple[Any, list[str]]:

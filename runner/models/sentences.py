@@ -13,8 +13,10 @@ import torch
 from torch import nn
 
 from runner.errors import InputError, ModelError, UsageError
-from runner.tensors import RaggedTensor
+from runner.models.encoder import lost_tokens
+from runner.tensors import RaggedTensor, Tokens
 
+_NO_LIMIT = 1 << 20  # tokenizers that know no limit of length name a huge one
 _TOKENIZING = threading.Lock()  # the reader's thread and the search for bad rows; a tokenizer is not made for two
 
 
@@ -46,9 +48,9 @@ class Sentences(nn.Module):
         """What the rows are, for people."""
         rows = "text" if self._num_columns == 1 else "pairs of texts, in two columns"
         length = self.model.max_seq_length
-        return f"{rows}, cut off at {length} tokens" if length and length < 1 << 20 else rows
+        return f"{rows}, cut off at {length} tokens" if length and length < _NO_LIMIT else rows
 
-    def tokenise(self, /, *columns: list[str], **named: list[str]) -> dict[str, Any]:
+    def tokenise(self, /, *columns: list[str], **named: list[str]) -> Tokens:
         """The arguments of a call for some rows.
 
         Args:
@@ -56,7 +58,8 @@ class Sentences(nn.Module):
             named: the same by name, and the column of prompts, where there is one.
 
         Returns:
-            `parts`: the features of the rows of each prompt; `order`: where each row is among these, or None.
+            As `inputs` `parts`, the features of the rows of each prompt, and `order`, where each row is among these, or
+            None; and the tokens that each row has lost.
 
         Raises:
             InputError: a row names a prompt that the model does not have.
@@ -80,9 +83,14 @@ class Sentences(nn.Module):
         members: dict[str | None, list[int]] = {}
         for index, prompt in enumerate(prompts or [self._prompt] * len(rows)):
             members.setdefault(prompt, []).append(index)
-        parts = [self._preprocess([rows[index] for index in some], prompt) for prompt, some in members.items()]
+        parts, lost = [], [0] * len(rows)
+        for prompt, some in members.items():
+            part = [rows[index] for index in some]
+            parts.append(self._preprocess(part, prompt))
+            for index, number in zip(some, self._lost(part, prompt, parts[-1]), strict=True):
+                lost[index] = number
         order = torch.tensor([index for some in members.values() for index in some]).argsort()
-        return {"parts": parts, "order": order if len(parts) > 1 else None}
+        return Tokens({"parts": parts, "order": order if len(parts) > 1 else None}, lost, self._limit)
 
     # `--compile` is for the library's model alone: how many prompts a batch has would each time want other code
     @torch.compiler.disable(recursive=False)  # type: ignore[no-untyped-call, untyped-decorator]
@@ -113,6 +121,25 @@ class Sentences(nn.Module):
     def _preprocess(self, rows: list[Any], prompt: str | None) -> dict[str, Any]:
         with _TOKENIZING:
             return dict(self.model.preprocess(rows, prompt=prompt, **self._keywords))
+
+    @property
+    def _limit(self) -> int | None:
+        """The most tokens of a row; None where there is no limit."""
+        limit: int | None = self.model.max_seq_length
+        return limit if limit and limit < _NO_LIMIT else None
+
+    def _lost(self, rows: list[Any], prompt: str | None, features: Mapping[str, Any]) -> list[int]:
+        """How many tokens of each row the library has cut off."""
+        mask, tokenizer = features.get("attention_mask"), self.model.tokenizer
+        if mask is None or not callable(tokenizer):
+            return [0] * len(rows)
+
+        def full_lengths(long: list[int]) -> list[int]:
+            some = [rows[row] if self._num_columns > 1 else (prompt or "") + rows[row] for row in long]
+            with _TOKENIZING:
+                return [len(ids) for ids in tokenizer(some, truncation=False, verbose=False)["input_ids"]]
+
+        return lost_tokens(mask.sum(dim=1).tolist(), self._limit, full_lengths)
 
     def _find_prompt(self, name: str) -> str:
         if name not in self.model.prompts:

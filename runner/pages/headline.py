@@ -113,6 +113,7 @@ def _of_report(record: Record) -> list[tuple[str, str, str]]:
         ("resumed", "resumed_rows", "rows done by earlier jobs"),
         ("not finite", "nonfinite_rows", "rows with NaN or infinity in their predictions"),
         ("in halves", "halved_rows", "rows in batches that did not fit the memory"),
+        ("cut", "cut_rows", f"texts, at {count(report.get('token_limit'))} tokens"),
         ("left", "remaining_rows", "rows for the next job"),
     ):
         if number(report.get(key)) > 0:

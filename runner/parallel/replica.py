@@ -21,6 +21,8 @@ class Replica:
         exchange: counts how long all that takes.
     """
 
+    can_have_gradients = False
+
     def __init__(
         self,
         model: Callable[..., Any],

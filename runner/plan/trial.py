@@ -16,6 +16,7 @@ from runner.comm.single import SingleComm
 from runner.config import Config
 from runner.grid import Grid
 from runner.inputs import make_grid
+from runner.probing import probe
 from runner.quarantine import Rescue
 from runner.resources import device_kind, keep_freed_memory, local_device, set_threads
 from runner.rows import RowType, RowTypes, row_bytes_of
@@ -80,7 +81,7 @@ def try_out(config: Config, source: Source, threads: int, measure: bool) -> Tria
     before = psutil.Process().memory_info().rss
     inference, weights = assemble(config, comm, source, device)
     model_bytes = max(0, psutil.Process().memory_info().rss - before)
-    row_type, good_row = inference.probe(source, _PROBES if config.on_error == "quarantine" else 1)
+    row_type, good_row = probe(comm, inference, source, _PROBES if config.on_error == "quarantine" else 1)
     grid = make_grid(config, source, row_type, inference.ignored)
     startup_seconds = time.time() - process_start()
     keep_freed_memory(device)

@@ -1,0 +1,58 @@
+"""Where to cut rows into batches, from a number for each row. Pure; knows no data."""
+
+import numpy as np
+
+
+def cut_by_length(lengths: np.ndarray, batch_size: int, call_length: float, most: int | None = None) -> list[int]:
+    """The cut that takes the least time, where a call takes as long as its padded length and `call_length` more.
+
+    Args:
+        lengths: of the rows, the longest first; a batch is padded to its first.
+        batch_size: the most rows of a batch.
+        call_length: what a call costs by itself, in the unit of lengths.
+        most: the greatest padded length of a batch (its rows times its longest); a longer row is alone. None for any.
+
+    Returns:
+        The position of each batch's first row; of equally good cuts that with the longest first batches.
+    """
+    num_rows = len(lengths)
+    best, stops = np.zeros(num_rows + 1), np.zeros(num_rows, np.int64)  # of the rows from each position on
+    sizes = np.arange(1, batch_size + 1)
+    for start in range(num_rows - 1, -1, -1):
+        stop = min(start + batch_size, num_rows)
+        padded = float(lengths[start]) * sizes[: stop - start]
+        costs = best[start + 1 : stop + 1] + padded + call_length
+        if most is not None:
+            costs[1:][padded[1:] > most] = np.inf
+        size = len(costs) - int(np.argmin(costs[::-1]))
+        best[start], stops[start] = costs[size - 1], start + size
+    return _follow(stops)
+
+
+def cut_by_cost(costs: np.ndarray, batch_size: int, budget: float) -> list[int]:
+    """Batches of rows in their order, each as large as it may be.
+
+    Args:
+        costs: of the rows.
+        batch_size: the most rows of a batch.
+        budget: the most that the rows of a batch cost together; one that costs more is alone.
+
+    Returns:
+        The position of each batch's first row.
+    """
+    starts: list[int] = []
+    spent = 0.0
+    for row, cost in enumerate(costs.tolist()):
+        if not starts or row - starts[-1] == batch_size or spent + cost > budget:
+            starts.append(row)
+            spent = 0.0
+        spent += cost
+    return starts
+
+
+def _follow(stops: np.ndarray) -> list[int]:
+    starts, row = [], 0
+    while row < len(stops):
+        starts.append(row)
+        row = int(stops[row])
+    return starts
