@@ -69,8 +69,8 @@ class Inference:
             raise InputError(f"{name_rows(ids)}: the text is not UTF-8: {error}") from error
         if self._preprocess is None:
             try:
-                inputs = self._as_inputs(batch)
-            except ModelError:  # whatever the rows
+                inputs = self._as_inputs(batch, ids)
+            except InputError:  # it says itself what is wrong
                 raise
             except Exception as error:
                 raise _failure("making the model's input", ids, error) from error
@@ -132,7 +132,7 @@ class Inference:
         names = self._columns or [name for name in rows if name not in self._keep]
         return {name: rows[name] for name in names} if len(names) > 1 else rows[names[0]]
 
-    def _as_inputs(self, batch: Any) -> Any:
+    def _as_inputs(self, batch: Any, ids: Sequence[int]) -> Any:
         """The model's input for a batch as it is: text as tokens, rows of unlike lengths padded."""
         columns = list(batch.values()) if isinstance(batch, dict) else [batch]
         if any(is_text(column) for column in columns):
@@ -142,7 +142,7 @@ class Inference:
                     "rows of text need a Hugging Face folder as the model, or --preprocess module:function"
                 )
             if isinstance(batch, dict) and getattr(self._model, "wants_names", False):
-                return tokenise(**batch)
+                return self._model.tokenise_named(batch, ids)  # type: ignore[attr-defined]
             return tokenise(*columns)
         if isinstance(batch, dict):
             return {name: pad(column)[0] if isinstance(column, list) else column for name, column in batch.items()}

@@ -27,7 +27,7 @@ class Sentences(nn.Module):
 
     Attributes:
         model: the library's object.
-        wants_names: whether `tokenise` is to be called with the columns by name.
+        wants_names: whether `tokenise_named` is to be called, with the columns by name.
     """
 
     _num_columns = 1
@@ -48,41 +48,64 @@ class Sentences(nn.Module):
         length = self.model.max_seq_length
         return f"{rows}, cut off at {length} tokens" if length and length < 1 << 20 else rows
 
-    def tokenise(self, /, *columns: list[str], **named: list[str]) -> dict[str, Any]:
-        """The arguments of a call for some rows.
+    def tokenise(self, *columns: list[str]) -> dict[str, Any]:
+        """The arguments of a call for rows of the one prompt that all have.
 
         Args:
             columns: of text, as many as the model takes.
-            named: the same by name, and the column of prompts, where there is one.
 
         Returns:
             `parts`: the features of the rows of each prompt; `order`: where each row is among these, or None.
 
         Raises:
-            InputError: a row names a prompt that the model does not have.
             ModelError: there are other columns than the model takes.
         """
-        prompts: list[str | None] = []
         if self._prompt_column is not None:
-            if self._prompt_column not in named:
-                raise ModelError(
-                    f"--model-args: prompt_column {self._prompt_column!r} is not one of several columns that the model "
-                    f"gets{': ' * bool(named)}{', '.join(named)}"
-                )
-            prompts = [self._find_prompt(name) for name in named[self._prompt_column]]
-            columns = tuple(column for name, column in named.items() if name != self._prompt_column)
+            raise ModelError(
+                f"--model-args: prompt_column {self._prompt_column!r} names one of several columns, and the model gets "
+                "one alone"
+            )
+        rows = self._rows(columns)
+        return {"parts": [self._preprocess(rows, self._prompt)], "order": None}
+
+    def tokenise_named(self, columns: Mapping[str, list[str]], ids: Sequence[int]) -> dict[str, Any]:
+        """The arguments of a call for rows that name their prompts.
+
+        Args:
+            columns: of text, by name, with that of the prompts.
+            ids: the numbers of the rows.
+
+        Returns:
+            As `tokenise`.
+
+        Raises:
+            InputError: a row names a prompt that the model does not have.
+            ModelError: there are other columns than the model takes, or not that of the prompts.
+        """
+        assert self._prompt_column is not None
+        if self._prompt_column not in columns:
+            raise ModelError(
+                f"--model-args: prompt_column {self._prompt_column!r} is not one of the columns that the model gets: "
+                f"{', '.join(columns)}"
+            )
+        rows = self._rows([column for name, column in columns.items() if name != self._prompt_column])
+        known, members = self.model.prompts, dict[str, list[int]]()
+        for index, name in enumerate(columns[self._prompt_column]):
+            if name not in known:
+                raise InputError(f"row {ids[index]}: there is no prompt {name!r}: {_names(known)}")
+            members.setdefault(known[name], []).append(index)
+        parts = [self._preprocess([rows[index] for index in some], prompt) for prompt, some in members.items()]
+        order = torch.tensor([index for some in members.values() for index in some]).argsort()
+        return {"parts": parts, "order": order if len(parts) > 1 else None}
+
+    def _rows(self, columns: Sequence[list[str]]) -> list[Any]:
+        """Texts, or pairs of them."""
         if len(columns) != self._num_columns:
             raise ModelError(
                 f"{type(self.model).__name__} takes {_COUNTS[self._num_columns]} of text, not {len(columns)}; choose "
                 "with --columns, and keep others beside the predictions with --keep"
             )
-        rows: Sequence[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
-        members: dict[str | None, list[int]] = {}
-        for index, prompt in enumerate(prompts or [self._prompt] * len(rows)):
-            members.setdefault(prompt, []).append(index)
-        parts = [self._preprocess([rows[index] for index in some], prompt) for prompt, some in members.items()]
-        order = torch.tensor([index for some in members.values() for index in some]).argsort()
-        return {"parts": parts, "order": order if len(parts) > 1 else None}
+        return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
     # `--compile` is for the library's model alone: how many prompts a batch has would each time want other code
     @torch.compiler.disable(recursive=False)  # type: ignore[no-untyped-call, untyped-decorator]
@@ -113,12 +136,6 @@ class Sentences(nn.Module):
     def _preprocess(self, rows: list[Any], prompt: str | None) -> dict[str, Any]:
         with _TOKENIZING:
             return dict(self.model.preprocess(rows, prompt=prompt, **self._keywords))
-
-    def _find_prompt(self, name: str) -> str:
-        if name not in self.model.prompts:
-            raise InputError(f"there is no prompt {name!r}: {_names(self.model.prompts)}")
-        prompt: str = self.model.prompts[name]
-        return prompt
 
     def _keywords_of_call(self) -> dict[str, Any]:
         return self._keywords
