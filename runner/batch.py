@@ -12,7 +12,7 @@ from runner.outputs import Outputs, arrived, as_outputs, named, num_rows_of, row
 from runner.packing import Columns, types_by_name
 from runner.rows import Rows, RowType, RowTypes, in_words, name_rows, zero_row
 from runner.sources import Source
-from runner.tensors import as_batch, is_text, pad
+from runner.tensors import Tokens, as_batch, is_text, pad
 from runner.transfer import make_transfer, map_tensors
 from runner.transforms import Transform
 
@@ -74,6 +74,8 @@ class Inference:
                 raise
             except Exception as error:
                 raise _failure("making the model's input", ids, error) from error
+            if isinstance(inputs, Tokens):
+                inputs = dict(inputs.inputs)
         else:
             try:
                 with torch.inference_mode():

@@ -1,6 +1,7 @@
 """Rows as PyTorch takes and gives them."""
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,6 +23,20 @@ class TextTensor(NamedTuple):
 
     values: torch.Tensor
     lengths: torch.Tensor
+
+
+class Tokens(NamedTuple):
+    """A batch of texts as a tokenizer gives it.
+
+    Attributes:
+        inputs: the model's arguments by name.
+        lost: for each row, how many of its tokens were cut off.
+        limit: the most tokens of a row; None where there is no limit.
+    """
+
+    inputs: Mapping[str, Any]
+    lost: Sequence[int]
+    limit: int | None
 
 
 def as_batch(rows: Rows) -> Batch | dict[str, Batch]:

@@ -12,8 +12,9 @@ from runner.errors import ModelError, UsageError, describe, traceback_of
 from runner.models.foldercode import send_code
 from runner.models.module import spread
 from runner.models.sentencefolders import digest_of_settings, refuse_code
+from runner.models.sentencekinds import Embeddings, PairScores, SparseEmbeddings
 from runner.models.sentenceoptions import adjust, check_options, read_ranges
-from runner.models.sentences import Embeddings, PairScores, Sentences, SparseEmbeddings
+from runner.models.sentences import Sentences
 from runner.models.storages import align_storages
 
 

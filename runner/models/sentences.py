@@ -8,12 +8,11 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from runner.errors import InputError, ModelError, UsageError
-from runner.tensors import RaggedTensor
+from runner.tensors import Tokens
 
 _TOKENIZING = threading.Lock()  # the reader's thread and the search for bad rows; a tokenizer is not made for two
 
@@ -48,14 +47,14 @@ class Sentences(nn.Module):
         length = self.model.max_seq_length
         return f"{rows}, cut off at {length} tokens" if length and length < 1 << 20 else rows
 
-    def tokenise(self, *columns: list[str]) -> dict[str, Any]:
+    def tokenise(self, *columns: list[str]) -> Tokens:
         """The arguments of a call for rows of the one prompt that all have.
 
         Args:
             columns: of text, as many as the model takes.
 
         Returns:
-            `parts`: the features of the rows of each prompt; `order`: where each row is among these, or None.
+            With `parts`: the features of the rows of each prompt; and `order`: where each row is among these, or None.
 
         Raises:
             ModelError: there are other columns than the model takes.
@@ -66,9 +65,10 @@ class Sentences(nn.Module):
                 "one alone"
             )
         rows = self._rows(columns)
-        return {"parts": [self._preprocess(rows, self._prompt)], "order": None}
+        part, lost = self._preprocess(rows, self._prompt)
+        return Tokens({"parts": [part], "order": None}, lost, self.model.max_seq_length)
 
-    def tokenise_named(self, columns: Mapping[str, list[str]], ids: Sequence[int]) -> dict[str, Any]:
+    def tokenise_named(self, columns: Mapping[str, list[str]], ids: Sequence[int]) -> Tokens:
         """The arguments of a call for rows that name their prompts.
 
         Args:
@@ -94,9 +94,11 @@ class Sentences(nn.Module):
             if name not in known:
                 raise InputError(f"row {ids[index]}: there is no prompt {name!r}: {_names(known)}")
             members.setdefault(known[name], []).append(index)
-        parts = [self._preprocess([rows[index] for index in some], prompt) for prompt, some in members.items()]
+        found = [self._preprocess([rows[index] for index in some], prompt) for prompt, some in members.items()]
         order = torch.tensor([index for some in members.values() for index in some]).argsort()
-        return {"parts": parts, "order": order if len(parts) > 1 else None}
+        lost = [number for _, numbers in found for number in numbers]
+        inputs = {"parts": [part for part, _ in found], "order": order if len(found) > 1 else None}
+        return Tokens(inputs, [lost[place] for place in order.tolist()], self.model.max_seq_length)
 
     def _rows(self, columns: Sequence[list[str]]) -> list[Any]:
         """Texts, or pairs of them."""
@@ -130,12 +132,29 @@ class Sentences(nn.Module):
     def sample(self) -> torch.Tensor:
         """The answer to a few words, without a prompt: `(2, ...)`."""
         rows: list[Any] = ["one", "some more words"]
-        features = self._preprocess(rows if self._num_columns == 1 else list(zip(rows, rows, strict=True)), None)
+        features, _ = self._preprocess(rows if self._num_columns == 1 else list(zip(rows, rows, strict=True)), None)
         return self._answer(self.model(features, **self._keywords_of_call())[self._output])
 
-    def _preprocess(self, rows: list[Any], prompt: str | None) -> dict[str, Any]:
+    def _preprocess(self, rows: list[Any], prompt: str | None) -> tuple[dict[str, Any], list[int]]:
+        """The features of rows, and how many tokens each has lost."""
         with _TOKENIZING:
-            return dict(self.model.preprocess(rows, prompt=prompt, **self._keywords))
+            features = dict(self.model.preprocess(rows, prompt=prompt, **self._keywords))
+            return features, self._lost(features, rows, prompt or "")
+
+    def _lost(self, features: Mapping[str, Any], rows: list[Any], prompt: str) -> list[int]:
+        from sentence_transformers.base.modules import Transformer
+
+        lost, first = [0] * len(rows), self.model[0]
+        if not isinstance(first, Transformer) or features.get("modality") != "text" or not first.max_seq_length:
+            return lost
+        kept = features["attention_mask"].sum(dim=1).tolist()
+        if long := [index for index, length in enumerate(kept) if length >= first.max_seq_length]:
+            texts = [rows[index] if isinstance(rows[index], tuple) else (rows[index],) for index in long]
+            columns = [list(column) for column in zip(*texts, strict=True)]
+            columns[0] = [prompt + text for text in columns[0]]
+            for index, ids in zip(long, first.tokenizer(*columns)["input_ids"], strict=True):
+                lost[index] = len(ids) - kept[index]
+        return lost
 
     def _keywords_of_call(self) -> dict[str, Any]:
         return self._keywords
@@ -147,74 +166,6 @@ class Sentences(nn.Module):
     def _finish(self, answers: torch.Tensor) -> Any:
         """The predictions of a batch, from the answers to its rows."""
         return answers
-
-
-class Embeddings(Sentences):
-    """A SentenceTransformer: `(batch, width)`, as `encode` gives it.
-
-    Args:
-        ranges: `(2, width)`, the smallest and largest value of each dimension, for `precision` int8 and uint8.
-    """
-
-    def __init__(self, model: Any, options: Mapping[str, Any], ranges: np.ndarray | None = None) -> None:
-        super().__init__(model, options)
-        self._truncate_dim = options.get("truncate_dim", model.truncate_dim)
-        self._normalizes = bool(options.get("normalize"))
-        self._precision, self._ranges = options.get("precision", "float32"), ranges
-
-    def _answer(self, output: torch.Tensor) -> torch.Tensor:
-        from sentence_transformers.util import truncate_embeddings
-
-        embeddings: torch.Tensor = truncate_embeddings(output, self._truncate_dim)
-        return nn.functional.normalize(embeddings, p=2, dim=1) if self._normalizes else embeddings
-
-    def _finish(self, answers: torch.Tensor) -> torch.Tensor:
-        from sentence_transformers.util import quantize_embeddings
-
-        if self._precision == "float32":
-            return answers
-        if self._ranges is not None and self._ranges.shape[1] != answers.shape[1]:
-            raise ModelError(
-                f"--model-args: calibration has {self._ranges.shape[1]} numbers a row, the model gives "
-                f"{answers.shape[1]}"
-            )
-        return torch.from_numpy(quantize_embeddings(answers, self._precision, ranges=self._ranges))
-
-
-class SparseEmbeddings(Sentences):
-    """A SparseEncoder: for each row the indices and the values of what is not 0, as `encode` gives them."""
-
-    def _keywords_of_call(self) -> dict[str, Any]:
-        limit = self.model.max_active_dims
-        return self._keywords if limit is None else {**self._keywords, "max_active_dims": limit}
-
-    def _answer(self, output: torch.Tensor) -> torch.Tensor:
-        from sentence_transformers.util import select_max_active_dims
-
-        found: torch.Tensor = select_max_active_dims(output, self.model.max_active_dims)
-        return found.to_dense() if found.is_sparse else found
-
-    def _finish(self, answers: torch.Tensor) -> dict[str, RaggedTensor]:
-        sparse = answers.to_sparse().coalesce()
-        rows, columns = sparse.indices()
-        lengths = torch.bincount(rows, minlength=len(answers))
-        return {
-            "indices": RaggedTensor(columns.to(torch.int32), lengths),
-            "values": RaggedTensor(sparse.values(), lengths),
-        }
-
-
-class PairScores(Sentences):
-    """A CrossEncoder: `(batch,)`, or `(batch, labels)` where there are several, as `predict` gives them."""
-
-    _num_columns = 2
-    _output = "scores"
-
-    def _answer(self, output: torch.Tensor) -> torch.Tensor:
-        if output.is_floating_point() and torch.finfo(output.dtype).bits < 32:
-            output = output.float()
-        scores: torch.Tensor = self.model.activation_fn(output)
-        return scores.squeeze(-1) if self.model.num_labels == 1 and scores.ndim > 1 else scores
 
 
 _COUNTS = {1: "one column", 2: "two columns"}
