@@ -229,7 +229,7 @@ class Inference:
                     "--columns, or make one text of them with --preprocess module:function"
                 )
             if isinstance(batch, dict) and getattr(self._model, "wants_names", False):
-                return self.tokenise(**batch)
+                return self._model.tokenise_named(batch, ids)  # type: ignore[attr-defined]
             return self.tokenise(*columns)
         if any(isinstance(column, FileList) for column in columns):
             raise ModelError(

@@ -16,7 +16,7 @@ LONGEST = (
     "test_text test_quarantine test_image_models test_collect test_models test_requeue test_slurm test_batch_scripts "
     "test_hosts test_bench test_kinds test_pages test_hosts_doctor test_schedulers test_interfaces test_adapt "
     "test_soak test_faults_told test_timeline test_lines test_trace test_verbose test_shards test_loading test_explain "
-    "test_ragged test_huggingface test_mpich test_memory"
+    "test_ragged test_huggingface test_mpich test_memory test_sentence_transformers"
 )
 
 

@@ -12,9 +12,12 @@ import pyarrow.parquet
 import pytest
 from launch import LAUNCHERS, TESTS, Outcome, predict_here, run, run_here
 from safetensors.torch import load_file, save_file
-from sentence_models import MAKERS, Saved
+from sentence_models import MAKERS, NUM_ROWS, Saved
+from sentence_transformers import CrossEncoder, SentenceTransformer
+from transformers import AutoTokenizer
 
 import runner
+from runner.models.sentencekinds import Embeddings, PairScores
 
 TOLERANCE = {"bfloat16": 0.02}  # of the largest value; 2e-6 where there is none
 
@@ -201,6 +204,25 @@ def test_weights_that_a_folder_lacks(saved: Saved) -> None:
     assert inspected[0].code == 0, inspected[0].output
     assert "SentenceTransformer of sentence-transformers: Transformer, Pooling\n" in inspected[0].output
     assert "text, cut off at 64 tokens" in inspected[0].output
+
+
+def test_what_is_cut_off_is_counted(saved: Saved) -> None:
+    """Of the texts with their prompts, against a tokenizer of Transformers, which cuts off nothing here."""
+    count = AutoTokenizer.from_pretrained(saved._folder / "prompts")
+    model = SentenceTransformer(str(saved._folder / "prompts"), device="cpu")
+    model.max_seq_length = 16
+    known = [model.prompts[name] for name in saved.prompts]
+    named = {"text": saved.texts, "kind": saved.prompts}
+    tokens = Embeddings(model, {"prompt_column": "kind"}).tokenise_named(named, range(NUM_ROWS))
+    full = count([prompt + text for prompt, text in zip(known, saved.texts, strict=True)])["input_ids"]
+    assert (list(tokens.lost), tokens.limit) == ([max(0, len(ids) - 16) for ids in full], 16)
+    assert 0 < sum(map(bool, tokens.lost)) < NUM_ROWS
+
+    model = CrossEncoder(str(saved._folder / "score"), device="cpu")
+    tokens = PairScores(model, {}).tokenise(saved.texts, saved.others)
+    full = count(saved.texts, saved.others)["input_ids"]
+    assert list(tokens.lost) == [max(0, len(ids) - 64) for ids in full]
+    assert any(tokens.lost)
 
 
 def test_settings_are_part_of_what_a_run_is(saved: Saved) -> None:

@@ -12,8 +12,9 @@ from runner.errors import ModelError, UsageError, describe, traceback_of
 from runner.models.foldercode import send_code
 from runner.models.module import spread
 from runner.models.sentencefolders import digest_of_settings, refuse_code
+from runner.models.sentencekinds import Embeddings, PairScores, SparseEmbeddings
 from runner.models.sentenceoptions import adjust, check_options, read_ranges
-from runner.models.sentences import Embeddings, PairScores, Sentences, SparseEmbeddings
+from runner.models.sentences import Sentences
 
 
 def build_from_sentence_folder(config: Config, comm: Comm, device: torch.device, kind: str) -> tuple[Any, str]:
@@ -39,7 +40,7 @@ def build_from_sentence_folder(config: Config, comm: Comm, device: torch.device,
 
 
 def _refuse(folder: Path) -> NoReturn:
-    raise ModelError(f"--model {folder} cannot be sent to the other ranks, for the reason named before; run it on one")
+    raise ModelError(f"--model {folder} cannot be sent to the other ranks; run it on one")
 
 
 def _import_library() -> None:

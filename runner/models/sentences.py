@@ -8,15 +8,12 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from runner.errors import InputError, ModelError, UsageError
-from runner.models.encoder import lost_tokens
-from runner.tensors import RaggedTensor, Tokens
+from runner.tensors import Tokens
 
-_NO_LIMIT = 1 << 20  # tokenizers that know no limit of length name a huge one
 _TOKENIZING = threading.Lock()  # the reader's thread and the search for bad rows; a tokenizer is not made for two
 
 
@@ -29,7 +26,7 @@ class Sentences(nn.Module):
 
     Attributes:
         model: the library's object.
-        wants_names: whether `tokenise` is to be called with the columns by name.
+        wants_names: whether `tokenise_named` is to be called, with the columns by name.
     """
 
     _num_columns = 1
@@ -48,49 +45,69 @@ class Sentences(nn.Module):
         """What the rows are, for people."""
         rows = "text" if self._num_columns == 1 else "pairs of texts, in two columns"
         length = self.model.max_seq_length
-        return f"{rows}, cut off at {length} tokens" if length and length < _NO_LIMIT else rows
+        return f"{rows}, cut off at {length} tokens" if length and length < 1 << 20 else rows
 
-    def tokenise(self, /, *columns: list[str], **named: list[str]) -> Tokens:
-        """The arguments of a call for some rows.
+    def tokenise(self, *columns: list[str]) -> Tokens:
+        """The arguments of a call for rows of the one prompt that all have.
 
         Args:
             columns: of text, as many as the model takes.
-            named: the same by name, and the column of prompts, where there is one.
 
         Returns:
-            As `inputs` `parts`, the features of the rows of each prompt, and `order`, where each row is among these, or
-            None; and the tokens that each row has lost.
+            With `parts`: the features of the rows of each prompt; and `order`: where each row is among these, or None.
+
+        Raises:
+            ModelError: there are other columns than the model takes.
+        """
+        if self._prompt_column is not None:
+            raise ModelError(
+                f"--model-args: prompt_column {self._prompt_column!r} names one of several columns, and the model gets "
+                "one alone"
+            )
+        rows = self._rows(columns)
+        part, lost = self._preprocess(rows, self._prompt)
+        return Tokens({"parts": [part], "order": None}, lost, self.model.max_seq_length)
+
+    def tokenise_named(self, columns: Mapping[str, list[str]], ids: Sequence[int]) -> Tokens:
+        """The arguments of a call for rows that name their prompts.
+
+        Args:
+            columns: of text, by name, with that of the prompts.
+            ids: the numbers of the rows.
+
+        Returns:
+            As `tokenise`.
 
         Raises:
             InputError: a row names a prompt that the model does not have.
-            ModelError: there are other columns than the model takes.
+            ModelError: there are other columns than the model takes, or not that of the prompts.
         """
-        prompts: list[str | None] = []
-        if self._prompt_column is not None:
-            if self._prompt_column not in named:
-                raise ModelError(
-                    f"--model-args: prompt_column {self._prompt_column!r} is not one of several columns that the model "
-                    f"gets{': ' * bool(named)}{', '.join(named)}"
-                )
-            prompts = [self._find_prompt(name) for name in named[self._prompt_column]]
-            columns = tuple(column for name, column in named.items() if name != self._prompt_column)
+        assert self._prompt_column is not None
+        if self._prompt_column not in columns:
+            raise ModelError(
+                f"--model-args: prompt_column {self._prompt_column!r} is not one of the columns that the model gets: "
+                f"{', '.join(columns)}"
+            )
+        rows = self._rows([column for name, column in columns.items() if name != self._prompt_column])
+        known, members = self.model.prompts, dict[str, list[int]]()
+        for index, name in enumerate(columns[self._prompt_column]):
+            if name not in known:
+                raise InputError(f"row {ids[index]}: there is no prompt {name!r}: {_names(known)}")
+            members.setdefault(known[name], []).append(index)
+        found = [self._preprocess([rows[index] for index in some], prompt) for prompt, some in members.items()]
+        order = torch.tensor([index for some in members.values() for index in some]).argsort()
+        lost = [number for _, numbers in found for number in numbers]
+        inputs = {"parts": [part for part, _ in found], "order": order if len(found) > 1 else None}
+        return Tokens(inputs, [lost[place] for place in order.tolist()], self.model.max_seq_length)
+
+    def _rows(self, columns: Sequence[list[str]]) -> list[Any]:
+        """Texts, or pairs of them."""
         if len(columns) != self._num_columns:
             raise ModelError(
                 f"{type(self.model).__name__} takes {_COUNTS[self._num_columns]} of text, not {len(columns)}; choose "
                 "with --columns, and keep others beside the predictions with --keep"
             )
-        rows: Sequence[Any] = columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
-        members: dict[str | None, list[int]] = {}
-        for index, prompt in enumerate(prompts or [self._prompt] * len(rows)):
-            members.setdefault(prompt, []).append(index)
-        parts, lost = [], [0] * len(rows)
-        for prompt, some in members.items():
-            part = [rows[index] for index in some]
-            parts.append(self._preprocess(part, prompt))
-            for index, number in zip(some, self._lost(part, prompt, parts[-1]), strict=True):
-                lost[index] = number
-        order = torch.tensor([index for some in members.values() for index in some]).argsort()
-        return Tokens({"parts": parts, "order": order if len(parts) > 1 else None}, lost, self._limit)
+        return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
     # `--compile` is for the library's model alone: how many prompts a batch has would each time want other code
     @torch.compiler.disable(recursive=False)  # type: ignore[no-untyped-call, untyped-decorator]
@@ -115,37 +132,29 @@ class Sentences(nn.Module):
     def sample(self) -> torch.Tensor:
         """The answer to a few words, without a prompt: `(2, ...)`."""
         rows: list[Any] = ["one", "some more words"]
-        features = self._preprocess(rows if self._num_columns == 1 else list(zip(rows, rows, strict=True)), None)
+        features, _ = self._preprocess(rows if self._num_columns == 1 else list(zip(rows, rows, strict=True)), None)
         return self._answer(self.model(features, **self._keywords_of_call())[self._output])
 
-    def _preprocess(self, rows: list[Any], prompt: str | None) -> dict[str, Any]:
+    def _preprocess(self, rows: list[Any], prompt: str | None) -> tuple[dict[str, Any], list[int]]:
+        """The features of rows, and how many tokens each has lost."""
         with _TOKENIZING:
-            return dict(self.model.preprocess(rows, prompt=prompt, **self._keywords))
+            features = dict(self.model.preprocess(rows, prompt=prompt, **self._keywords))
+            return features, self._lost(features, rows, prompt or "")
 
-    @property
-    def _limit(self) -> int | None:
-        """The most tokens of a row; None where there is no limit."""
-        limit: int | None = self.model.max_seq_length
-        return limit if limit and limit < _NO_LIMIT else None
+    def _lost(self, features: Mapping[str, Any], rows: list[Any], prompt: str) -> list[int]:
+        from sentence_transformers.base.modules import Transformer
 
-    def _lost(self, rows: list[Any], prompt: str | None, features: Mapping[str, Any]) -> list[int]:
-        """How many tokens of each row the library has cut off."""
-        mask, tokenizer = features.get("attention_mask"), self.model.tokenizer
-        if mask is None or not callable(tokenizer):
-            return [0] * len(rows)
-
-        def full_lengths(long: list[int]) -> list[int]:
-            some = [rows[row] if self._num_columns > 1 else (prompt or "") + rows[row] for row in long]
-            with _TOKENIZING:
-                return [len(ids) for ids in tokenizer(some, truncation=False, verbose=False)["input_ids"]]
-
-        return lost_tokens(mask.sum(dim=1).tolist(), self._limit, full_lengths)
-
-    def _find_prompt(self, name: str) -> str:
-        if name not in self.model.prompts:
-            raise InputError(f"there is no prompt {name!r}: {_names(self.model.prompts)}")
-        prompt: str = self.model.prompts[name]
-        return prompt
+        lost, first = [0] * len(rows), self.model[0]
+        if not isinstance(first, Transformer) or features.get("modality") != "text" or not first.max_seq_length:
+            return lost
+        kept = features["attention_mask"].sum(dim=1).tolist()
+        if long := [index for index, length in enumerate(kept) if length >= first.max_seq_length]:
+            texts = [rows[index] if isinstance(rows[index], tuple) else (rows[index],) for index in long]
+            columns = [list(column) for column in zip(*texts, strict=True)]
+            columns[0] = [prompt + text for text in columns[0]]
+            for index, ids in zip(long, first.tokenizer(*columns)["input_ids"], strict=True):
+                lost[index] = len(ids) - kept[index]
+        return lost
 
     def _keywords_of_call(self) -> dict[str, Any]:
         return self._keywords
@@ -157,74 +166,6 @@ class Sentences(nn.Module):
     def _finish(self, answers: torch.Tensor) -> Any:
         """The predictions of a batch, from the answers to its rows."""
         return answers
-
-
-class Embeddings(Sentences):
-    """A SentenceTransformer: `(batch, width)`, as `encode` gives it.
-
-    Args:
-        ranges: `(2, width)`, the smallest and largest value of each dimension, for `precision` int8 and uint8.
-    """
-
-    def __init__(self, model: Any, options: Mapping[str, Any], ranges: np.ndarray | None = None) -> None:
-        super().__init__(model, options)
-        self._truncate_dim = options.get("truncate_dim", model.truncate_dim)
-        self._normalizes = bool(options.get("normalize"))
-        self._precision, self._ranges = options.get("precision", "float32"), ranges
-
-    def _answer(self, output: torch.Tensor) -> torch.Tensor:
-        from sentence_transformers.util import truncate_embeddings
-
-        embeddings: torch.Tensor = truncate_embeddings(output, self._truncate_dim)
-        return nn.functional.normalize(embeddings, p=2, dim=1) if self._normalizes else embeddings
-
-    def _finish(self, answers: torch.Tensor) -> torch.Tensor:
-        from sentence_transformers.util import quantize_embeddings
-
-        if self._precision == "float32":
-            return answers
-        if self._ranges is not None and self._ranges.shape[1] != answers.shape[1]:
-            raise ModelError(
-                f"--model-args: calibration has {self._ranges.shape[1]} numbers a row, the model gives "
-                f"{answers.shape[1]}"
-            )
-        return torch.from_numpy(quantize_embeddings(answers, self._precision, ranges=self._ranges))
-
-
-class SparseEmbeddings(Sentences):
-    """A SparseEncoder: for each row the indices and the values of what is not 0, as `encode` gives them."""
-
-    def _keywords_of_call(self) -> dict[str, Any]:
-        limit = self.model.max_active_dims
-        return self._keywords if limit is None else {**self._keywords, "max_active_dims": limit}
-
-    def _answer(self, output: torch.Tensor) -> torch.Tensor:
-        from sentence_transformers.util import select_max_active_dims
-
-        found: torch.Tensor = select_max_active_dims(output, self.model.max_active_dims)
-        return found.to_dense() if found.is_sparse else found
-
-    def _finish(self, answers: torch.Tensor) -> dict[str, RaggedTensor]:
-        sparse = answers.to_sparse().coalesce()
-        rows, columns = sparse.indices()
-        lengths = torch.bincount(rows, minlength=len(answers))
-        return {
-            "indices": RaggedTensor(columns.to(torch.int32), lengths),
-            "values": RaggedTensor(sparse.values(), lengths),
-        }
-
-
-class PairScores(Sentences):
-    """A CrossEncoder: `(batch,)`, or `(batch, labels)` where there are several, as `predict` gives them."""
-
-    _num_columns = 2
-    _output = "scores"
-
-    def _answer(self, output: torch.Tensor) -> torch.Tensor:
-        if output.is_floating_point() and torch.finfo(output.dtype).bits < 32:
-            output = output.float()
-        scores: torch.Tensor = self.model.activation_fn(output)
-        return scores.squeeze(-1) if self.model.num_labels == 1 and scores.ndim > 1 else scores
 
 
 _COUNTS = {1: "one column", 2: "two columns"}
