@@ -373,6 +373,16 @@ def test_what_does_not_fit_is_refused_by_name(name: str, refused: Path) -> None:
     assert [word for word in words if word not in outcome.output] == [], outcome.output
 
 
+def test_rows_beside_one_that_cannot_be_read_are_not_padded_either(tmp_path: Path) -> None:
+    tokens: list[Any] = [RNG.integers(1, 50, length) for length in (3, 9, 4, 3, 7, 5)]
+    pd.DataFrame({"tokens": [*tokens[:2], None, *tokens[3:]]}).to_parquet(tmp_path / "d.parquet")
+    options = ["--model", "called:Lengths", "--data", "d.parquet::tokens", "--output", "p.npy"]
+    outcome = predict_here(*options, "--on-error", "quarantine", folder=tmp_path)
+    assert outcome.code == 0, outcome.output
+    expected = [np.nan if row == 2 else tokens[row].mean() for row in range(6)]
+    assert np.array_equal(np.load(tmp_path / "p.npy"), expected, equal_nan=True)
+
+
 def test_the_log_says_what_the_model_is_called_with(refused: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "runner")
     outcome = predict_here(
