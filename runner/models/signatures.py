@@ -26,6 +26,7 @@ def signature_of(model: Callable[..., Any]) -> Signature:
         return _of_script(model)
     model = getattr(model, "_orig_mod", model)  # behind torch.compile
     is_module = isinstance(model, nn.Module)
+    is_program = isinstance(model, torch.fx.GraphModule) and hasattr(model, "_in_spec")  # what torch.export makes
     try:
         parameters = list(
             inspect.signature(model.forward if isinstance(model, nn.Module) else model).parameters.values()
@@ -36,7 +37,11 @@ def signature_of(model: Callable[..., Any]) -> Signature:
     by_position = [p for p in plain if p.kind != p.KEYWORD_ONLY]
     return Signature(
         tuple(
-            Input(p.name, is_required=p.default is p.empty, by_keyword=p.kind != p.POSITIONAL_ONLY)
+            Input(
+                p.name,
+                is_required=p.default is p.empty,
+                by_keyword=p.kind == p.KEYWORD_ONLY or not (is_program or p.kind == p.POSITIONAL_ONLY),
+            )
             for p in [*by_position, *(p for p in plain if p.kind == p.KEYWORD_ONLY)]
         ),
         len(by_position),
