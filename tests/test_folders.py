@@ -16,7 +16,7 @@ from launch import TESTS, Outcome, mpirun, predict_here, run
 import runner
 from runner.models.generation import read_settings
 
-SIZES = {"threads": 1, "batch_size": 4, "chunk_size": 4}
+SIZES = {"threads": 1, "batch_size": 6, "chunk_size": 6}
 WAYS: dict[str, dict[str, Any]] = {
     "tensor": {"model_parallel": 2},
     "stages": {"model_parallel": 2, "pipeline_stages": 2},

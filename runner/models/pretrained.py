@@ -10,9 +10,9 @@ import torch
 
 from runner.config import Config
 from runner.errors import ModelError, describe
-from runner.models.generation import generate, reads_the_prompt
+from runner.models.generation import generate, logits_of_new, reads_the_prompt
 from runner.models.heads import pick, pool
-from runner.models.lengths import call_by_length, minds_padding
+from runner.models.lengths import BY_LENGTH, PADDED, call_apart, find_way
 from runner.models.scoring import log_likelihoods
 
 _VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokeniser knows no word
@@ -131,8 +131,10 @@ class Pretrained:
         if self._scores:
             return self._score(**arguments)
         call = self._generate if self._max_new_tokens else self._predict
-        if mask is not None and self._keeps_rows_apart and not bool(mask.all()):
-            found = call_by_length(call, mask, arguments)
+        if mask is None and self._max_new_tokens:
+            arguments["attention_mask"] = torch.ones_like(arguments["input_ids"])
+        if "attention_mask" in arguments and self._way != PADDED:
+            found = call_apart(call, self._way, arguments)
         else:
             found = call(**arguments)
         return self.tokenise.decode(found) if self._max_new_tokens and self._decodes else found
@@ -142,7 +144,8 @@ class Pretrained:
         padding, ids = getattr(self._text_settings, "pad_token_id", None), arguments.get("input_ids")
         if mask is not None and padding is not None and ids is not None and ids.shape == mask.shape:
             # classifiers of causal models look for it, to find the last token
-            arguments["input_ids"] = torch.where(mask.bool(), ids, max(padding, 0))
+            known = 0 <= padding < (getattr(self._text_settings, "vocab_size", None) or 0)
+            arguments["input_ids"] = torch.where(mask.bool(), ids, padding if known else 0)
         outputs = self._call(self.model, **arguments)
         found = pick(outputs, type(self._bare).__name__, mask)
         if found is not None:
@@ -161,11 +164,9 @@ class Pretrained:
         return model(**arguments, return_dict=True)
 
     def _generate(self, **arguments: torch.Tensor) -> torch.Tensor:
-        ids = arguments["input_ids"]
-        tensors = {"attention_mask": torch.ones_like(ids), **arguments}
         tokenizer = self.tokenise.library if getattr(self._bare.generation_config, "stop_strings", None) else None
         assert self._max_new_tokens is not None
-        return generate(self.model, self._max_new_tokens, tensors, tokenizer)
+        return generate(self.model, self._max_new_tokens, arguments, tokenizer)
 
     @functools.cached_property
     def _special_ids(self) -> list[int]:
@@ -177,23 +178,28 @@ class Pretrained:
         return sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id, tokenizer.mask_token_id})
 
     @functools.cached_property
-    def _keeps_rows_apart(self) -> bool:
-        """Whether rows of unlike lengths must not be in one batch, as padding would change what they give."""
-        if self._max_new_tokens and reads_the_prompt(self._bare.generation_config):
-            return True
-        if "attention_mask" not in self._parameters or "input_ids" not in self._parameters:
-            return True  # of sounds: normalization and convolutions see padding, whatever the mask
+    def _way(self) -> str:
+        """Which rows may be in one batch: PADDED, BY_LENGTH or ALONE."""
+        generates, names = bool(self._max_new_tokens), self._parameters
+        if "input_ids" not in names:
+            return BY_LENGTH  # of sounds: normalization and convolutions see padding, whatever the mask
+        ways = [PADDED, BY_LENGTH]
+        if "attention_mask" not in names or (generates and reads_the_prompt(self._bare.generation_config)):
+            ways = [BY_LENGTH]
 
         def answer(**arguments: torch.Tensor) -> Any:
+            if generates:
+                return logits_of_new(self._bare, arguments)
             found = self._call(self._bare, **arguments)
             head = pick(found, type(self._bare).__name__, None)
             head = found["last_hidden_state"] if head is None else head
             return next(iter(head.values())) if isinstance(head, dict) else head
 
-        padding = max(getattr(self._text_settings, "pad_token_id", None) or 0, 0)
         num_tokens = getattr(self._text_settings, "vocab_size", None) or 1
         device = next(self._bare.parameters()).device
-        return minds_padding(answer, num_tokens, padding, bool(self._max_new_tokens), device)
+        # whole numbers of 8 bits: their scale is that of the batch
+        is_coarse = any("quantized" in type(module).__module__ for module in self._bare.modules())
+        return find_way(answer, ways, num_tokens, device, is_coarse)
 
     def _score(self, scored: torch.Tensor | None = None, **arguments: torch.Tensor) -> torch.Tensor:
         ids = arguments["input_ids"]
