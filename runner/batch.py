@@ -265,11 +265,12 @@ class Inference:
 
 def _failure(what: str, ids: Sequence[int], error: Exception, hint: str = "") -> Exception:
     kind: type[InputError] = ModelError
-    if isinstance(error, InputError):
-        kind = type(error)
+    why, details = describe(error), traceback_of(error)
+    if isinstance(error, InputError):  # one of ours, which says all
+        kind, why, details = type(error), error.message, error.details
     elif is_memory_shortage(error):
         kind = MemoryShortage
-    failure = kind(f"{what} failed on {name_rows(ids)}: {describe(error)}.{hint}", traceback_of(error))
+    failure = kind(f"{what} failed on {name_rows(ids)}: {why}.{hint}", details)
     if kind is MemoryShortage:
         traceback.clear_frames(error.__traceback__)  # the model's frames hold what it had allocated
     return failure

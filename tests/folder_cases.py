@@ -16,7 +16,7 @@ import transformers
 from test_huggingface import SMALL, SMALL_GPT
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-NUM_ROWS, NEW_TOKENS = 12, 8
+NUM_ROWS, NEW_TOKENS = 18, 8
 WORDS = [f"w{index}" for index in range(90)]
 LLAMA = {**SMALL, "vocab_size": 100, "num_key_value_heads": 2, "max_position_embeddings": 64, "initializer_range": 0.3}
 T5 = {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2, "vocab_size": 100}
@@ -49,7 +49,7 @@ class Cases:
 def make_data(folder: Path) -> list[list[int]]:
     """Token lists, and the same as text, a word a token."""
     rng = np.random.default_rng(0)
-    lengths = [5, 1, 9, 4, 5, 13, 2, 7, 7, 3, 11, 6]
+    lengths = [5, 1, 9, 4, 5, 13, 2, 7, 7, 3, 11, 6, 8, 8, 3, 12, 12, 7]  # some alike in each chunk
     tokens = [rng.integers(10, 95, length).tolist() for length in lengths]
     pa.parquet.write_table(pa.table({"tokens": tokens}), folder / "tokens.parquet")
     (folder / "text.txt").write_text("".join(" ".join(WORDS[token - 10] for token in row) + "\n" for row in tokens))
@@ -118,7 +118,7 @@ def make_generators(cases: Cases, tokens: list[list[int]]) -> None:
     plain.generation_config.pad_token_id = 0
     rows = generated(plain, tokens)
     (cases.folder / "llama/generation_config.json").write_text(
-        json.dumps({"do_sample": True, "temperature": 0.6, "pad_token_id": 0})
+        json.dumps({"do_sample": True, "temperature": 0.6, "pad_token_id": 0, "eos_token_id": 2})
     )
     cases.add("sampling", "llama", rows, **options)
     rwkv = save(cases.folder / "rwkv", "RwkvForCausalLM", **RWKV)

@@ -112,10 +112,9 @@ def _load_own_code(transformers: Any, place: str, folder: Path, small: str) -> t
 
 def _settings(transformers: Any, found: dict[str, Any], folder: Path, small: str, trust_code: bool) -> Any:
     try:
-        if trust_code and found.get("auto_map", {}).get("AutoConfig"):
-            return transformers.AutoConfig.from_pretrained(small, local_files_only=True, trust_remote_code=True)
-        if found["model_type"] in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
-            return transformers.AutoConfig.for_model(**found)
+        is_own = trust_code and bool(found.get("auto_map", {}).get("AutoConfig"))
+        if is_own or found["model_type"] in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
+            return transformers.AutoConfig.from_pretrained(small, local_files_only=True, trust_remote_code=is_own)
     except Exception as error:
         raise ModelError(f"--model {folder}: config.json cannot be used: {describe(error)}") from error
     return None

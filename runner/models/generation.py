@@ -130,18 +130,10 @@ def generate(
         tensors: `input_ids` and `attention_mask`, `(batch, length)`, rows at their beginning, and what else is alike.
         tokenizer: of the model, where its settings name strings to stop at.
     """
-    ids, mask = tensors["input_ids"], tensors["attention_mask"]
-    lengths = mask.long().sum(dim=1)
-    longest = ids.shape[1]  # new tokens are added at the right: so rows are moved there
-    places = torch.arange(longest, device=ids.device) - (longest - lengths)[:, None]
-    padding = padding_token(model)
-    moved = {
-        name: torch.where(places >= 0, tensor.gather(1, places.clamp(min=0)), padding if name == "input_ids" else 0)
-        for name, tensor in tensors.items()
-        if tensor.shape == ids.shape
-    }
+    padding, moved = padding_token(model), _at_the_right(tensors)
+    longest = moved["input_ids"].shape[1]
     found = model.generate(
-        **{**moved, "attention_mask": (places >= 0).long()},
+        **moved,
         max_new_tokens=max_new_tokens,
         do_sample=False,
         num_beams=1,
@@ -151,3 +143,38 @@ def generate(
     missing = max_new_tokens - found.shape[1]  # where all rows of the batch have ended sooner
     tokens: torch.Tensor = nn.functional.pad(found, (0, missing), value=padding)
     return tokens
+
+
+def logits_of_new(model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The logits `(batch, 2, tokens)` of two new tokens of each row, whatever the first one is; to compare them.
+
+    Args:
+        model, tensors: see `generate`.
+    """
+    token = 1
+    found = model.generate(
+        **_at_the_right(tensors),
+        max_new_tokens=2,
+        do_sample=False,
+        num_beams=1,
+        pad_token_id=token,
+        eos_token_id=None,
+        stop_strings=None,
+        prefix_allowed_tokens_fn=lambda row, ids: [token],
+        return_dict_in_generate=True,
+        output_logits=True,
+    )
+    return torch.stack(found.logits, dim=1)
+
+
+def _at_the_right(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Rows moved to the end of their batch, as new tokens are added there."""
+    mask = tensors["attention_mask"]
+    longest = mask.shape[1]
+    places = torch.arange(longest, device=mask.device) - (longest - mask.long().sum(dim=1))[:, None]
+    moved = {
+        name: torch.where(places >= 0, tensor.gather(1, places.clamp(min=0)), 0)
+        for name, tensor in tensors.items()
+        if tensor.shape == mask.shape
+    }
+    return {**moved, "attention_mask": (places >= 0).long()}

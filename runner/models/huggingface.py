@@ -40,11 +40,12 @@ from runner.models.loading import (
     stored_tensors,
 )
 from runner.models.module import spread
-from runner.models.pretrained import TOKENISER_FILES, Pretrained, Tokeniser
+from runner.models.pretrained import Pretrained
 from runner.models.processor import PROCESSOR_FILES, open_processor
 from runner.models.sentencefolders import find_kind
 from runner.models.sentenceloading import build_from_sentence_folder
 from runner.models.timm import is_timm_folder
+from runner.models.tokenizer import TOKENISER_FILES, Tokeniser
 
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _WEIGHTS = (*SAFETENSORS, "pytorch_model.bin", "pytorch_model.bin.index.json")

@@ -1,46 +1,48 @@
-"""Rows of unlike lengths without padding: those of one length are computed together.
+"""Which rows a model of Transformers can be asked for at once, so that none depends on the others.
 
-What a row gives must not depend on how long its neighbours are. Most models of Transformers leave padding out by a
-mask; whether one does is tried, on a row that it is asked for with and without padding.
+Most models leave padding out by a mask; some take no notice of it, and some mix up the rows of a batch. Which kind one
+is of is tried, with made-up rows: what it gives for one of them alone is what it must give for it beside another.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
 from runner.tensors import RaggedTensor
 
-_SHORT, _LONG = 7, 12  # tokens, without and with padding
+PADDED, BY_LENGTH, ALONE = "padded", "by length", "alone"
+_SHORT, _LONG = 7, 12  # tokens of the rows that are tried
 # the most by which an answer may differ, as a part of its largest number: rounding stays below, padding is above
 _ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-4}
 _COARSE_ROUNDING = 3e-2
 
 
-def call_by_length(call: Callable[..., Any], mask: torch.Tensor, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """What a function gives for a padded batch, called with rows of one length at a time.
+def call_apart(call: Callable[..., Any], way: str, tensors: Mapping[str, torch.Tensor]) -> Any:
+    """Call a function with rows of one length at a time, or with one row at a time.
 
     Args:
-        call: from tensors by name, with `attention_mask` among them, to outputs: tensors, `RaggedTensor`s, lists of
-            strings, or several of these by name.
-        mask: `(batch, length)`, true where a row has a token, which is at its beginning.
-        tensors: what it is called with; those as long as the mask are cut to the length of the rows.
+        call: from tensors by name, with `attention_mask` among them, to outputs: tensors, `RaggedTensor`s, or several
+            of these by name.
+        way: BY_LENGTH or ALONE.
+        tensors: what it is to be called with; by `attention_mask`, `(batch, length)`, a row has tokens at its
+            beginning alone. Those of its shape are cut to the length of the rows.
 
     Returns:
         The outputs for all rows, in their order.
     """
+    mask = tensors["attention_mask"]
     lengths = mask.long().sum(dim=1)
-    found, order = [], []
-    for length in torch.unique(lengths).tolist():
-        rows = (lengths == length).nonzero()[:, 0]
-        some = {
-            name: tensor[rows, :length] if tensor.shape[:2] == mask.shape else tensor[rows]
-            for name, tensor in tensors.items()
-        }
-        found.append(call(**{**some, "attention_mask": mask[rows, :length].long()}))
-        order.append(rows)
-    places = torch.argsort(torch.cat(order))
-    return _together(found, places)
+    groups = [[row] for row in range(len(mask))]
+    if way == BY_LENGTH:
+        groups = [(lengths == length).nonzero()[:, 0].tolist() for length in torch.unique(lengths).tolist()]
+    found = []
+    for rows in groups:
+        length = int(lengths[rows[0]])
+        some = {n: t[rows, :length] if t.shape[:2] == mask.shape else t[rows] for n, t in tensors.items()}
+        found.append(call(**{**some, "attention_mask": some["attention_mask"].long()}))
+    order = torch.tensor([row for rows in groups for row in rows], device=mask.device)
+    return _together(found, torch.argsort(order))
 
 
 def _together(parts: list[Any], places: torch.Tensor) -> Any:
@@ -55,31 +57,36 @@ def _together(parts: list[Any], places: torch.Tensor) -> Any:
     return torch.cat(parts)[places]
 
 
-def minds_padding(call: Callable[..., Any], num_tokens: int, padding: int, at_left: bool, device: torch.device) -> bool:
-    """Whether what a model gives for a row depends on padding, by what it gives for one row twice.
+def find_way(
+    answer: Callable[..., torch.Tensor], ways: Sequence[str], num_tokens: int, device: torch.device, is_coarse: bool
+) -> str:
+    """The first of these ways in which a model gives for a row what it gives for it alone; ALONE where none is.
 
     Args:
-        call: from `input_ids` and `attention_mask` to a tensor `(1, length, ...)` or `(1, ...)`.
+        answer: from `input_ids` and `attention_mask`, `(batch, length)`, with tokens at the beginning of a row, to
+            `(batch, length, ...)` or anything else that begins with the rows.
+        ways: PADDED and BY_LENGTH, or the latter alone.
         num_tokens: in its vocabulary.
-        padding: the token to pad with.
-        at_left: whether padding comes before the tokens, and the last token alone counts.
         device: of the model.
+        is_coarse: whether it rounds more than its dtype does.
     """
-    ids = ((torch.arange(_SHORT, device=device) * 3 + 5) % num_tokens)[None]
-    filling = torch.full((1, _LONG - _SHORT), padding, device=device)
-    parts = [(filling, 0), (ids, 1)] if at_left else [(ids, 1), (filling, 0)]
-    padded = torch.cat([tokens for tokens, _ in parts], dim=1)
-    mask = torch.cat([torch.full_like(tokens, value) for tokens, value in parts], dim=1)
+    ids = torch.arange(2 * _LONG, device=device).reshape(2, _LONG) * 3 % num_tokens
+    mask = torch.ones_like(ids)
     try:
-        alone = call(input_ids=ids, attention_mask=torch.ones_like(ids))
-        among = call(input_ids=padded, attention_mask=mask)
-    except Exception:  # some take no row as short as this: then nothing is known of padding
-        return True
-    if at_left:
-        alone, among = alone[:, -1], among[:, -1]
-    elif alone.shape != among.shape and alone.shape[1:2] == (_SHORT,) and among.shape[1:2] == (_LONG,):
-        among = among[:, :_SHORT]
-    if alone.shape != among.shape:
-        return True
-    allowed = _ROUNDING.get(alone.dtype, _COARSE_ROUNDING) * float(alone.abs().max())
-    return not float((alone - among).abs().max()) <= allowed
+        alone = answer(input_ids=ids[:1, :_SHORT], attention_mask=mask[:1, :_SHORT])
+    except Exception:  # some take no row as short as this: then nothing is known, and nothing is padded
+        return BY_LENGTH
+    allowed = (_COARSE_ROUNDING if is_coarse else _ROUNDING.get(alone.dtype, _COARSE_ROUNDING)) * alone.abs().max()
+    for way in ways:
+        length = _LONG if way == PADDED else _SHORT
+        beside = mask[:, :length].clone()
+        beside[0, _SHORT:] = 0
+        try:
+            found = answer(input_ids=ids[:, :length] * beside, attention_mask=beside)[:1]
+        except Exception:
+            continue
+        if found.shape != alone.shape and found.shape[1:2] == (_LONG,) and alone.shape[1:2] == (_SHORT,):
+            found = found[:, :_SHORT]
+        if found.shape == alone.shape and bool((found - alone).abs().max() <= allowed):
+            return way
+    return ALONE

@@ -1,117 +1,20 @@
-"""Models and tokenisers of Transformers as they are called with a batch."""
+"""Models of Transformers as they are called with a batch."""
 
 import functools
 import inspect
-import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from runner.config import Config
-from runner.errors import ModelError, describe
-from runner.models.encoder import Encoder
-from runner.models.generation import generate, reads_the_prompt
+from runner.errors import ModelError
+from runner.models.generation import generate, logits_of_new, reads_the_prompt
 from runner.models.heads import pick, pool
 from runner.models.image_outputs import pick_output
-from runner.models.lengths import call_by_length, minds_padding
+from runner.models.lengths import BY_LENGTH, PADDED, call_apart, find_way
 from runner.models.processor import ImageProcessor
 from runner.models.scoring import log_likelihoods
-from runner.tensors import Tokens
-
-_VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokeniser knows no word
-TOKENISER_FILES = (
-    *_VOCABULARY,
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "merges.txt",
-)
-_NO_LIMIT = 1 << 20  # tokenisers that know no limit of length name a huge one
-
-
-class Tokeniser:
-    """Text to token ids and mask, by the tokeniser of a folder, which is loaded when it is first used.
-
-    What is longer than the model takes, with the tokens that it is to add, or than `max_length` of the model's
-    arguments, is cut off, on the side that the tokeniser or --truncate says, and counted.
-    """
-
-    def __init__(self, transformers: Any, folder: str, config: Config) -> None:
-        self._transformers, self._folder = transformers, folder
-        self._name, self._trust_code = config.model, config.trust_code
-        self._max_length: int | None = config.model_args.get("max_length")
-        self._max_new_tokens: int = config.model_args.get("max_new_tokens", 0)
-        self._scores, self._truncate = bool(config.model_args.get("score")), config.truncate
-        self._lock = threading.Lock()  # the reader's thread and the search for bad rows; it is not made for two
-
-    def __call__(self, *texts: list[str]) -> Tokens:
-        """The model's arguments for a batch of texts, or of pairs of texts, and what was cut off.
-
-        Raises:
-            ModelError: there is no tokeniser in the folder.
-        """
-        with self._lock:
-            return self._to_be_scored(*texts) if self._scores else self._loaded(*texts)
-
-    def lengths(self, *texts: list[str]) -> list[int]:
-        """The tokens of each row, as far as they are not cut off.
-
-        Raises:
-            ModelError: there is no tokeniser in the folder.
-        """
-        with self._lock:
-            if self._scores:
-                return [int(length) for length in self._to_be_scored(*texts).inputs["attention_mask"].sum(dim=1)]
-            return self._loaded.lengths(*texts)
-
-    def _to_be_scored(self, *texts: list[str]) -> Tokens:
-        encode = self._loaded
-        return to_be_scored(encode.tokenizer, encode.max_length, *texts, keeps_start=self._truncate == "right")
-
-    def decode(self, tokens: torch.Tensor) -> list[str]:
-        """The text of token ids `(batch, length)`, without special ones.
-
-        Raises:
-            ModelError: there is no tokeniser in the folder.
-        """
-        with self._lock:
-            found: list[str] = self._loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return found
-
-    @property
-    def library(self) -> Any:
-        """The tokeniser as Transformers has it.
-
-        Raises:
-            ModelError: there is no tokeniser in the folder.
-        """
-        with self._lock:
-            return self._loaded.tokenizer
-
-    @functools.cached_property
-    def _loaded(self) -> Encoder:
-        if not any(file for pattern in _VOCABULARY for file in Path(self._folder).glob(pattern)):
-            raise ModelError(f"--model {self._name} has no tokeniser in it, which rows of text need")
-        try:
-            tokenise = self._transformers.AutoTokenizer.from_pretrained(
-                self._folder, local_files_only=True, trust_remote_code=self._trust_code
-            )
-            settings = self._transformers.AutoConfig.from_pretrained(
-                self._folder, local_files_only=True, trust_remote_code=self._trust_code
-            )
-        except Exception as error:
-            raise ModelError(f"--model {self._name}: its tokeniser cannot be loaded: {describe(error)}") from error
-        if tokenise.pad_token is None:
-            tokenise.pad_token = tokenise.eos_token or tokenise.unk_token
-        tokenise.padding_side = "right"
-        if self._truncate in ("left", "right"):
-            tokenise.truncation_side = self._truncate
-        positions = getattr(settings, "max_position_embeddings", None) or _NO_LIMIT
-        limits = [self._max_length, tokenise.model_max_length, max(1, positions - self._max_new_tokens)]
-        known = [limit for limit in limits if limit and limit < _NO_LIMIT - self._max_new_tokens]
-        return Encoder(tokenise, min(known, default=None))
+from runner.models.tokenizer import Tokeniser
 
 
 class Pretrained:
@@ -155,8 +58,10 @@ class Pretrained:
         if self._scores:
             return self._score(**arguments)
         call = self._generate if self._max_new_tokens else self._predict
-        if mask is not None and self._keeps_rows_apart and not bool(mask.all()):
-            found = call_by_length(call, mask, arguments)
+        if mask is None and self._max_new_tokens:
+            arguments["attention_mask"] = torch.ones_like(arguments["input_ids"])
+        if "attention_mask" in arguments and self._way != PADDED:
+            found = call_apart(call, self._way, arguments)
         else:
             found = call(**arguments)
         return self.tokenise.decode(found) if self._max_new_tokens and self._decodes else found
@@ -166,7 +71,8 @@ class Pretrained:
         padding, ids = getattr(self._text_settings, "pad_token_id", None), arguments.get("input_ids")
         if mask is not None and padding is not None and ids is not None and ids.shape == mask.shape:
             # classifiers of causal models look for it, to find the last token
-            arguments["input_ids"] = torch.where(mask.bool(), ids, max(padding, 0))
+            known = 0 <= padding < (getattr(self._text_settings, "vocab_size", None) or 0)
+            arguments["input_ids"] = torch.where(mask.bool(), ids, padding if known else 0)
         outputs = self._call(self.model, **arguments)
         if self._bare.main_input_name == "pixel_values":
             return pick_output(outputs, self._options.get("pooling"))
@@ -187,11 +93,9 @@ class Pretrained:
         return model(**arguments, return_dict=True)
 
     def _generate(self, **arguments: torch.Tensor) -> torch.Tensor:
-        ids = arguments["input_ids"]
-        tensors = {"attention_mask": torch.ones_like(ids), **arguments}
         tokenizer = self.tokenise.library if getattr(self._bare.generation_config, "stop_strings", None) else None
         assert self._max_new_tokens is not None
-        return generate(self.model, self._max_new_tokens, tensors, tokenizer)
+        return generate(self.model, self._max_new_tokens, arguments, tokenizer)
 
     @functools.cached_property
     def _special_ids(self) -> list[int]:
@@ -203,55 +107,31 @@ class Pretrained:
         return sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id, tokenizer.mask_token_id})
 
     @functools.cached_property
-    def _keeps_rows_apart(self) -> bool:
-        """Whether rows of unlike lengths must not be in one batch, as padding would change what they give."""
-        if self._max_new_tokens and reads_the_prompt(self._bare.generation_config):
-            return True
-        if "attention_mask" not in self._parameters or "input_ids" not in self._parameters:
-            return True  # of sounds: normalization and convolutions see padding, whatever the mask
+    def _way(self) -> str:
+        """Which rows may be in one batch: PADDED, BY_LENGTH or ALONE."""
+        generates, names = bool(self._max_new_tokens), self._parameters
+        if "input_ids" not in names:
+            return BY_LENGTH  # of sounds: normalization and convolutions see padding, whatever the mask
+        ways = [PADDED, BY_LENGTH]
+        if "attention_mask" not in names or (generates and reads_the_prompt(self._bare.generation_config)):
+            ways = [BY_LENGTH]
 
         def answer(**arguments: torch.Tensor) -> Any:
+            if generates:
+                return logits_of_new(self._bare, arguments)
             found = self._call(self._bare, **arguments)
             head = pick(found, type(self._bare).__name__, None)
             head = found["last_hidden_state"] if head is None else head
             return next(iter(head.values())) if isinstance(head, dict) else head
 
-        padding = max(getattr(self._text_settings, "pad_token_id", None) or 0, 0)
         num_tokens = getattr(self._text_settings, "vocab_size", None) or 1
         device = next(self._bare.parameters()).device
-        return minds_padding(answer, num_tokens, padding, bool(self._max_new_tokens), device)
+        # whole numbers of 8 bits: their scale is that of the batch
+        is_coarse = any("quantized" in type(module).__module__ for module in self._bare.modules())
+        return find_way(answer, ways, num_tokens, device, is_coarse)
 
     def _score(self, scored: torch.Tensor | None = None, **arguments: torch.Tensor) -> torch.Tensor:
         ids = arguments["input_ids"]
         mask = arguments.setdefault("attention_mask", torch.ones_like(ids))
         outputs = self._call(self.model, **arguments, use_cache=False)
         return log_likelihoods(outputs["logits"], ids, mask.bool() if scored is None else scored)
-
-
-def to_be_scored(tokenise: Any, max_length: int | None, *texts: list[str], keeps_start: bool = False) -> Tokens:
-    """A causal model's arguments for texts, and which of the tokens are to be scored.
-
-    Args:
-        tokenise: of the model.
-        max_length: of a row in tokens; what is longer loses its beginning.
-        texts: one column, of which all is scored that follows its first token; or two, what is given and what is
-            scored as its continuation.
-        keeps_start: what is too long loses its end instead.
-
-    Raises:
-        ModelError: there are more columns.
-    """
-    if len(texts) > 2:
-        raise ModelError(f"score takes one or two columns of text, not {len(texts)}: what is given, and what follows")
-    follows = tokenise(list(texts[-1]), add_special_tokens=len(texts) == 1)["input_ids"]
-    given = tokenise(list(texts[0]))["input_ids"] if len(texts) == 2 else [[]] * len(follows)
-    whole = [before + after for before, after in zip(given, follows, strict=True)]
-    rows = [row[:max_length] if keeps_start else row[-(max_length or _NO_LIMIT) :] for row in whole]
-    ids = torch.full((len(rows), max([1, *map(len, rows)])), tokenise.pad_token_id or 0)
-    mask, scored = torch.zeros_like(ids), torch.zeros(ids.shape, dtype=torch.bool)
-    lost = [len(full) - len(row) for full, row in zip(whole, rows, strict=True)]
-    for index, (row, before) in enumerate(zip(rows, given, strict=True)):
-        ids[index, : len(row)] = torch.tensor(row, dtype=ids.dtype)
-        mask[index, : len(row)] = 1
-        scored[index, max(0, len(before) - (0 if keeps_start else lost[index])) : len(row)] = True
-    return Tokens({"input_ids": ids, "attention_mask": mask, "scored": scored}, lost, max_length)
