@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import transformers
 from folder_cases import GENERATION, Cases, make_cases, wrong_rows
-from launch import TESTS, Outcome, mpirun, predict_here, run
+from launch import TESTS, Outcome, environment, mpirun, predict_command, predict_here, run
 
 import runner
 from runner.models.generation import read_settings
@@ -178,3 +178,18 @@ def test_without_a_library(library: str, models: list[str], folders: Path, monke
         outcome = refused(folders, model, {})
         assert outcome.code == 64
         assert f"pip install 'horovod-inference-runner[{library}]'" in outcome.output
+
+
+def test_a_library_that_is_broken_is_named(cases: Cases, tmp_path: Path) -> None:
+    """As a torchvision for another PyTorch is, which Transformers needs for anything, once it is there."""
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision/__init__.py").write_text(
+        'raise RuntimeError("operator torchvision::nms does not exist")\n'
+    )
+    command = predict_command(
+        "--model", cases.folder / "both", "--data", cases.folder / "tokens.parquet", "--output", "p.npy"
+    )
+    outcome = run(command, tmp_path, env=environment(PYTHONPATH=str(tmp_path)))
+    assert outcome.code == 65, outcome.output
+    assert "RuntimeError: operator torchvision::nms does not exist" in outcome.output
+    assert "Traceback" not in outcome.output
