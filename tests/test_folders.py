@@ -137,7 +137,6 @@ REFUSED: list[tuple[int, str, str, dict[str, Any], list[str]]] = [
     (64, "is quantized (gptq), for which Transformers needs another library: pip install gptqmodel", "gptq", {}, []),
     (64, "is quantized (gptq), and --dtype does not go with that", "gptq", {}, ["--dtype", "float16"]),
     (64, "--offload does not go with the .gguf file", "gguf", {}, ["--offload", "disk"]),
-    (65, "it holds a TensorFlow SavedModel: convert it to ONNX", "tensorflow", {}, []),
     (65, "it holds an ONNX model: give --model onnx/model.onnx", "onnx", {}, []),
     (65, "generation_config.json cannot be used", "damaged", {"max_new_tokens": 5}, []),
     (65, "save what from_pretrained gives anew", "nomic", {}, ["--offload", "disk"]),
@@ -151,7 +150,7 @@ def folders(cases: Cases) -> Path:
     bart = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
     settings = transformers.BartConfig(vocab_size=100, decoder_attention_heads=2, **bart)
     transformers.BartForConditionalGeneration(settings).save_pretrained(folder / "bart")
-    for name, file in (("tensorflow", "saved_model.pb"), ("onnx", "model.onnx")):
+    for name, file in (("onnx", "model.onnx"),):
         (folder / name).mkdir()
         (folder / name / file).touch()
     for name, of, file, change in (

@@ -11,7 +11,6 @@ from runner.models.heads import has_head
 GENERATES, HEAD, ENCODER = "generates", "head", "encoder"
 # files of what is no folder of Transformers, and what to do with it
 _OTHER_FOLDERS = {
-    "saved_model.pb": "it holds a TensorFlow SavedModel: convert it to ONNX, with tf2onnx, and give --model PATH.onnx",
     "model.onnx": "it holds an ONNX model: give --model {folder}/model.onnx",
     "model_index.json": "it holds a pipeline of Diffusers, which is not run",
 }
