@@ -150,9 +150,8 @@ def folders(cases: Cases) -> Path:
     bart = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
     settings = transformers.BartConfig(vocab_size=100, decoder_attention_heads=2, **bart)
     transformers.BartForConditionalGeneration(settings).save_pretrained(folder / "bart")
-    for name, file in (("onnx", "model.onnx"),):
-        (folder / name).mkdir()
-        (folder / name / file).touch()
+    (folder / "onnx").mkdir()
+    (folder / "onnx/model.onnx").touch()
     for name, of, file, change in (
         ("lonely", "adapter", "adapter_config.json", {"base_model_name_or_path": "nobody/nothing"}),
         ("gptq", "llama", "config.json", {"quantization_config": {"quant_method": "gptq", "bits": 4}}),
