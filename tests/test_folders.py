@@ -129,14 +129,14 @@ REFUSED: list[tuple[int, str, str, dict[str, Any], list[str]]] = [
     (64, "BertTokenizer is not a model of Transformers", "base", {"class": "BertTokenizer"}, []),
     (65, "lacks weights of BertForNextSentencePrediction", "base", {"class": "BertForNextSentencePrediction"}, []),
     (65, "its encoder alone gives embeddings: --model-args '{\"class\": \"T5EncoderModel\"}'", "t5", {}, []),
-    (65, "BartForConditionalGeneration is an encoder-decoder, whose generation", "bart", {"max_new_tokens": 5}, []),
+    (65, "T5Model is an encoder-decoder, whose decoder is not run", "t5", {"class": "AutoModel"}, []),
+    (65, "BartForConditionalGeneration is an encoder-decoder, whose decoder", "bart", {"max_new_tokens": 5}, []),
     (65, "pooling mean_tokens needs the folder's tokeniser", "base", {"pooling": "mean_tokens"}, []),
     (64, "--offload does not go with the adapter in --model adapter", "adapter", {}, ["--offload", "disk"]),
     (65, "holds an adapter of nobody/nothing, which is no folder on this machine", "lonely", {}, []),
     (64, "is quantized (gptq), for which Transformers needs another library: pip install gptqmodel", "gptq", {}, []),
     (64, "is quantized (gptq), and --dtype does not go with that", "gptq", {}, ["--dtype", "float16"]),
     (64, "--offload does not go with the .gguf file", "gguf", {}, ["--offload", "disk"]),
-    (65, "it holds a TensorFlow SavedModel: convert it to ONNX", "tensorflow", {}, []),
     (65, "it holds an ONNX model: give --model onnx/model.onnx", "onnx", {}, []),
     (65, "generation_config.json cannot be used", "damaged", {"max_new_tokens": 5}, []),
     (65, "save what from_pretrained gives anew", "nomic", {}, ["--offload", "disk"]),
@@ -150,9 +150,8 @@ def folders(cases: Cases) -> Path:
     bart = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
     settings = transformers.BartConfig(vocab_size=100, decoder_attention_heads=2, **bart)
     transformers.BartForConditionalGeneration(settings).save_pretrained(folder / "bart")
-    for name, file in (("tensorflow", "saved_model.pb"), ("onnx", "model.onnx")):
-        (folder / name).mkdir()
-        (folder / name / file).touch()
+    (folder / "onnx").mkdir()
+    (folder / "onnx/model.onnx").touch()
     for name, of, file, change in (
         ("lonely", "adapter", "adapter_config.json", {"base_model_name_or_path": "nobody/nothing"}),
         ("gptq", "llama", "config.json", {"quantization_config": {"quant_method": "gptq", "bits": 4}}),

@@ -11,7 +11,6 @@ from runner.models.heads import has_head
 GENERATES, HEAD, ENCODER = "generates", "head", "encoder"
 # files of what is no folder of Transformers, and what to do with it
 _OTHER_FOLDERS = {
-    "saved_model.pb": "it holds a TensorFlow SavedModel: convert it to ONNX, with tf2onnx, and give --model PATH.onnx",
     "model.onnx": "it holds an ONNX model: give --model {folder}/model.onnx",
     "model_index.json": "it holds a pipeline of Diffusers, which is not run",
 }
@@ -87,8 +86,8 @@ def find_architecture(
     is_causal = _is_causal(transformers, model_class, found)
     is_both = bool(getattr(settings, "is_encoder_decoder", False))
     can_generate = is_causal or bool(getattr(model_class, "can_generate", bool)())
-    if can_generate and is_both and not is_causal:
-        raise ModelError(f"--model {folder}: {_why_no_generation(transformers, model_class, settings)}")
+    if is_both and not is_causal and (can_generate or _needs_decoder_inputs(transformers, model_class, settings)):
+        raise ModelError(f"--model {folder}: {_why_not_both(transformers, model_class, settings)}")
     role = GENERATES if can_generate else HEAD if has_head(model_class.__name__) else ENCODER
     return Architecture(model_class, settings, role)
 
@@ -173,11 +172,20 @@ def _is_causal(transformers: Any, model_class: Any, found: dict[str, Any]) -> bo
     return model_class.__name__ in names or own.endswith(f".{model_class.__name__}")
 
 
-def _why_no_generation(transformers: Any, model_class: Any, settings: Any) -> str:
+def _encoder_of(transformers: Any, settings: Any) -> str | None:
+    """The class of an encoder-decoder's encoder alone."""
     kind = type(settings).__name__.removesuffix("Config")
-    names = (f"{kind}EncoderModel", f"{kind}Encoder")
-    encoder = next((name for name in names if hasattr(transformers, name)), None)
-    why = f"{model_class.__name__} is an encoder-decoder, whose generation is not supported; "
-    if encoder:
+    return next((name for name in (f"{kind}EncoderModel", f"{kind}Encoder") if hasattr(transformers, name)), None)
+
+
+def _needs_decoder_inputs(transformers: Any, model_class: Any, settings: Any) -> bool:
+    """Whether a class without a head must be told what to decode, as those are that have an encoder of their own."""
+    is_whole = model_class.__name__ == f"{type(settings).__name__.removesuffix('Config')}Model"
+    return is_whole and _encoder_of(transformers, settings) is not None
+
+
+def _why_not_both(transformers: Any, model_class: Any, settings: Any) -> str:
+    why = f"{model_class.__name__} is an encoder-decoder, whose decoder is not run; "
+    if encoder := _encoder_of(transformers, settings):
         return f'{why}its encoder alone gives embeddings: --model-args \'{{"class": "{encoder}"}}\''
     return f"{why}Transformers has no class for its encoder alone, as T5EncoderModel is one, which gives embeddings"
