@@ -1,6 +1,5 @@
 """The way of one batch: rows, preprocess, model, postprocess, predictions. Knows nothing of chunks or ranks."""
 
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -8,7 +7,8 @@ import numpy as np
 import torch
 
 from runner.calling import Arguments, Calling
-from runner.errors import InputError, MemoryShortage, ModelError, UsageError, describe, traceback_of
+from runner.errors import InputError, ModelError, UsageError
+from runner.failed_batch import failure_of
 from runner.gradients import Mode, computing_in
 from runner.hints import find_hint
 from runner.outputs import Outputs, arrived, as_outputs, named, num_rows_of
@@ -114,7 +114,7 @@ class Inference:
             except InputError:  # it says itself what is wrong
                 raise
             except Exception as error:
-                raise _failure("making the model's input", ids, error) from error
+                raise failure_of("making the model's input", ids, error) from error
         else:
             inputs = self._tokenised(self.preprocessed(inputs, ids), ids)
         cut, is_text = Cut(), isinstance(inputs, Tokens)
@@ -125,7 +125,7 @@ class Inference:
         try:
             staged = self._transfer.stage(map_tensors(arguments, self._convert))
         except Exception as error:
-            raise _failure("copying to the GPU", ids, error) from error
+            raise failure_of("copying to the GPU", ids, error) from error
         return Prepared(staged, cut, is_text)
 
     def given(self, rows: Rows, ids: Sequence[int]) -> Any:
@@ -150,7 +150,7 @@ class Inference:
             with computing_in(self.mode):
                 return self.preprocess(batch)
         except Exception as error:
-            raise _failure("--preprocess", ids, error) from error
+            raise failure_of("--preprocess", ids, error) from error
 
     def forward(self, prepared: Prepared, ids: Sequence[int]) -> Outputs:
         """The predictions for a prepared batch: each `(len(ids), ...)`, on the model's device.
@@ -171,14 +171,14 @@ class Inference:
                 output = self._calling.call(self._model, inputs, len(ids))
             except Exception as error:
                 hint = find_hint(self._model, inputs, self._calling.describe(inputs))
-                raise _failure("the model", ids, error, hint) from error
+                raise failure_of("the model", ids, error, hint) from error
             if self._postprocess is not None:
                 try:
                     output = self._postprocess(output)
                 except ModelError:
                     raise
                 except Exception as error:
-                    raise _failure("--postprocess", ids, error) from error
+                    raise failure_of("--postprocess", ids, error) from error
         outputs = as_outputs(output)
         if self.mode is Mode.GRADIENTS:
             outputs = map_tensors(outputs, torch.Tensor.detach)  # and with the graph goes its memory
@@ -258,26 +258,6 @@ class Inference:
                 outputs_on_cpu: Outputs = arrived(arriving)
                 return outputs_on_cpu
             except Exception as error:
-                raise _failure("the model", ids, error) from error
+                raise failure_of("the model", ids, error) from error
 
         return wait
-
-
-def _failure(what: str, ids: Sequence[int], error: Exception, hint: str = "") -> Exception:
-    kind: type[InputError] = ModelError
-    why, details = describe(error), traceback_of(error)
-    if isinstance(error, InputError):  # one of ours, which says all
-        kind, why, details = type(error), error.message, error.details
-    elif is_memory_shortage(error):
-        kind = MemoryShortage
-    failure = kind(f"{what} failed on {name_rows(ids)}: {why}.{hint}", details)
-    if kind is MemoryShortage:
-        traceback.clear_frames(error.__traceback__)  # the model's frames hold what it had allocated
-    return failure
-
-
-def is_memory_shortage(error: Exception) -> bool:
-    """Whether a batch did not fit the memory of its device."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # on the CPU it has no type

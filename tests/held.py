@@ -196,6 +196,17 @@ def function() -> Callable[[torch.Tensor], torch.Tensor]:
     return lambda rows: torch.tanh(module(rows))
 
 
+class Normed(nn.Module):
+    """A weight that PyTorch computes from others whenever it is used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.utils.parametrizations.weight_norm(nn.Linear(WIDTH, 3))
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        return self.linear(rows)
+
+
 class Unsendable(nn.Module):
     """Cannot be pickled."""
 
@@ -234,6 +245,7 @@ WAYS: tuple[Callable[[], Any], ...] = (
     WithAScript,
     exported,
     function,
+    Normed,
     Unsendable,
     Sets,
 )

@@ -17,6 +17,7 @@ import cloudpickle
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from runner.models.meta import parameters_on_meta
 
@@ -114,6 +115,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return make_generator, (obj.device, obj.get_state().numpy())
         if make_lock := _LOCKS.get(type(obj)):
             return make_lock, ()
+        if isinstance(obj, nn.Module) and is_parametrized(obj):  # PyTorch makes it a class that refuses to be pickled
+            return make_module, (type(obj),), dict(vars(obj)), None, None, set_attributes
         if (pretrained := _pretrained_class()) and isinstance(obj, pretrained):
             function, arguments, state = obj.__reduce_ex__(self.PROTOCOL)[:3]
             return function, arguments, state, None, None, set_pretrained
@@ -184,8 +187,13 @@ def make_device() -> torch.device:
     raise AssertionError
 
 
+def make_module(kind: type[nn.Module]) -> nn.Module:
+    """Make a module that is yet without its attributes."""
+    return kind.__new__(kind)
+
+
 def set_attributes(thing: Any, attributes: dict[str, Any]) -> None:
-    """Give a tensor the attributes that somebody has added to it."""
+    """Give an object its attributes, or a tensor those that somebody has added to it."""
     vars(thing).update(attributes)
 
 

@@ -4,10 +4,10 @@ from typing import Any, NoReturn
 
 import torch
 
-from runner.batch import is_memory_shortage
 from runner.comm import Comm, connect_leaders
 from runner.config import Config
 from runner.errors import RunnerError, UsageError, describe, shared
+from runner.failed_batch import is_memory_shortage
 from runner.groups import Groups
 from runner.parallel.build import build_split
 from runner.parallel.channel import Channel

@@ -21,9 +21,9 @@ from torch._subclasses.fake_tensor import (
 from torch.distributed.tensor import DTensor
 from torch.utils import _pytree as pytree
 
-from runner.batch import is_memory_shortage
 from runner.comm.pieces import as_bytes
 from runner.errors import ModelError, describe
+from runner.failed_batch import is_memory_shortage
 from runner.groups import Groups
 from runner.parallel.border import Inbound, NeighbourFailed, Outbound, Waiting
 from runner.parallel.stages import Stages
