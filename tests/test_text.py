@@ -152,9 +152,8 @@ def test_text_without_a_tokeniser(tmp_path: Path) -> None:
     command = ["--model", "zoo:mlp", "--data", "d.txt", "--output", "p.npy"]
     outcome = predict_here(*command, folder=tmp_path)
     assert outcome.code == 65
-    assert (
-        "The model gets rows of text as a list of strings; one that takes numbers needs --preprocess" in outcome.output
-    )
+    says = "It gets rows of text as a list of strings; a model that takes numbers needs --preprocess"
+    assert says in outcome.output
 
 
 OWN_CODE = """

@@ -54,17 +54,16 @@ def marked_job(folder: str) -> dict[str, Any]:
         mark("joining")
         return comm
 
-    class First(torch.nn.Linear):
-        def forward(self, rows: torch.Tensor) -> torch.Tensor:
-            if len(rows) == 32 and "model, data, output" not in marks:  # fewer are tries before the first batch
-                mark("model, data, output")
-            return super().forward(rows)
+    def marked_infer(*arguments: Any) -> Any:
+        mark("model, data, output")
+        return infer(*arguments)
 
-    job.connect = marked_connect
+    infer = job.infer
+    job.connect, job.infer = marked_connect, marked_infer
     ranks = int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1"))
     rows = np.ones((ranks * 64, 8), np.float32)
-    job.predict(model=lambda: First(8, 8), data=rows, output=f"{folder}/s.npy", chunk_size=32, overwrite=True)
-    job.connect = connect
+    job.predict(model=lambda: torch.nn.Linear(8, 8), data=rows, output=f"{folder}/s.npy", chunk_size=32, overwrite=True)
+    job.connect, job.infer = connect, infer
     mark("end")
     return {"marks": marks, "rss": peak_rss()}
 
