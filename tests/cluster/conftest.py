@@ -38,7 +38,7 @@ class Fails(nn.Module):
         if (rows < 0).any():
             raise ValueError("a bad row")
         self.whole_batches += len(rows) == 4
-        if self.whole_batches > 1:
+        if self.whole_batches > 2:  # the runner tries out the first two
             time.sleep(600)
         return rows
 
