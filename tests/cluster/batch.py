@@ -8,9 +8,9 @@ from typing import Any
 
 SCRIPTS = Path(__file__).parents[2] / "scripts/batch"
 
-# tiny_model's predictions. From the fifth whole batch on (the runner tries out the first two) it waits for the file `told`
-# in `folder`, and then takes two seconds for each. A job that Slurm has started again does not wait. `folder` gets an
-# empty file for each start, and `computing`.
+# tiny_model's predictions. From the fifth whole batch on (the runner tries out the first two) it waits for the file
+# `told` in `folder`, and then takes two seconds for each. A job that Slurm has started again does not wait. `folder`
+# gets an empty file for each start, and `computing`.
 PATIENT = """
 import os
 import time
