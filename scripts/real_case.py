@@ -54,7 +54,7 @@ def difference(expected: Answer, found: Answer) -> float:
     Raises:
         ValueError: outputs, rows or items are missing or too many.
     """
-    if list(expected) != list(found):
+    if sorted(expected) != sorted(found):
         raise ValueError(f"outputs {list(found)}, not {list(expected)}")
     largest = 0.0
     for name, rows in expected.items():
