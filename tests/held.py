@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import fx, nn
 
 WIDTH = 8
 
@@ -190,6 +190,15 @@ def exported() -> nn.Module:
     return torch.export.export(nn.Linear(WIDTH, 3), (torch.ones(2, WIDTH),), dynamic_shapes=(batch,)).module()
 
 
+def graph() -> nn.Module:
+    """A graph of torch.fx, which pickle traces anew: then it holds its constant twice."""
+    root, nodes = nn.Module(), fx.Graph()
+    root.register_buffer("table", torch.randn(WIDTH))
+    rows, table = nodes.placeholder("rows"), nodes.get_attr("table")
+    nodes.output(nodes.call_function(torch.mul, (rows, nodes.call_function(torch.exp, (table,)))))
+    return fx.GraphModule(root, nodes)
+
+
 def function() -> Callable[[torch.Tensor], torch.Tensor]:
     """No module, but a function around one."""
     module = nn.Linear(WIDTH, 3).eval()
@@ -244,6 +253,7 @@ WAYS: tuple[Callable[[], Any], ...] = (
     scripted,
     WithAScript,
     exported,
+    graph,
     function,
     Normed,
     Unsendable,

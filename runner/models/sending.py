@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import nn
 
 from runner.comm import Comm
 from runner.errors import describe
@@ -13,6 +14,7 @@ from runner.models.shared import share
 from runner.models.skeleton import Skeleton, put_together, take_apart
 
 _SMALL_BYTES, _PACK_BYTES = 1 << 20, 32 << 20
+_PICKLED_BY = ("__getstate__", "__reduce__", "__reduce_ex__")
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ def send(comm: Comm, thing: Any, device: torch.device, shares: bool = False) -> 
     if comm.world.rank == 0:
         try:
             apart = take_apart(thing)
-            was_moved = apart.align()
+            was_moved = apart.align() or _comes_out_another(thing)
         except Exception as error:
             why_not = describe(error)
     if why_not := comm.bcast(why_not):
@@ -67,6 +69,18 @@ def send(comm: Comm, thing: Any, device: torch.device, shares: bool = False) -> 
     if failures:
         return f"{failures[0][0]}, on {failures[0][1]}"
     return Sent(thing, skeleton.storages, skeleton.arrays)
+
+
+def _comes_out_another(thing: Any) -> bool:
+    """Return whether a module in it is pickled by means of its class's own, so that pickling may change it.
+
+    As a graph of torch.fx, which is traced anew and then holds its constants twice. Such an object is put together anew
+    on rank 0, too, on one rank as on many.
+    """
+    if not isinstance(thing, nn.Module):
+        return False
+    classes = {type(module) for module in thing.modules() if not isinstance(module, torch.jit.ScriptModule)}
+    return any(getattr(own, name) is not getattr(nn.Module, name) for own in classes for name in _PICKLED_BY)
 
 
 def _send_skeleton(comm: Comm, apart: Skeleton | None, shares: bool) -> Skeleton:
