@@ -36,7 +36,8 @@ class Matching:
             return self._signature.mask.name
         inputs = self.inputs
         is_pair = len(inputs) > 1 and [value.is_required for value in inputs[:3]] in ([True, True], [True, True, False])
-        return "" if "" in self._types and (is_pair or (not inputs and self._signature.more_positional)) else None
+        is_open = len(inputs) < 2 and self._signature.more_positional
+        return "" if "" in self._types and (is_pair or is_open) else None
 
     def by_position(self, names: Collection[str]) -> bool:
         """Whether columns go to inputs in their order, because none has the name of one and there are as many."""
