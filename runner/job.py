@@ -157,11 +157,9 @@ def _run(
     stages.begin("checks", "computing the first row and the canary")
     sets_aside = config.on_error == "quarantine"
     row_type, good_row = probe(comm, inference, source, _PROBES if sets_aside else 1)
-    if world.rank == 0:
-        LOGGER.info("the model is called with %s", inference.called_with)
     rescue = Rescue(source, inference, good_row, sets_aside)
     canary, canary_says = start_canary(config, comm, inference, source, good_row, row_type)
-    stages.end(f"canary: {canary_says or 'nothing to compare'}")
+    stages.end(f"canary: {canary_says or 'nothing to compare'}; the model is called with {inference.called_with}")
 
     stages.begin("output", "opening the output and checking what is there", root_alone=True)
     grid = make_grid(config, source, row_type, inference.ignored)

@@ -55,7 +55,7 @@ def test_each_stage_of_each_rank(folder: Path) -> None:
         assert "connected: launcher mpirun, Open MPI" in stages[0]
         assert stages[1].startswith("data: 1,797 rows; on cpu with 1 CPU threads, ")
         assert re.search(r"model: [\d,]+ bytes sent in [\d.]+ s, [\d,.]+ MB/s", stages[2])
-        assert stages[3].startswith("canary: equal, ")
+        assert re.match(r"canary: equal; the model is called with input float32 \(\d, 8\), ", stages[3])
         assert stages[4].startswith("output: 0 of 57 chunks are there already, ")
         rows += int(stages[5].split()[1].replace(",", ""))
     assert rows == NUM_ROWS
