@@ -157,7 +157,7 @@ def test_texts_are_counted_in_tokens(name: str, folder: Path) -> None:
         for first, last in grid.batches(grid.chunk(index)):
             for ids, rows, _ in reader.read(grid.chunk(index), first, last):
                 assert not isinstance(rows, Exception)
-                shape = tuple(inference.prepare(rows, ids).inputs["input_ids"].shape)
+                shape = tuple(inference.prepare(rows, ids).inputs.named["input_ids"].shape)
                 assert shape[0] == len(ids)
                 sizes.append(shape)
     assert sum(rows for rows, _ in sizes) == NUM_ROWS
