@@ -55,3 +55,29 @@ def name_of(thing: Any) -> str:
         return thing
     named = thing if hasattr(thing, "__qualname__") else type(thing)
     return f"{named.__module__}:{named.__qualname__}"
+
+
+def import_extra(name: str, needed_by: str, extra: str) -> Any:
+    """Import an optional library.
+
+    Args:
+        name: of its module.
+        needed_by: what cannot be done without it, as the subject of a sentence.
+        extra: of this project, which brings it.
+
+    Raises:
+        UsageError: it is missing, or is there and cannot be imported.
+    """
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        if isinstance(error, ModuleNotFoundError) and error.name == name:
+            raise UsageError(f"{needed_by} needs {name}: pip install 'horovod-inference-runner[{extra}]'") from error
+        raise UsageError(f"{needed_by} needs {name}, which cannot be imported: {why_not_imported(error)}") from error
+
+
+def why_not_imported(error: BaseException) -> str:
+    """An exception in words; where something could not be imported, that for which it could not."""
+    while isinstance(error, ImportError) and (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return describe(error)

@@ -179,16 +179,15 @@ def test_without_a_library(library: str, models: list[str], folders: Path, monke
         assert f"pip install 'horovod-inference-runner[{library}]'" in outcome.output
 
 
-def test_a_library_that_is_broken_is_named(cases: Cases, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("model", "code"), [("esm", 65), ("both", 64)])
+def test_a_library_that_is_broken_is_named(model: str, code: int, cases: Cases, tmp_path: Path) -> None:
     """As a torchvision for another PyTorch is, which Transformers needs for anything, once it is there."""
     (tmp_path / "torchvision").mkdir()
-    (tmp_path / "torchvision/__init__.py").write_text(
-        'raise RuntimeError("operator torchvision::nms does not exist")\n'
-    )
-    command = predict_command(
-        "--model", cases.folder / "both", "--data", cases.folder / "tokens.parquet", "--output", "p.npy"
-    )
-    outcome = run(command, tmp_path, env=environment(PYTHONPATH=str(tmp_path)))
-    assert outcome.code == 65, outcome.output
+    broken = 'raise RuntimeError("operator torchvision::nms does not exist")'
+    (tmp_path / "torchvision/__init__.py").write_text(broken)
+    paths = ["--model", cases.folder / model, "--data", cases.folder / "tokens.parquet", "--output", "p.npy"]
+    outcome = run(predict_command(*paths), tmp_path, env=environment(PYTHONPATH=str(tmp_path)))
+    assert outcome.code == code, outcome.output
+    assert "cannot" in outcome.output
     assert "RuntimeError: operator torchvision::nms does not exist" in outcome.output
     assert "Traceback" not in outcome.output

@@ -10,6 +10,7 @@ from typing import Any
 
 from runner.config import Config
 from runner.errors import ModelError, UsageError, describe
+from runner.imports import import_extra
 
 _CONFIG = "adapter_config.json"
 _CLASS_FOR_TASK = {
@@ -68,12 +69,7 @@ def find_adapter(folder: Path, config: Config) -> Adapter | None:
 
 def import_peft() -> None:
     """Raise UsageError where PEFT is missing, with which adapters are applied."""
-    try:
-        import peft  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "the model has an adapter, which needs PEFT: pip install 'horovod-inference-runner[peft]'"
-        ) from error
+    import_extra("peft", "an adapter", "peft")
 
 
 @contextmanager

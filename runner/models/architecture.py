@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.errors import ModelError, UsageError, describe, traceback_of
+from runner.imports import why_not_imported
 from runner.models.heads import has_head
 
 GENERATES, HEAD, ENCODER = "generates", "head", "encoder"
@@ -115,15 +116,8 @@ def _settings(transformers: Any, found: dict[str, Any], folder: Path, small: str
         if is_own or found["model_type"] in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
             return transformers.AutoConfig.from_pretrained(small, local_files_only=True, trust_remote_code=is_own)
     except Exception as error:
-        raise ModelError(f"--model {folder}: config.json cannot be used: {_why(error)}") from error
+        raise ModelError(f"--model {folder}: config.json cannot be used: {why_not_imported(error)}") from error
     return None
-
-
-def _why(error: BaseException) -> str:
-    """An exception in words; where something could not be imported, that for which it could not."""
-    while isinstance(error, ImportError) and (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return describe(error)
 
 
 def _known_class(transformers: Any, name: str, settings: Any, folder: Path, is_wanted: bool, has_own_code: bool) -> Any:
@@ -131,7 +125,7 @@ def _known_class(transformers: Any, name: str, settings: Any, folder: Path, is_w
     try:
         model_class: Any = getattr(transformers, name, None)
     except ImportError as error:
-        raise ModelError(f"--model {folder}: Transformers cannot import {name}: {_why(error)}") from error
+        raise ModelError(f"--model {folder}: Transformers cannot import {name}: {why_not_imported(error)}") from error
     if hasattr(model_class, "_model_mapping") and settings is not None:
         try:
             model_class = transformers.models.auto.auto_factory._get_model_class(settings, model_class._model_mapping)

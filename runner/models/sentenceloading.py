@@ -9,6 +9,7 @@ import torch
 from runner.comm import Comm
 from runner.config import Config
 from runner.errors import ModelError, UsageError, describe, traceback_of
+from runner.imports import import_extra
 from runner.models.foldercode import send_code
 from runner.models.module import spread
 from runner.models.sentencefolders import digest_of_settings, refuse_code
@@ -44,13 +45,7 @@ def _refuse(folder: Path) -> NoReturn:
 
 
 def _import_library() -> None:
-    try:
-        import sentence_transformers  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            "the model was saved by sentence-transformers, which it needs: pip install "
-            "'horovod-inference-runner[sentence-transformers]'"
-        ) from error
+    import_extra("sentence_transformers", "a model that sentence-transformers has saved", "sentence-transformers")
 
 
 def _read(folder: Path, kind: str, config: Config) -> Sentences:

@@ -12,6 +12,7 @@ from torch import nn
 from runner.comm import Comm
 from runner.config import Config
 from runner.errors import ModelError, UsageError, describe
+from runner.imports import import_extra
 from runner.models.files import broadcast_small_files
 from runner.models.images import are_channels_last, as_pictures, images_in, open_files
 from runner.models.module import spread
@@ -109,13 +110,7 @@ def _check_options(options: dict[str, Any]) -> None:
 
 def _import_timm() -> Any:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # compute nodes have no internet; nothing is to be asked for there
-    try:
-        import timm
-    except ImportError as error:
-        raise UsageError("models of timm need timm: pip install 'horovod-inference-runner[timm]'") from error
-    except Exception as error:
-        raise UsageError(f"timm, or its torchvision, cannot be imported: {describe(error)}") from error
-    return timm
+    return import_extra("timm", "a folder of timm's", "timm")
 
 
 def _make(name: str, folder: str, wants_features: bool, with_weights: bool) -> TimmModel:
