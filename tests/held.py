@@ -77,7 +77,7 @@ class InAList(nn.Module):
 
     def forward(self, rows: torch.Tensor) -> torch.Tensor:
         for layer in self.layers:
-            rows = torch.relu(layer(rows))
+            rows = torch.tanh(layer(rows))
         return self.head(rows)
 
 
