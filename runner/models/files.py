@@ -18,7 +18,7 @@ from runner.config import Config
 from runner.errors import ModelError, RunnerError, UsageError, describe
 
 _READ_BYTES = 64 << 20
-_SETTINGS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".py")
+_SETTINGS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".bpe", ".py")
 
 
 class MemoryFile:

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import xxhash
-
 from runner.comm import Comm
 from runner.config import Config, is_path
 from runner.errors import ModelError, UsageError
@@ -14,7 +12,6 @@ from runner.models.sentenceoptions import KINDS
 
 _MARKS = ("config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling/config.json")
 _ACTIVATIONS = ("activation_fn", "activation_function", "sbert_ce_default_activation_function")
-_SETTINGS = (".json", ".txt", ".model", ".tiktoken", ".jinja", ".py", ".vocab", ".bpe")  # suffixes, beside weights
 
 
 def kind_of(folder: Path) -> str | None:
@@ -85,19 +82,6 @@ def _classes(folder: Path) -> Iterator[str]:
         named = [own.get("activation_fn")] if isinstance(own, dict) else []
         named += [settings.get(key) for key in _ACTIVATIONS]
         yield from (name for name in named if isinstance(name, str) and "." in name)
-
-
-def digest_of_settings(folder: Path, calibration: str | None) -> str:
-    """A checksum of all that decides an answer beside the weights: settings, tokenizers, prompts, code."""
-    state = xxhash.xxh3_128()
-    files = {str(file.relative_to(folder)): file for file in sorted(folder.rglob("*")) if file.suffix in _SETTINGS}
-    if calibration is not None:
-        files["calibration"] = Path(calibration)
-    for name, file in files.items():
-        if file.is_file() and not name.startswith("."):
-            state.update(name.encode())
-            state.update(file.read_bytes())
-    return f"xxh3:{state.hexdigest()}"
 
 
 def _read_json(file: Path, default: Any) -> Any:

@@ -10,9 +10,10 @@ from runner.comm import Comm
 from runner.config import Config
 from runner.errors import ModelError, UsageError, describe, traceback_of
 from runner.imports import import_extra
+from runner.models.files import digest_settings
 from runner.models.foldercode import send_code
 from runner.models.module import spread
-from runner.models.sentencefolders import digest_of_settings, refuse_code
+from runner.models.sentencefolders import refuse_code
 from runner.models.sentencekinds import Embeddings, PairScores, SparseEmbeddings
 from runner.models.sentenceoptions import adjust, check_options, read_ranges
 from runner.models.sentences import Sentences
@@ -35,7 +36,7 @@ def build_from_sentence_folder(config: Config, comm: Comm, device: torch.device,
     model = comm.on_each(lambda: None if comm.world.rank else _read(folder, kind, config))
     if config.trust_code:
         send_code(comm)
-    settings = comm.on_root(lambda: digest_of_settings(folder, config.model_args.get("calibration")))
+    settings = comm.on_root(lambda: digest_settings(folder))
     found, digest = spread(comm, config, f"--model {folder}", lambda: model, lambda: _refuse(folder), device)
     return found, f"{digest}, settings {settings}"
 
