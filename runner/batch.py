@@ -55,6 +55,7 @@ class Inference:
         mode: in which preprocess, model and postprocess are called; the first row decides.
         can_have_gradients: whether the model can be called with gradients.
         tokenise: the model's tokenizer, from columns of text to `Tokens`; None where it has none.
+        count_tokens: from columns of text to the tokens of each row; None where the model cannot tell.
         batching: see `make_batching`.
         text_options: those given that are about text alone.
         pads: see `Calling.pads`.
@@ -84,6 +85,7 @@ class Inference:
         self.ignored = tuple(name for name in keep if name not in columns)
         self._model, self.preprocess, self._postprocess = model, preprocess, postprocess
         self.tokenise: Callable[..., Tokens] | None = getattr(model, "tokenise", None)
+        self.count_tokens: Callable[..., list[int]] | None = getattr(model, "count_tokens", None)
         self.mode, self.may_keep_tensors = Mode.INFERENCE, may_keep_tensors
         self.can_have_gradients = getattr(model, "can_have_gradients", True)
         self.text_options: list[str] = []

@@ -78,7 +78,7 @@ class ByLength:
         is_folder = isinstance(config.model, str) and is_path(config.model)
         new_tokens = config.model_args.get("max_new_tokens", 0) if is_folder else 0
         self._call_tokens = call_tokens * (1 + new_tokens)  # each token that is added takes another call
-        self._count = getattr(inference.tokenise, "lengths", None)
+        self._count = inference.count_tokens
         self._is_text = has_text(source.row_type, inference.ignored)
         self._says = True
         if self._most is not None and self._is_text and self._count is None:

@@ -57,14 +57,14 @@ def make_data(folder: Path) -> list[list[int]]:
     return tokens
 
 
-def save(folder: Path, name: str, dtype: torch.dtype | None = None, **settings: Any) -> Any:
+def save(folder: Path, name: str, dtype: torch.dtype | None = None, scale: float = 4, **settings: Any) -> Any:
     torch.manual_seed(0)
     model_class = getattr(transformers, name)
     model = model_class(model_class.config_class(**settings)).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_(4)  # what padding or another token does then shows
+                parameter.mul_(scale)  # what padding or another token does then shows
     model.to(dtype or torch.float32).save_pretrained(folder)
     return model
 
@@ -163,6 +163,12 @@ def make_heads(cases: Cases, tokens: list[list[int]]) -> None:
     even = np.load(cases.folder / "even.npy").tolist()
     rows = by_row(bert, even, lambda out, ids: out.logits[0])
     cases.add("labels of rows of one length", "labels", rows, data="even.npy")
+    # its first token, by which it classifies, sees padding where a row has no more than two
+    short = {"embedding_size": 32, "num_hidden_layers": 1, "conv_kernel_size": 5, "initializer_range": 0.3}
+    mixing = save(
+        cases.folder / "mixing", "ConvBertForSequenceClassification", scale=1, vocab_size=100, **{**SMALL, **short}
+    )
+    cases.add("mixing at the end of short rows", "mixing", by_row(mixing, tokens, lambda out, ids: out.logits[0]))
     asked = save(cases.folder / "answers", "BertForQuestionAnswering", vocab_size=100, **SMALL)
     for name in ("start_logits", "end_logits"):
         cases.expected[f"answers {name}"] = by_row(asked, tokens, lambda out, ids, name=name: out[name][0])

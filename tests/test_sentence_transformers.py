@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 from launch import LAUNCHERS, TESTS, Outcome, predict_here, run, run_here
 from safetensors.torch import load_file, save_file
 from sentence_models import MAKERS, NUM_ROWS, Saved
@@ -223,6 +224,39 @@ def test_what_is_cut_off_is_counted(saved: Saved) -> None:
     full = count(saved.texts, saved.others)["input_ids"]
     assert list(tokens.lost) == [max(0, len(ids) - 64) for ids in full]
     assert any(tokens.lost)
+
+
+@pytest.mark.parametrize(("folder", "counts"), [("prompts", True), ("older", True), ("score", True), ("static", False)])
+def test_a_chunk_that_is_tokenized_at_once_is_what_the_library_makes_of_each_batch(
+    folder: str, counts: bool, saved: Saved
+) -> None:
+    library = CrossEncoder if folder == "score" else SentenceTransformer
+    model = library(str(saved._folder / folder), device="cpu")
+    sentences = (PairScores if folder == "score" else Embeddings)(model, {})
+    columns = [saved.texts, saved.others][: 1 + (folder == "score")]
+    assert (sentences.count_tokens is not None) == counts
+    if sentences.count_tokens is None:
+        return
+    lengths = sentences.count_tokens(*columns)
+    prompt = model.prompts["query"] if folder == "prompts" else None
+    for rows in ([3, 1, 40], [7], list(range(NUM_ROWS))):
+        texts = [[column[row] for row in rows] for column in columns]
+        (part,) = sentences.tokenise(*texts).inputs["parts"]
+        inputs = texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
+        expected = model.preprocess(inputs, prompt=prompt)
+        assert part.keys() == expected.keys()
+        for name, value in expected.items():
+            assert torch.equal(part[name], value) if isinstance(value, torch.Tensor) else part[name] == value, name
+        assert [lengths[row] for row in rows] == expected["attention_mask"].sum(dim=1).tolist()
+    assert ("prompt_length" in part) == (folder == "prompts")
+
+
+def test_tokens_are_counted_for_a_budget(saved: Saved) -> None:
+    words = ["--model", f"{saved._folder / 'older'}/", "--data", saved._folder / "d.parquet", "--columns", "text"]
+    words += ["--output", "budget.npy", "--batch-tokens", "32"]
+    outcome = predict_here(*words, folder=saved._folder)
+    assert outcome.code == 0, outcome.output
+    assert np.abs(np.load(saved._folder / "budget.npy") - saved.expected["older"]).max() < 2e-6
 
 
 def test_settings_are_part_of_what_a_run_is(saved: Saved) -> None:

@@ -30,6 +30,10 @@ class Pretrained:
             of tokens; or `score`, for how likely it holds what is there.
         tokenise: from text, or several columns of it, to the model's arguments.
         images: prepares images for the model.
+
+    Attributes:
+        tokenise: see above.
+        count_tokens: from columns of text to the tokens of each row.
     """
 
     def __init__(
@@ -37,6 +41,7 @@ class Pretrained:
     ) -> None:
         self._images = images
         self.tokenise, self._decodes = tokenise, bool(options.get("decode"))
+        self.count_tokens = tokenise.lengths
         self.model, self._options, self._pooling = model, options, options.get("pooling", "mean")
         self._scores = bool(options.get("score"))
         self._max_new_tokens = options["max_new_tokens"] if generates and not self._scores else None

@@ -3,18 +3,16 @@
 The library's own modules do the work: here are only the steps that `encode` and `predict` do around them.
 """
 
-import threading
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import nn
 
 from runner.errors import InputError, ModelError, UsageError
+from runner.models.sentencetokens import Preprocessing
 from runner.tensors import Tokens
-
-_TOKENIZING = threading.Lock()  # the reader's thread and the search for bad rows; a tokenizer is not made for two
 
 
 class Sentences(nn.Module):
@@ -36,8 +34,8 @@ class Sentences(nn.Module):
         super().__init__()
         self.model = model
         self._prompt_column: str | None = options.get("prompt_column")
-        self._prompt = _default_prompt(model, options)
         self._keywords = {"task": options["task"]} if "task" in options else {}
+        self._preprocessing = Preprocessing(model, _default_prompt(model, options), self._keywords)
         self.wants_names = self._prompt_column is not None
 
     @property
@@ -46,6 +44,14 @@ class Sentences(nn.Module):
         rows = "text" if self._num_columns == 1 else "pairs of texts, in two columns"
         length = self.model.max_seq_length
         return f"{rows}, cut off at {length} tokens" if length and length < 1 << 20 else rows
+
+    @property
+    def count_tokens(self) -> Callable[..., list[int]] | None:
+        """From columns of text to the tokens of each row, as far as they are not cut off; None where rows name prompts,
+        or the library pads them by another rule than to the longest."""
+        if self.wants_names or not self._preprocessing.counts:
+            return None
+        return lambda *columns: self._preprocessing.lengths(self._rows(columns))
 
     def tokenise(self, *columns: list[str]) -> Tokens:
         """The arguments of a call for rows of the one prompt that all have.
@@ -65,7 +71,7 @@ class Sentences(nn.Module):
                 "one alone"
             )
         rows = self._rows(columns)
-        part, lost = self._preprocess(rows, self._prompt)
+        part, lost = self._preprocessing.for_default(rows)
         return Tokens({"parts": [part], "order": None}, lost, self.model.max_seq_length)
 
     def tokenise_named(self, columns: Mapping[str, list[str]], ids: Sequence[int]) -> Tokens:
@@ -94,7 +100,8 @@ class Sentences(nn.Module):
             if name not in known:
                 raise InputError(f"row {ids[index]}: there is no prompt {name!r}: {_names(known)}")
             members.setdefault(known[name], []).append(index)
-        found = [self._preprocess([rows[index] for index in some], prompt) for prompt, some in members.items()]
+        preprocess = self._preprocessing.for_prompt
+        found = [preprocess([rows[index] for index in some], prompt) for prompt, some in members.items()]
         order = torch.tensor([index for some in members.values() for index in some]).argsort()
         lost = [number for _, numbers in found for number in numbers]
         inputs = {"parts": [part for part, _ in found], "order": order if len(found) > 1 else None}
@@ -132,29 +139,9 @@ class Sentences(nn.Module):
     def sample(self) -> torch.Tensor:
         """The answer to a few words, without a prompt: `(2, ...)`."""
         rows: list[Any] = ["one", "some more words"]
-        features, _ = self._preprocess(rows if self._num_columns == 1 else list(zip(rows, rows, strict=True)), None)
+        pairs = list(zip(rows, rows, strict=True))
+        features, _ = self._preprocessing.for_prompt(rows if self._num_columns == 1 else pairs, None)
         return self._answer(self.model(features, **self._keywords_of_call())[self._output])
-
-    def _preprocess(self, rows: list[Any], prompt: str | None) -> tuple[dict[str, Any], list[int]]:
-        """The features of rows, and how many tokens each has lost."""
-        with _TOKENIZING:
-            features = dict(self.model.preprocess(rows, prompt=prompt, **self._keywords))
-            return features, self._lost(features, rows, prompt or "")
-
-    def _lost(self, features: Mapping[str, Any], rows: list[Any], prompt: str) -> list[int]:
-        from sentence_transformers.base.modules import Transformer
-
-        lost, first = [0] * len(rows), self.model[0]
-        if not isinstance(first, Transformer) or features.get("modality") != "text" or not first.max_seq_length:
-            return lost
-        kept = features["attention_mask"].sum(dim=1).tolist()
-        if long := [index for index, length in enumerate(kept) if length >= first.max_seq_length]:
-            texts = [rows[index] if isinstance(rows[index], tuple) else (rows[index],) for index in long]
-            columns = [list(column) for column in zip(*texts, strict=True)]
-            columns[0] = [prompt + text for text in columns[0]]
-            for index, ids in zip(long, first.tokenizer(*columns)["input_ids"], strict=True):
-                lost[index] = len(ids) - kept[index]
-        return lost
 
     def _keywords_of_call(self) -> dict[str, Any]:
         return self._keywords
