@@ -116,13 +116,13 @@ def broken_plan(model: nn.Module) -> dict[str, Any]:
     raise KeyError("layers")
 
 
-def causal_model(folder: Path, **settings: object) -> None:
-    """A Llama of random weights, with its own plan."""
+def causal_model(folder: Path, family: str = "Llama", **settings: object) -> None:
+    """A causal model of random weights, with its own plan."""
     import transformers
 
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(
+    config = getattr(transformers, f"{family}Config")(
         hidden_size=64, num_attention_heads=4, num_key_value_heads=2, intermediate_size=128,
         vocab_size=200, max_position_embeddings=64, **{"num_hidden_layers": 2, **settings},
     )  # fmt: skip
-    transformers.LlamaForCausalLM(config).save_pretrained(folder)
+    getattr(transformers, f"{family}ForCausalLM")(config).save_pretrained(folder)

@@ -56,6 +56,18 @@ def test_imports_nothing_heavy(code: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def test_a_job_imports_no_library_that_it_has_no_use_for(tmp_path: Path) -> None:
+    """What every rank of every job would wait for: torch's compiler alone takes half of a start."""
+    np.save(tmp_path / "d.npy", random_rows(3, 8))
+    heavy = ("torch._dynamo", "torch._inductor", "torch.onnx", "torch.distributed.tensor", "sympy", "transformers")
+    heavy += ("sentence_transformers", "timm", "onnxruntime", "pandas", "pyarrow.dataset", "PIL", "tokenizers", "peft")
+    job = "import runner; runner.predict(model='zoo:mlp', data='d.npy', output='p.npy', threads=1)"
+    code = f"{job}; import sys; print([name for name in {heavy} if name in sys.modules])"
+    outcome = run([sys.executable, "-c", code], tmp_path)
+    assert outcome.code == 0, outcome.output
+    assert outcome.output.splitlines()[-1] == "[]"
+
+
 @pytest.mark.parametrize("arguments", [[], ["predictt"], ["predict", "--overwrite=yes"]])
 def test_wrong_usage(arguments: list[str], tmp_path: Path) -> None:
     outcome = run([sys.executable, "-m", "runner", *arguments], tmp_path)

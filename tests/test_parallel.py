@@ -1,16 +1,18 @@
 """Models that ranks hold together: what one rank alone gives, in the memory of a part each."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import split
 import torch
-from launch import horovodrun, mpirun, predict_command, run
+from launch import TESTS, horovodrun, mpirun, predict_command, run
 from reference import random_rows
 from safetensors.torch import save_model
 
+import runner
 from runner.groups import Groups
 
 NUM_ROWS, BATCH_SIZE = 403, 10
@@ -130,16 +132,28 @@ def test_each_rank_has_the_memory_of_its_part(tmp_path: Path) -> None:
     assert abs(parts[2] - 0.25) < 0.15, (peaks, model_bytes)  # a half less a quarter
 
 
-@pytest.mark.parametrize("tied", [False, True])
-def test_a_hugging_face_model_brings_its_plan(tied: bool, tmp_path: Path) -> None:
-    split.causal_model(tmp_path / "llama", tie_word_embeddings=tied)
+def test_hugging_face_models_bring_their_plans(tmp_path: Path) -> None:
+    """Embeddings tied or not, scaled by a buffer (Gemma), norms that each rank holds whole (Qwen3)."""
     np.save(tmp_path / "d.npy", np.random.default_rng(0).integers(3, 200, (30, 7)))
-    options = ["--model", "./llama", "--model-args", '{"max_new_tokens": 5}']
-    alone = predict(tmp_path, "a.npy", *options, launcher=[])
-    assert alone.shape == (30, 5)
-    assert len(np.unique(alone)) > 5
-    split_over_two = predict(tmp_path, "b.npy", *options, "--model-parallel", "2", launcher=mpirun(2))
-    assert np.array_equal(alone, split_over_two)
+    jobs = []
+    for name, family, settings in (
+        ("llama", "Llama", {"tie_word_embeddings": False}),
+        ("tied", "Llama", {"tie_word_embeddings": True}),
+        ("gemma", "Gemma", {"head_dim": 16}),
+        ("qwen", "Qwen3", {"head_dim": 16}),
+    ):
+        split.causal_model(tmp_path / name, family, **settings)
+        job = {"model": f"{tmp_path / name}/", "model_args": {"max_new_tokens": 5}, "data": f"{tmp_path}/d.npy"}
+        runner.predict(**job, output=tmp_path / f"{name}-1.npy", batch_size=8, threads=1)
+        jobs.append({**job, "output": f"{tmp_path}/{name}-2.npy", "batch_size": 8, "model_parallel": 2})
+    (tmp_path / "jobs.json").write_text(json.dumps(jobs))
+    outcome = run([*mpirun(2), sys.executable, TESTS / "jobs/several.py", tmp_path / "jobs.json"], tmp_path)
+    assert outcome.code == 0, outcome.output
+    for name in ("llama", "tied", "gemma", "qwen"):
+        alone = np.load(tmp_path / f"{name}-1.npy")
+        assert alone.shape == (30, 5)
+        assert len(np.unique(alone)) > 5, name
+        assert np.array_equal(alone, np.load(tmp_path / f"{name}-2.npy")), name
 
 
 def test_hugging_face_models_that_cannot_be_split(tmp_path: Path) -> None:

@@ -116,8 +116,10 @@ class Sentences(nn.Module):
             )
         return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
-    # `--compile` is for the library's model alone: how many prompts a batch has would each time want other code
-    @torch.compiler.disable(recursive=False)  # type: ignore[no-untyped-call, untyped-decorator]
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile the library's model alone: how many prompts a batch has would each time want other code."""
+        self.model.compile(*args, **options)
+
     def forward(
         self,
         *inputs: torch.Tensor,

@@ -73,18 +73,19 @@ def fill(
                     own.copy_(piece)
                 columns.broadcast_(place, own)
                 own_state.update(as_bytes(own).numpy())
-                filled[name] = _like(own.to(device), parameter)
+                filled[name] = nn.Parameter(_like(own.to(device), parameter), requires_grad=False)
             elif piece is not None:
                 columns.broadcast_(place, piece)
     for name, owner in known_by[own_stage].items():
         _put(model, name, filled[owner])
     for name, buffer in list(model.named_buffers()):
-        given = buffer if weights is None or name not in weights else weights[name].to(buffer.dtype)
+        local = buffer.to_local() if isinstance(buffer, DTensor) else buffer  # each rank has all of it
+        given = local if weights is None or name not in weights else weights[name].to(buffer.dtype)
         own = given.clone(memory_format=torch.contiguous_format)  # a buffer may be a view of fewer numbers
         comm.broadcast_([as_bytes(own)])
         own_state.update(as_bytes(own).numpy())
         owner, _, leaf = name.rpartition(".")
-        model.get_submodule(owner)._buffers[leaf] = own.to(device)
+        model.get_submodule(owner)._buffers[leaf] = _like(own.to(device), buffer)
     columns.close()
     return comm.bcast(f"xxh3:{state.hexdigest()}"), f"xxh3:{own_state.hexdigest()}"
 
@@ -95,15 +96,12 @@ def _known_by(held: Sequence[str], tied: Mapping[str, str]) -> dict[str, str]:
     return {name: first.setdefault(tied.get(name, name), name) for name in held}
 
 
-def _like(local: torch.Tensor, parameter: torch.Tensor) -> nn.Parameter:
-    """A parameter with these values, split as the given one is."""
-    if isinstance(parameter, DTensor):
-        shape, stride = parameter.shape, parameter.stride()
-        whole = DTensor.from_local(
-            local, parameter.device_mesh, parameter.placements, run_check=False, shape=shape, stride=stride
-        )
-        return nn.Parameter(whole, requires_grad=False)
-    return nn.Parameter(local, requires_grad=False)
+def _like(local: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor with these values, split as the given one is."""
+    if not isinstance(tensor, DTensor):
+        return local
+    shape, stride = tensor.shape, tensor.stride()
+    return DTensor.from_local(local, tensor.device_mesh, tensor.placements, run_check=False, shape=shape, stride=stride)
 
 
 def _put(model: nn.Module, name: str, parameter: nn.Parameter) -> None:

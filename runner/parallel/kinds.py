@@ -30,8 +30,12 @@ _STYLES: dict[str, Callable[[], ParallelStyle]] = {
     "colwise": ColwiseParallel,
     "rowwise": RowwiseParallel,
     "colwise_gather_output": lambda: ColwiseParallel(output_layouts=Replicate()),
+    "colwise_rep": lambda: ColwiseParallel(output_layouts=Replicate()),
+    "rowwise_rep": lambda: RowwiseParallel(input_layouts=Replicate()),
+    "rowwise_split_input": lambda: RowwiseParallel(input_layouts=Replicate()),
     "embedding_rowwise": lambda: RowwiseParallel(input_layouts=Replicate()),
 }
+_ON_EVERY_RANK = ("replicate", "replicated_with_grad_allreduce")  # layers that each rank holds whole
 
 
 class Kind(ABC):
@@ -137,12 +141,12 @@ class _Folder(Kind):
                 "name it with --parallel-plan module:function"
             )
         for name in ("num_attention_heads", "num_key_value_heads"):
-            heads = getattr(self._folder.settings, name, None)
-            if heads is not None and heads % size:
-                raise ModelError(f"{self.name} has {heads} {name}, which cannot be split over {size} ranks")
-        if unknown := sorted(set(found.values()) - _STYLES.keys()):
+            for heads in _values_of(self._folder.settings, name):
+                if heads % size:
+                    raise ModelError(f"{self.name} has {heads} {name}, which cannot be split over {size} ranks")
+        if unknown := sorted(set(found.values()) - {*_STYLES, *_ON_EVERY_RANK}):
             raise ModelError(f"{self.name}: its plan wants {', '.join(unknown)}, which cannot be done here")
-        return {name: _STYLES[style]() for name, style in found.items()}
+        return {name: _STYLES[style]() for name, style in found.items() if style in _STYLES}
 
     def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
         path = self._folder.find_weights(_FOLDER_WEIGHTS)
@@ -155,6 +159,15 @@ class _Folder(Kind):
 
     def wrap(self, model: nn.Module) -> Callable[..., Any]:
         return self._folder.wrap(model)
+
+
+def _values_of(settings: Any, name: str) -> list[int]:
+    """Those of a setting that a model has: one, or one a layer."""
+    try:
+        found = [getattr(settings, name, None)]
+    except Exception:  # of Transformers' own: layers differ
+        found = [getattr(layer, name, None) for layer in settings.per_layer_config]
+    return [value for value in found if value is not None]
 
 
 def call_plan(config: Config, model: nn.Module) -> Plan:
