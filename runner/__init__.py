@@ -6,16 +6,16 @@ loaded when a job starts.
 
 from typing import TYPE_CHECKING, Any
 
-from runner.errors import InputError, ModelError, OutputError, RunnerError, UsageError
+from runner.core.errors import InputError, ModelError, OutputError, RunnerError, UsageError
 
 if TYPE_CHECKING:
-    from runner.report import Report
+    from runner.telemetry.report import Report
 
 __all__ = ["InputError", "ModelError", "OutputError", "RunnerError", "UsageError", "predict"]
 
 
 def predict(**options: Any) -> "Report":
-    """Run one prediction job; see `runner.job.predict`, which this calls."""
-    from runner.job import predict as run_predict
+    """Run one prediction job; see `runner.job.run.predict`, which this calls."""
+    from runner.job.run import predict as run_predict
 
     return run_predict(**options)

@@ -25,8 +25,8 @@ import torch
 import transformers
 
 import runner
-from runner.errors import RunnerError
-from runner.world import detect_launch
+from runner.core.errors import RunnerError
+from runner.host.launch import detect_launch
 
 NUM_ROWS, TOLERANCE = 24, 1e-4
 EQUAL, REFUSED = "equal", "refused"

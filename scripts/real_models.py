@@ -98,7 +98,7 @@ def launch(cases: list[Case], folder: Path, ranks: int) -> None:
 def run_jobs(path: Path) -> None:
     """Be one rank of the jobs; what one of them was refused for lies beside its output."""
     import runner
-    from runner.world import detect_launch
+    from runner.host.launch import detect_launch
 
     warnings.simplefilter("ignore")
     for options in json.loads(path.read_text()):

@@ -147,8 +147,8 @@ look() {
     "$python" - "$run" <<'PY' 2>/dev/null || echo "0 - -"
 import sys
 from pathlib import Path
-from runner.ledger import Ledger
-from runner.report import read_status
+from runner.records.ledger import Ledger
+from runner.telemetry.report import read_status
 folder = Path(sys.argv[1])
 report, status = folder / "report.json", read_status(folder)
 chunks = 0 if status == "whole" else len(Ledger(folder).commits)

@@ -120,7 +120,7 @@ LAUNCHERS: dict[str, list[str]] = {
 
 def run_here(*words: str | Path, folder: Path) -> Outcome:
     """`python -m runner WORDS` in this process, which has imported PyTorch already."""
-    from runner.cli import main
+    from runner.cli.main import main
 
     said = io.StringIO()
     with contextlib.chdir(folder), contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from launch import finish, horovodrun, mpirun, predict_command, start
 
-from runner.pages import make_page
+from runner.reports.pages import make_page
 
 NUM_ROWS = 1200
 EVIL = "</script><script>throw 1</script><img src=http://e.invalid/x>&\u2028"  # what a model says of a row

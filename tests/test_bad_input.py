@@ -10,7 +10,7 @@ import zoo
 from launch import mpirun, predict_command, predict_here, run
 from reference import random_rows
 
-from runner.cli import main
+from runner.cli.main import main
 
 GOOD = {"--model": "zoo:mlp", "--data": "d.npy", "--output": "p.npy", "--batch-size": "32"}
 

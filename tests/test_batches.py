@@ -18,14 +18,14 @@ from test_huggingface import SMALL, save
 from test_text import save_tokeniser, sentences
 
 import runner
-from runner.assembly import assemble
+from runner.chunks.grid import Grid
 from runner.comm.single import SingleComm
-from runner.config import make_config
-from runner.cuts import cut_by_cost, cut_by_length
-from runner.grid import Grid
-from runner.inputs import BatchReader, open_data
-from runner.probing import probe
-from runner.world import Launch
+from runner.config.options import make_config
+from runner.engine.cuts import cut_by_cost, cut_by_length
+from runner.engine.probing import probe
+from runner.engine.reader import BatchReader, open_data
+from runner.host.launch import Launch
+from runner.job.model import assemble
 
 NUM_ROWS = 83
 TEXTS = sentences(5, NUM_ROWS)

@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import runner
-from runner.models.weights import WeightsFile, load_weights
+from runner.models.weights.state_dict import WeightsFile, load_weights
 
 IGNORED = "without 1 tensor of the file: loss.weight"
 

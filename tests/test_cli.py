@@ -11,8 +11,8 @@ import pytest
 from launch import BIN, environment, mpirun, predict_command, predict_here, run
 from reference import random_rows
 
-from runner.config import Config, make_config
-from runner.errors import UsageError
+from runner.config.options import Config, make_config
+from runner.core.errors import UsageError
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,7 +48,7 @@ def test_console_script_finds_modules_in_the_current_folder(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "code", ["import runner", "import runner.cli", "from runner.arguments import _make_parser as p; p()"]
+    "code", ["import runner", "import runner.cli.main", "from runner.cli.arguments import _make_parser as p; p()"]
 )
 def test_imports_nothing_heavy(code: str) -> None:
     loaded = f"{code}; import sys; print([n for n in ('torch', 'numpy', 'mpi4py', 'horovod') if n in sys.modules])"

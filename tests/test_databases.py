@@ -20,10 +20,10 @@ import pytest
 import sqlalchemy as sa
 from launch import LAUNCHERS, predict_command, predict_here, run
 
-from runner.errors import InputError, UsageError
-from runner.rows import RAGGED, TEXT, Ragged, RowType
+from runner.core.errors import InputError, UsageError
+from runner.data.rows import RAGGED, TEXT, Ragged, RowType
+from runner.data.tensors import as_batch
 from runner.sources import open_source
-from runner.tensors import as_batch
 
 NUM_ROWS = 2503
 PASSWORD = "very:secret"

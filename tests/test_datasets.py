@@ -16,10 +16,10 @@ from datasets import Array2D, ClassLabel, Features, Image, List, Value
 from launch import LAUNCHERS, predict_command, predict_here, run
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
-from runner.errors import InputError, ModelError, UsageError
-from runner.rows import RAGGED, TEXT, RowType
+from runner.core.errors import InputError, ModelError, UsageError
+from runner.data.rows import RAGGED, TEXT, RowType
+from runner.data.tensors import as_batch
 from runner.sources import open_source
-from runner.tensors import as_batch
 
 NUM_ROWS = 211
 RANGES = [(0, NUM_ROWS), (0, 0), (0, 1), (NUM_ROWS - 1, NUM_ROWS), (50, 160)]

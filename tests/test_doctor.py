@@ -12,10 +12,10 @@ import pytest
 from launch import MPIRUN, TESTS, Outcome, environment, run, run_here
 
 import runner
-from runner.doctor.facts import Facts
-from runner.doctor.judge import judge
-from runner.doctor.measure import judge_speed
-from runner.world import cpu_quota
+from runner.commands.doctor.facts import Facts
+from runner.commands.doctor.judge import judge
+from runner.commands.doctor.measure import judge_speed
+from runner.host.launch import cpu_quota
 
 PYTHON = [sys.executable, "-m", "runner"]
 MPI = ["--comm", "mpi"]  # starts sooner
@@ -106,7 +106,7 @@ def test_ranks_that_are_slow() -> None:
 def test_a_rank_with_another_checkout(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(Path(runner.__file__).parent, copy / "runner", ignore=shutil.ignore_patterns("__pycache__"))
-    with (copy / "runner/grid.py").open("a") as file:
+    with (copy / "runner/chunks/grid.py").open("a") as file:
         file.write("# of yesterday\n")
     outcome, found = doctor(tmp_path, *beside(f"PYTHONPATH={copy}"))
     assert outcome.code == 64, outcome.output

@@ -5,7 +5,7 @@ import time
 import pytest
 import torch
 
-from runner.parallel.exchange import Exchange
+from runner.parallel.group_timer import Exchange
 
 
 def test_waits_are_counted_in_calls_and_outside_of_them() -> None:

@@ -11,7 +11,7 @@ import pytest
 from launch import LAUNCHERS, PATIENCE, Outcome, finish, predict_command, predict_here, recorded_chunks, run, start
 from launch import await_chunks as await_so_many
 
-from runner.cli import main
+from runner.cli.main import main
 
 NUM_ROWS = 3000
 JOB = ["--model", "zoo:DiesOnce", "--data", "d.npy", "--output", "p.npy", "--batch-size", "10"]

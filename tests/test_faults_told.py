@@ -19,8 +19,8 @@ import numpy as np
 import pytest
 from launch import LAUNCHERS, PATIENCE, TESTS, await_that, environment, finish, predict_command, start
 
-from runner.cli import main
-from runner.pages import make_page
+from runner.cli.main import main
+from runner.reports.pages import make_page
 
 NUM_ROWS = 1797
 LAST, FIRST = NUM_ROWS - 1.0, 200.0  # a row of the last rank, and one of rank 0

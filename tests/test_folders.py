@@ -14,7 +14,7 @@ from folder_cases import GENERATION, Cases, make_cases, wrong_rows
 from launch import TESTS, Outcome, environment, mpirun, predict_command, predict_here, run
 
 import runner
-from runner.models.generation import read_settings
+from runner.models.transformers.generation import read_settings
 
 SIZES = {"threads": 1, "batch_size": 6, "chunk_size": 6}
 WAYS: dict[str, dict[str, Any]] = {

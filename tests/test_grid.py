@@ -2,8 +2,8 @@
 
 import pytest
 
-from runner.grid import CHUNK_BYTES, Chunk, Grid, choose_chunk_size, share
-from runner.schedule import guided_blocks, static_slice
+from runner.chunks.grid import CHUNK_BYTES, Chunk, Grid, choose_chunk_size, share
+from runner.chunks.schedule import guided_blocks, static_slice
 
 
 @pytest.mark.parametrize("num_rows", [*range(0, 40), 97, 1797])

@@ -14,7 +14,7 @@ import torch
 import transformers
 from launch import LAUNCHERS, Outcome, predict_command, predict_here, run
 
-from runner.cli import main
+from runner.cli.main import main
 
 NUM_ROWS, BATCH_SIZE, CHUNK_SIZE = 203, 8, 64
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

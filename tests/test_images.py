@@ -15,11 +15,11 @@ from launch import LAUNCHERS, predict_command, run
 from PIL import Image, ImageOps
 from torch import nn
 
-from runner.errors import InputError, UsageError
-from runner.rows import FILE, RAGGED, TEXT, RowType, is_ragged
+from runner.core.errors import InputError, UsageError
+from runner.data.rows import FILE, RAGGED, TEXT, RowType, is_ragged
+from runner.data.tensors import as_batch
 from runner.sources import open_source
-from runner.sources.images import ImageSource
-from runner.tensors import as_batch
+from runner.sources.media.images import ImageSource
 
 NUM_ROWS = 37
 RNG = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from launch import LAUNCHERS, TESTS, predict_command, predict_here, run, run_her
 from reference import random_rows
 from safetensors.torch import save_file, save_model
 
-from runner.cli import main
+from runner.cli.main import main
 
 NUM_ROWS, BATCH_SIZE = 100, 32
 FACTORY = {"model": "stack:build"}

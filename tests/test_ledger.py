@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import InputError
-from runner.ledger import Commit, Ledger
+from runner.chunks.commit import Commit
+from runner.core.errors import InputError
+from runner.records.ledger import Ledger
 
 FINGERPRINT = {"num_rows": 30, "chunk_size": 10, "model": "zoo:mlp"}
 COMMITS = [Commit(index, index * 10, index * 10 + 10, f"xxh3:{index}", "", 0, 0.5) for index in range(3)]

@@ -10,9 +10,9 @@ import pytest
 import torch
 from launch import LAUNCHERS, predict_command, predict_here, run
 
-from runner.errors import InputError
+from runner.core.errors import InputError
+from runner.data.tensors import as_batch
 from runner.sources import lineindex, open_source
-from runner.tensors import as_batch
 
 NUM_ROWS = 1501
 RANGES = [(0, NUM_ROWS), (17, 18), (NUM_ROWS - 1, NUM_ROWS), (0, 1), (100, 900)]

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from launch import LAUNCHERS, PATIENCE, await_that, environment, finish, predict_command, run, start
 
-import runner.progress
-from runner.cli import main
-from runner.status import Status, parse_status
+import runner.telemetry.progress
+from runner.cli.main import main
+from runner.telemetry.status import Status, parse_status
 
 ESCAPE = "\x1b"
 # `mlp`, slowly; rank 1 speaks once, at the row `at`, and does then what `then` says
@@ -244,7 +244,7 @@ def test_watch_in_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
     monkeypatch.chdir(tmp_path)
     process = start(job("p.npy", "alone", seconds=0.06), tmp_path)
     await_that(is_begun(tmp_path, "p.npy"), process)
-    monkeypatch.setattr(runner.progress, "_LOG_SECONDS", ((float("inf"), 0.0),))
+    monkeypatch.setattr(runner.telemetry.progress, "_LOG_SECONDS", ((float("inf"), 0.0),))
     assert main(["watch", "p.npy"]) == 0
     assert finish(process, PATIENCE).code == 0
     said = capsys.readouterr()

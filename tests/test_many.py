@@ -16,12 +16,12 @@ from launch import LAUNCHERS, predict_command, predict_here, run
 from pyarrow import parquet
 
 import runner
-from runner.errors import InputError, UsageError
-from runner.rows import RAGGED, TEXT, RowType
+from runner.core.errors import InputError, UsageError
+from runner.data.rows import RAGGED, TEXT, RowType
+from runner.data.tensors import as_batch
 from runner.sources import many, open_source
+from runner.sources.arrays.npy import NpySource
 from runner.sources.many import ManySource, expand
-from runner.sources.npy import NpySource
-from runner.tensors import as_batch
 
 LENGTHS = [0, 7, 0, 1, 101, 0, 13, 997, 0]
 NUM_ROWS = sum(LENGTHS)

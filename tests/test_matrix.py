@@ -25,7 +25,7 @@ from test_sinks import read_back
 from torch import nn
 from torch.utils.data import Dataset
 
-from runner.cli import main
+from runner.cli.main import main
 
 NUM_ROWS = 149
 OUTPUTS = [".npy", ".parquet", ".csv", ".jsonl", ".h5", ".zarr"]

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from launch import LAUNCHERS, PATIENCE, await_that, environment, finish, predict_command, predict_here, run, start
 
-from runner.metrics import Metrics
+from runner.telemetry.prometheus import Metrics
 
 pytest.importorskip("prometheus_client", reason="prometheus_client is missing: pip install -e '.[metrics]'")
 from prometheus_client.parser import text_string_to_metric_families
@@ -142,7 +142,7 @@ def test_storage_that_fails_later_harms_nobody(tmp_path: Path, port: int) -> Non
     place = tmp_path / "place"
     place.mkdir()
     metrics = Metrics(port, str(place / "job.prom"), {"output": "p.npy"})
-    from runner.status import Start, Tally
+    from runner.telemetry.status import Start, Tally
 
     tally = Tally(Start(0, 0, 0, 1, "none", "here", 1.0, None))
     assert scrape(port) == ""  # the job has not begun
@@ -157,7 +157,7 @@ def test_storage_that_fails_later_harms_nobody(tmp_path: Path, port: int) -> Non
 
 def test_nothing_is_imported_that_is_not_asked_for(folder: Path) -> None:
     code = (
-        "import sys; from runner.cli import main; main(sys.argv[1:]);"
+        "import sys; from runner.cli.main import main; main(sys.argv[1:]);"
         "print([name for name in ('rich', 'prometheus_client') if name in sys.modules])"
     )
     command = [sys.executable, "-c", code, "predict", "--model", "zoo:mlp", "--data", "d.npy", "--output", "p.npy"]

@@ -9,9 +9,9 @@ import zoo
 from launch import TESTS, mpirun, run
 from safetensors.torch import save_model
 
-from runner.errors import ModelError
-from runner.models.storages import digest, storages
-from runner.models.weights import WeightsFile, load_weights
+from runner.core.errors import ModelError
+from runner.models.weights.state_dict import WeightsFile, load_weights
+from runner.models.weights.storages import digest, storages
 
 
 @pytest.mark.parametrize(("ranks", "share"), [(1, "do not"), (2, "do not"), (3, "share")])

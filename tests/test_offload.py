@@ -13,7 +13,7 @@ from launch import Outcome, mpirun, predict_command, predict_here, run
 from reference import random_rows
 from safetensors.torch import save_file, save_model
 
-from runner.models.streaming import stream
+from runner.models.offload.streaming import stream
 
 NUM_ROWS = 53
 DATA = ["--data", "d.npy", "--chunk-size", "12"]

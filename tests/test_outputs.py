@@ -12,8 +12,8 @@ import zoo
 from launch import LAUNCHERS, Outcome, predict_command, predict_here, run, run_here
 from reference import random_rows
 
-from runner.errors import ModelError
-from runner.outputs import as_outputs, join, row_type_of
+from runner.core.errors import ModelError
+from runner.data.outputs import as_outputs, join, row_type_of
 
 NUM_ROWS, BATCH_SIZE = 1797, 32
 FIELDS = ["logits", "label", "pairs", "good"]

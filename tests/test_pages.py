@@ -13,8 +13,8 @@ import pytest
 from browser import Browser, open_browser, shown, told
 from some_jobs import NUM_ROWS, make_jobs
 
-from runner.errors import InputError, OutputError, UsageError
-from runner.pages import compare, document, make_page, report, write_page
+from runner.core.errors import InputError, OutputError, UsageError
+from runner.reports.pages import compare, document, make_page, report, write_page
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +228,7 @@ RECORDS = ("report.json", "timeline.json", "ledger.jsonl", "failure.json", "stat
 def test_damaged_records(output: str, record: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shutil.copytree(f"{output}.run", tmp_path / f"{output}.run")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("runner.lock._WATCH_SECONDS", 0.1)  # a torn lock is watched for that long
+    monkeypatch.setattr("runner.records.lock._WATCH_SECONDS", 0.1)  # a torn lock is watched for that long
     path = Path(f"{output}.run", record)
     whole = path.read_bytes() if path.exists() else b'{"job": {}}\n'
     worse = [

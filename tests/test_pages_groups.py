@@ -12,9 +12,9 @@ import pytest
 from browser import Browser, open_browser, shown, told
 from launch import finish, mpirun, predict_command, start
 
-from runner.pages import compare, make_page
-from runner.pages.record import Record
-from runner.pages.summary import summary
+from runner.reports.pages import compare, make_page
+from runner.reports.pages.record import Record
+from runner.reports.pages.summary import summary
 
 NUM_ROWS, WIDTH, LAYERS, LAG = 400, 16, 4, 0.25
 BATCHES = NUM_ROWS // 2 // 10  # of each group

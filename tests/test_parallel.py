@@ -13,7 +13,7 @@ from reference import random_rows
 from safetensors.torch import save_model
 
 import runner
-from runner.groups import Groups
+from runner.comm.groups import Groups
 
 NUM_ROWS, BATCH_SIZE = 403, 10
 JOB = ["--model", "split:Stack", "--data", "d.npy", "--batch-size", str(BATCH_SIZE), "--chunk-size", "20"]

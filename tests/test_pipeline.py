@@ -12,8 +12,8 @@ from reference import random_rows
 from safetensors.torch import save_model
 from torch import nn
 
-from runner.config import make_config
-from runner.errors import ModelError, UsageError
+from runner.config.options import make_config
+from runner.core.errors import ModelError, UsageError
 from runner.parallel.stages import cut_into_stages
 
 NUM_ROWS = 203

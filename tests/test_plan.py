@@ -11,7 +11,7 @@ import pytest
 from launch import LAUNCHERS, Outcome, environment, predict_command, predict_here, run
 from reference import random_rows
 
-from runner.cli import main
+from runner.cli.main import main
 
 # takes a known time, however busy the machine is: 13 batches of 50 ms
 SLEEPS = """

@@ -14,7 +14,7 @@ from launch import mpirun, predict_command, run
 from reference import random_rows
 from test_plan import fact, number
 
-from runner.cli import main
+from runner.cli.main import main
 
 LAYERS = """
 from torch import nn

@@ -14,8 +14,8 @@ from hypothesis.extra import numpy as npst
 from torch import nn
 
 import runner
-from runner.packing import pack, unpack
-from runner.rows import RAGGED, TEXT, Column, Ragged, RowType, ragged, ragged_text, slice_column, take_column
+from runner.data.columns import pack, unpack
+from runner.data.rows import RAGGED, TEXT, Column, Ragged, RowType, ragged, ragged_text, slice_column, take_column
 from runner.sinks.parquet import ParquetWriter
 from runner.sources import open_source
 

@@ -15,16 +15,16 @@ import torch
 import zoo
 from launch import LAUNCHERS, Outcome, predict_command, predict_here, run, run_here
 
-from runner.assembly import assemble
+from runner.chunks.grid import Chunk, Grid
 from runner.comm.single import SingleComm
-from runner.config import make_config
-from runner.errors import InputError
-from runner.grid import Chunk, Grid
-from runner.inputs import BatchReader, open_data
-from runner.rows import RAGGED, Ragged, RowType, concatenate, take
+from runner.config.options import make_config
+from runner.core.errors import InputError
+from runner.data.rows import RAGGED, Ragged, RowType, concatenate, take
+from runner.data.tensors import as_batch, pad
+from runner.engine.reader import BatchReader, open_data
+from runner.host.launch import Launch
+from runner.job.model import assemble
 from runner.sources import open_source
-from runner.tensors import as_batch, pad
-from runner.world import Launch
 
 NUM_ROWS, BATCH_SIZE, CHUNK_SIZE = 997, 8, 64
 

@@ -18,7 +18,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 from transformers import AutoTokenizer
 
 import runner
-from runner.models.sentencekinds import Embeddings, PairScores
+from runner.models.sentences.kinds import Embeddings, PairScores
 
 TOLERANCE = {"bfloat16": 0.02}  # of the largest value; 2e-6 where there is none
 

@@ -19,7 +19,7 @@ from PIL import Image
 from sink_models import Fixed, Several, Unlike
 from torch import nn
 
-from runner.cli import main
+from runner.cli.main import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 NUM_ROWS, BATCH_SIZE, CHUNK_SIZE = 997, 8, 64
@@ -245,9 +245,9 @@ def test_a_death_between_the_name_and_the_report(folder: Path, tmp_path: Path) -
     code = (
         "import sys, os, signal, runner.sinks.spool as spool\n"
         "spool.SpoolSink.discard = lambda self: None\n"
-        "from runner.file_recorder import FileRecorder\n"
+        "from runner.records.file_recorder import FileRecorder\n"
         "FileRecorder.write_report = lambda self, *texts: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "from runner.cli import main\n"
+        "from runner.cli.main import main\n"
         "main(sys.argv[1:])\n"
     )
     options = ["--model", "sink_models:Unlike", "--data", "d.npy", "--output", output, "--batch-size", "8"]

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from launch import LAUNCHERS, predict_command, predict_here, run
 
-from runner.errors import InputError
-from runner.rows import RowType
+from runner.core.errors import InputError
+from runner.data.rows import RowType
 from runner.sources import open_source
 
 LAYOUTS = {

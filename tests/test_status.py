@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-import runner.progress
-import runner.status
-import runner.wording
-from runner.display import Display
-from runner.status import Start, Tally, parse_status
+import runner.telemetry.progress
+import runner.telemetry.status
+import runner.telemetry.status_text
+from runner.telemetry.display import Display
+from runner.telemetry.status import Start, Tally, parse_status
 
 
 class Clock(SimpleNamespace):
@@ -30,8 +30,8 @@ class Clock(SimpleNamespace):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(runner.status, "time", clock)
-    monkeypatch.setattr(runner.progress, "time", clock)
+    monkeypatch.setattr(runner.telemetry.status, "time", clock)
+    monkeypatch.setattr(runner.telemetry.progress, "time", clock)
     return clock
 
 
@@ -76,7 +76,7 @@ def test_a_slow_rank_is_a_straggler_until_it_is_done(clock: Clock) -> None:
     work(clock, tally, 4, [100, 100, 40, 100])
     status = tally.status()
     assert status.stragglers == [2]
-    assert runner.wording.line(status).endswith("; behind the others: rank 2 (40% of the median speed)")
+    assert runner.telemetry.status_text.line(status).endswith("; behind the others: rank 2 (40% of the median speed)")
     work(clock, tally, 60, [0, 0, 100, 0])
     assert tally.status().stragglers == []
 
@@ -89,10 +89,10 @@ def test_a_silent_rank_is_a_straggler(is_static: bool, clock: Clock) -> None:
     assert tally.status().stragglers == []
     work(clock, tally, 5, [100, 100, 100, 0])
     assert tally.status().stragglers == [3]
-    assert "rank 3 (silent for 9 s)" in runner.wording.line(tally.status())
+    assert "rank 3 (silent for 9 s)" in runner.telemetry.status_text.line(tally.status())
     clock.now += 100  # nobody hands anything over: then it is not a matter of ranks
     assert tally.status().stragglers == ([] if is_static else [3])
-    assert "no chunk for 100 s" in runner.wording.line(tally.status()).replace("2 min", "100 s")
+    assert "no chunk for 100 s" in runner.telemetry.status_text.line(tally.status()).replace("2 min", "100 s")
 
 
 def test_a_rank_that_found_nothing_more_to_take_is_no_straggler(clock: Clock) -> None:
@@ -144,7 +144,7 @@ def test_no_color(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> None:
 
 def test_lines_in_a_log_become_rarer(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     tally = begun(10_000_000, 2, resumed_rows=100)
-    view, when = runner.progress.LogView(sys.stderr), []
+    view, when = runner.telemetry.progress.LogView(sys.stderr), []
     for second in range(0, 6 * 3600, 2):
         clock.now = 1000 + second
         tally.add(second // 2 % 2, 10, 4.0, 0)

@@ -27,7 +27,7 @@ from launch import (
 )
 from reference import plain_loop, random_rows
 
-from runner.cli import main
+from runner.cli.main import main
 
 NUM_ROWS, BATCH_SIZE = 1797, 32
 OPTIONS = ["--model", "zoo:DiesOnce", "--data", "d.npy", "--output", "out/p.npy", "--batch-size", str(BATCH_SIZE)]

@@ -11,7 +11,7 @@ import pytest
 from launch import BIN, Outcome, environment, run
 from reference import random_rows
 
-from runner.cli import main
+from runner.cli.main import main
 
 DATA = 'it\'s "all" of $HOME.npy'  # a name that a shell would spoil
 PREDICT = ["--model", "zoo:mlp", "--model-args", '{"width": 4}', "--data", DATA, "--output", "p q.npy"]

@@ -17,11 +17,11 @@ from PIL import Image
 from test_images import pixels
 from webdataset.tariterators import group_by_keys, tar_file_expander
 
-from runner.errors import InputError, UsageError
-from runner.rows import RAGGED, TEXT, RowType
+from runner.core.errors import InputError, UsageError
+from runner.data.rows import RAGGED, TEXT, RowType
+from runner.data.tensors import as_batch
 from runner.sources import open_source
-from runner.sources.tar import TarSource
-from runner.tensors import as_batch
+from runner.sources.media.tar import TarSource
 
 NUM_ROWS = 37
 

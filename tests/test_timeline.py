@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from launch import LAUNCHERS, mpirun, predict_command, run
 from reference import random_rows
 
-from runner.efficiency import find_efficiency
-from runner.stats import RankStats
-from runner.timeline import MAIN_PHASES, OTHER_PHASES, PHASES, Strip, Timeline
+from runner.telemetry.efficiency import find_efficiency
+from runner.telemetry.stats import RankStats
+from runner.telemetry.timeline import MAIN_PHASES, OTHER_PHASES, PHASES, Strip, Timeline
 
 JOB = ["--model", "zoo:OneIsSlow", "--data", "d.npy", "--output", "p.npy", "--batch-size", "10"]
 ROW_BYTES = 40  # of zoo.OneIsSlow's predictions

@@ -11,7 +11,7 @@ import pytest
 from launch import LAUNCHERS, PATIENCE, await_chunks, environment, finish, predict_command, run, start
 
 import runner
-from runner.errors import UsageError
+from runner.core.errors import UsageError
 
 NUM_ROWS, BATCH_SIZE = 1797, 32
 JOB = ["--model", "zoo:DiesOnce", "--model-args", '{"value": 1e9, "flag": "none", "seconds": 0.01}', "--data", "d.npy"]

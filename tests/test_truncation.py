@@ -16,7 +16,7 @@ from test_text import save_tokeniser, sentences
 from texts import asked
 
 import runner
-from runner.models.tokenizer import to_be_scored
+from runner.models.transformers.tokenizer import to_be_scored
 
 NUM_ROWS, LIMIT, ROOM = 61, 16, 3
 TEXTS = sentences(3, NUM_ROWS)

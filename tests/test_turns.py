@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.turns import Turns
+from runner.collect.flow_control import Turns
 
 
 @settings(max_examples=200, deadline=None)

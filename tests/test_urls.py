@@ -20,8 +20,8 @@ from launch import LAUNCHERS, TESTS, environment, predict_command, predict_here,
 from moto.server import ThreadedMotoServer
 from webhdfs import WebHdfs
 
-from runner.errors import InputError
-from runner.rows import Ragged
+from runner.core.errors import InputError
+from runner.data.rows import Ragged
 from runner.sources import open_source
 from runner.sources.files import Stream, open_file, read_range
 
@@ -271,7 +271,7 @@ for url, missing in (("s3://bucket/d.npy", "s3fs"), ("https://host/d.npy", "aioh
     sys.modules[missing] = None
     try:
         runner.sources.open_source(url)
-    except runner.errors.UsageError as error:
+    except runner.core.errors.UsageError as error:
         print(error)
 """
     outcome = run([sys.executable, "-c", program], tmp_path)

@@ -9,7 +9,7 @@ import pytest
 from launch import LAUNCHERS, environment, predict_command, run
 
 import runner
-from runner.world import set_log_defaults
+from runner.host.launch import set_log_defaults
 
 NUM_ROWS = 1797
 JOB = ["--model", "zoo:mlp", "--data", "d.npy", "--output", "p.npy", "--overwrite"]

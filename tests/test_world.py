@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.world import Launch, detect_launch, fair_threads, process_start, set_horovod_defaults
+from runner.host.launch import Launch, detect_launch, fair_threads, process_start, set_horovod_defaults
 
 
 @pytest.mark.parametrize(

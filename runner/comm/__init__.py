@@ -9,8 +9,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from runner.errors import RunnerError, as_runner_error
-from runner.world import Launch, World
+from runner.core.errors import RunnerError, as_runner_error
+from runner.host.launch import Launch, World
 
 if TYPE_CHECKING:
     import numpy as np

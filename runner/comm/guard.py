@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from runner.world import Launch, own_addresses
+from runner.host.launch import Launch, own_addresses
 
 
 @contextmanager

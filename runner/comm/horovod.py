@@ -11,8 +11,8 @@ import torch
 from runner.comm import Round, wait
 from runner.comm.mpi import MpiComm, library_name, load_mpi
 from runner.comm.pieces import parts_of
-from runner.errors import RunnerError, UsageError, describe, shared
-from runner.world import Launch, set_horovod_defaults, unbound
+from runner.core.errors import RunnerError, UsageError, describe, shared
+from runner.host.launch import Launch, set_horovod_defaults, unbound
 
 # One round, all ranks together: past 2^32 Horovod returns garbage and reports success.
 _MAX_ROUND_BYTES = 1 << 30

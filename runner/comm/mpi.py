@@ -17,8 +17,8 @@ import torch
 
 from runner.comm import Comm, Counter, Round, wait
 from runner.comm.pieces import Buffer, Columns, broadcast_pieces
-from runner.errors import RunnerError, UsageError, as_runner_error, describe, render, shared
-from runner.world import Launch, World
+from runner.core.errors import RunnerError, UsageError, as_runner_error, describe, render, shared
+from runner.host.launch import Launch, World
 
 T = TypeVar("T")
 

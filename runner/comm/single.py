@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from runner.comm import Comm, Counter, Round
-from runner.errors import RunnerError, render
-from runner.world import Launch, single_world
+from runner.core.errors import RunnerError, render
+from runner.host.launch import Launch, single_world
 
 if TYPE_CHECKING:
     import torch

@@ -12,22 +12,22 @@ import torch
 from torch import nn
 
 from runner.comm import Comm
-from runner.config import Config
-from runner.imports import load_attribute
-from runner.models.adapt import refuse_adaptations
-from runner.models.factory import build_from_factory
-from runner.models.files import broadcast_file, load_model_file
+from runner.config.options import Config
+from runner.core.imports import load_attribute
 from runner.models.formats import EXPORTED, FOLDER, ONNX, TORCHSCRIPT
-from runner.models.huggingface import build_from_folder
+from runner.models.images.timm import build_from_timm, is_timm_folder
 from runner.models.kind import FACTORY, find_model_kind
-from runner.models.onnx import build_from_onnx
-from runner.models.pretrained import Pretrained
-from runner.models.timm import build_from_timm, is_timm_folder
+from runner.models.loaders.factory import build_from_factory
+from runner.models.loaders.onnx import build_from_onnx
+from runner.models.transformers.folder import build_from_folder
+from runner.models.transformers.pretrained import Pretrained
+from runner.models.weights.adapt import refuse_adaptations
+from runner.models.weights.files import broadcast_file, load_model_file
 
 # each makes a model of a path, the device and the configuration
 _LOADERS = {
-    TORCHSCRIPT: "runner.models.torchscript:load",
-    EXPORTED: "runner.models.exported:load",
+    TORCHSCRIPT: "runner.models.loaders.torchscript:load",
+    EXPORTED: "runner.models.loaders.exported:load",
 }
 
 Model = Callable[..., Any]
@@ -50,7 +50,7 @@ def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model
         comm.on_each(lambda: refuse_adaptations(config, but=("dtype",)))
         return build_from_onnx(config, comm, device)
     if config.offload is not None:
-        from runner.models.offload import build_offloaded
+        from runner.models.offload.offload import build_offloaded
 
         return build_offloaded(config, comm, device)
     if kind == FOLDER:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from runner.errors import ModelError
+from runner.core.errors import ModelError
 from runner.models.formats import (
     EXPORTED,
     FOLDER,

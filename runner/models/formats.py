@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from runner.models.onnx_header import is_onnx
+from runner.models.loaders.onnx_header import is_onnx
 
 FOLDER, INDEX, SAFETENSORS, SAVED, UNKNOWN = "folder", "index", "safetensors", "saved", "unknown"
 TORCHSCRIPT, EXPORTED, ONNX = "torchscript", "exported", "onnx"

@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 from runner.comm import Comm
-from runner.config import MODEL_SUFFIXES, Config, is_path
-from runner.errors import ModelError, UsageError
+from runner.config.options import MODEL_SUFFIXES, Config, is_path
+from runner.core.errors import ModelError, UsageError
 from runner.models.advice import refusal
 from runner.models.formats import FOLDER, WHOLE_MODELS, detect_format
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from runner.signature import Input, Signature
+from runner.calls.signature import Input, Signature
 
 _ANYTHING = Signature(more_positional=True, more_named=True)
 # a model of Transformers, by whatever loads it: its inputs have their names, and one is the mask

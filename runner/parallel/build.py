@@ -9,20 +9,20 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
 from runner.comm import Comm
-from runner.config import Config
-from runner.errors import ModelError
-from runner.groups import Groups, default_micro_batches
-from runner.models.adapt import convert
-from runner.models.meta import tied_parameters
-from runner.models.sending import build_alike
-from runner.models.weights import note_ignored, own_state
-from runner.parallel.border import Waiting
-from runner.parallel.fill import fill
-from runner.parallel.kinds import find_kind
+from runner.comm.groups import Groups, default_micro_batches
+from runner.config.options import Config
+from runner.core.errors import ModelError
+from runner.models.weights.adapt import convert
+from runner.models.weights.meta import tied_parameters
+from runner.models.weights.sending import build_alike
+from runner.models.weights.state_dict import note_ignored, own_state
+from runner.parallel.fake_tensors import hide_parameters
 from runner.parallel.pipeline import Pipeline
+from runner.parallel.plans import find_kind
+from runner.parallel.scatter_weights import fill
+from runner.parallel.stage_link import Waiting
 from runner.parallel.stages import cut_into_stages
 from runner.parallel.tensor import split_module
-from runner.parallel.unknown import hide_parameters
 
 
 def build_split(

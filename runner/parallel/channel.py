@@ -19,10 +19,10 @@ from torch.distributed import TCPStore  # type: ignore[attr-defined]
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 from runner.comm import Comm
+from runner.comm.groups import Groups
 from runner.comm.pieces import as_bytes
-from runner.errors import RunnerError, UsageError, describe
-from runner.groups import Groups
-from runner.world import own_addresses
+from runner.core.errors import RunnerError, UsageError, describe
+from runner.host.launch import own_addresses
 
 # A member waits as long as the leader needs for its rows, or for a disk; what hangs is ended by the watch.
 _PATIENCE = timedelta(days=365)

@@ -21,13 +21,13 @@ from torch._subclasses.fake_tensor import (
 from torch.distributed.tensor import DTensor
 from torch.utils import _pytree as pytree
 
+from runner.comm.groups import Groups
 from runner.comm.pieces import as_bytes
-from runner.errors import ModelError, describe
-from runner.failed_batch import is_memory_shortage
-from runner.groups import Groups
-from runner.parallel.border import Inbound, NeighbourFailed, Outbound, Waiting
+from runner.core.errors import ModelError, describe
+from runner.engine.failed_batch import is_memory_shortage
+from runner.parallel.fake_tensors import is_unknown, kind_of
+from runner.parallel.stage_link import Inbound, NeighbourFailed, Outbound, Waiting
 from runner.parallel.stages import Stages
-from runner.parallel.unknown import is_unknown, kind_of
 
 _NEED_VALUES = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
 _NEEDS_MORE = (

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch.distributed.tensor import DTensor
 
-from runner.parallel.exchange import Exchange
-from runner.transfer import map_tensors
+from runner.data.tensors import map_tensors
+from runner.parallel.group_timer import Exchange
 
 
 class Replica:

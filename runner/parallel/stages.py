@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from runner.errors import ModelError
+from runner.core.errors import ModelError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 from torch.distributed.tensor.parallel import parallelize_module
 
-from runner.errors import ModelError, describe
+from runner.core.errors import ModelError, describe
 
 
 def split_module(

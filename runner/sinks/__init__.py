@@ -12,11 +12,11 @@ from typing import Any, Protocol
 import numpy as np
 import xxhash
 
-from runner.errors import OutputError, UsageError
-from runner.grid import Grid
-from runner.imports import load_attribute
-from runner.packing import types_by_name
-from runner.rows import RowType, RowTypes, in_words
+from runner.chunks.grid import Grid
+from runner.core.errors import OutputError, UsageError
+from runner.core.imports import load_attribute
+from runner.data.columns import types_by_name
+from runner.data.rows import RowType, RowTypes, in_words
 
 INDEX, HIDDEN_INDEX = "index.json", "_index.json"  # of an output that is a folder of files
 _READ_BYTES = 16 << 20

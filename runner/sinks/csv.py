@@ -5,9 +5,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from runner.errors import UsageError
-from runner.packing import Columns
-from runner.rows import TEXT, Ragged, RowType, texts_of
+from runner.core.errors import UsageError
+from runner.data.columns import Columns
+from runner.data.rows import TEXT, Ragged, RowType, texts_of
 from runner.sinks import import_for_output
 
 

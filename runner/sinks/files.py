@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from runner.errors import OutputError, UsageError
-from runner.packing import Columns
-from runner.rows import TEXT, Ragged, RowType, texts_of
+from runner.core.errors import OutputError, UsageError
+from runner.data.columns import Columns
+from runner.data.rows import TEXT, Ragged, RowType, texts_of
 from runner.sinks import HIDDEN_INDEX, import_for_output
 
 _MOST_8_BIT = 255

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from runner.packing import Columns
-from runner.rows import TEXT, Ragged, RowType, texts_of
+from runner.data.columns import Columns
+from runner.data.rows import TEXT, Ragged, RowType, texts_of
 from runner.sinks import import_for_output
 
 

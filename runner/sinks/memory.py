@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from runner.packing import Columns, unpack
-from runner.rows import TEXT, Ragged, RowType, RowTypes, concatenate_columns, texts_of
+from runner.data.columns import Columns, unpack
+from runner.data.rows import TEXT, Ragged, RowType, RowTypes, concatenate_columns, texts_of
 
 
 class MemorySink:

@@ -5,8 +5,8 @@ import os
 
 import numpy as np
 
-from runner.checksum import as_bytes
-from runner.rows import RowType
+from runner.core.checksum import as_bytes
+from runner.data.rows import RowType
 from runner.sinks import check_space, read_all, rename, storage_errors, write_all
 
 

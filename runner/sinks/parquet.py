@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from runner.packing import Columns
-from runner.rows import TEXT, Column, Ragged, RowType
+from runner.data.columns import Columns
+from runner.data.rows import TEXT, Column, Ragged, RowType
 from runner.sinks import import_for_output
 
 _GROUP_BYTES = 32 << 20  # of a row group: small enough to read at any place, large enough to compress

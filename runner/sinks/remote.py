@@ -1,7 +1,7 @@
 """Outputs behind a URL: they are written in the current folder, and copied when they are whole."""
 
-from runner.errors import OutputError, describe
-from runner.urls import storage_of
+from runner.core.errors import OutputError, describe
+from runner.core.urls import storage_of
 
 # what is put there is there at once, or not at all; elsewhere it is put under another name first
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}

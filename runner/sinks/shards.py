@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from runner.grid import Grid
-from runner.rows import RowType, RowTypes, dtype_to_json, row_bytes_of
+from runner.chunks.grid import Grid
+from runner.data.rows import RowType, RowTypes, dtype_to_json, row_bytes_of
 from runner.sinks import INDEX, check_space, path_checksum, rename, storage_errors, sync_folder
 
 

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from runner.checksum import as_bytes
-from runner.errors import OutputError, describe, traceback_of
-from runner.packing import UNNAMED, Columns, types_by_name, unpack
-from runner.rows import RowType, RowTypes, row_bytes_of
+from runner.core.checksum import as_bytes
+from runner.core.errors import OutputError, describe, traceback_of
+from runner.data.columns import UNNAMED, Columns, types_by_name, unpack
+from runner.data.rows import RowType, RowTypes, row_bytes_of
 from runner.sinks import check_space, files_of, path_checksum, read_all, remove, rename, storage_errors, write_all
 
 _HEAD = struct.Struct("<4sQQ")  # magic, the first row, bytes that follow

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from runner.errors import UsageError
-from runner.packing import Columns
-from runner.rows import RowType
+from runner.core.errors import UsageError
+from runner.data.columns import Columns
+from runner.data.rows import RowType
 from runner.sinks import import_for_output
 
 _CHUNK_BYTES = 4 << 20

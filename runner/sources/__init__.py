@@ -8,29 +8,29 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from torch.utils.data import Dataset
 
-from runner.errors import InputError, UsageError
-from runner.imports import load_attribute
-from runner.rows import Rows, RowTypes
+from runner.core.errors import InputError, UsageError
+from runner.core.imports import load_attribute
+from runner.data.rows import Rows, RowTypes
 
 # each is made of a path, the name after `::` in it or "", the columns to read (none for all), and those to keep beside
 _BY_SUFFIX = {
-    ".npy": "runner.sources.npy:NpySource",
-    ".npz": "runner.sources.npz:NpzSource",
-    ".parquet": "runner.sources.parquet:ParquetSource",
-    ".csv": "runner.sources.csv:CsvSource",
-    ".tsv": "runner.sources.csv:CsvSource",
-    ".jsonl": "runner.sources.jsonl:JsonLinesSource",
-    ".ndjson": "runner.sources.jsonl:JsonLinesSource",
-    ".txt": "runner.sources.lines:TextSource",
-    ".h5": "runner.sources.hdf5:Hdf5Source",
-    ".hdf5": "runner.sources.hdf5:Hdf5Source",
-    ".zarr": "runner.sources.zarr:ZarrSource",
-    ".tar": "runner.sources.tar:TarSource",
+    ".npy": "runner.sources.arrays.npy:NpySource",
+    ".npz": "runner.sources.arrays.npz:NpzSource",
+    ".parquet": "runner.sources.tables.parquet:ParquetSource",
+    ".csv": "runner.sources.tables.csv:CsvSource",
+    ".tsv": "runner.sources.tables.csv:CsvSource",
+    ".jsonl": "runner.sources.tables.jsonl:JsonLinesSource",
+    ".ndjson": "runner.sources.tables.jsonl:JsonLinesSource",
+    ".txt": "runner.sources.tables.lines:TextSource",
+    ".h5": "runner.sources.arrays.hdf5:Hdf5Source",
+    ".hdf5": "runner.sources.arrays.hdf5:Hdf5Source",
+    ".zarr": "runner.sources.arrays.zarr:ZarrSource",
+    ".tar": "runner.sources.media.tar:TarSource",
 }
 _BY_MEMBER = {  # of a folder
     "index.json": "runner.sources.shards:ShardSource",
-    "dataset_info.json": "runner.sources.huggingface:DatasetsSource",
-    "dataset_dict.json": "runner.sources.huggingface:DatasetsSource",
+    "dataset_info.json": "runner.sources.tables.datasets_folder:DatasetsSource",
+    "dataset_dict.json": "runner.sources.tables.datasets_folder:DatasetsSource",
 }
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # package.module:function
 _DATABASES = ("sqlite://", "postgresql://", "postgresql+", "mysql://", "mysql+")
@@ -111,11 +111,11 @@ def open_source(data: Any, columns: Sequence[str] = (), keep: Sequence[str] = ()
     if _are_paths(data):
         return ManySource([os.fspath(path) for path in data], "", columns, keep)
     if isinstance(data, Dataset):
-        from runner.sources.torchdataset import TorchDatasetSource
+        from runner.sources.torch_dataset import TorchDatasetSource
 
         return TorchDatasetSource(data, "", columns, keep)
     if not isinstance(data, str):
-        from runner.sources.array import ArraySource
+        from runner.sources.arrays.in_memory import ArraySource
 
         refuse_names("data", "", (*columns, *keep))
         return ArraySource(data)
@@ -148,10 +148,10 @@ def _files_of(path: str) -> list[str]:
 def _find(path: str) -> str:
     """What reads a path."""
     if path.startswith(_DATABASES):
-        return "runner.sources.database:DatabaseSource"
+        return "runner.sources.tables.database:DatabaseSource"
     path = path.rstrip("/")
     if _FACTORY.fullmatch(path) and not os.path.exists(path):
-        return "runner.sources.torchdataset:TorchDatasetSource"
+        return "runner.sources.torch_dataset:TorchDatasetSource"
     for name, spec in _BY_MEMBER.items():  # first: an output that is a folder may be called p.npy
         if os.path.exists(os.path.join(path, name)):
             return spec
@@ -159,7 +159,7 @@ def _find(path: str) -> str:
         if path.endswith(suffix):
             return spec
     if os.path.isdir(path):
-        return "runner.sources.images:ImageSource"
+        return "runner.sources.media.images:ImageSource"
     raise UsageError(
         f"--data {path!r} must end in {' or '.join(_BY_SUFFIX)}, or be a folder, or package.module:function that "
         "gives a data set of PyTorch"

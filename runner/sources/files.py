@@ -9,8 +9,8 @@ import os
 import weakref
 from typing import Any, Protocol
 
-from runner.errors import InputError, describe
-from runner.urls import is_url, storage_of
+from runner.core.errors import InputError, describe
+from runner.core.urls import is_url, storage_of
 
 _READ_AHEAD = 64 << 10  # bytes, where storage reads ahead
 _STAMPS = ("size", "ETag", "etag", "mtime", "modificationTime", "LastModified", "last_modified", "Last-Modified",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from runner.rows import RAGGED, TEXT, Column, RowType, ragged
+from runner.data.rows import RAGGED, TEXT, Column, RowType, ragged
 from runner.sources import check_dtype
 
 ONE = ""  # the name of the column of items that are one thing alone

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from runner.checksum import checksum_of_text
-from runner.errors import InputError, describe
-from runner.rows import Rows, RowTypes, concatenate, in_words, take, zero_row
+from runner.core.checksum import checksum_of_text
+from runner.core.errors import InputError, describe
+from runner.core.urls import is_url, storage_of
+from runner.data.rows import Rows, RowTypes, concatenate, in_words, take, zero_row
 from runner.sources import Scanned, Source, open_source
 from runner.sources.files import file_stamp
-from runner.urls import is_url, storage_of
 
 _DIGESTED_FILES = 64  # of more, so many evenly chosen ones are digested
 _FOLDERS = (".zarr",)  # what ends so is a folder that counts as a file

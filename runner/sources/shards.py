@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from runner.checksum import checksum_of_text
-from runner.errors import InputError
-from runner.rows import Rows, RowType, concatenate, dtype_from_json
+from runner.core.checksum import checksum_of_text
+from runner.core.errors import InputError
+from runner.data.rows import Rows, RowType, concatenate, dtype_from_json
 from runner.sources import Source, open_source, refuse_names
 from runner.sources.files import file_stamp
 

@@ -1,7 +1,7 @@
 """Some consecutive rows of a data set."""
 
-from runner.checksum import checksum_of_text
-from runner.rows import Rows
+from runner.core.checksum import checksum_of_text
+from runner.data.rows import Rows
 from runner.sources import Source
 
 

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from workloads import WORKLOADS, Workload
 
-from runner.config import Config
-from runner.models.adapt import convert, finish
-from runner.transfer import map_tensors
+from runner.config.options import Config
+from runner.data.tensors import map_tensors
+from runner.models.weights.adapt import convert, finish
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "--dtype bfloat16": {"dtype": "bfloat16"},

@@ -88,14 +88,14 @@ def on_ranks(backend: str, collect: str, mebibytes: int, repeats: int) -> None:
     import torch
     from mpi4py import MPI
 
-    from runner.checksum import checksum
-    from runner.collect import Collector
+    from runner.chunks.commit import Commit
+    from runner.collect.collector import Collector
     from runner.comm import connect
-    from runner.ledger import Commit
-    from runner.stop import Stop
-    from runner.timeline import Timeline
-    from runner.watch import Watch
-    from runner.world import detect_launch
+    from runner.comm.watchdog import Watch
+    from runner.core.checksum import checksum
+    from runner.host.launch import detect_launch
+    from runner.host.stop import Stop
+    from runner.telemetry.timeline import Timeline
 
     comm = connect(detect_launch(), backend, collect, "cpu")
     world, mpi = comm.world, MPI.COMM_WORLD

@@ -24,7 +24,7 @@ MIB = 1 << 20
 WAYS = [("horovod", "allgather"), ("horovod", "alltoall"), ("mpi", "allgather"), ("mpi", "alltoall")]
 PIECES = (0, 64 << 10, MIB)  # bytes of each rank in a round; 1 MiB is what 64 ranks send at most
 ROUNDS, BROADCASTS, BROADCAST_BYTES = 5, 3, 16 * MIB
-CHUNK_BYTES = 4 * MIB  # of predictions, as `runner.grid` cuts them
+CHUNK_BYTES = 4 * MIB  # of predictions, as `runner.chunks.grid` cuts them
 WIDE = [("horovod", "direct"), ("mpi", "alltoall"), ("horovod", "alltoall"), ("horovod", "allgather")]
 MOST_ALLGATHER = 32  # every rank holds whole rounds: 64 of them were too much for a host with 24 GB
 
@@ -42,8 +42,8 @@ def marked_job(folder: str) -> dict[str, Any]:
     import numpy as np
     import torch
 
-    from runner import job
-    from runner.world import process_start
+    from runner.host.launch import process_start
+    from runner.job import run as job
 
     began = process_start()
     mark("imports")
@@ -70,7 +70,7 @@ def marked_job(folder: str) -> dict[str, Any]:
 
 def peak_rss(begin_again: bool = False) -> int:
     """The most memory this process held, bytes; from now on it may begin again with what it holds now."""
-    from runner.world import peak_rss_bytes
+    from runner.host.launch import peak_rss_bytes
 
     peak = peak_rss_bytes()
     if begin_again:
@@ -116,9 +116,9 @@ def on_ranks(folder: str, wide_chunks: int) -> None:
     import torch
     from mpi4py import MPI
 
-    from runner import job
     from runner.comm import connect
-    from runner.world import detect_launch
+    from runner.host.launch import detect_launch
+    from runner.job import run as job
 
     class Wide(torch.nn.Module):
         def forward(self, rows: torch.Tensor) -> torch.Tensor:

@@ -17,7 +17,8 @@ import numpy as np
 TERMS = ("1", "log2 N", "N", "b", "N b")
 MIB = 1 << 20
 EXACT = 1e-18  # a mean squared relative error that is rounding
-ROUND_BYTES, PIECE_BYTES = 64 * MIB, 8 * MIB  # of `runner.collect`: all ranks' pieces of a round, and one rank's
+# of `runner.collect.collector`: all ranks' pieces of a round, and one rank's
+ROUND_BYTES, PIECE_BYTES = 64 * MIB, 8 * MIB
 BEYOND = (256, 1024, 4096)
 WAYS = ("horovod allgather", "horovod alltoall", "mpi allgather", "mpi alltoall")  # of a round
 WIDE = ("horovod direct", "horovod alltoall", "horovod allgather", "mpi alltoall")  # of jobs with large predictions

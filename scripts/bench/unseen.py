@@ -7,9 +7,9 @@ import sys
 import types
 from typing import Any
 
-import runner.recorder
-import runner.timeline
-from runner.cli import main
+import runner.records.recorder
+import runner.telemetry.timeline
+from runner.cli.main import main
 
 
 class NoProgress:
@@ -29,9 +29,9 @@ def nothing(*_: Any) -> None:
 
 if __name__ == "__main__":
     for name in ("turn", "add", "count_batch"):
-        setattr(runner.timeline.Timeline, name, nothing)
-    runner.recorder.Progress = NoProgress  # type: ignore[assignment,misc]
-    pages = types.ModuleType("runner.pages")
+        setattr(runner.telemetry.timeline.Timeline, name, nothing)
+    runner.records.recorder.Progress = NoProgress  # type: ignore[assignment,misc]
+    pages = types.ModuleType("runner.reports.pages")
     pages.write_page = nothing  # type: ignore[attr-defined]
-    sys.modules["runner.pages"] = pages
+    sys.modules["runner.reports.pages"] = pages
     sys.exit(main())

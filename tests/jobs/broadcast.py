@@ -7,10 +7,10 @@ import torch
 from torch import nn
 
 from runner.comm import connect
-from runner.config import make_config
+from runner.config.options import make_config
+from runner.host.launch import detect_launch
 from runner.models import build_model
-from runner.models.storages import storages
-from runner.world import detect_launch
+from runner.models.weights.storages import storages
 
 
 class Huge(nn.Module):

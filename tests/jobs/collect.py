@@ -10,15 +10,15 @@ import time
 
 import numpy as np
 
-import runner.collect
-from runner.checksum import checksum
-from runner.collect import Collector
+import runner.collect.collector
+from runner.chunks.commit import Commit
+from runner.collect.collector import Collector
 from runner.comm import connect
-from runner.ledger import Commit
-from runner.stop import Stop
-from runner.timeline import Timeline
-from runner.watch import Watch
-from runner.world import detect_launch
+from runner.comm.watchdog import Watch
+from runner.core.checksum import checksum
+from runner.host.launch import detect_launch
+from runner.host.stop import Stop
+from runner.telemetry.timeline import Timeline
 
 NUM_CHUNKS = 200
 DTYPES = ("<f4", "<f8", "|b1", "|i1", "<i8", "<f2", "<c8")
@@ -32,9 +32,9 @@ def rows_of(index: int, seed: int) -> np.ndarray:
 
 if __name__ == "__main__":
     seed, backend, collect = int(sys.argv[1]), sys.argv[2], sys.argv[3]
-    runner.collect.PIECE_BYTES = int(np.random.default_rng(seed).integers(1, 3000))
+    runner.collect.collector.PIECE_BYTES = int(np.random.default_rng(seed).integers(1, 3000))
     if seed % 2:  # a round has room for four ranks: more take turns
-        runner.collect.ROUND_BYTES = 4 * runner.collect.PIECE_BYTES
+        runner.collect.collector.ROUND_BYTES = 4 * runner.collect.collector.PIECE_BYTES
     comm = connect(detect_launch(), backend, collect, "cpu")
     world = comm.world
     is_direct = collect == "direct"
@@ -62,7 +62,7 @@ if __name__ == "__main__":
             most_queued = max(most_queued, collector._queued_bytes - rows.nbytes)
             time.sleep(0.001 * (index % 3 == world.rank % 3))
     collector.close()
-    assert most_queued <= 2 * runner.collect.PIECE_BYTES, most_queued
+    assert most_queued <= 2 * runner.collect.collector.PIECE_BYTES, most_queued
     if world.rank == 0:
         assert sorted(recorded) == list(range(NUM_CHUNKS)), sorted(recorded)
         print(f"all {NUM_CHUNKS} chunks arrived")

@@ -2,10 +2,10 @@
 
 import sys
 
-import runner.doctor.storage
-from runner.cli import main
+import runner.commands.doctor.storage
+from runner.cli.main import main
 
-runner.doctor.storage._PATIENCE_SECONDS = 5.0
+runner.commands.doctor.storage._PATIENCE_SECONDS = 5.0
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import runner
-import runner.job
+import runner.job.run
 
 
 def in_a_fork(options: dict[str, Any]) -> int:

@@ -13,10 +13,10 @@ import torch
 from torch import nn
 
 from runner.comm import connect
-from runner.config import make_config
+from runner.config.options import make_config
+from runner.host.devices import return_freed_memory
+from runner.host.launch import detect_launch
 from runner.models import build_model
-from runner.resources import return_freed_memory
-from runner.world import detect_launch
 
 _WIDTH = 2048  # 16 MiB a layer
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 import runner
-from runner.world import detect_launch
+from runner.host.launch import detect_launch
 
 if __name__ == "__main__":
     rows, folder = sys.argv[1], Path(sys.argv[2])

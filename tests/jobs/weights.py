@@ -7,10 +7,10 @@ import torch
 import zoo
 
 from runner.comm import connect
-from runner.config import make_config
+from runner.config.options import make_config
+from runner.host.launch import detect_launch
 from runner.models import build_model
-from runner.models.storages import named_tensors
-from runner.world import detect_launch
+from runner.models.weights.storages import named_tensors
 
 if __name__ == "__main__":
     folder, share = Path(sys.argv[1]), sys.argv[2] == "share"

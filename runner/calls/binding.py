@@ -1,0 +1,221 @@
+"""What a model is called with: which columns go to which of its inputs, in which dtype, and how many rows at once."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from runner.calls.casting import cast
+from runner.calls.filling import cut, fill
+from runner.calls.matching import Matching, check_stack
+from runner.calls.signature import Input, Signature, describe_value, name_of_dtype
+from runner.core.errors import ModelError, UnlikeLengths, UsageError
+from runner.data.rows import RowType, RowTypes, name_rows
+from runner.data.tensors import Batch, is_text, pad
+
+
+class Arguments(NamedTuple):
+    """What a model is called with, by position and by name."""
+
+    positional: tuple[Any, ...]
+    named: dict[str, Any]
+
+
+class Calling:
+    """The way from the rows of a batch to the arguments of a model, decided by what both are and not by the values.
+
+    Args:
+        signature: what the model takes.
+        row_type: the columns that it gets.
+        is_raw: whether they go to the model as they are, and not through --preprocess.
+        constants: values for inputs that are the same in every call.
+        dtype: that of --dtype.
+        stack: whether the columns become one matrix.
+        device: where the constants are to be.
+
+    Attributes:
+        pads: whether rows of unlike lengths may be in one batch, because the model is told what is padding.
+        takes_text: whether the model itself takes text.
+        casts: by input, from and to which dtype its rows have been converted, in words.
+
+    Raises:
+        UsageError: the columns, the constants or the dtype do not fit what the model takes.
+    """
+
+    def __init__(
+        self,
+        signature: Signature,
+        row_type: RowTypes,
+        is_raw: bool,
+        constants: Mapping[str, Any],
+        dtype: str | None,
+        stack: bool,
+        device: torch.device,
+    ) -> None:
+        self.signature, self._dtype, self._stacks = signature, dtype, stack
+        self.casts: dict[str, str] = {}
+        self._types = dict(row_type) if not isinstance(row_type, RowType) else {"": row_type}
+        self._constants = {name: self._constant(name, value, device) for name, value in constants.items()}
+        self._matching = Matching(signature, self._types, self._constants)
+        has_text, self._mask = self._matching.has_text, self._matching.mask
+        self.pads = not is_raw or has_text or self._mask is not None or self._matching.carries_mask
+        self.takes_text = any(value.is_text for value in signature.inputs)
+        self._matching.check_inputs(is_raw, dtype)
+        if stack:
+            check_stack(self._types)
+        elif is_raw and "" not in self._types and (self.takes_text or not has_text):
+            self._matching.check_columns()
+
+    def stacked(self, batch: Any, ids: Sequence[int]) -> Any:
+        """The batch, its columns as one matrix `(rows, columns)` where that is asked for."""
+        if not self._stacks:
+            return batch
+        columns = batch if isinstance(batch, dict) else {"the one column": batch}
+        dtype = torch.from_numpy(np.empty(0, np.result_type(*(t.dtype for t in self._types.values())))).dtype
+        return torch.stack([cast(value, dtype, f"--stack: {name}", ids) for name, value in columns.items()], dim=1)
+
+    def from_rows(self, batch: Batch | dict[str, Batch], ids: Sequence[int]) -> Any:
+        """Rows as they are to what the model is called with: lists of unlike lengths padded, with their mask.
+
+        Raises:
+            ModelError: rows are of unlike lengths, and the model would not be told where they end.
+        """
+        columns: dict[str, Any] = dict(batch) if isinstance(batch, dict) else {"": batch}
+        lists = {name: column for name, column in columns.items() if isinstance(column, list) and not is_text(column)}
+        masks = []
+        for name, column in lists.items():
+            columns[name], mask = pad(column)
+            if not self.pads and not bool(mask.all()):
+                lengths = sorted({len(row) for row in column})
+                raise UnlikeLengths(
+                    f"{name_rows(ids)} are of {len(lengths)} lengths, {lengths[0]} to {lengths[-1]}, and the model "
+                    "takes no mask that would tell it where they end"
+                )
+            masks.append(mask)
+        if self._mask is None or not masks:
+            return columns if isinstance(batch, dict) else columns[""]
+        if any(not torch.equal(mask, masks[0]) for mask in masks[1:]):
+            raise ModelError(
+                f"{name_rows(ids)}: {', '.join(lists)} are not of the same lengths, and the model takes one mask"
+            )
+        mask = masks[0].long() if self._mask == "attention_mask" else masks[0]
+        if isinstance(batch, dict):
+            return columns | {self._mask: mask}
+        return Arguments((columns[""],), {self._mask: mask}) if self._mask else (columns[""], mask)
+
+    def bind(self, inputs: Any, ids: Sequence[int], are_columns: bool) -> Arguments:
+        """What the model is called with for a batch, but for constants: each input in the dtype that it declares.
+
+        Args:
+            inputs: one argument, a tuple of them, or a dict by name.
+            ids: the numbers of the rows.
+            are_columns: whether names are those of columns, which may go to inputs by position, too.
+
+        Raises:
+            ModelError: they do not fit what the model takes.
+        """
+        if isinstance(inputs, list) and self.signature.declares_dtypes and not is_text(inputs):
+            inputs = tuple(inputs)
+        if isinstance(inputs, Arguments):
+            positional, named = inputs
+        elif isinstance(inputs, tuple):
+            positional, named = tuple(inputs), {}
+        elif isinstance(inputs, dict) and not (are_columns and self._matching.by_position(inputs)):
+            positional, named = (), dict(inputs)
+        else:
+            positional, named = tuple(inputs.values()) if isinstance(inputs, dict) else (inputs,), {}
+        if problem := self._matching.misfit(len(positional), list(named)):
+            described = self.describe(Arguments(positional, named))
+            raise ModelError(f"{problem}; it would be called with {described}")
+        slots: list[Input | None] = [*self._matching.inputs]
+        slots += [None] * (len(positional) - len(slots))
+        return Arguments(
+            tuple(self._fit(slot, value, ids) for slot, value in zip(slots, positional, strict=False)),
+            {name: self._fit(self.signature.find(name), value, ids) for name, value in named.items()},
+        )
+
+    def call(self, model: Callable[..., Any], arguments: Arguments, num_rows: int) -> Any:
+        """What a model gives for the rows of a batch; a batch that is too short for it is filled up with its last row.
+
+        What it gives for the rows that fill up is cut off again.
+        """
+        size = max(num_rows, self.signature.least)
+        if size == num_rows:
+            positional, named = self._arranged(arguments)
+            return model(*positional, **named)
+        kept = {value.name for value in self.signature.inputs if not value.of_rows}
+        names = [value.name for value in self._matching.inputs[: len(arguments.positional)]]
+        names += [""] * (len(arguments.positional) - len(names))
+        filled = Arguments(
+            tuple(
+                v if n in kept else fill(v, num_rows, size) for n, v in zip(names, arguments.positional, strict=True)
+            ),
+            {n: v if n in kept else fill(v, num_rows, size) for n, v in arguments.named.items()},
+        )
+        positional, named = self._arranged(filled)
+        return cut(model(*positional, **named), num_rows, size)
+
+    def describe(self, arguments: Arguments) -> str:
+        """What a model is called with, in words, its constants included."""
+        names = [value.name for value in self._matching.inputs]
+        names += ["" for _ in arguments.positional[len(names) :]]
+        described = [f"{n} {describe_value(v)}".strip() for n, v in zip(names, arguments.positional, strict=False)]
+        described += [f"{name} {describe_value(value)}" for name, value in arguments.named.items()]
+        return ", ".join([*described, *(f"{n}={describe_value(v)}" for n, v in self._constants.items())]) or "nothing"
+
+    def _arranged(self, arguments: Arguments) -> Arguments:
+        """With constants; what cannot be given by keyword is in its place."""
+        named = arguments.named | self._constants
+        if all(value.by_keyword or value.name not in named for value in self.signature.inputs):
+            return Arguments(arguments.positional, named)
+        rest = list(arguments.positional)
+        positional = []
+        for value in self.signature.inputs[: self.signature.num_positional]:
+            if value.name in named:
+                positional.append(named.pop(value.name))
+            elif rest:
+                positional.append(rest.pop(0))
+        return Arguments((*positional, *rest), named)
+
+    def _fit(self, slot: Input | None, value: Any, ids: Sequence[int]) -> Any:
+        """An argument as an input takes it."""
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biufc" and self.signature.takes_tensors:
+            value = torch.from_numpy(value)
+        if slot is None or (slot.dtype is None and not slot.is_text):
+            return value
+        what = f"the model's input {slot.name}"
+        if slot.is_text or not isinstance(value, torch.Tensor):
+            if slot.is_text and is_text(value):
+                return value
+            wanted = "text" if slot.is_text else name_of_dtype(slot.dtype or torch.float32)
+            raise ModelError(f"{what} takes {wanted}, not {describe_value(value)}")
+        assert slot.dtype is not None
+        if value.dtype != slot.dtype:
+            self.casts[slot.name] = f"{name_of_dtype(value.dtype)} rows to {name_of_dtype(slot.dtype)} for {slot.name}"
+        value = cast(value, slot.dtype, what, ids, self._dtype)
+        if slot.shape is not None and value.ndim == len(slot.shape) - 1 and slot.shape[-1] == 1:
+            value = value.unsqueeze(-1)
+        return value
+
+    def _constant(self, name: str, value: Any, device: torch.device) -> Any:
+        slot = self.signature.find(name)
+        if slot is None and not self.signature.more_named:
+            raise UsageError(f"--input {name}: the model takes {self.signature}")
+        if slot is not None and slot.is_text:
+            return [value] if isinstance(value, str) else value
+        declares = slot is not None and slot.dtype is not None
+        if isinstance(value, str) or (isinstance(value, bool | int | float) and not declares):
+            return value
+        tensor = torch.as_tensor(value)
+        if slot is not None and slot.dtype is not None:
+            try:
+                tensor = cast(tensor, slot.dtype, f"--input {name}: it", [], name_of_dtype(slot.dtype))
+            except ModelError as error:
+                raise UsageError(error.message) from error
+            if slot.shape is not None and None not in slot.shape:
+                sizes = [size for size in slot.shape if size is not None]
+                if tensor.numel() != int(np.prod(sizes)):
+                    raise UsageError(f"--input {name} has shape {tuple(tensor.shape)}; the model takes {slot}")
+                tensor = tensor.reshape(sizes)
+        return tensor.to(device)

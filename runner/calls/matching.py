@@ -1,0 +1,97 @@
+"""Which columns of the data go to which inputs of a model, and why they cannot."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+from runner.calls.signature import MASKS, Signature, name_of_dtype
+from runner.core.errors import UsageError
+from runner.data.rows import TEXT, RowType
+
+
+class Matching:
+    """Columns and the inputs of a model.
+
+    Args:
+        signature: what the model takes.
+        types: the columns that it gets; of one without a name under "".
+        constants: the names of inputs that are the same in every call.
+
+    Attributes:
+        inputs: those that are given by position, without constants.
+        has_text: whether there is a column of text.
+        carries_mask: whether a column is the mask of others.
+        mask: the input for the mask of padded rows: its name, "" for the second of two, None where there is none.
+    """
+
+    def __init__(self, signature: Signature, types: Mapping[str, RowType], constants: Collection[str]) -> None:
+        self._signature, self._types, self._constants = signature, types, constants
+        self.inputs = signature.open_inputs(constants)
+        self.has_text = any(column.dtype == TEXT for column in types.values())
+        self.carries_mask = any(name in MASKS and column.is_ragged for name, column in types.items())
+        self.mask = self._find_mask()
+
+    def _find_mask(self) -> str | None:
+        if self.carries_mask:
+            return None
+        if self._signature.mask and self._signature.mask.name not in self._constants:
+            return self._signature.mask.name
+        inputs = self.inputs
+        is_pair = len(inputs) > 1 and [value.is_required for value in inputs[:3]] in ([True, True], [True, True, False])
+        is_open = len(inputs) < 2 and self._signature.more_positional
+        return "" if "" in self._types and (is_pair or is_open) else None
+
+    def by_position(self, names: Collection[str]) -> bool:
+        """Whether columns go to inputs in their order, because none has the name of one and there are as many."""
+        if any(self._signature.find(name) for name in names) or self._signature.more_named:
+            return False
+        counts = (len(self.inputs), sum(value.is_required for value in self.inputs))
+        return len(names) in counts and all(value.of_rows for value in self.inputs[: len(names)])
+
+    def misfit(self, num_positional: int, names: Sequence[str]) -> str:
+        """What is wrong with so many arguments by position and these by name; empty where nothing is."""
+        signature, inputs = self._signature, self.inputs
+        given = {value.name for value in inputs[:num_positional]}
+        unknown = [name for name in names if not signature.find(name) or name in given]
+        missing = [
+            value.name
+            for value in signature.inputs
+            if value.is_required and value.name not in (given | set(names) | set(self._constants))
+        ]
+        too_many = num_positional > len(inputs) and not signature.more_positional
+        if missing or too_many or (unknown and not signature.more_named):
+            return f"the model takes {signature}"
+        return ""
+
+    def check_inputs(self, is_raw: bool, dtype: str | None) -> None:
+        """Raise UsageError where an input gets neither rows nor a constant, or none is of the dtype of --dtype."""
+        signature = self._signature
+        for value in signature.inputs:
+            if is_raw and value.is_required and not value.of_rows and value.name not in self._constants:
+                raise UsageError(
+                    f"the model's input {value} has no axis of rows: --input {value.name}=VALUE gives it a number, a "
+                    "list (JSON) or the array of a .npy file, the same in every call"
+                )
+        dtypes = {name_of_dtype(value.dtype) for value in signature.inputs if value.dtype}
+        if dtype and signature.declares_dtypes and dtype not in dtypes:
+            raise UsageError(f"--dtype {dtype}: the model takes {signature}")
+
+    def check_columns(self) -> None:
+        """Raise UsageError where columns, by their names or in their order, are not what the model takes."""
+        is_padded = any(column.is_ragged and column.dtype != TEXT for column in self._types.values())
+        names = [*self._types, *([self.mask] if self.mask and is_padded else [])]
+        if self.by_position(names) or not (problem := self.misfit(0, names)):
+            return
+        advice = "Choose columns with --columns, or give them the names of the inputs"
+        are_numbers = all(not column.shape and column.dtype.kind in "biuf" for column in self._types.values())
+        if are_numbers and len(self.inputs) == 1:
+            advice = "--stack makes one matrix (rows, columns) of columns of numbers"
+        raise UsageError(f"{problem}; the data has the columns {', '.join(self._types)}. {advice}")
+
+
+def check_stack(types: Mapping[str, RowType]) -> None:
+    """Raise UsageError unless all columns are of numbers, one a row."""
+    for name, column in types.items():
+        if column.shape or column.dtype.kind not in "biuf":
+            what = f"column {name!r}" if name else "the data"
+            raise UsageError(
+                f"--stack makes one matrix of columns of numbers; {what} is {column}. Choose others with --columns"
+            )

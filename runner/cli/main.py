@@ -1,0 +1,149 @@
+"""The command line: what each command does, exceptions to messages and exit codes; nothing else."""
+
+import gc
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+
+from runner.cli.arguments import Command, make_predict_config, parse, predict_options
+from runner.config.options import make_config
+from runner.core.errors import EXIT_STOPPED, EXIT_WHOLE, RunnerError, render
+from runner.host.launch import detect_launch
+from runner.host.stop import SIGNALS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    try:
+        command = parse(arguments)
+        return _COMMANDS[command.name](command)
+    except RunnerError as error:
+        _show(error)
+        return error.exit_code
+
+
+def _predict(command: Command) -> int:
+    config = make_predict_config(command.given)
+    # Loading PyTorch makes so many objects that the garbage collector, which would find nothing, takes a tenth of the
+    # time; and at the end of the process, unless they are frozen, it takes longer than many a job's start.
+    gc.disable()
+    from runner.job.run import run
+
+    gc.freeze()
+    gc.enable()
+    try:
+        report = run(config)
+    finally:
+        gc.freeze()
+    if detect_launch().rank == 0:
+        print(f"runner: {report.summary()}", flush=True)
+    if report.status == "whole":
+        return EXIT_WHOLE
+    _leave_together()
+    return EXIT_STOPPED
+
+
+def _verify(command: Command) -> int:
+    from runner.commands.verify import verify
+
+    print(f"runner: {verify(command.given['output'])}")
+    return EXIT_WHOLE
+
+
+def _explain(command: Command) -> int:
+    from runner.records.explain import explain
+
+    print(explain(command.given["output"]))
+    return EXIT_WHOLE
+
+
+def _watch(command: Command) -> int:
+    from runner.commands.watch import follow
+
+    print(follow(command.given["output"]))
+    return EXIT_WHOLE
+
+
+def _report(command: Command) -> int:
+    from runner.reports.pages import report
+
+    print(report(command.given["outputs"], command.given.get("html")))
+    return EXIT_WHOLE
+
+
+def _inspect(command: Command) -> int:
+    config = make_config({**command.given, "data": ()})  # there is none
+    from runner.commands.inspect import inspect_model
+
+    print(inspect_model(config))
+    return EXIT_WHOLE
+
+
+def _hosts(command: Command) -> int:
+    from runner.commands.hosts import write_hostfile
+
+    print(write_hostfile(command.given.get("hosts"), command.given.get("slots")), end="")
+    return EXIT_WHOLE
+
+
+def _plan(command: Command) -> int:
+    config = make_predict_config(predict_options(command.predict))
+    from runner.commands.plan import plan
+
+    print(plan(config, command.given))
+    return EXIT_WHOLE
+
+
+def _submit(command: Command) -> int:
+    from runner.commands.submit import submit
+
+    options = predict_options(command.predict)
+    return submit(command.given, command.predict, options, make_predict_config(options))
+
+
+def _doctor(command: Command) -> int:
+    from runner.commands.doctor import doctor
+
+    code = doctor(command.given, predict_options(command.predict))
+    if code:
+        _leave_together()
+    return code
+
+
+_COMMANDS: dict[str, Callable[[Command], int]] = {
+    "predict": _predict,
+    "verify": _verify,
+    "explain": _explain,
+    "watch": _watch,
+    "report": _report,
+    "inspect": _inspect,
+    "hosts": _hosts,
+    "plan": _plan,
+    "submit": _submit,
+    "doctor": _doctor,
+}
+
+
+def _show(error: RunnerError) -> None:
+    """Print an error once: rank 0 speaks for all where every rank has it, else a rank speaks for itself."""
+    launch = detect_launch()
+    if launch.rank == 0:
+        print(render(error), file=sys.stderr, flush=True)
+    if launch.world_size == 1:
+        return
+    _leave_together()
+    if launch.rank and not error.shared:
+        error.who = error.who or f"rank {launch.rank} of {launch.world_size}"
+        print(render(error), file=sys.stderr, flush=True)
+
+
+def _leave_together() -> None:
+    """Wait a moment, so that each rank leaves with the exit code it has, and rank 0 with its message.
+
+    A launcher ends the other ranks, by a signal, as soon as one has left with an exit code that is not 0.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    if detect_launch().world_size > 1:
+        time.sleep(1.0)

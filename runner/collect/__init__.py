@@ -1,0 +1,1 @@
+"""Predictions to the output, through rank 0 or by each rank."""

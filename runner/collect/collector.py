@@ -1,0 +1,235 @@
+"""From every rank to rank 0: rolling rounds, while the ranks compute. Knows nothing of files.
+
+Each rank has an outgoing stream of bytes: framed chunks, one after another. A round brings a header of every rank to
+all ranks, and a piece of its stream of up to a cap to rank 0. At most one round is in flight; a rank starts the next
+when it has a full piece, when another rank is known to have more, or when a short time has passed. Rank 0 puts the
+streams together again. Collection ends with the round in which all ranks say they are done.
+
+Bytes are bytes: any dtype, ranks with different numbers of chunks, ranks with none. Memory is bounded, at any number of
+ranks: one whose stream is too far ahead waits, and rank 0 holds two rounds and a few unfinished chunks (`turns.py`).
+
+Where ranks write their rows themselves, the frames carry none, and tell rank 0 what to record.
+
+The rounds run in a thread of their own, so that they go on during a long forward call.
+"""
+
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Self
+
+import numpy as np
+
+from runner.chunks.commit import Commit
+from runner.collect.flow_control import PIECE_BYTES, ROUND_BYTES, Turns
+from runner.collect.framing import Decoder, frame
+from runner.comm import Comm, wait
+from runner.comm.watchdog import Watch
+from runner.host.stop import Stop
+from runner.telemetry.timeline import Timeline
+
+Write = Callable[[int, np.ndarray], None]
+Record = Callable[[Commit], None]
+
+# The longest time between two rounds. Shorter shows progress sooner and costs every rank more CPU time.
+_PACE_SECONDS = 0.1
+
+_HEADER = struct.Struct(">4s??BQ")  # magic, done, in the middle of a chunk, why to stop, bytes that stay queued
+_MAGIC = b"RND3"
+
+
+class Collector:
+    """One rank's end of the collection; made by every rank, at the same point.
+
+    Args:
+        comm: the ranks.
+        write: puts rows into the output, from a row on; called on rank 0 for every chunk, or with `is_direct` on each
+            rank for its own. In the collector's thread, as is `record`.
+        record: called on rank 0 when a chunk is written.
+        is_direct: each rank writes its own rows.
+        watch: learns what is waited for.
+        stop: a request of any rank to stop reaches all through the rounds.
+        timeline: learns where the time of this rank goes.
+
+    Attributes:
+        received_bytes: what rank 0 has received of the other ranks.
+    """
+
+    def __init__(
+        self, comm: Comm, write: Write, record: Record, is_direct: bool, stop: Stop, watch: Watch, timeline: Timeline
+    ) -> None:
+        self._comm, self._write, self._record, self._stop, self._watch = comm, write, record, stop, watch
+        self._is_direct, self._timeline = is_direct, timeline
+        self._is_root = comm.world.rank == 0
+        self._cap = min(PIECE_BYTES, ROUND_BYTES // comm.world.world_size)  # so much makes a round worth its while
+        self._turns = Turns(comm.world.world_size, ROUND_BYTES, PIECE_BYTES)
+        self._allowed = self._turns.small  # bytes of this rank in the next round
+        self._changed = threading.Condition()
+        self._chunks: deque[tuple[Commit, np.ndarray]] = deque()  # handed over by this rank
+        self._stream: deque[deque[memoryview]] = deque()  # what goes to rank 0, by chunk
+        self._is_unfinished = False  # a part of the first of these is gone
+        self._queued_bytes = 0  # of both
+        self._closing = self._abandoned = False
+        self._error: BaseException | None = None
+        self.received_bytes = 0
+        self._thread = threading.Thread(target=self._run, name="collector", daemon=True)
+        self._thread.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """After an error, leave nothing at work behind: what has been handed over is delivered, nothing else."""
+        if kind is None or self._comm.world.world_size > 1:  # then the job ends, and this process with it
+            return
+        with self._changed:
+            self._abandoned = True
+            self._changed.notify_all()
+        self._thread.join()
+
+    def put(self, commit: Commit, rows: np.ndarray) -> None:
+        """Hand over a chunk; waits while too much is on its way.
+
+        Args:
+            commit: what there is to know of it.
+            rows: its predictions, contiguous; not to be changed any more.
+
+        Raises:
+            RunnerError: collecting has failed.
+        """
+        self._watch.main.wait()
+        self._timeline.turn("wait_room")
+        with self._changed:
+            self._changed.wait_for(lambda: self._queued_bytes <= 2 * PIECE_BYTES or self._error)
+            self._raise_error()
+            self._chunks.append((commit, rows))
+            self._queued_bytes += rows.nbytes
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Say that no chunk follows, and wait until every rank's are delivered.
+
+        Raises:
+            RunnerError: collecting has failed.
+        """
+        self._watch.main.wait()
+        self._timeline.turn("wait_ranks")
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        wait(lambda: not self._thread.is_alive())
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            decoders = [Decoder() for _ in range(self._comm.world.world_size)]
+            arrived: list[np.ndarray] = []  # of the last round, by rank
+            all_done, more = False, False
+            while not all_done and not (self._abandoned and not self._chunks):
+                own, header, parts = self._next_round(more)
+                began = time.perf_counter()
+                exchange = self._comm.start_round(header, parts)
+                self._deliver(decoders, arrived, own)  # while it is under way
+                wait(exchange.done)
+                all_done, more, arrived, carried = True, False, [], 0
+                queued, unfinished = [], []
+                for rank_header, data in exchange.result():
+                    magic, rank_done, is_unfinished, stop_code, queued_bytes = _HEADER.unpack(rank_header)
+                    assert magic == _MAGIC, magic
+                    self._stop.request(stop_code)
+                    all_done &= rank_done
+                    queued.append(queued_bytes)
+                    unfinished.append(is_unfinished)
+                    more |= queued_bytes > 0
+                    carried += len(data)
+                    if self._is_root:
+                        arrived.append(data)
+                self._allowed = self._turns.next(queued, unfinished)[self._comm.world.rank]
+                if carried:
+                    self._timeline.add("collect", began, time.perf_counter())
+                    self.received_bytes += carried
+            self._deliver(decoders, arrived, [])
+        except BaseException as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+
+    def _next_round(self, at_once: bool) -> tuple[list[tuple[Commit, np.ndarray]], bytes, list[memoryview]]:
+        """Wait until it is time for a round.
+
+        Returns:
+            (own, header, piece): chunks of rank 0 to deliver here, and what this rank gives to the round.
+        """
+        with self._changed:
+            if not at_once:
+                self._changed.wait_for(self._is_time, _PACE_SECONDS)
+            chunks, self._chunks = self._chunks, deque()
+            closing = self._closing
+        own = list(chunks) if self._is_root else []
+        for commit, rows in chunks if not self._is_root else ():
+            if self._is_direct:
+                self._put_away(commit, rows, None)
+            self._stream.append(deque(filter(len, frame(commit, None if self._is_direct else rows))))
+        piece = self._take_piece()
+        left_bytes = sum(len(part) for chunk in self._stream for part in chunk)
+        self._count_queued(left_bytes + sum(rows.nbytes for _, rows in own))
+        is_done = closing and not left_bytes
+        return own, _HEADER.pack(_MAGIC, is_done, self._is_unfinished, self._stop.code, left_bytes), piece
+
+    def _is_time(self) -> bool:
+        return self._queued_bytes >= self._cap or self._closing or self._abandoned
+
+    def _deliver(
+        self, decoders: list[Decoder], arrived: list[np.ndarray], own: list[tuple[Commit, np.ndarray]]
+    ) -> None:
+        """Rank 0: write and record what has arrived, and what it has computed itself."""
+        if not self._is_root:
+            return
+        for decoder, data in zip(decoders, arrived, strict=False):  # before the first round nothing has arrived
+            for commit, rows in decoder.feed(data):
+                self._put_away(commit, rows, self._record)
+        for commit, rows in own:
+            self._put_away(commit, rows, self._record)
+        self._count_queued(0)
+
+    def _count_queued(self, taken_bytes: int) -> None:
+        """`taken_bytes` of what this rank has handed over, and all that it hands over from now on, are on their way."""
+        with self._changed:
+            self._queued_bytes = taken_bytes + sum(rows.nbytes for _, rows in self._chunks)
+            self._changed.notify_all()
+
+    def _put_away(self, commit: Commit, rows: np.ndarray | None, record: Record | None) -> None:
+        began = time.perf_counter()
+        self._watch.collector.begin(f"writing rows {commit.start}..{commit.stop}")
+        if rows is not None:
+            self._write(commit.start, rows)
+        if record is not None:
+            record(commit)
+        self._watch.collector.wait()
+        self._timeline.add("write", began, time.perf_counter())
+
+    def _take_piece(self) -> list[memoryview]:
+        """The next bytes of the stream, up to what is allowed; in a turn, a chunk is cut only where it is the first."""
+        parts: list[memoryview] = []
+        room, has_turn = self._allowed, self._allowed > self._turns.small
+        while self._stream and room:
+            chunk = self._stream[0]
+            if sum(map(len, chunk)) > room and not self._turns.all_fit and (parts or not has_turn):
+                break
+            while chunk and room:
+                part = chunk.popleft()
+                if len(part) > room:
+                    chunk.appendleft(part[room:])
+                    part = part[:room]
+                parts.append(part)
+                room -= len(part)
+            self._is_unfinished = bool(chunk)
+            if not chunk:
+                self._stream.popleft()
+        return parts

@@ -1,0 +1,83 @@
+"""`python -m runner doctor`: under any launcher, in about a minute, whether a job would find what it needs.
+
+The checks go from the launch outwards; each has an end, and what hangs is named.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from typing import Any
+
+from runner.comm import Comm, connect
+from runner.comm.watchdog import Watch
+from runner.comm.workers import share_threads
+from runner.commands.doctor.batch import check_batch
+from runner.commands.doctor.facts import gather_facts
+from runner.commands.doctor.finding import WRONG, Finding, Sheet
+from runner.commands.doctor.judge import as_plain, judge
+from runner.commands.doctor.measure import check_clocks, check_rates, check_speed
+from runner.commands.doctor.storage import check_storage
+from runner.config.options import Config, make_config
+from runner.core.errors import RunnerError
+from runner.host.devices import device_kind, local_device
+from runner.host.launch import detect_launch
+
+_STALL_SECONDS = 60  # a job's own patience would be too long
+_ATTENDANTS = {"model": len, "data": ()}  # where no model is given: a Config wants some
+
+
+def doctor(given: dict[str, Any], options: dict[str, Any]) -> int:
+    """Run all checks, print what they find on rank 0, and return the exit code; every rank calls it.
+
+    Args:
+        given: `folder` and `json`, where they are given.
+        options: predict's, where they are given; with `model` and `data` a real batch is run.
+
+    Raises:
+        UsageError: an option is not as it should be.
+    """
+    began, launch = time.monotonic(), detect_launch()
+    config = make_config(_ATTENDANTS | {"stall_timeout": _STALL_SECONDS} | options)
+    sheet, facts = Sheet(speaks=launch.rank == 0), []
+    try:
+        comm = connect(launch, config.comm, config.collect, device_kind(config), config.stall_timeout)
+    except RunnerError as error:
+        sheet.add([_failed("launch", error)])
+    else:
+        with Watch(comm, config.stall_timeout) as watch:
+            folder = given.get("folder") or os.path.dirname(config.output or "") or "."
+            facts = _examine(config, comm, folder, sheet, watch)
+        comm.close()
+    sheet.close(time.monotonic() - began, given.get("json"), facts)
+    return sheet.exit_code
+
+
+def _examine(config: Config, comm: Comm, folder: str, sheet: Sheet, watch: Watch) -> list[dict[str, Any]]:
+    """All checks of ranks that have found each other; returns their facts."""
+    try:
+        device = comm.on_each(lambda: local_device(config, comm.world.local_rank))
+    except RunnerError as error:
+        sheet.add([_failed("GPUs", error)])
+        return []
+    facts = gather_facts(comm, device, share_threads(config, comm))
+    sheet.add(judge(facts))
+    checks: dict[str, Callable[[], list[Finding]]] = {
+        "clocks": lambda: check_clocks(comm),
+        "storage": lambda: check_storage(comm, folder),
+        "speed": lambda: check_speed(comm, device),
+        "rates": lambda: check_rates(comm),
+    }
+    if config.model is not len:
+        checks["batch"] = lambda: check_batch(config, comm, device)
+    for name, check in checks.items():
+        watch.main.begin(f"checking {name}")
+        try:
+            sheet.add(check())
+        except RunnerError as error:
+            sheet.add([_failed(name, error)])
+    return as_plain(facts)
+
+
+def _failed(check: str, error: RunnerError) -> Finding:
+    where = f"{error.who}: " if error.who else ""
+    return Finding(check, WRONG, where + error.message, exit_code=error.exit_code)

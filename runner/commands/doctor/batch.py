@@ -1,0 +1,100 @@
+"""One real batch on every rank: is the model loaded, does it run, do all agree, how fast is it?
+
+Ranks that hold the model together compute it together; then it is their groups that must agree.
+"""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from runner.chunks.grid import Grid
+from runner.comm import Comm
+from runner.comm.watchdog import Activity
+from runner.commands.doctor.finding import OK, WARNING, Finding
+from runner.config.options import Config
+from runner.core.errors import InputError, RunnerError
+from runner.data.rows import row_bytes_of
+from runner.engine.canary import EQUAL, Canary
+from runner.engine.probing import probe
+from runner.engine.reader import BatchReader, open_data
+from runner.host.launch import detect_launch
+from runner.job.model import assemble
+from runner.telemetry.stats import RankStats
+from runner.telemetry.timeline import Timeline
+
+_TIMES = 3
+
+
+def check_batch(config: Config, comm: Comm, device: torch.device) -> list[Finding]:
+    """Every rank calls it.
+
+    Raises:
+        RunnerError: on every rank alike, as a job would.
+    """
+    return _check_split(config, comm) if config.model_parallel > 1 else _check(config, comm, device, "")
+
+
+def _check_split(config: Config, everyone: Comm) -> list[Finding]:
+    """The same where groups of ranks hold the model; the members of a group find nothing of their own."""
+    from runner.parallel.member import Part  # PyTorch's distributed tensors take their time to import
+
+    part = Part(dataclasses.replace(config, comm="mpi"), detect_launch(), everyone)
+    if part.leaders is None:
+        world = everyone.world
+        part.serve(RankStats(world.rank, world.host, str(part.device), part.threads), Timeline(0.0), Activity())
+        return []
+    groups = f", by groups of {config.model_parallel} ranks"
+    try:
+        found = _check(config, part.leaders, part.device, groups, part.build)
+    except RunnerError as error:
+        if error.shared:
+            part.end(error)
+        raise
+    part.end(None)
+    return found
+
+
+def _check(
+    config: Config,
+    comm: Comm,
+    device: torch.device,
+    by_whom: str,
+    build: Callable[[], tuple[Callable[..., Any], str]] | None = None,
+) -> list[Finding]:
+    source = open_data(config, comm)
+    began = time.perf_counter()
+    inference, _ = assemble(config, comm, source, device, build)
+    load_seconds = time.perf_counter() - began
+    if not source.num_rows:
+        return [Finding("batch", WARNING, f"the model is loaded; there are no rows in {config.data}")]
+    row_type, row = probe(comm, inference, source, 1)
+    assert row is not None
+    canary = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type))
+    says = canary.compare(config.stateful == "keep")
+    grid = Grid(source.num_rows, config.batch_size, config.batch_size)
+    ids = range(min(config.batch_size, source.num_rows))
+
+    def run() -> float:
+        seconds = []
+        for _ in range(_TIMES):
+            reader = BatchReader(source, grid, inference.batching)
+            began = time.perf_counter()
+            for part in reader.read(grid.chunk(0), 0, len(ids)):
+                if isinstance(part.rows, InputError):
+                    raise part.rows
+                inference.forward(inference.prepare(part.rows, part.ids), part.ids)
+            seconds.append(time.perf_counter() - began)
+        return min(seconds)
+
+    seconds = np.array(comm.gather_all(comm.on_each(run)))
+    rows_per_second = float((len(ids) / seconds).sum())
+    figures = {"load_seconds": load_seconds, "batch_seconds": seconds.tolist(), "rows_per_second": rows_per_second}
+    words = (
+        f"{source.num_rows:,} rows; model loaded in {load_seconds:.1f} s; a batch of {len(ids)} in {seconds.min():.3g} "
+        f"to {seconds.max():.3g} s, {rows_per_second:,.0f} rows/s together{by_whom}; answers: {says}"
+    )
+    return [Finding("batch", OK if says == EQUAL else WARNING, words, figures=figures)]

@@ -1,0 +1,87 @@
+"""What one rank knows of its host, its libraries and itself."""
+
+import hashlib
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+import runner
+from runner.comm import Comm
+from runner.host.devices import gpu_name
+from runner.host.launch import cpu_quota, loaded_libraries, own_addresses, shared_memory_bytes, usable_cpus
+from runner.host.versions import versions
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Of one rank; sizes in bytes.
+
+    Attributes:
+        who: the rank in words.
+        host: its host's name.
+        software: versions by name; "runner" is a digest of its files.
+        mpi: the MPI library in its own words; empty where there is one rank.
+        mpi_files: the libmpi files that this process has loaded.
+        cpus: that this process may run on.
+        cpu_quota: how many of them its control group lets it use at a time; None for all.
+        threads: that it computes with.
+        gpus: names of the GPUs that it sees.
+        gpu: name of the one that it takes; empty where it computes on the CPU.
+        addresses: IPv4 by interface, the loopback's left out.
+        memory_bytes: free for programs on the host, or in the control group.
+        shared_memory_bytes: free in /dev/shm, which MPI uses between the ranks of a host.
+        locks_memory: whether it may lock as much memory as an InfiniBand adapter wants; True where there is none.
+    """
+
+    who: str
+    host: str
+    software: dict[str, str]
+    mpi: str
+    mpi_files: tuple[str, ...]
+    cpus: tuple[int, ...]
+    cpu_quota: float | None
+    threads: int
+    gpus: tuple[str, ...]
+    gpu: str
+    addresses: dict[str, str]
+    memory_bytes: int
+    shared_memory_bytes: int
+    locks_memory: bool
+
+
+def gather_facts(comm: Comm, device: torch.device, threads: int) -> list[Facts]:
+    """The facts of every rank, by rank; every rank calls it."""
+    count = torch.cuda.device_count() if device.type == "cuda" else 0
+    facts = Facts(
+        who=comm.world.who,
+        host=comm.world.host,
+        software={
+            **versions(),
+            "runner": f"{versions()['runner']} ({_digest_of_runner()})",
+        },
+        mpi=comm.library,
+        mpi_files=loaded_libraries("libmpi"),
+        cpus=tuple(sorted(usable_cpus())),
+        cpu_quota=cpu_quota(),
+        threads=threads,
+        gpus=tuple(gpu_name(torch.device("cuda", index)) for index in range(count)),
+        gpu=gpu_name(device),
+        addresses=own_addresses(),
+        memory_bytes=psutil.virtual_memory().available,
+        shared_memory_bytes=shared_memory_bytes(),
+        locks_memory=not Path("/sys/class/infiniband").exists()
+        or resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY,
+    )
+    return comm.gather_all(facts)
+
+
+def _digest_of_runner() -> str:
+    """Of the source files: two checkouts may be of the same version."""
+    root = Path(runner.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py")):
+        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+    return digest.hexdigest()[:8]

@@ -1,0 +1,148 @@
+"""What is measured between and on the ranks: clocks, speed, broadcast, collect."""
+
+import time
+
+import numpy as np
+import torch
+
+from runner.comm import Comm, wait
+from runner.commands.doctor.finding import OK, WARNING, WRONG, Finding, name_some
+from runner.core.checksum import checksum
+from runner.core.errors import RunnerError
+
+_MIB = 1 << 20
+_MOST_SKEW_SECONDS = 2.0
+_SIZE, _PRODUCTS = 512, 100  # of matrices; each takes a few milliseconds on one core, less than a turn on it
+_SLOWER = 1.5  # than most
+_MOST_OFF = 0.01  # of the largest value: far more than the order of additions does
+_BROADCAST_BYTES, _PIECE_BYTES = 64 * _MIB, 4 * _MIB
+_TIMES = 3
+_SLOW_BYTES_PER_SECOND = 50 * _MIB
+
+
+def check_clocks(comm: Comm) -> list[Finding]:
+    """By how much the hosts' clocks differ from rank 0's; seen to some milliseconds. Every rank calls it."""
+    skews = np.full(comm.world.world_size, np.inf)
+    for _ in range(_TIMES):
+        comm.bcast(None)  # all leave it at about the same moment
+        times = np.array(comm.gather_all(time.time()))
+        skews = np.where(np.abs(times - times[0]) < np.abs(skews), times - times[0], skews)
+    names = comm.gather_all(comm.world.who)
+    worst = int(np.argmax(np.abs(skews)))
+    figures = {"seconds": float(abs(skews[worst]))}
+    if figures["seconds"] > _MOST_SKEW_SECONDS:
+        off = name_some(
+            f"{names[rank]} by {skews[rank]:+.1f} s" for rank in np.flatnonzero(np.abs(skews) > _MOST_SKEW_SECONDS)
+        )
+        mend = "have them set (NTP, chrony): time limits and the times in the records would be wrong"
+        return [Finding("clocks", WARNING, f"they differ from rank 0's: {off}", mend, figures)]
+    return [Finding("clocks", OK, f"they agree to {figures['seconds'] * 1000:.0f} ms", figures=figures)]
+
+
+def check_speed(comm: Comm, device: torch.device) -> list[Finding]:
+    """All ranks compute the same at the same time: is one slow, or wrong? Every rank calls it."""
+    numbers = torch.Generator().manual_seed(0)
+    matrix = torch.randn(_SIZE, _SIZE, generator=numbers).to(device)
+    comm.bcast(None)
+    result, seconds = matrix, []
+    with torch.inference_mode():
+        for _ in range(_PRODUCTS):
+            began = time.perf_counter()
+            result = (matrix @ matrix).cpu()  # waits for a GPU
+            seconds.append(time.perf_counter() - began)
+    names = comm.gather_all(comm.world.who)
+    best, usual = (np.array(comm.gather_all(s)) for s in (min(seconds), float(np.median(seconds))))
+    figures = {name: list(2 * _SIZE**3 / s) for name, s in (("best_flops", best), ("usual_flops", usual))}
+    digests = comm.gather_all(checksum(result.numpy()))
+    reference = comm.bcast(result)
+    off = float((result - reference).abs().nan_to_num(torch.inf).max() / reference.abs().max())
+    if wrong := [names[rank] for rank in np.flatnonzero(np.array(comm.gather_all(off)) > _MOST_OFF)]:
+        says = f"{name_some(wrong)} computes something else than rank 0"
+        mend = "its processor, GPU or libraries are at fault: leave the host out"
+        return [Finding("speed", WRONG, says, mend, figures, RunnerError.exit_code)]
+    if slow := judge_speed(names, best, usual):
+        mend = "leave the host out, or take --schedule dynamic, which gives slow ranks fewer rows"
+        return [Finding("speed", WARNING, slow, mend, figures)]
+    same = "to the last bit" if len(set(digests)) == 1 else "but for the last bits (unlike processors)"
+    flops = figures["usual_flops"]
+    says = f"{min(flops) / 1e9:,.0f} to {max(flops) / 1e9:,.0f} GFLOP/s a rank; answers are the same {same}"
+    return [Finding("speed", OK, says, figures=figures)]
+
+
+def judge_speed(names: list[str], best: np.ndarray, usual: np.ndarray) -> str:
+    """Which ranks are slow, in words; empty where none is.
+
+    Args:
+        names: of the ranks.
+        best, usual: the least and the median seconds that each took for the same few milliseconds of work. Other
+            programs on a CPU leave the least as it is.
+    """
+    for seconds, why in ((best, "its processor is slower"), (usual, "other programs, or ranks, keep it from its CPUs")):
+        most = np.quantile(seconds, 0.5, method="lower")
+        if slow := [names[rank] for rank in np.flatnonzero(seconds > _SLOWER * most)]:
+            return f"{name_some(slow)}: {seconds.max() / most:.1f} times slower than most; {why}"
+    return ""
+
+
+def check_rates(comm: Comm) -> list[Finding]:
+    """Broadcast and collect, and whether what arrives is what was sent. Every rank calls it."""
+    if comm.world.world_size == 1:
+        return []
+    broadcast_seconds = [_broadcast(comm, seed) for seed in range(_TIMES)]
+    rounds = [_collect(comm, _PIECE_BYTES, seed) for seed in range(_TIMES)]
+    empty = [_collect(comm, 0, 0) for _ in range(10)]
+    piece = _PIECE_BYTES * comm.world.world_size
+    figures = {
+        "broadcast_bytes_per_second": _BROADCAST_BYTES / min(broadcast_seconds),
+        "collect_bytes_per_second": piece / min(rounds),
+        "empty_round_seconds": float(np.median(empty)),
+    }
+    rates = comm.bcast(figures)
+    says = (
+        f"broadcast {rates['broadcast_bytes_per_second'] / _MIB:,.0f} MiB/s, collect "
+        f"{rates['collect_bytes_per_second'] / _MIB:,.0f} MiB/s, an empty round "
+        f"{rates['empty_round_seconds'] * 1e3:.1f} ms; all arrived as sent"
+    )
+    if min(rates["broadcast_bytes_per_second"], rates["collect_bytes_per_second"]) < _SLOW_BYTES_PER_SECOND:
+        mend = "does MPI use the fast network? mpirun and srun do more often than horovodrun, which takes TCP"
+        return [Finding("rates", WARNING, says, mend, rates)]
+    return [Finding("rates", OK, says, figures=rates)]
+
+
+def _broadcast(comm: Comm, seed: int) -> float:
+    """The seconds of one broadcast; raises RunnerError on every rank where something else arrives on any."""
+    expected = _pattern(_BROADCAST_BYTES, seed)
+    tensor = torch.from_numpy(expected.copy() if comm.world.rank == 0 else np.zeros_like(expected))
+    comm.bcast(None)
+    began = time.perf_counter()
+    comm.broadcast_([tensor])
+    seconds = time.perf_counter() - began
+    comm.on_each(lambda: _compare(tensor.numpy(), expected, "a broadcast"))
+    return seconds
+
+
+def _collect(comm: Comm, size: int, seed: int) -> float:
+    """The same of one round."""
+    piece = _pattern(size, 1000 * seed + comm.world.rank)
+    comm.bcast(None)
+    began = time.perf_counter()
+    round_ = comm.start_round(b"header", [memoryview(piece)])
+    wait(round_.done)
+    received = round_.result()
+    seconds = time.perf_counter() - began
+
+    def look() -> None:
+        for rank, (_, found) in enumerate(received):
+            _compare(found, _pattern(size, 1000 * seed + rank), f"the piece of rank {rank}")
+
+    comm.on_root(look)
+    return seconds
+
+
+def _pattern(size: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
+
+
+def _compare(found: np.ndarray, expected: np.ndarray, what: str) -> None:
+    if not np.array_equal(found, expected):
+        raise RunnerError(f"{what} arrived as something else than was sent: the network or the MPI library is at fault")

@@ -1,0 +1,157 @@
+"""Is the folder of the output shared by all hosts, as a job needs it, and how much room is there?"""
+
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from runner.comm import Comm
+from runner.commands.doctor.finding import OK, WARNING, WRONG, Finding, name_some
+from runner.core.errors import OutputError
+
+T = TypeVar("T")
+
+_PATIENCE_SECONDS = 20.0  # NFS looks again for new files after 3 to 60 s, mostly 3
+_SLOW_SECONDS = 5.0
+_MIB, _GIB = 1 << 20, 1 << 30
+_TEST_BYTES = 64 * _MIB
+_LEAST_INODES = 100
+
+
+def check_storage(comm: Comm, folder: str) -> list[Finding]:
+    """Write on one host; read, rename and write on the others; see the new name on the first. Every rank calls it."""
+    path = Path(folder).absolute()
+    name = comm.bcast(f".doctor-{secrets.token_hex(8)}")
+    inside = path / name
+    try:
+        comm.on_root(lambda: _try(lambda: _begin(inside), path))
+        try:
+            return [_look(comm, inside, path), *comm.on_root(lambda: _try(lambda: _room(inside, path), path))]
+        finally:
+            comm.on_root(lambda: shutil.rmtree(inside, ignore_errors=True))
+    except OutputError as error:
+        mend = "make room, ask for quota, or name another folder: --folder PATH, and the --output of the job there"
+        return [Finding("storage", WRONG, error.message, mend, exit_code=OutputError.exit_code)]
+
+
+def _begin(inside: Path) -> None:
+    inside.mkdir()
+    _write(inside / "first", inside.name.encode())
+
+
+def _look(comm: Comm, inside: Path, path: Path) -> Finding:
+    """Each host looks for what rank 0 has written, and the last one renames it."""
+    is_first = comm.world.local_rank == 0
+    seconds = _wait_for(lambda: (inside / "first").read_bytes() == inside.name.encode()) if is_first else 0.0
+    if is_first and seconds is not None:
+        comm_error = _attempt(lambda: _write(inside / f"from-{comm.world.rank}", b"here"))
+    else:
+        comm_error = ""
+    found = comm.gather_all((comm.world.host, is_first, seconds, comm_error))
+    if blind := [host for host, first, seconds, _ in found if first and seconds is None]:
+        return Finding(
+            "storage",
+            WRONG,
+            f"{path} is not one folder for all hosts: {name_some(blind)} did not see within {_PATIENCE_SECONDS:.0f} s "
+            f"what {found[0][0]} had written there",
+            "take a folder of the shared file system for output and data",
+            exit_code=OutputError.exit_code,
+        )
+    if failed := [f"{host} ({error})" for host, _, _, error in found if error]:
+        return Finding(
+            "storage",
+            WRONG,
+            f"{path}: no file can be written from {name_some(failed)}",
+            "mount it for writing on all hosts",
+            exit_code=OutputError.exit_code,
+        )
+    last = max(rank for rank, (_, first, _, _) in enumerate(found) if first)
+    comm.on_each(lambda: _try(lambda: _rename(inside), path) if comm.world.rank == last else None)
+    visible = comm.on_root(lambda: _wait_for((inside / "second").exists))
+    slowest = max((visible or 0.0), *(seconds or 0.0 for _, _, seconds, _ in found))
+    hosts = {host for host, *_ in found}
+    if visible is None:
+        return Finding(
+            "storage",
+            WRONG,
+            f"{path}: {found[last][0]} has renamed a file, and {found[0][0]} did not see it in time",
+            "this file system does not do for jobs on several hosts",
+            exit_code=OutputError.exit_code,
+        )
+    where = "written, read and renamed" + (" between all hosts" if len(hosts) > 1 else "")
+    says = f"{path} ({_file_system(path)}): {where}, seen after {slowest:.1f} s at most"
+    verdict = OK if slowest < _SLOW_SECONDS else WARNING
+    mend = "" if verdict == OK else "resuming at once on another host may not see the last job's records; wait a little"
+    return Finding("storage", verdict, says, mend, {"seconds_until_seen": slowest})
+
+
+def _room(inside: Path, path: Path) -> list[Finding]:
+    """Rank 0: what is free, and how fast it is written."""
+    found = os.statvfs(inside)
+    free = found.f_bavail * found.f_frsize
+    inodes = found.f_favail if found.f_files else None  # some file systems do not count them
+    began = time.perf_counter()
+    _write(inside / "large", bytes(_TEST_BYTES))
+    rate = _TEST_BYTES / (time.perf_counter() - began)
+    says = f"{free / _GIB:,.1f} GiB free" + (f", {inodes:,} files more" if inodes is not None else "")
+    says += f"; written at {rate / _MIB:,.0f} MiB/s. A quota is not seen here"
+    figures = {"free_bytes": free, "free_inodes": inodes, "write_bytes_per_second": rate}
+    if inodes is not None and inodes < _LEAST_INODES:
+        mend = "remove files: a job makes about ten, and with --collect shards one for each shard"
+        return [Finding("room", WRONG, says, mend, figures, OutputError.exit_code)]
+    if free < _GIB:
+        return [Finding("room", WARNING, says, "python -m runner plan says how much a job writes", figures)]
+    return [Finding("room", OK, says, figures=figures)]
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _rename(inside: Path) -> None:
+    (inside / "first").rename(inside / "second")
+
+
+def _wait_for(is_there: Callable[[], bool]) -> float | None:
+    """The seconds until something is there; None where it does not come."""
+    began = time.monotonic()
+    while (seconds := time.monotonic() - began) < _PATIENCE_SECONDS:
+        try:
+            if is_there():
+                return seconds
+        except OSError:
+            pass
+        time.sleep(0.02)
+    return None
+
+
+def _attempt(function: Callable[[], None]) -> str:
+    """The reason why it failed; empty where it did not."""
+    try:
+        function()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _try(function: Callable[[], T], path: Path) -> T:
+    try:
+        return function()
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written to: {error.strerror or error}") from error
+
+
+def _file_system(path: Path) -> str:
+    """Its kind, by the longest mount point above the path."""
+    best = ("", "unknown")
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        _, point, kind, *_ = line.split()
+        if (str(path) + "/").startswith(point.rstrip("/") + "/"):
+            best = max(best, (point, kind), key=lambda found: len(found[0]))
+    return best[1]

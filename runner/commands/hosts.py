@@ -1,0 +1,97 @@
+"""`python -m runner hosts`: a hostfile for mpirun and horovodrun, of the allocation that the command is run in.
+
+Slurm: https://slurm.schedmd.com/sbatch.html, output environment variables. PBS: a line of the node file for each slot
+(PBS Professional's user guide, "mpiprocs"). LSF: https://www.ibm.com/docs/en/spectrum-lsf, LSB_DJOB_HOSTFILE and
+LSB_MCPU_HOSTS.
+"""
+
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+from runner.config.checks import check_positive
+from runner.core.errors import UsageError
+from runner.host.launch import read_variables
+
+_VARIABLES = (
+    "SLURM_JOB_NODELIST",
+    "SLURM_TASKS_PER_NODE",
+    "PBS_NODEFILE",
+    "LSB_DJOB_HOSTFILE",
+    "LSB_MCPU_HOSTS",
+)
+
+Hosts = dict[str, int]  # slots, the most ranks, by name, in order
+
+
+def write_hostfile(given: str | None, slots: int | None) -> str:
+    """The lines of a hostfile, `HOST slots=N`, which mpirun and horovodrun read alike.
+
+    Args:
+        given: hosts by commas, each with `:SLOTS` or without; None for those of the allocation.
+        slots: of every host, whatever the scheduler or the list says; None to leave that.
+
+    Raises:
+        UsageError: there is no allocation, or the hosts are not given as they should be.
+    """
+    if slots is not None:
+        check_positive("--slots", slots)
+    hosts = _of_list(given) if given else _of_allocation(read_variables(_VARIABLES))
+    return "".join(f"{host} slots={slots or own}\n" for host, own in hosts.items())
+
+
+def _of_list(given: str) -> Hosts:
+    hosts: Hosts = {}
+    for word in given.split(","):
+        found = re.fullmatch(r"\s*([\w.-]+)(?::([1-9]\d*))?\s*", word)
+        if not found:
+            raise UsageError(
+                f"{word!r} is no host; hosts are given as node1:2,node2:2, or without slots as node1,node2"
+            )
+        if found[1] in hosts:
+            raise UsageError(f"{found[1]} is there twice; give it once, with all its slots")
+        hosts[found[1]] = int(found[2] or 1)
+    return hosts
+
+
+def _of_allocation(variables: dict[str, str]) -> Hosts:
+    if nodes := variables.get("SLURM_JOB_NODELIST"):
+        return _of_slurm(nodes, variables.get("SLURM_TASKS_PER_NODE", ""))
+    for name in ("PBS_NODEFILE", "LSB_DJOB_HOSTFILE"):
+        if path := variables.get(name):
+            return _of_lines(path, name)
+    if words := variables.get("LSB_MCPU_HOSTS"):
+        if not re.fullmatch(r"(\s*[\w.-]+\s+\d+)+\s*", words):
+            raise UsageError(f"LSB_MCPU_HOSTS {words!r} is not of hosts, each with its slots")
+        return {host: int(slots) for host, slots in re.findall(r"([\w.-]+)\s+(\d+)", words)}
+    raise UsageError(
+        "this is no allocation of Slurm, PBS or LSF. Run it inside one, or give the hosts: "
+        "python -m runner hosts node1:2,node2:2"
+    )
+
+
+def _of_slurm(nodes: str, tasks: str) -> Hosts:
+    """Of `node[1-3,7]` and `2(x3),1`."""
+    try:
+        shown = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise UsageError(f"scontrol, which knows the hosts of {nodes}, fails: {error}") from error
+    names = shown.stdout.split()
+    slots: list[int] = []
+    for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks):
+        slots += [int(count)] * int(times or 1)
+    if slots and len(slots) != len(names):
+        raise UsageError(f"SLURM_TASKS_PER_NODE {tasks} is not of as many hosts as SLURM_JOB_NODELIST {nodes}")
+    return dict(zip(names, slots or [1] * len(names), strict=True))
+
+
+def _of_lines(path: str, name: str) -> Hosts:
+    """Of a file with a line for each slot."""
+    try:
+        lines = Path(path).read_text().split()
+    except OSError as error:
+        raise UsageError(f"{name} {path}: {error.strerror}") from error
+    if not lines:
+        raise UsageError(f"{name} {path} names no hosts")
+    return dict(Counter(lines))

@@ -1,0 +1,193 @@
+"""`python -m runner plan`: what a job will take and what could go wrong, before an allocation is spent on it.
+
+Without ranks and without MPI: on a login node. It takes the runner's own parts as far as a job's first chunks.
+"""
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+
+from runner.comm.single import SingleComm
+from runner.commands.plan.estimate import MPI_BYTES, Pace, Work, find_work, times
+from runner.commands.plan.fitting import Fitting
+from runner.commands.plan.former import Former
+from runner.commands.plan.layout import Layout, Memory, memory_of
+from runner.commands.plan.risks import Situation
+from runner.commands.plan.room import find_room, free_here, wants_sizes
+from runner.commands.plan.sizes import Sizes
+from runner.commands.plan.text import render_plan
+from runner.commands.plan.trial import Trial, lacks_gpu, try_out
+from runner.commands.plan.unloaded import render_unloaded
+from runner.config.checks import check_positive, parse_memory
+from runner.config.options import Config
+from runner.core.errors import BatchTooLarge, RunnerError, UsageError
+from runner.core.urls import is_url
+from runner.data.rows import RowType, in_words
+from runner.engine.reader import open_data
+from runner.host.launch import Launch, fair_threads, requested_threads, usable_cpus
+from runner.records.file_recorder import FileRecorder
+from runner.records.fingerprint import fingerprint_of_options
+from runner.records.ledger import Ledger, run_folder
+from runner.sinks import check_space, find_writer
+from runner.sources import Source
+
+
+def plan(config: Config, given: dict[str, Any]) -> str:
+    """The plan of a job, in words.
+
+    Args:
+        config: the job.
+        given: ranks, ranks_per_node, cpus_per_rank, memory, memory_per_rank, report; none of them is needed.
+
+    Raises:
+        RunnerError: what the job would end with before its first chunk, or an option is wrong.
+    """
+    layout = _layout(config, given)
+    former = Former(given["report"]) if "report" in given else None
+    output = _local_name(str(config.output))
+    source = open_data(config, SingleComm(Launch("none", 0, 1)))
+    known = _look_at_output(config, source, output)
+    sizes = _sizes(config) if wants_sizes(config, layout, given) else None
+    process, free, cpus = psutil.Process().memory_info().rss, free_here(config), len(usable_cpus())
+
+    def fit(sizes: Sizes, trial: Trial | None) -> Fitting:
+        return Fitting(config, layout, sizes, find_room(config, layout, given, source, sizes, process, trial))
+
+    if isinstance(sizes, Sizes) and sizes.total > free and config.offload is None:
+        former_pace = former.pace if former else None
+        return render_unloaded(config, source, fit(sizes, None), free, former_pace, given.get("report"), cpus)
+    measure = former is None and not lacks_gpu(config)
+    config, trial, warning = _try_out(config, source, layout.threads, measure)
+    if warning and known:
+        known["batch_size"] = config.batch_size
+    fitting = fit(sizes, trial) if isinstance(sizes, Sizes) else None
+    is_spooled = find_writer(str(config.output), trial.row_type) is not None
+    committed = _committed(config, output, known, trial)
+    check_space(f"{output}.partial", trial.output_bytes if isinstance(trial.row_type, RowType) else 0)
+
+    work = find_work(trial.grid, committed, trial.output_bytes, config.collect, config.schedule, str(config.output))
+    pace = former.pace if former else _pace(trial)
+    situation = Situation(
+        config=config,
+        layout=layout,
+        grid=trial.grid,
+        work=work,
+        memory=_memory(config, layout, work, trial, former, fitting, given.get("report")),
+        times=times(work, pace, layout.replicas, layout.model_parallel) if pace else None,
+        free_bytes=shutil.disk_usage(Path(output).parent).free,
+        is_spooled=is_spooled,
+        cpus_here=cpus,
+    )
+    text = render_plan(situation, source, trial, pace, len(committed), given.get("report"), fitting)
+    text += warning
+    if isinstance(sizes, str):
+        text += f"\n\n! over how many ranks the model can be split is not known: {sizes}"
+    return text
+
+
+def _try_out(config: Config, source: Source, threads: int, measure: bool) -> tuple[Config, Trial, str]:
+    """The trial of a job; where the model takes smaller batches, of the job with those, and a warning that says so."""
+    try:
+        return config, try_out(_whole(config), source, threads, measure), ""
+    except BatchTooLarge as error:
+        config = dataclasses.replace(config, batch_size=error.size)
+        warning = f"\n\n! {error.message}: this is the plan for --batch-size {error.size}, which predict needs"
+        return config, try_out(_whole(config), source, threads, measure), warning
+
+
+def _layout(config: Config, given: dict[str, Any]) -> Layout:
+    for name in ("ranks", "ranks_per_node", "cpus_per_rank"):
+        if name in given:
+            check_positive(f"--{name.replace('_', '-')}", given[name])
+    cpus, size = usable_cpus(), config.model_parallel
+    ranks = given.get("ranks", size)
+    if ranks % size:
+        raise UsageError(f"--model-parallel {size} does not divide --ranks {ranks}; take a multiple of {size}")
+    together = min(ranks, given.get("ranks_per_node", len(cpus)))
+    fair = fair_threads(cpus, [cpus] * together)
+    threads = config.threads or given.get("cpus_per_rank") or requested_threads() or fair
+    ranks_per_node = given.get("ranks_per_node", max(1, len(cpus) // threads))
+    memory = parse_memory(given["memory"]) if "memory" in given else psutil.virtual_memory().total
+    return Layout(ranks, ranks_per_node, threads, memory, size)
+
+
+def _sizes(config: Config) -> "Sizes | str":
+    """Of the model; or why they cannot be found, where the job can do without."""
+    from runner.commands.plan.sizing import size_up  # PyTorch's distributed tensors take their time to import
+
+    try:
+        return size_up(config)
+    except RunnerError as error:
+        if config.model_parallel > 1:
+            raise
+        return error.message
+
+
+def _whole(config: Config) -> Config:
+    """The same job with the model on one rank."""
+    return dataclasses.replace(
+        config, model_parallel=1, parallel_plan=None, pipeline_stages=1, split_points=(), micro_batches=None
+    )
+
+
+def _memory(
+    config: Config,
+    layout: Layout,
+    work: Work,
+    trial: Trial,
+    former: Former | None,
+    fitting: Fitting | None,
+    report: str | None,
+) -> Memory:
+    """Measured where that was done of as many ranks that hold a replica, else computed."""
+    is_measured, has_mpi = layout.model_parallel == 1, False
+    rank_0, other, how = trial.peak_bytes, trial.held_bytes, "measured here"
+    if former and former.model_parallel == layout.model_parallel:
+        (rank_0, other), how, is_measured, has_mpi = former.memory, f"of {report}", True, former.world_size > 1
+    if not is_measured:
+        assert fitting is not None
+        computed = fitting.memory()
+        rank_0, other, how = computed.rank_0 - MPI_BYTES, computed.other - MPI_BYTES, computed.how
+    shared = trial.model_bytes if config.share_weights else 0
+    memory = memory_of(config, layout, work, trial.grid, rank_0, other, shared, has_mpi, how)
+    return memory if is_measured else dataclasses.replace(memory, computed=0)
+
+
+def _local_name(output: str) -> str:
+    """Where rank 0 makes the output."""
+    return str(Path(output.rpartition("/")[2] if is_url(output) else output))
+
+
+def _look_at_output(config: Config, source: Source, output: str) -> dict[str, Any]:
+    """What is known of the fingerprint, after a look at what is there, as the job has it.
+
+    The data are looked at as closely only where there is a run to compare them with.
+    """
+    known = fingerprint_of_options(config, source) if Ledger(run_folder(output)).fingerprint else {}
+    if config.device == "auto" and not torch.cuda.is_available():
+        known.pop("device", None)  # the job's nodes may have what this one lacks
+    with FileRecorder(config, str(config.output)) as recorder:
+        recorder.prepare(known)
+    return known
+
+
+def _committed(config: Config, output: str, known: dict[str, Any], trial: Trial) -> frozenset[int]:
+    """The chunks of an unfinished run that the job would go on with."""
+    if config.fresh or not Path(f"{output}.partial").exists():
+        return frozenset()
+    ledger = Ledger(run_folder(output))
+    found = known | {"chunk_size": trial.grid.chunk_size, "row_type": in_words(trial.row_type)}
+    if config.model_parallel == 1:  # weights that are split have another digest than those of the whole model
+        found["weights"] = trial.weights
+    ledger.check(found)
+    return frozenset(ledger.commits)
+
+
+def _pace(trial: Trial) -> Pace | None:
+    if trial.rows_per_second is None:
+        return None
+    return Pace(trial.rows_per_second, trial.startup_seconds, trial.model_bytes, is_of_a_job=False)

@@ -1,0 +1,38 @@
+"""What the report of a former run says of one rank, or of one group of ranks that held the model together."""
+
+import json
+from pathlib import Path
+
+from runner.commands.plan.estimate import Pace
+from runner.core.errors import InputError, describe
+
+
+class Former:
+    """A `report.json`.
+
+    Attributes:
+        world_size: its ranks.
+        model_parallel: how many of them held a replica together.
+        memory: the most bytes of rank 0, and of any other.
+        pace: of one rank or group.
+
+    Raises:
+        InputError: it is none, or of a job that has computed nothing.
+    """
+
+    def __init__(self, path: str) -> None:
+        try:
+            found = json.loads(Path(path).read_text())
+            self.world_size: int = found["world_size"]
+            self.model_parallel: int = found.get("config", {}).get("model-parallel", 1)
+            peaks: list[int] = found["peak_rss_bytes"]
+            self.memory = peaks[0], max(peaks[1:] or peaks)
+            rows_per_second = found["rows_per_second"] / (self.world_size // self.model_parallel)
+            is_of_a_job = self.world_size > 1
+            self.pace = Pace(rows_per_second, found["startup_seconds"], 0, is_of_a_job, self.model_parallel)
+        except OSError as error:
+            raise InputError(f"--report {path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, ZeroDivisionError) as error:
+            raise InputError(f"--report {path} is not the report.json of a run: {describe(error)}") from error
+        if not rows_per_second > 0:
+            raise InputError(f"--report {path} is of a job that has computed no rows; take another")

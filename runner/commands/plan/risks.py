@@ -1,0 +1,118 @@
+"""What could go wrong with a job, in words. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from runner.chunks.grid import Grid
+from runner.commands.plan.estimate import Times, Work
+from runner.commands.plan.layout import Layout, Memory
+from runner.commands.plan.words import in_units
+from runner.config.options import Config
+
+_MOST_ALLGATHER = 8  # ranks; with more, what each receives costs more than the detour is worth
+_UNEVEN = 1.1  # the busiest rank's rows, by the mean
+_MOST_MARGIN = 0.9  # of a node's memory; the system wants some of it, too
+
+
+@dataclass(frozen=True)
+class Situation:
+    """What is known of the job.
+
+    Attributes:
+        free_bytes: of the output's file system; None where it is not known.
+        is_spooled: chunks are kept in a file of their own until the output is written of them.
+        times: None where they could not be found.
+    """
+
+    config: Config
+    layout: Layout
+    grid: Grid
+    work: Work
+    memory: Memory
+    times: Times | None
+    free_bytes: int | None
+    is_spooled: bool
+    cpus_here: int
+
+
+def find_risks(job: Situation) -> list[str]:
+    """Everything that is worth a look before the job is submitted."""
+    of_nodes = find_risks_of_nodes(job.config, job.layout, job.memory, job.cpus_here)
+    return [*_of_the_cut(job), *_of_time(job), *_of_collecting(job), *of_nodes, *_of_disk(job)]
+
+
+def _of_the_cut(job: Situation) -> Iterator[str]:
+    ranks, items = job.layout.replicas, len(job.work.item_rows)
+    if not items:
+        return
+    rows = job.work.per_rank(ranks, job.work.item_rows)
+    who = "replicas" if job.layout.model_parallel > 1 else "ranks"
+    what = "files of the output" if job.grid.shard_chunks > 1 else "chunks"
+    if items < ranks:
+        yield (
+            f"there are {items:,} {what} to compute for {ranks:,} {who}: {ranks - items:,} of them have nothing to do"
+            f"{_smaller(job)}"
+        )
+    elif max(rows) > _UNEVEN * sum(rows) / ranks and job.config.schedule == "static":
+        yield (
+            f"the busiest of {ranks:,} {who} computes {max(rows):,} rows, {max(rows) * ranks / sum(rows) - 1:.0%} more "
+            f"than the mean: {items:,} {what} do not divide well by {ranks:,} {who}{_smaller(job)}"
+        )
+
+
+def _smaller(job: Situation) -> str:
+    batch_size = job.config.batch_size
+    chunk_size = batch_size * max(1, job.work.rows // batch_size // (16 * job.layout.replicas))
+    if chunk_size < job.grid.chunk_size:
+        return f". --chunk-size {chunk_size} makes more of them"
+    return f"; a --batch-size below {batch_size} would make more of them" if batch_size > 1 else ""
+
+
+def _of_time(job: Situation) -> Iterator[str]:
+    limit, found = job.config.time_limit, job.times
+    if limit is None or found is None or found.total <= limit:
+        return
+    useful = limit - found.startup
+    if useful <= 0:
+        yield f"--time-limit {limit} s ends before the first chunk: start-up alone takes {found.startup:.0f} s"
+        return
+    yield (
+        f"--time-limit {limit} s is shorter than the job, {found.total:,.0f} s: it takes about "
+        f"{-(-found.loop // useful):.0f} jobs, each of which goes on where the last has stopped"
+    )
+
+
+def _of_collecting(job: Situation) -> Iterator[str]:
+    layout, collect = job.layout, job.config.collect
+    if collect == "allgather" and layout.replicas > _MOST_ALLGATHER:
+        yield f"--collect allgather brings every prediction to all {layout.replicas:,} ranks: take --collect alltoall"
+    if collect == "direct" and layout.nodes > 1:
+        yield (
+            f"--collect direct on {layout.nodes} nodes is refused, unless the output is on Lustre or GPFS: "
+            "take shards or alltoall"
+        )
+
+
+def find_risks_of_nodes(config: Config, layout: Layout, memory: Memory, cpus_here: int) -> Iterator[str]:
+    """What the nodes may lack, in memory and CPUs."""
+    if memory.node > _MOST_MARGIN * layout.node_bytes:
+        can_share = not config.share_weights and layout.model_parallel == 1
+        share = ", or --share-weights on CPUs" if can_share else ""
+        yield (
+            f"the ranks of a node need {in_units(memory.node)} of its {in_units(layout.node_bytes)}: take fewer ranks "
+            f"a node, a smaller --batch-size{share}"
+        )
+    if layout.threads * layout.together > cpus_here:
+        yield (
+            f"{layout.together} ranks of {layout.threads} threads are for a node with more "
+            f"CPUs than this host's {cpus_here}"
+        )
+
+
+def _of_disk(job: Situation) -> Iterator[str]:
+    needed = round(job.work.output_bytes * (1 + job.work.fraction))
+    if job.is_spooled and job.free_bytes is not None and needed > job.free_bytes:
+        yield (
+            f"the output and its spool take {in_units(needed)} until it is whole, and {in_units(job.free_bytes)} are "
+            "free. .npy takes its room once"
+        )

@@ -1,0 +1,148 @@
+"""The sizes of a model, found without reading its weights.
+
+It is built as a job that splits it builds it, its parameters without memory, and split over a group of one rank, which
+tells what dimension of what parameter the plan splits.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed import HashStore  # type: ignore[attr-defined]
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from runner.comm.single import SingleComm
+from runner.commands.plan.room import bytes_on_disk
+from runner.commands.plan.sizes import Sizes, Tensor
+from runner.config.options import Config
+from runner.core.errors import ModelError, RunnerError, UsageError
+from runner.host.launch import Launch
+from runner.models.formats import FOLDER, WHOLE_MODELS
+from runner.models.kind import find_model_kind
+from runner.models.sentences.folder import is_sentence_folder
+from runner.models.weights.adapt import convert
+from runner.models.weights.meta import build_on_meta, tied_parameters
+from runner.models.weights.state_dict import own_tensors
+from runner.parallel.plans import Kind, find_kind
+from runner.parallel.stages import cut_into_stages
+from runner.parallel.tensor import split_dimension, split_module
+
+SOME_SIZES = (1, 2, 4, 8, 16, 32, 64)  # of groups; what models are made to be split by
+
+
+def size_up(config: Config) -> Sizes:
+    """The sizes of the model that --model names.
+
+    Raises:
+        UsageError, ModelError: it cannot be built; or not be split, where --model-parallel says so.
+    """
+    model_kind = find_model_kind(config, SingleComm(Launch("none", 0, 1)))
+    is_folder = model_kind == FOLDER
+    if model_kind in WHOLE_MODELS or (config.model_parallel == 1 and is_sentence_folder(config.model)):
+        whole = Tensor(str(config.model), (), "in its file", bytes_on_disk(config))
+        why = f"the layers of {config.model} cannot be taken apart"
+        return Sizes([whole], why, no_stages=dict.fromkeys(SOME_SIZES[1:], why), is_one_file=True)
+    is_split = config.model_parallel > config.pipeline_stages
+    is_planned = is_folder or config.parallel_plan is not None
+    asks = config.model_parallel == 1 and is_planned  # what a plan would do
+    kind = _kind(dataclasses.replace(config, model_parallel=2) if asks else config)
+    model, is_random = build_on_meta(kind.build)
+    model = convert(model.eval(), config)
+    tied = tied_parameters(model)
+    token_bytes, max_tokens = _cache(model, config)
+    root_copies = _root_copies(model, is_random, config.weights is None and not is_folder)
+    held, no_stages = _stages(model, tied, config)
+
+    no_plan, no_size = "", {}
+    try:
+        if not is_planned:
+            raise UsageError("no --parallel-plan module:function says how its layers are split")
+        no_size = _refused(kind, model, config)
+        with _mesh_of_one() as mesh:
+            cuts = _cuts(split_module(model, kind.plan(model, 1), mesh, lambda name: True))
+    except RunnerError as error:
+        if is_split:
+            raise
+        no_plan, cuts = error.message, {}
+    tensors = [
+        Tensor(name, tuple(t.shape), str(t.dtype).removeprefix("torch."), t.nbytes, cuts.get(name), held.get(name, {}))
+        for name, t in [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]
+        if name not in tied
+    ]
+    sizes = Sizes(tensors, no_plan, no_size, no_stages, token_bytes, max_tokens, root_copies)
+    if refusal := sizes.refusal(config.model_parallel, config.pipeline_stages):
+        raise ModelError(refusal)
+    return sizes
+
+
+def _kind(config: Config) -> Kind:
+    return find_kind(config, SingleComm(Launch("none", 0, 1)), torch.device("cpu"))
+
+
+def _refused(kind: Kind, model: nn.Module, config: Config) -> dict[int, str]:
+    refused = {}
+    for size in sorted({*SOME_SIZES, config.model_parallel // config.pipeline_stages} - {1}):
+        try:
+            kind.plan(model, size)
+        except ModelError as error:
+            refused[size] = error.message
+    return refused
+
+
+def _stages(
+    model: nn.Module, tied: Mapping[str, str], config: Config
+) -> tuple[dict[str, dict[int, frozenset[int]]], dict[int, str]]:
+    """By name of parameter and number of stages those that hold it; and why other numbers cannot be."""
+    held: dict[str, dict[int, frozenset[int]]] = {}
+    refused = {}
+    for count in sorted({*SOME_SIZES, config.pipeline_stages} - {1}):
+        try:
+            stages = cut_into_stages(model, count, config.split_points if count == config.pipeline_stages else ())
+        except ModelError as error:
+            refused[count] = error.message
+            continue
+        for name, _ in model.named_parameters(remove_duplicate=False):
+            where = frozenset(stage for stage in range(count) if stages.holds(stage, name))
+            by_count = held.setdefault(tied.get(name, name), {})
+            by_count[count] = by_count.get(count, frozenset()) | where  # each stage has its own of tied ones
+    return held, refused
+
+
+@contextmanager
+def _mesh_of_one() -> Iterator[DeviceMesh]:
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        yield init_device_mesh("cpu", (1,))
+    finally:
+        dist.destroy_process_group()
+
+
+def _cuts(model: nn.Module) -> dict[str, int]:
+    """The dimensions that are split, by name."""
+    found = {name: split_dimension(parameter) for name, parameter in model.named_parameters()}
+    return {name: dim for name, dim in found.items() if dim is not None}
+
+
+def _root_copies(model: nn.Module, is_random: bool, brings_its_weights: bool) -> int:
+    """As `runner.parallel.build` has it: once for weights that no file has, once for buffers drawn at random."""
+    in_file = own_tensors(model)
+    return brings_its_weights + (is_random and any(name not in in_file for name, _ in model.named_buffers()))
+
+
+def _cache(model: Any, config: Config) -> tuple[int, int | None]:
+    """Bytes of keys and values a token of a row, of a causal language model that generates; and its most tokens."""
+    is_causal = hasattr(model, "can_generate") and model.can_generate() and not model.config.is_encoder_decoder
+    if not is_causal or config.model_args.get("score"):
+        return 0, None
+    settings = model.config.get_text_config()
+    layers, heads = (getattr(settings, name, 0) or 0 for name in ("num_hidden_layers", "num_attention_heads"))
+    if not layers or not heads:  # of another kind; it keeps something else
+        return 0, None
+    kept = getattr(settings, "num_key_value_heads", None) or heads
+    width = getattr(settings, "head_dim", None) or settings.hidden_size // heads
+    limit = getattr(settings, "max_position_embeddings", None)
+    return layers * 2 * kept * width * model.dtype.itemsize, limit

@@ -1,0 +1,202 @@
+"""A plan as people read it: what is known, a table of rank counts, what was assumed, and what could go wrong."""
+
+import json
+from dataclasses import asdict
+
+from runner.chunks.commit import Commit
+from runner.commands.plan.estimate import (
+    ALLGATHER,
+    FORMATTING,
+    LAUNCH_SECONDS,
+    NETWORK,
+    STORAGE,
+    Pace,
+    Work,
+    efficiency,
+    times,
+)
+from runner.commands.plan.fitting import Fitting
+from runner.commands.plan.layout import Layout, Memory
+from runner.commands.plan.risks import Situation, find_risks
+from runner.commands.plan.trial import Trial, lacks_gpu
+from runner.commands.plan.words import in_columns, in_parts, in_table, in_units
+from runner.config.options import Config
+from runner.core.imports import name_of
+from runner.data.rows import RowType, in_words
+from runner.sources import Source
+
+_ENOUGH = 0.1  # of the time; ranks that save less buy nothing
+
+
+def render_plan(
+    job: Situation,
+    source: Source,
+    trial: Trial,
+    pace: Pace | None,
+    num_resumed: int,
+    report: str | None,
+    fitting: Fitting | None,
+) -> str:
+    """All of it, in lines."""
+    facts = {
+        "data": data_in_words(job.config, source),
+        "batches": batches_in_words(trial.grid.num_rows, trial.grid.batch_size),
+        "chunks": _chunks(trial),
+        "resumed": _resumed(job, num_resumed),
+        "ranks": f"{ranks_in_words(job.layout)}: {_shares(job)}",
+        "model": fitting.model() if fitting else "",
+        "output": _output(job, trial),
+        "memory": memory_in_words(job.layout, job.memory),
+        "speed": _speed(job, trial, pace, report),
+        "time": _time(job),
+    }
+    parts = [in_columns(facts)]
+    if pace and job.work.rows:
+        parts += [_table(job, pace), _assumed(job, pace, report)]
+    return in_parts([*parts, *(fitting.lines() if fitting else []), [f"! {risk}" for risk in find_risks(job)]])
+
+
+def data_in_words(config: Config, source: Source) -> str:
+    about = "" if isinstance(source.row_type, RowType) and not source.row_type.is_ragged else "about "
+    """How many rows there are, and what they are."""
+    return (
+        f"{source.num_rows:,} rows of {about}{source.row_bytes:,} bytes ({in_words(source.row_type)}) in "
+        f"{name_of(config.data)}"
+    )
+
+
+def batches_in_words(num_rows: int, batch_size: int) -> str:
+    """How many of how many rows."""
+    return f"{-(-num_rows // batch_size):,} of {batch_size:,} rows"
+
+
+def _chunks(trial: Trial) -> str:
+    grid = trial.grid
+    files = f", {grid.shard_chunks:,} in each file of the output" if grid.shard_chunks else ""
+    return f"{grid.num_chunks:,} of {grid.chunk_size:,} rows{files}"
+
+
+def _resumed(job: Situation, num_resumed: int) -> str:
+    if not num_resumed:
+        return ""
+    rows = job.grid.num_rows - job.work.rows
+    return f"{num_resumed:,} chunks, {rows:,} rows: an unfinished run is there, and the job goes on with it"
+
+
+def ranks_in_words(layout: Layout) -> str:
+    """How many, on what nodes, and the replicas that they hold."""
+    nodes = f"{layout.nodes:,} node{'s' * (layout.nodes > 1)} of {layout.together:,}"
+    threads = f"{layout.threads} CPU thread{'s' * (layout.threads > 1)} a rank"
+    replicas = f", {layout.replicas:,} replica{'s' * (layout.replicas > 1)} of {layout.model_parallel} ranks"
+    return f"{layout.ranks:,} on {nodes}, {threads}{replicas if layout.model_parallel > 1 else ''}"
+
+
+def _shares(job: Situation) -> str:
+    layout, work = job.layout, job.work
+    chunks = work.per_rank(layout.replicas, work.item_chunks)
+    each = f"{min(chunks):,}" if min(chunks) == max(chunks) else f"{min(chunks):,} to {max(chunks):,}"
+    idle = sum(not count for count in chunks)
+    who, what = "on average" if work.is_dynamic else "each", "replicas" if layout.model_parallel > 1 else "ranks"
+    return f"{each} chunks {who}{f', {idle:,} {what} idle' if idle else ''}"
+
+
+def _output(job: Situation, trial: Trial) -> str:
+    line = (
+        len(json.dumps(asdict(Commit(10**4, 10**7, 10**7, "xxh3:" + 32 * "0", "xxh3:" + 32 * "0", 100, 1.234567)))) + 1
+    )
+    records = f"{in_units(line * trial.grid.num_chunks)} of records"
+    twice = ", twice until it is whole" if job.is_spooled else ""
+    about = "" if isinstance(trial.row_type, RowType) else "about "
+    free = f"; {in_units(job.free_bytes)} are free" if job.free_bytes is not None else ""
+    kind = f"{in_words(trial.row_type)} a row"
+    return f"{about}{trial.output_bytes:,} bytes of predictions ({kind}){twice}, and {records}{free}"
+
+
+def memory_in_words(layout: Layout, memory: Memory) -> str:
+    """Of ranks and of a node, and how that is known."""
+    computed = f", {in_units(memory.computed)} of it computed" if memory.computed else ""
+    others = f"; another rank {in_units(memory.other)}" if layout.ranks > 1 else ""
+    node = f"; a node {in_units(memory.node)} of {in_units(layout.node_bytes)}"
+    return f"rank 0 at most {in_units(memory.rank_0)} ({memory.how}{computed}){others}{node}"
+
+
+def _speed(job: Situation, trial: Trial, pace: Pace | None, report: str | None) -> str:
+    if pace is None and not trial.grid.num_rows:
+        return "there are no rows"
+    if pace is None:
+        return (
+            "cannot be measured: the job is for GPUs, and this node has none. Run it with --limit on one, and give "
+            "--report OUTPUT.run/report.json"
+            if lacks_gpu(job.config)
+            else "cannot be measured: no row was computed"
+        )
+    if report:
+        return f"{speed_in_words(pace)}, by {report}"
+    what = "the whole model on one rank" if job.layout.model_parallel > 1 else "one rank"
+    return (
+        f"{pace.rows_per_second:,.0f} rows/s of {what}, measured on {trial.rows:,} rows with {trial.threads} "
+        f"thread{'s' * (trial.threads > 1)}"
+    )
+
+
+def speed_in_words(pace: Pace) -> str:
+    """Of one rank, or of one replica."""
+    who = "one rank" if pace.model_parallel == 1 else f"one replica of {pace.model_parallel} ranks"
+    return f"{pace.rows_per_second:,.0f} rows/s of {who}"
+
+
+def _time(job: Situation) -> str:
+    found = job.times
+    if found is None or not job.work.rows:
+        return ""
+    end = f", {found.finish:,.1f} s to write the output of its spool" if found.finish else ""
+    return f"{found.total:,.1f} s: {found.startup:,.1f} s start-up, {found.loop:,.1f} s of chunks{end}"
+
+
+def _table(job: Situation, pace: Pace) -> list[str]:
+    replicas, size = job.layout.replicas, job.layout.model_parallel
+    counts = sorted({count for count in (replicas // 2, replicas, 2 * replicas, 4 * replicas) if count})
+    rows = [("ranks", *["replicas"] * (size > 1), "nodes", "seconds", "node hours", "efficiency", "most of it")]
+    before = 0.0
+    for count in counts:
+        found, nodes = times(job.work, pace, count, size), -(-count * size // job.layout.ranks_per_node)
+        useless = " (these ranks buy nothing)" if before and found.total > (1 - _ENOUGH) * before else ""
+        before = found.total
+        rows.append(
+            (
+                f"{count * size:,}",
+                *[f"{count:,}"] * (size > 1),
+                f"{nodes:,}",
+                f"{found.total:,.1f}",
+                f"{nodes * found.total / 3600:,.3f}",
+                f"{efficiency(job.work, pace, count, size):.0%}",
+                found.most + useless,
+            )
+        )
+    return in_table(rows)
+
+
+def _assumed(job: Situation, pace: Pace, report: str | None) -> list[str]:
+    work: Work = job.work
+    notes = [*["nodes as fast as this one, now"] * (not report), "ranks do not slow one another down"]
+    size = job.layout.model_parallel
+    if size > 1 and pace.model_parallel == 1:
+        notes.append(
+            f"{size} ranks that hold a replica are together as fast as one with the whole model, neither slowed down "
+            f"by their exchange nor sped up by sharing the work; --report of a job with --model-parallel {size} tells"
+        )
+    elif size != pace.model_parallel:
+        notes.append(f"a replica of {size} is as fast as one of {pace.model_parallel}")
+    if pace.is_of_a_job:
+        notes.append("start-up as in that job")
+    else:
+        notes.append(f"start-up as here, and for several ranks {LAUNCH_SECONDS:.0f} s for MPI")
+        notes.append(f"weights at {in_units(NETWORK)}/s")
+    if work.collect == "allgather":
+        notes.append(f"predictions at {in_units(ALLGATHER)}/s by ranks, at most {in_units(NETWORK)}/s")
+    elif work.collect == "alltoall":
+        notes.append(f"predictions at {in_units(NETWORK)}/s")
+    notes.append(f"storage at {in_units(STORAGE)}/s")
+    if work.suffix in FORMATTING:
+        notes.append(f"the output of its spool at {in_units(FORMATTING[work.suffix])}/s")
+    return [f"assumed: {'; '.join(notes)}"]

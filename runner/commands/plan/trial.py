@@ -1,0 +1,117 @@
+"""A few chunks of a job, computed in this process alone: what it takes to load the model, and how fast it is then.
+
+Nothing is written, and of the data no more is read than the chunks need.
+"""
+
+import dataclasses
+import time
+from dataclasses import dataclass
+
+import psutil
+import torch
+
+from runner.chunks.grid import Grid
+from runner.comm.single import SingleComm
+from runner.comm.workers import share_threads
+from runner.config.options import Config
+from runner.data.rows import RowType, RowTypes, row_bytes_of
+from runner.engine.baseline import Speed, measure_alone
+from runner.engine.probing import probe
+from runner.engine.reader import make_grid
+from runner.engine.recovery import Rescue
+from runner.host.devices import device_kind, keep_freed_memory, local_device
+from runner.host.launch import Launch, peak_rss_bytes, process_start
+from runner.job.model import assemble
+from runner.sources import Source
+
+_PROBES = 1000  # rows that are tried for one that works, where bad rows are set aside; as a job does
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was found. Bytes and seconds.
+
+    Attributes:
+        grid: the cut of the job.
+        row_type: of the predictions.
+        output_row_bytes: of one, on average; a guess where rows are of unlike lengths and none was computed.
+        weights: their digest.
+        threads: the CPU threads it was measured with.
+        startup_seconds: from the start of this process to the first chunk.
+        rows: how many were timed.
+        rows_per_second: of one rank; None where it could not be measured.
+        model_bytes: what this process has grown by when the model was loaded.
+        peak_bytes: the most it has held, with what loading takes on rank 0.
+        held_bytes: what it holds while it computes.
+        batch_bytes: what of that a batch has taken, on the device; 0 where none was computed.
+    """
+
+    grid: Grid
+    row_type: RowTypes
+    output_row_bytes: float
+    weights: str
+    threads: int
+    startup_seconds: float
+    rows: int
+    rows_per_second: float | None
+    model_bytes: int
+    peak_bytes: int
+    held_bytes: int
+    batch_bytes: int
+
+    @property
+    def output_bytes(self) -> int:
+        """Of all predictions."""
+        return round(self.grid.num_rows * self.output_row_bytes)
+
+
+def lacks_gpu(config: Config) -> bool:
+    """Whether the job is for GPUs, and this host has none."""
+    return device_kind(config) == "cuda" and not torch.cuda.is_available()
+
+
+def try_out(config: Config, source: Source, threads: int, measure: bool) -> Trial:
+    """Load the model, and with `measure` compute some chunks, with so many CPU threads.
+
+    Raises:
+        InputError, ModelError, UsageError: as the job would.
+    """
+    comm = SingleComm(Launch("none", 0, 1))
+    threads = share_threads(dataclasses.replace(config, threads=threads), comm)
+    device = torch.device("cpu") if lacks_gpu(config) else local_device(config, comm.world.local_rank)
+    before = psutil.Process().memory_info().rss
+    inference, weights = assemble(config, comm, source, device)
+    model_bytes = max(0, psutil.Process().memory_info().rss - before)
+    row_type, good_row = probe(comm, inference, source, _PROBES if config.on_error == "quarantine" else 1)
+    grid = make_grid(config, source, row_type, inference.ignored)
+    startup_seconds = time.time() - process_start()
+    keep_freed_memory(device)
+    speed, loaded = Speed(), _held(device)
+    if measure:
+        rescue = Rescue(source, inference, good_row, config.on_error == "quarantine")
+        speed = measure_alone(grid, source, inference, rescue, row_type, config.keep, config.on_nonfinite)
+    is_known = isinstance(row_type, RowType) or not speed.rows
+    return Trial(
+        grid=grid,
+        row_type=row_type,
+        output_row_bytes=row_bytes_of(row_type) if is_known else speed.output_bytes / speed.rows,
+        weights=weights,
+        threads=threads,
+        startup_seconds=startup_seconds,
+        rows=speed.rows,
+        rows_per_second=speed.rows_per_second,
+        model_bytes=model_bytes,
+        peak_bytes=peak_rss_bytes(),
+        held_bytes=psutil.Process().memory_info().rss,
+        batch_bytes=max(0, _most_held(device) - loaded) if speed.rows else 0,
+    )
+
+
+def _held(device: torch.device) -> int:
+    """Bytes of the device's memory that this process holds now."""
+    return torch.cuda.memory_allocated() if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+def _most_held(device: torch.device) -> int:
+    """And those that it has held while it computed; what the CPU's batches have freed stays with the process."""
+    return torch.cuda.max_memory_allocated() if device.type == "cuda" else psutil.Process().memory_info().rss

@@ -1,0 +1,44 @@
+"""The plan of a job whose model is too large to be loaded here, in words."""
+
+from runner.commands.plan.estimate import Pace
+from runner.commands.plan.fitting import Fitting
+from runner.commands.plan.risks import find_risks_of_nodes
+from runner.commands.plan.text import batches_in_words, data_in_words, memory_in_words, ranks_in_words, speed_in_words
+from runner.commands.plan.words import in_columns, in_parts, in_units
+from runner.config.options import Config
+from runner.sources import Source
+
+_UNKNOWN = "not known. Run the job with --limit on its nodes, and give --report OUTPUT.run/report.json"
+
+
+def render_unloaded(
+    config: Config, source: Source, fitting: Fitting, free_bytes: int, pace: Pace | None, report: str | None, cpus: int
+) -> str:
+    """All that is known without having run it, in lines.
+
+    Args:
+        config, source, fitting: the job's.
+        free_bytes: that the model may take here.
+        pace: by a former job's report; None where there is none.
+        report: its name.
+        cpus: of this node.
+    """
+    layout, memory = fitting.layout, fitting.memory()
+    facts = {
+        "data": data_in_words(config, source),
+        "batches": batches_in_words(source.num_rows, config.batch_size),
+        "ranks": ranks_in_words(layout),
+        "model": fitting.model(),
+        "loaded": f"not here, where {in_units(free_bytes)} are free for it: what it gives is not known",
+        "memory": f"{memory_in_words(layout, memory)}; without what collecting takes",
+        "speed": f"{speed_in_words(pace)}, by {report}" if pace else _UNKNOWN,
+        "time": _time(source.num_rows, layout.replicas, pace) if pace else "",
+    }
+    risks = [f"! {risk}" for risk in find_risks_of_nodes(config, layout, memory, cpus)]
+    return in_parts([in_columns(facts), *fitting.lines(), risks])
+
+
+def _time(rows: int, replicas: int, pace: Pace) -> str:
+    compute = rows / (replicas * pace.rows_per_second)
+    start = pace.startup_seconds
+    return f"{start + compute:,.1f} s: {start:,.1f} s start-up, {compute:,.1f} s of batches; without the output"

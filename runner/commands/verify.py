@@ -1,0 +1,76 @@
+"""`python -m runner verify OUTPUT`: reads a finished output again and compares it with its certificate."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from runner.core.errors import InputError
+from runner.core.urls import is_url
+from runner.data.rows import Rows, in_words, rows_checksum
+from runner.records.ledger import Ledger, run_folder
+from runner.records.manifest import chunks_checksum
+from runner.sinks import path_checksum
+from runner.sources import open_source
+
+
+def verify(output: str) -> str:
+    """Check every row of an output against what was computed.
+
+    Returns:
+        One line that says what was checked.
+
+    Raises:
+        InputError: the output is not whole, or not what was computed; the message says where.
+    """
+    output = output.rstrip("/")
+    if is_url(output):
+        raise InputError(f"{output}: a file behind a URL is not read again; copy it beside its .run folder first")
+    path, folder = Path(output), run_folder(output)
+    if not path.exists():
+        unfinished = Path(f"{output}.partial").exists()
+        raise InputError(f"{output}: no such file{'; its job has not finished' if unfinished else ''}")
+    manifest = _read_manifest(folder / "manifest.json")
+    ledger = Ledger(folder)
+    try:
+        num_rows, file_checksum = manifest["num_rows"], manifest["file_checksum"]
+        chunks, chunks_sum, run = manifest["chunks"], manifest["chunks_checksum"], manifest["run"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder / 'manifest.json'} is damaged: {error!r}") from error
+    if ledger.fingerprint != run or len(ledger.commits) != chunks or chunks_checksum(ledger) != chunks_sum:
+        raise InputError(f"{ledger.path} is not the ledger that {folder / 'manifest.json'} certifies")
+
+    read = None if file_checksum else _open(output, num_rows, run["row_type"])
+    if read is None and path_checksum(output) != file_checksum:
+        raise InputError(f"{output} is not what was written (checksum)")
+    expected = 0
+    for _, commit in sorted(ledger.commits.items()):
+        if commit.start != expected:
+            raise InputError(f"{ledger.path}: rows {expected}..{commit.start} are not accounted for")
+        expected = commit.stop
+        if read is not None and rows_checksum(read(commit.start, commit.stop)) != commit.checksum:
+            raise InputError(f"{output}: rows {commit.start}..{commit.stop} are not what was computed (checksum)")
+    if expected != num_rows:
+        raise InputError(f"{ledger.path}: rows {expected}..{num_rows} are not accounted for")
+    return f"{output}: all {num_rows:,} rows are there once, in order, and are what was computed"
+
+
+def _open(output: str, num_rows: int, row_type: str) -> Callable[[int, int], Rows]:
+    """What reads rows of an output again, where it holds as many as it should, and of that type."""
+    source = open_source(output)
+    found = in_words(source.row_type)
+    if (source.num_rows, found) != (num_rows, row_type):
+        raise InputError(f"{output} holds {source.num_rows} rows of {found}; {num_rows} of {row_type} were computed")
+    return source.read
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: there is nothing to check the output against") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    if not isinstance(manifest, dict):
+        raise InputError(f"{path} is damaged: it is not an object")
+    return manifest

@@ -1,0 +1,63 @@
+"""What values of options may be. Pure."""
+
+import re
+from typing import Any
+
+from runner.core.errors import UsageError
+from runner.core.imports import split_spec
+
+_UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+NAMED_POSTPROCESS = ("argmax", "softmax", "topk:K")
+
+
+def check_postprocess(spec: str) -> None:
+    """Raise UsageError unless `spec` is a named post-processing or of the form `module:function`."""
+    name, _, argument = spec.partition(":")
+    if name == "topk":
+        if not argument.isdecimal() or int(argument) < 1:
+            raise UsageError(f"--postprocess {spec!r}: topk:K wants a whole number K of 1 or more")
+    elif spec not in NAMED_POSTPROCESS:
+        if ":" not in spec:
+            raise UsageError(
+                f"--postprocess {spec!r} is none of {', '.join(NAMED_POSTPROCESS)}, nor of the form package.module:name"
+            )
+        split_spec(spec, "--postprocess")
+
+
+def check_suffix(option: str, path: str | None, allowed: tuple[str, ...]) -> None:
+    """Raise UsageError unless a path, where there is one, ends in one of these."""
+    if path is None:
+        return
+    if not isinstance(path, str):
+        raise UsageError(f"{option} must be a path, not {path!r}")
+    if not path.endswith(allowed):
+        raise UsageError(f"{option} {path!r} must end in {' or '.join(allowed)}")
+
+
+def check_choice(option: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Raise UsageError unless a value is one of these."""
+    if value not in allowed:
+        raise UsageError(f"{option} {value!r} is not one of {', '.join(allowed)}")
+
+
+def check_positive(option: str, value: Any) -> None:
+    """Raise UsageError unless a value is a whole number of 1 or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise UsageError(f"{option} must be a whole number of 1 or more, not {value!r}")
+
+
+def parse_memory(text: str) -> int:
+    """The bytes of a node's memory, given as 900M, 64G or 2T.
+
+    Raises:
+        UsageError: it is not of that form.
+    """
+    if not re.fullmatch(r"[1-9]\d*[MGT]", text):
+        raise UsageError(f"--memory {text!r} must be like 900M, 64G or 2T, of a node")
+    return int(text[:-1]) * _UNITS[text[-1]]
+
+
+def multiples_near(value: int, step: int) -> str:
+    """The multiples of a number next to another, in words."""
+    below = value // step * step
+    return " and ".join(str(n) for n in (below, below + step) if n)

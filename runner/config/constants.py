@@ -1,0 +1,77 @@
+"""Values for inputs of a model that are the same in every call: a number, text, a list, or the array of a .npy file."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from runner.core.errors import InputError, UsageError, describe
+
+
+def parse_constant(text: str) -> tuple[str, Any]:
+    """The name and value of `NAME=VALUE`; the value is JSON, or the path of a .npy file.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise UsageError(f"--input {text!r} must be NAME=VALUE, such as sr=16000 or state=state.npy")
+    if value.endswith(".npy"):
+        return name, value
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"--input {text!r}: the value is neither JSON nor the path of a .npy file: {error}") from error
+
+
+def check_constants(values: Any) -> None:
+    """Raise UsageError unless they are numbers, text, lists or arrays by name."""
+    is_mapping = isinstance(values, Mapping) and all(isinstance(name, str) for name in values)
+    if not is_mapping or any(
+        not isinstance(v, bool | int | float | str | list) and not hasattr(v, "dtype") for v in values.values()
+    ):
+        raise UsageError(f"--input must be numbers, text, lists or arrays by the names of inputs, not {values!r}")
+
+
+def read_constants(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Each value, or of a path that ends in .npy the array in that file; called on rank 0 alone.
+
+    Raises:
+        InputError: a file cannot be read.
+        UsageError: a list is not of numbers.
+    """
+    return {name: _read(name, value) for name, value in values.items()}
+
+
+def constants_to_json(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells other constants from these ones; arrays by shape and checksum."""
+    from runner.core.checksum import checksum  # as NumPy, it takes its time to import
+
+    described = {}
+    for name, value in read_constants(values).items():
+        is_array = hasattr(value, "dtype")
+        described[name] = f"{value.dtype} {value.shape} {checksum(value)}" if is_array else value
+    return described
+
+
+def _read(name: str, value: Any) -> Any:
+    import numpy as np
+
+    if isinstance(value, list):
+        try:
+            array = np.array(value)
+        except ValueError as error:
+            raise UsageError(f"--input {name}: its lists are of unlike lengths: {error}") from error
+        if array.dtype.kind == "U":
+            return value
+        value = array
+    if isinstance(value, str) and value.endswith(".npy"):
+        try:
+            value = np.load(value, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise InputError(f"--input {name}={value}: {describe(error)}") from error
+    if isinstance(value, np.ndarray):
+        if value.dtype.kind not in "biuf":
+            raise UsageError(f"--input {name} is of dtype {value.dtype}; numbers are needed")
+        value = np.ascontiguousarray(value).reshape(value.shape)
+    return value

@@ -1,0 +1,1 @@
+"""Rows, predictions and tensors in memory."""

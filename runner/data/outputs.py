@@ -1,0 +1,200 @@
+"""What a model gives for a batch: one output or several by name, each a tensor, rows of unlike lengths, or text."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from runner.core.errors import ModelError, UsageError
+from runner.data.columns import UNNAMED, joined, types_by_name
+from runner.data.rows import RAGGED, TEXT, Column, Ragged, RowType, RowTypes, in_words, name_rows
+from runner.data.tensors import RaggedTensor, TextTensor, map_tensors
+
+Output = torch.Tensor | RaggedTensor | TextTensor
+Outputs = Output | dict[str, Output]
+
+
+def as_outputs(found: Any) -> Outputs:
+    """One output, or several by name, of what a model may give.
+
+    An output is a tensor or array, a nested tensor of PyTorch's, whose rows may be of unlike lengths, or a list of
+    strings. Several are in a mapping, a dataclass, a tuple or a list; items without a name get their number as one;
+    None counts as not there; of one item alone no name is kept.
+
+    Raises:
+        ModelError: there is something else in it.
+    """
+    if (output := _as_output(found)) is not None:
+        return output
+    items: Mapping[Any, Any] = {}
+    if isinstance(found, Mapping):
+        items = found
+    elif dataclasses.is_dataclass(found):
+        items = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    elif isinstance(found, tuple | list):
+        items = dict(zip(getattr(found, "_fields", range(len(found))), found, strict=True))
+    converted = {str(name): _as_output(item) for name, item in items.items() if item is not None}
+    outputs = {name: output for name, output in converted.items() if output is not None}
+    if not outputs or len(outputs) < len(converted):
+        others = {name: type(items[name]).__name__ for name in items if str(name) in converted.keys() - outputs.keys()}
+        what = f"{type(found).__name__} with {_in_words(others)}" if others else type(found).__name__
+        raise ModelError(
+            f"the model gave a {what}; tensors are needed, one or several by name. Choose them with "
+            "--postprocess module:function"
+        )
+    return outputs if len(outputs) > 1 else next(iter(outputs.values()))
+
+
+def named(outputs: Outputs) -> dict[str, Output]:
+    """Each output by its name."""
+    return outputs if isinstance(outputs, dict) else {UNNAMED: outputs}
+
+
+def num_rows_of(output: Output) -> int | None:
+    """How many rows an output has; None where it has no axis for them."""
+    tensor = output if isinstance(output, torch.Tensor) else output.lengths
+    return tensor.shape[0] if tensor.ndim else None
+
+
+def row_type_of(outputs: Outputs) -> RowTypes:
+    """The shape and dtype of a row: one, with a field for each of several outputs, where all are of fixed shape.
+
+    Else those of each by name.
+
+    Raises:
+        ModelError: NumPy has no dtype for one of them.
+    """
+    if isinstance(outputs, torch.Tensor):
+        return _type_of(outputs)
+    return joined({name: _type_of(output) for name, output in named(outputs).items()})
+
+
+def check_row_type(outputs: Outputs, row_type: RowTypes, kept: Sequence[str], ids: Sequence[int]) -> None:
+    """Raise ModelError unless a batch of predictions has rows of this type, but for the columns that are kept."""
+    found, expected = row_type_of(outputs), row_type
+    if kept or not isinstance(row_type, RowType):
+        found = types_by_name(found)
+        expected = {name: column for name, column in types_by_name(row_type).items() if name not in kept}
+    if found != expected:
+        raise ModelError(
+            f"the model gave {in_words(found)} per row for {name_rows(ids)} and {in_words(expected)} for the first "
+            "row; every row must be of one shape and dtype"
+        )
+
+
+def with_kept(row_type: RowTypes, kept: Mapping[str, RowType]) -> RowTypes:
+    """The type of a row of predictions with columns of the data before them.
+
+    Raises:
+        UsageError: an output has the name of such a column.
+    """
+    if not kept:
+        return row_type
+    outputs = types_by_name(row_type)
+    if both := kept.keys() & outputs.keys():
+        raise UsageError(f"--keep {', '.join(both)}: the model gives outputs of the same name")
+    return joined({**kept, **outputs})
+
+
+def copy_out(outputs: Outputs, rows: np.ndarray) -> None:
+    """Copy predictions from their device into rows in memory, even on the CPU: a model may use its output again."""
+    if isinstance(outputs, torch.Tensor) and rows.dtype.names is None:
+        torch.from_numpy(rows).copy_(outputs)
+        return
+    for name, column in as_columns(outputs).items():
+        rows[name] = column
+
+
+def as_columns(outputs: Outputs) -> dict[str, Column]:
+    """Predictions in memory of their own."""
+    return {name: _as_column(output) for name, output in named(outputs).items()}
+
+
+def join(parts: Sequence[Outputs]) -> Outputs:
+    """The rows of several outputs of one kind, one after another, on the CPU."""
+    parts = [on_cpu(part) for part in parts]
+    if not isinstance(parts[0], dict):
+        return _join([part for part in parts if not isinstance(part, dict)])
+    several = [part for part in parts if isinstance(part, dict)]
+    return {name: _join([part[name] for part in several]) for name in parts[0]}
+
+
+def on_cpu(outputs: Outputs) -> Outputs:
+    """The same, on the CPU."""
+    moved: Outputs = map_tensors(outputs, torch.Tensor.cpu)
+    return moved
+
+
+def arrived(waiting: Any) -> Any:
+    """Outputs with functions instead of tensors: call them all."""
+    if isinstance(waiting, dict):
+        return {name: arrived(item) for name, item in waiting.items()}
+    if isinstance(waiting, tuple):
+        return type(waiting)(*(arrived(item) for item in waiting))
+    call: Callable[[], torch.Tensor] = waiting
+    return call()
+
+
+def _as_output(found: Any) -> Output | None:
+    if isinstance(found, torch.Tensor):
+        return _unnest(found) if found.is_nested else found
+    if isinstance(found, RaggedTensor | TextTensor):
+        return found
+    if isinstance(found, np.ndarray) and found.dtype.kind in "biufc":
+        return torch.from_numpy(found.copy())
+    if isinstance(found, list | np.ndarray) and len(found) and all(isinstance(item, str) for item in found):
+        encoded = [item.encode() for item in found]
+        values = np.frombuffer(b"".join(encoded), np.uint8)
+        return TextTensor(torch.from_numpy(values.copy()), torch.tensor([len(item) for item in encoded]))
+    return None
+
+
+def _unnest(nested: torch.Tensor) -> RaggedTensor:
+    rows = nested.unbind()
+    return RaggedTensor(torch.cat(rows), torch.tensor([len(row) for row in rows]))
+
+
+def _type_of(output: Output) -> RowType:
+    if isinstance(output, torch.Tensor):
+        return RowType(tuple(output.shape[1:]), _stored_dtype(output))
+    if isinstance(output, TextTensor):
+        return RowType(RAGGED, TEXT)
+    return RowType((-1, *output.values.shape[1:]), _stored_dtype(output.values))
+
+
+def _as_column(output: Output) -> Column:
+    if isinstance(output, torch.Tensor):
+        return _as_array(output)
+    values = _as_array(output.values)
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(output.lengths.cpu().numpy(), dtype=np.int64)])
+    return Ragged(values.view(TEXT) if isinstance(output, TextTensor) else values, offsets)
+
+
+def _as_array(tensor: torch.Tensor) -> np.ndarray:
+    found: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy().copy()
+    return found
+
+
+def _join(parts: Sequence[Output]) -> Output:
+    if isinstance(parts[0], torch.Tensor):
+        return torch.cat([part for part in parts if isinstance(part, torch.Tensor)])
+    several = [part for part in parts if not isinstance(part, torch.Tensor)]
+    return type(parts[0])(torch.cat([part.values for part in several]), torch.cat([part.lengths for part in several]))
+
+
+def _stored_dtype(output: torch.Tensor) -> np.dtype[Any]:
+    """How predictions are kept: as they are, but bfloat16, which NumPy lacks, as float32, which holds it exactly."""
+    if output.dtype == torch.bfloat16:
+        return np.dtype(np.float32)
+    try:
+        return torch.empty(0, dtype=output.dtype).numpy().dtype
+    except TypeError as error:
+        raise ModelError(
+            f"the model gives {output.dtype}, which NumPy cannot hold; convert it with --postprocess"
+        ) from error
+
+
+def _in_words(others: Mapping[Any, str]) -> str:
+    return ", ".join(f"a {kind} as {name!r}" for name, kind in others.items())

@@ -1,0 +1,92 @@
+"""Rows as PyTorch takes and gives them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from runner.data.rows import FILE, TEXT, Column, Rows, texts_of
+
+Batch = torch.Tensor | list[torch.Tensor] | list[str]
+
+
+class FileList(list[torch.Tensor]):
+    """Rows that are files: the bytes of each, 1-D uint8."""
+
+
+class RaggedTensor(NamedTuple):
+    """Rows of unlike lengths: `values` one after another along the first axis, and `lengths`, 1-D int64."""
+
+    values: torch.Tensor
+    lengths: torch.Tensor
+
+
+class TextTensor(NamedTuple):
+    """Rows of text, in UTF-8: `values` 1-D uint8, one row after another, and `lengths`, 1-D int64."""
+
+    values: torch.Tensor
+    lengths: torch.Tensor
+
+
+class Tokens(NamedTuple):
+    """A batch of texts as a tokenizer gives it.
+
+    Attributes:
+        inputs: the model's arguments by name.
+        lost: for each row, how many of its tokens were cut off.
+        limit: the most tokens of a row; None where there is no limit.
+    """
+
+    inputs: Mapping[str, Any]
+    lost: Sequence[int]
+    limit: int | None
+
+
+def as_batch(rows: Rows) -> Batch | dict[str, Batch]:
+    """Rows for PyTorch: a tensor, a list of 1-D tensors or of strings; a dict of these where there are columns.
+
+    Raises:
+        UnicodeDecodeError: text is not UTF-8.
+    """
+    if isinstance(rows, dict):
+        return {name: _as_batch(column) for name, column in rows.items()}
+    if isinstance(rows, np.ndarray) and rows.dtype.names is not None:
+        return {name: torch.from_numpy(rows[name].copy()) for name in rows.dtype.names}
+    return _as_batch(rows)
+
+
+def _as_batch(column: Column) -> Batch:
+    if isinstance(column, np.ndarray):
+        return torch.from_numpy(column)
+    if column.values.dtype == TEXT:
+        return texts_of(column)
+    lengths = column.lengths.tolist()
+    if column.values.dtype == FILE:
+        return FileList(torch.split(torch.from_numpy(column.values.view(np.uint8)), lengths))
+    return list(torch.split(torch.from_numpy(column.values), lengths))
+
+
+def is_text(column: Batch) -> bool:
+    """Whether rows of unlike lengths are text."""
+    return isinstance(column, list) and bool(column) and isinstance(column[0], str)
+
+
+def pad(batch: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rows of unlike lengths as one tensor `(batch, longest)`, filled up with 0, and a bool mask, True at its rows."""
+    lengths = torch.tensor([len(row) for row in batch])
+    padded = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
+    return padded, torch.arange(padded.shape[1]) < lengths[:, None]
+
+
+def map_tensors(inputs: Any, function: Callable[[torch.Tensor], Any]) -> Any:
+    """The inputs or outputs of a model, with each tensor in them replaced by what the function gives for it."""
+    if isinstance(inputs, torch.Tensor):
+        return function(inputs)
+    if isinstance(inputs, dict):
+        return {key: map_tensors(value, function) for key, value in inputs.items()}
+    if isinstance(inputs, tuple) and hasattr(inputs, "_fields"):  # with names
+        return type(inputs)(*(map_tensors(value, function) for value in inputs))
+    if isinstance(inputs, list | tuple):
+        return type(inputs)(map_tensors(value, function) for value in inputs)
+    return inputs

@@ -1,0 +1,1 @@
+"""One rank's work: chunks of rows through the model."""

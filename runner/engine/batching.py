@@ -1,0 +1,214 @@
+"""How the rows of a chunk are put into batches, where not by their order alone: by length, tokens or cost.
+
+What is in a batch depends on the chunk alone, so that it is the same whichever rank computes it.
+"""
+
+import contextlib
+from collections.abc import Callable, Collection, Sequence
+
+import numpy as np
+import torch
+
+from runner.config.options import Config, is_path
+from runner.core.errors import ChunkError, InputError, ModelError, UsageError, describe, traceback_of
+from runner.data.columns import types_by_name
+from runner.data.rows import (
+    TEXT,
+    Rows,
+    RowTypes,
+    is_ragged,
+    length_keys,
+    lengths_of,
+    name_rows,
+    num_rows_of,
+    slice_rows,
+    take,
+)
+from runner.engine.cuts import cut_by_cost, cut_by_length
+from runner.engine.predictor import Inference
+from runner.engine.texts import check_num_texts, text_columns
+from runner.engine.transforms import find_cost
+from runner.sources import Source
+from runner.telemetry.log import LOGGER
+
+Batching = Callable[[Rows, int], list[np.ndarray]]
+"""From the rows of a chunk, and the number of the first, to the positions of each batch's rows in it."""
+
+# What a call costs by itself, in tokens. On one thread of a CPU, MiniLM's takes as long as 36 tokens do, and from 32 to
+# 128 make no difference of 1 %; a GPU computes many tokens in the time in which a call is started.
+_CALL_TOKENS = {"cpu": 64, "cuda": 1024}
+
+
+def make_batching(config: Config, source: Source, inference: Inference, device_type: str) -> Batching | None:
+    """How the rows of chunks are put into batches; None where they are taken as they come.
+
+    Raises:
+        UsageError: an option does not fit the data or the model.
+        ModelError: the user's function cannot be found.
+    """
+    if config.batch_cost is not None:
+        return ByCost(config, inference)
+    if is_ragged(source.row_type, inference.ignored) and not inference.pads:
+        return ByEqualLength(config, inference)
+    if is_ragged(source.row_type, inference.ignored):
+        return ByLength(config, source, inference, _CALL_TOKENS.get(device_type, _CALL_TOKENS["cpu"]))
+    if config.batch_tokens is not None:
+        raise UsageError(
+            f"--batch-tokens {config.batch_tokens} is for rows of unlike lengths, and those of the data are all alike: "
+            "--batch-size says how many go through the model together"
+        )
+    return None
+
+
+class ByLength:
+    """The longest first, cut for the least time: where padding would cost more than another call.
+
+    Args:
+        config: the most rows and tokens of a batch.
+        source: where rows are from.
+        inference: the way of a batch.
+        call_tokens: what a call costs by itself, in tokens.
+
+    Raises:
+        UsageError: tokens are to be counted, and nothing counts them.
+    """
+
+    def __init__(self, config: Config, source: Source, inference: Inference, call_tokens: int) -> None:
+        self._batch_size, self._most, self._inference = config.batch_size, config.batch_tokens, inference
+        is_folder = isinstance(config.model, str) and is_path(config.model)
+        new_tokens = config.model_args.get("max_new_tokens", 0) if is_folder else 0
+        self._call_tokens = call_tokens * (1 + new_tokens)  # each token that is added takes another call
+        self._count = inference.count_tokens
+        self._is_text = has_text(source.row_type, inference.ignored)
+        self._says = True
+        if self._most is not None and self._is_text and self._count is None:
+            raise UsageError(
+                f"--batch-tokens {self._most} counts the tokens that a model's tokenizer makes of texts, and this "
+                "model has none that counts: --batch-cost module:function can, with --batch-budget"
+            )
+
+    def __call__(self, rows: Rows, start: int) -> list[np.ndarray]:
+        lengths = self._lengths(rows, start)
+        order = np.argsort(-lengths, kind="stable")
+        # lengths may be of anything, such as samples of a sound, of which a call costs more than of tokens
+        call_length = max(self._call_tokens, float(lengths.mean()))
+        if self._most is not None and self._says and lengths[order[0]] > self._most:
+            self._says = False
+            _say_alone(start + int(order[0]), f"has {lengths[order[0]]:,} tokens", f"--batch-tokens {self._most}")
+        return np.split(order, cut_by_length(lengths[order], self._batch_size, call_length, self._most)[1:])
+
+    def _lengths(self, rows: Rows, start: int) -> np.ndarray:
+        inference = self._inference
+        if not self._is_text or self._count is None or (inference.preprocess is not None and self._most is None):
+            lengths = lengths_of(rows, inference.ignored)
+            assert lengths is not None
+            return lengths
+        try:
+            return np.array(self._count(*self._texts(rows, start)), np.int64)
+        except ChunkError:
+            raise
+        except InputError as error:
+            raise ChunkError(error.message, error.details) from error
+
+    def _texts(self, rows: Rows, start: int) -> list[list[str]]:
+        """The columns of text that go into the tokenizer."""
+        ids = range(start, start + num_rows_of(rows))
+        step = len(ids) if self._inference.preprocess is None else self._batch_size
+        parts: list[list[list[str]]] = []
+        for first in range(0, len(ids), step):
+            piece = ids[first : first + step]
+            inputs = self._inference.given(slice_rows(rows, first, first + len(piece)), piece)
+            if self._inference.preprocess is not None:
+                inputs = self._inference.preprocessed(inputs, piece)
+            texts = text_columns(inputs)
+            if texts is None:
+                raise ModelError(
+                    f"--batch-tokens counts the tokens of texts, and --preprocess gave something else for "
+                    f"{name_rows(piece)}: --batch-cost module:function can count, with --batch-budget"
+                )
+            check_num_texts(texts, piece)
+            parts.append(texts)
+        return [[text for part in parts for text in part[column]] for column in range(len(parts[0]))]
+
+
+class ByEqualLength:
+    """Rows of one length together, for a model that would not be told what is padding.
+
+    Args:
+        config: the most rows of a batch.
+        inference: knows which columns the model gets.
+    """
+
+    def __init__(self, config: Config, inference: Inference) -> None:
+        self._batch_size, self._ignored = config.batch_size, inference.ignored
+
+    def __call__(self, rows: Rows, start: int) -> list[np.ndarray]:
+        keys = length_keys(rows, self._ignored)
+        groups = (np.flatnonzero(keys == key) for key in range(keys.max(initial=-1), -1, -1))
+        return [
+            group[first : first + self._batch_size]
+            for group in groups
+            for first in range(0, len(group), self._batch_size)
+        ]
+
+
+class ByCost:
+    """In the order of the data, as many as cost no more than the budget together.
+
+    Args:
+        config: the user's function and the budget.
+        inference: knows what the function is called with.
+
+    Raises:
+        ModelError: the function cannot be found.
+    """
+
+    def __init__(self, config: Config, inference: Inference) -> None:
+        assert config.batch_budget is not None
+        self._cost, self._inference = find_cost(config.batch_cost), inference
+        self._batch_size, self._budget = config.batch_size, config.batch_budget
+        self._says = True
+
+    def __call__(self, rows: Rows, start: int) -> list[np.ndarray]:
+        ids = range(start, start + num_rows_of(rows))
+        try:
+            costs = self._costs(rows, ids)
+        except ModelError as error:
+            costs = self._costs_one_by_one(rows, ids, error)
+        if self._says and costs.max() > self._budget:
+            self._says = False
+            row = int(costs.argmax())
+            _say_alone(start + row, f"costs {costs[row]:g}", f"--batch-budget {self._budget}")
+        return np.split(np.arange(len(ids)), cut_by_cost(costs, self._batch_size, self._budget)[1:])
+
+    def _costs(self, rows: Rows, ids: Sequence[int]) -> np.ndarray:
+        given = self._inference.given(take(rows, range(len(ids))), ids)  # the function may change it in place
+        try:
+            costs = torch.as_tensor(self._cost(given), dtype=torch.float64).detach().cpu().numpy()
+        except Exception as error:
+            what = f"--batch-cost failed on {name_rows(ids)}: {describe(error)}"
+            raise ModelError(what, traceback_of(error)) from error
+        if costs.shape != (len(ids),):
+            raise ModelError(f"--batch-cost gave shape {costs.shape} for {name_rows(ids)}: one number a row is needed")
+        if not (np.isfinite(costs) & (costs >= 0)).all():
+            raise ModelError(f"--batch-cost gave {costs.min():g} to {costs.max():g} for {name_rows(ids)}: none below 0")
+        return costs
+
+    def _costs_one_by_one(self, rows: Rows, ids: Sequence[int], error: ModelError) -> np.ndarray:
+        """Infinite for a row of which the function makes nothing: it goes alone, and the model may say what it is."""
+        costs = np.full(len(ids), np.inf)
+        for index, row in enumerate(ids):
+            with contextlib.suppress(ModelError):
+                costs[index] = self._costs(slice_rows(rows, index, index + 1), [row])[0]
+        if np.isinf(costs).all():
+            raise error
+        return costs
+
+
+def has_text(row_type: RowTypes, ignored: Collection[str]) -> bool:
+    """Whether a column that the model gets is text."""
+    return any(kind.dtype == TEXT for name, kind in types_by_name(row_type).items() if name not in ignored)
+
+
+def _say_alone(row: int, what: str, limit: str) -> None:
+    LOGGER.warning("row %d alone %s, more than %s: such rows go through the model one by one", row, what, limit)

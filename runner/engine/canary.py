@@ -1,0 +1,169 @@
+"""The canary: the same small batch twice on every rank, so that what computes wrong is named before it does harm.
+
+A model that gives another answer the second time keeps a state, or depends on chance: with it the predictions would
+depend on how rows are shared out. Ranks on unlike processors, or with unlike numbers of threads, may differ in the last
+bits: that is said, and no error.
+"""
+
+from collections import Counter
+
+import numpy as np
+
+from runner.comm import Comm
+from runner.config.options import Config
+from runner.core.checksum import checksum
+from runner.core.errors import ModelError, RunnerError, shared
+from runner.data.columns import Columns, pack
+from runner.data.outputs import as_columns
+from runner.data.rows import TEXT, Column, Ragged, RowTypes, concatenate, row_bytes_of, take
+from runner.engine.predictor import Inference
+from runner.host.launch import warn
+from runner.sources import Source
+
+EQUAL = "equal"
+_ROWS, _BYTES = 8, 4 << 20  # at most
+_TOLERANCE = 0.02  # of the largest value: more than rounding does, even in bfloat16
+
+
+class Canary:
+    """One rank's end of it; every rank makes it and calls its methods, at the same points.
+
+    Args:
+        comm: the ranks.
+        inference: the way of a batch.
+        source: where the rows are.
+        row: one that works; it is repeated to make a batch.
+        batch_size: the most rows of a batch.
+        row_bytes: of a row of predictions.
+    """
+
+    def __init__(
+        self, comm: Comm, inference: Inference, source: Source, row: int, batch_size: int, row_bytes: int
+    ) -> None:
+        self._comm, self._inference, self._row = comm, inference, row
+        num_rows = max(1, min(_ROWS, batch_size, _BYTES // max(1, row_bytes)))
+        self._num_rows = num_rows
+        self._rows = comm.on_each(lambda: concatenate([source.read(row, row + 1)] * num_rows))
+        self._first: Columns
+
+    def compare(self, may_change: bool = False) -> str:
+        """Compare the ranks' answers, and each one's with its own second answer.
+
+        Args:
+            may_change: whether a model may give another answer at each call.
+
+        Returns:
+            EQUAL, or in words how answers differ where that is to be expected.
+
+        Raises:
+            ModelError: on every rank alike: the model gives another answer at the second call.
+            RunnerError: on every rank alike, naming those that compute something else than most.
+        """
+        self._first = self._comm.on_each(self._answer)
+        change = max(self._comm.gather_all(_change(self._comm.on_each(self._answer), self._first)))
+        self._repeats = not change
+        if change:
+            if may_change:
+                return f"the model gives another answer to row {self._row} at each call"
+            raise shared(ModelError(_about_state(self._inference, self._row, change)))
+        digests = self._comm.gather_all(checksum(pack(self._first)))
+        if len(set(digests)) == 1:
+            return EQUAL
+        most = Counter(digests).most_common(1)[0][0]  # of equally many, that of the lowest rank
+        is_reference = self._comm.world.rank == digests.index(most)
+        reference = self._comm.gather_all(self._first if is_reference else None)[digests.index(most)]
+        assert reference is not None
+        found = self._comm.gather_all((_deviation(self._first, reference), self._comm.world.who))
+        return self._comm.on_each(lambda: self._judge(found))
+
+    def compare_again(self) -> dict[int, str]:
+        """The ranks whose answer is no longer what it was, each in words."""
+        off = _deviation(self._comm.on_each(self._answer), self._first) if self._repeats else 0.0
+        found = self._comm.gather_all((off, self._comm.world.who))
+        return {rank: who for rank, (off, who) in enumerate(found) if not off <= _TOLERANCE}
+
+    def _judge(self, found: list[tuple[float, str]]) -> str:
+        """Per rank: how far off it is, and its name. The same on every rank."""
+        if wrong := [f"{who} (off by {off:.2g})" for off, who in found if not off <= _TOLERANCE]:
+            raise RunnerError(
+                f"the ranks do not agree on row {self._row}: {', '.join(wrong)} of the largest value, from what most "
+                "compute. Its processor, GPU or libraries are at fault, or the model depends on the rank"
+            )
+        return (
+            f"the ranks' answers differ by up to {max(off for off, _ in found):.1g} of the largest value: unlike "
+            "processors or numbers of threads. The last bits of a row depend on the rank that computes it"
+        )
+
+    def _answer(self) -> Columns:
+        ids = [self._row] * self._num_rows
+        rows = take(self._rows, range(self._num_rows))  # a copy: preprocessing may change rows in place
+        return as_columns(self._inference.forward(self._inference.prepare(rows, ids), ids))
+
+
+def _about_state(inference: Inference, row: int, change: float) -> str:
+    """What to tell of a model whose second answer is another one."""
+    reset = f"--stateful reset calls its {inference.reset_name}() before each batch" if inference.reset_name else ""
+    return (
+        f"the model gives another answer to row {row} when it is called again, off by {change:.2g} of the largest "
+        "value: it keeps a state between calls, or depends on chance (random numbers, dropout that was saved in "
+        "training mode). Predictions would depend on how the rows are shared out. "
+        f"{reset or 'It has no method reset_states, reset_state or reset, which --stateful reset would call'}; "
+        "--stateful keep takes it as it is, and no two jobs need agree then"
+    )
+
+
+def _change(again: Columns, first: Columns) -> float:
+    """How far off a second answer is; 0 where it is the first but for rounding, as some libraries and GPUs do."""
+    return max(
+        off if (off := _deviation_of(again[name], column)) > _rounding(column) else 0.0
+        for name, column in first.items()
+    )
+
+
+def _rounding(column: Column) -> float:
+    """The difference, relative to the largest value, that may be rounding: half of the digits of the dtype."""
+    values = column.values if isinstance(column, Ragged) else column
+    return float(np.sqrt(np.finfo(values.dtype).eps)) if values.dtype.kind in "fc" else 0.0
+
+
+def _deviation(answer: Columns, reference: Columns) -> float:
+    """The largest difference, relative to the largest value of the column; infinite where finite meets not finite."""
+    return max(_deviation_of(answer[name], column) for name, column in reference.items())
+
+
+def _deviation_of(answer: Column, reference: Column) -> float:
+    if isinstance(answer, Ragged) and isinstance(reference, Ragged):
+        if not np.array_equal(answer.offsets, reference.offsets):
+            return float("inf")
+        answer, reference = answer.values, reference.values
+    assert isinstance(answer, np.ndarray)
+    assert isinstance(reference, np.ndarray)
+    if answer.tobytes() == reference.tobytes():
+        return 0.0
+    if reference.dtype == TEXT:
+        return float("inf")
+    wide = np.complex128 if reference.dtype.kind == "c" else np.float64
+    found, expected = answer.astype(wide), reference.astype(wide)
+    finite = np.isfinite(expected)
+    if not np.array_equal(found[~finite], expected[~finite], equal_nan=True):
+        return float("inf")
+    difference = float(np.abs(found[finite] - expected[finite]).max(initial=0.0))
+    scale = float(np.abs(expected[finite]).max(initial=0.0))
+    if np.isnan(difference) or (difference and not scale):
+        return float("inf")
+    return difference / scale if difference else 0.0
+
+
+def start_canary(
+    config: Config, comm: Comm, inference: Inference, source: Source, row: int | None, row_type: RowTypes
+) -> tuple[Canary | None, str]:
+    """The canary, and what it says at the start; every rank calls this.
+
+    None where there is no row to do it with.
+    """
+    if row is None:
+        return None, ""
+    canary = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type))
+    says = canary.compare(may_change=config.stateful == "keep")
+    warn(comm.world, says if says != EQUAL else "")
+    return canary, "" if says == EQUAL and comm.world.world_size == 1 else says

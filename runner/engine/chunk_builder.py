@@ -1,0 +1,186 @@
+"""A chunk that is being computed: predictions batch by batch, in the order of the data, with gaps for bad rows."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Protocol
+
+import numpy as np
+
+from runner.chunks.commit import Commit
+from runner.chunks.grid import Chunk
+from runner.core.checksum import checksum
+from runner.data.columns import Columns, fill, nonfinite, pack, without
+from runner.data.outputs import Outputs, as_columns, check_row_type, copy_out
+from runner.data.rows import Column, RowType, RowTypes, concatenate_columns, span, take_column, zero_row
+from runner.engine.reader import chunk_checksum
+from runner.engine.recovery import BadRow, Rescued
+from runner.engine.texts import Cut
+
+_Gaps = Sequence[int]
+_Places = slice | np.ndarray
+
+
+class Draft:
+    """The predictions of one chunk, and what there is to know of it.
+
+    Args:
+        chunk: its rows.
+        row_type: of the predictions, with the columns that are kept of the data.
+        kept: their names.
+    """
+
+    def __init__(self, chunk: Chunk, row_type: RowTypes, kept: Sequence[str]) -> None:
+        self._chunk, self._kept = chunk, kept
+        self._row_type = row_type
+        num_rows = chunk.stop - chunk.start
+        self._rows: _Rows = _Fixed(num_rows, row_type) if isinstance(row_type, RowType) else _Packed(num_rows, row_type)
+        self._bad: list[BadRow] = []
+        self._halved: list[list[int]] = []
+        self._cut = Cut()
+        self._input_checksums: list[str] = []
+
+    def add(
+        self, ids: Sequence[int], batch: Rescued, outputs: Outputs | None, kept: Columns, digest: str | None
+    ) -> None:
+        """Put a batch into it.
+
+        Args:
+            ids: the numbers of its rows.
+            batch: how it went.
+            outputs: its predictions, None where all rows are bad.
+            kept: columns of the data.
+            digest: see `Part.checksum`.
+
+        Raises:
+            ModelError: the predictions are of another type than those of the first row.
+        """
+        if outputs is not None:
+            check_row_type(outputs, self._row_type, self._kept, ids)
+        start = self._chunk.start
+        if isinstance(ids, range):
+            places: _Places = slice(ids.start - start, ids.stop - start)
+        else:
+            places = np.asarray(ids) - start
+        self._rows.put(places, outputs, kept)
+        self._bad += batch.bad
+        if batch.halved:
+            self._halved.append(list(span(ids)))
+        self._cut = self._cut.joined(batch.cut)
+        if digest is not None:
+            self._input_checksums.append(digest)
+
+    def finish(self, rank: int, began: float, seconds: float, on_nonfinite: str) -> tuple[Commit, np.ndarray]:
+        """The record of the chunk, and its predictions: `(rows, ...)`, or packed as 1-D bytes."""
+        chunk = self._chunk
+        found = self._rows.nonfinite(self._kept) - {row.row - chunk.start for row in self._bad}
+        if on_nonfinite == "quarantine":
+            self._bad += [BadRow(chunk.start + row, "the prediction is not finite", "") for row in found]
+            found = set()
+        self._bad.sort(key=lambda row: row.row)
+        rows = self._rows.finish([row.row - chunk.start for row in self._bad], self._kept)
+        bad = {row.row for row in self._bad}
+        lost = [number for row, number in self._cut.lost.items() if row not in bad]
+        commit = Commit(
+            chunk=chunk.index,
+            start=chunk.start,
+            stop=chunk.stop,
+            checksum=checksum(rows),
+            inputs=chunk_checksum(self._input_checksums) if all(self._input_checksums) else "",
+            rank=rank,
+            seconds=round(seconds, 6),
+            began=round(began, 6),
+            nonfinite=len(found),
+            bad=[asdict(row) for row in self._bad],
+            halved=self._halved,
+            cut_rows=len(lost),
+            cut_tokens=sum(lost),
+            token_limit=self._cut.limit if lost else 0,
+        )
+        return commit, rows
+
+
+class _Rows(Protocol):
+    def put(self, places: _Places, outputs: Outputs | None, kept: Columns) -> None: ...
+    def nonfinite(self, kept: Sequence[str]) -> set[int]: ...
+    def finish(self, gaps: _Gaps, kept: Sequence[str]) -> np.ndarray: ...
+
+
+class _Fixed:
+    """Rows of one size: each batch goes to its place at once."""
+
+    def __init__(self, num_rows: int, row_type: RowType) -> None:
+        self._rows = np.empty((num_rows, *row_type.shape), row_type.dtype)
+
+    def put(self, places: _Places, outputs: Outputs | None, kept: Columns) -> None:
+        for name, column in kept.items():
+            self._rows[name][places] = column
+        if outputs is None:
+            return
+        if isinstance(places, slice):
+            copy_out(outputs, self._rows[places])
+        elif kept:
+            for name, column in as_columns(outputs).items():
+                self._rows[name][places] = column
+        else:
+            rows = np.empty((len(places), *self._rows.shape[1:]), self._rows.dtype)
+            copy_out(outputs, rows)
+            self._rows[places] = rows
+
+    def nonfinite(self, kept: Sequence[str]) -> set[int]:
+        if not kept:
+            return nonfinite({"": self._rows})
+        return nonfinite({name: self._rows[name].copy() for name in self._names() if name not in kept})
+
+    def finish(self, gaps: _Gaps, kept: Sequence[str]) -> np.ndarray:
+        if not kept:
+            fill(self._rows, gaps)
+        for name in self._names() if kept else ():
+            if name not in kept:
+                fill(self._rows[name], gaps)
+        return self._rows
+
+    def _names(self) -> Sequence[str]:
+        return self._rows.dtype.names or ()
+
+
+class _Packed:
+    """Rows of unlike sizes: batches are put in order at the end."""
+
+    def __init__(self, num_rows: int, row_type: Mapping[str, RowType]) -> None:
+        self._num_rows, self._row_type = num_rows, row_type
+        self._places: list[np.ndarray] = []
+        self._batches: list[Columns] = []
+        self._columns: Columns | None = None
+
+    def put(self, places: _Places, outputs: Outputs | None, kept: Columns) -> None:
+        batch, numbers = dict(kept), np.arange(self._num_rows)[places]
+        if outputs is not None:
+            batch |= as_columns(outputs)
+        else:
+            nothing = {name: row_type for name, row_type in self._row_type.items() if name not in kept}
+            batch |= {name: take_column(_zero(row_type), [0] * len(numbers)) for name, row_type in nothing.items()}
+        self._places.append(numbers)
+        self._batches.append(batch)
+
+    def nonfinite(self, kept: Sequence[str]) -> set[int]:
+        return nonfinite(without(self._in_order(), kept))
+
+    def finish(self, gaps: _Gaps, kept: Sequence[str]) -> np.ndarray:
+        columns = self._in_order()
+        return pack({name: c if name in kept else fill(c, gaps) for name, c in columns.items()})
+
+    def _in_order(self) -> Columns:
+        if self._columns is None:
+            order = np.argsort(np.concatenate(self._places), kind="stable")
+            self._columns = {
+                name: take_column(concatenate_columns([batch[name] for batch in self._batches]), order)
+                for name in self._row_type
+            }
+            self._batches.clear()
+        return self._columns
+
+
+def _zero(row_type: RowType) -> Column:
+    column = zero_row(row_type)
+    assert not isinstance(column, dict)
+    return column

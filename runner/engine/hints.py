@@ -1,0 +1,40 @@
+"""What to tell of a model that has failed: what it was called with, and what may be done."""
+
+from typing import Any, TypeGuard
+
+import torch
+from torch import nn
+
+from runner.calls.binding import Arguments
+from runner.calls.signature import name_of_dtype
+from runner.data.tensors import is_text
+
+
+def find_hint(model: Any, inputs: Arguments, called_with: str) -> str:
+    """Return what a model was called with, and what to do where that is text, or of another dtype than its weights.
+
+    Args:
+        model: the model.
+        inputs, called_with: what it was called with; and in words.
+    """
+    hint = f" It was called with {called_with}."
+    values = [*inputs.positional, *inputs.named.values()]
+    if any(is_text(value) for value in values):
+        return f"{hint} It gets rows of text as a list of strings; a model that takes numbers needs --preprocess"
+    if isinstance(model, torch.jit.ScriptModule):
+        return f"{hint} A trace may hold the number of rows it was made with: torch.export with an open axis does not"
+    module = model if isinstance(model, nn.Module) else getattr(model, "model", None)
+    parameters = module.parameters() if isinstance(module, nn.Module) else ()
+    wanted = next((p.dtype for p in parameters if p.is_floating_point()), None)
+    value = next((value for value in values if _is_of_numbers(value)), None)
+    if value is None or wanted is None or wanted == value.dtype:
+        return hint
+    advice = "convert it with --preprocess"
+    if value.is_floating_point():
+        advice = f"--dtype {name_of_dtype(wanted)}, or --preprocess, converts it"
+    return f"{hint} The model's input is {value.dtype}, its weights are {wanted}: {advice}"
+
+
+def _is_of_numbers(value: Any) -> TypeGuard[torch.Tensor]:
+    """Whether it is a tensor that is no list of indices, as whole numbers may be."""
+    return isinstance(value, torch.Tensor) and (value.is_floating_point() or value.dtype == torch.uint8)

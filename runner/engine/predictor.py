@@ -1,0 +1,265 @@
+"""The way of one batch: rows, preprocess, model, postprocess, predictions. Knows nothing of chunks or ranks."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from runner.calls.binding import Arguments, Calling
+from runner.core.errors import InputError, ModelError, UsageError
+from runner.data.columns import Columns
+from runner.data.outputs import Outputs, arrived, as_outputs, named, num_rows_of
+from runner.data.rows import Rows, name_rows
+from runner.data.tensors import FileList, Tokens, as_batch, is_text, map_tensors
+from runner.engine.failed_batch import failure_of
+from runner.engine.gradients import Mode, computing_in
+from runner.engine.hints import find_hint
+from runner.engine.resets import RESETS, find_reset
+from runner.engine.texts import Cut, check_num_texts, find_cut, text_columns
+from runner.engine.transfer import make_transfer
+from runner.engine.transforms import Transform
+
+
+class Prepared(NamedTuple):
+    """A batch on its way to the model: its input, what a tokenizer has cut off, and whether it was text."""
+
+    inputs: Any
+    cut: Cut
+    is_text: bool
+
+
+class Inference:
+    """A model with what comes before and after it.
+
+    Args:
+        model: from a batch to its predictions, a tensor or an array; a module is in evaluation mode, on `device`.
+        calling: how it is called with a batch.
+        device: where the model wants its batches.
+        preprocess: from a CPU tensor of rows `(batch, *row_shape)`, a list of 1-D tensors where rows are ragged, or a
+            dict of tensors where they have several fields, to the model's input; None leaves it as it is, and pads
+            ragged rows. Of an input that is a tuple or a dict the model gets the items as its arguments. What is text
+            then goes through the model's tokenizer, where it has one.
+        postprocess: from the model's output to what `as_outputs` takes, or None.
+        dtype: of floating-point inputs; None leaves them.
+        channels_last: the memory format of inputs with four axes.
+        columns: of several, those that the model gets; none for all that are not in `keep`.
+        keep: columns that are kept beside the predictions.
+        resets: whether the model's state is reset before each batch.
+        truncate: whether texts may be cut: `refuse` lets none be; None where nothing is said of it.
+        may_keep_tensors: whether the model is code of the user's, which may keep tensors from one call to another.
+
+    Attributes:
+        num_behind: see `Transfer.num_behind`.
+        ignored: columns that the model does not get.
+        mode: in which preprocess, model and postprocess are called; the first row decides.
+        can_have_gradients: whether the model can be called with gradients.
+        tokenise: the model's tokenizer, from columns of text to `Tokens`; None where it has none.
+        count_tokens: from columns of text to the tokens of each row; None where the model cannot tell.
+        batching: see `make_batching`.
+        text_options: those given that are about text alone.
+        pads: see `Calling.pads`.
+        called_with: what the model was called with first, in words; "" before that.
+        reset_name: of the model's method that resets its state; empty where it has none.
+
+    Raises:
+        UsageError: the model has no method to reset its state.
+    """
+
+    def __init__(
+        self,
+        model: Callable[..., Any],
+        calling: Calling,
+        device: torch.device,
+        preprocess: Transform | None,
+        postprocess: Transform | None,
+        dtype: str | None = None,
+        channels_last: bool = False,
+        columns: Sequence[str] = (),
+        keep: Sequence[str] = (),
+        resets: bool = False,
+        truncate: str | None = None,
+        may_keep_tensors: bool = False,
+    ) -> None:
+        self._columns, self.keep, self.truncate = columns, keep, truncate
+        self.ignored = tuple(name for name in keep if name not in columns)
+        self._model, self.preprocess, self._postprocess = model, preprocess, postprocess
+        self.tokenise: Callable[..., Tokens] | None = getattr(model, "tokenise", None)
+        self.count_tokens: Callable[..., list[int]] | None = getattr(model, "count_tokens", None)
+        self.mode, self.may_keep_tensors = Mode.INFERENCE, may_keep_tensors
+        self.can_have_gradients = getattr(model, "can_have_gradients", True)
+        self.text_options: list[str] = []
+        self.batching: Callable[[Rows, int], list[np.ndarray]] | None = None
+        self._calling, self.pads, self.called_with = calling, calling.pads, ""
+        self.reset_name, reset = find_reset(model)
+        if resets and reset is None:
+            raise UsageError(f"--stateful reset: the model has none of the methods {', '.join(RESETS)}")
+        self._reset = reset if resets else None
+        casts_all = dtype is not None and not calling.signature.declares_dtypes
+        self._dtype = getattr(torch, str(dtype)) if casts_all else None
+        self._channels_last = channels_last
+        self._transfer = make_transfer(device)
+        self.num_behind = self._transfer.num_behind
+
+    def prepare(self, rows: Rows, ids: Sequence[int]) -> Prepared:
+        """The model's input for rows whose numbers are `ids`, on its way to the device.
+
+        Raises:
+            InputError: a text is too long, and none may be cut.
+            ModelError: the user's function failed.
+            MemoryShortage: the batch does not fit the memory of the device.
+        """
+        inputs = self.given(rows, ids)
+        if self.preprocess is None:
+            try:
+                inputs = self._as_inputs(inputs, ids)
+            except InputError:  # it says itself what is wrong
+                raise
+            except Exception as error:
+                raise failure_of("making the model's input", ids, error) from error
+        else:
+            inputs = self._tokenised(self.preprocessed(inputs, ids), ids)
+        cut, is_text = Cut(), isinstance(inputs, Tokens)
+        if isinstance(inputs, Tokens):
+            cut = find_cut(inputs, ids, self.truncate == "refuse")
+            inputs = dict(inputs.inputs)
+        arguments = self._calling.bind(inputs, ids, are_columns=self.preprocess is None and not is_text)
+        try:
+            staged = self._transfer.stage(map_tensors(arguments, self._convert))
+        except Exception as error:
+            raise failure_of("copying to the GPU", ids, error) from error
+        return Prepared(staged, cut, is_text)
+
+    def given(self, rows: Rows, ids: Sequence[int]) -> Any:
+        """A batch as it comes to `preprocess`.
+
+        Raises:
+            InputError: text is not UTF-8.
+        """
+        try:
+            return self._calling.stacked(as_batch(self._for_the_model(rows)), ids)
+        except UnicodeDecodeError as error:
+            raise InputError(f"{name_rows(ids)}: the text is not UTF-8: {error}") from error
+
+    def preprocessed(self, batch: Any, ids: Sequence[int]) -> Any:
+        """What `preprocess` makes of a batch.
+
+        Raises:
+            ModelError: it failed.
+        """
+        assert self.preprocess is not None
+        try:
+            with computing_in(self.mode):
+                return self.preprocess(batch)
+        except Exception as error:
+            raise failure_of("--preprocess", ids, error) from error
+
+    def forward(self, prepared: Prepared, ids: Sequence[int]) -> Outputs:
+        """The predictions for a prepared batch: each `(len(ids), ...)`, on the model's device.
+
+        Raises:
+            ModelError: the model or the user's function failed, or gave something else than one row for each.
+            MemoryShortage: the batch does not fit the memory of the device.
+        """
+        inputs = Arguments((), {})
+        with computing_in(self.mode):
+            try:
+                inputs = self._transfer.take(prepared.inputs)
+                self.called_with = self.called_with or "; ".join(
+                    [self._calling.describe(inputs), *self._calling.casts.values()]
+                )
+                if self._reset is not None:
+                    self._reset()
+                output = self._calling.call(self._model, inputs, len(ids))
+            except Exception as error:
+                hint = find_hint(self._model, inputs, self._calling.describe(inputs))
+                raise failure_of("the model", ids, error, hint) from error
+            if self._postprocess is not None:
+                try:
+                    output = self._postprocess(output)
+                except ModelError:
+                    raise
+                except Exception as error:
+                    raise failure_of("--postprocess", ids, error) from error
+        outputs = as_outputs(output)
+        if self.mode is Mode.GRADIENTS:
+            outputs = map_tensors(outputs, torch.Tensor.detach)  # and with the graph goes its memory
+        for name, output in named(outputs).items():
+            if num_rows_of(output) != len(ids):
+                what = f" as {name!r}" if isinstance(outputs, dict) else ""
+                found = (
+                    f"shape {tuple(output.shape)}"
+                    if isinstance(output, torch.Tensor)
+                    else f"{num_rows_of(output)} rows"
+                )
+                raise ModelError(
+                    f"the model gave {found}{what} for {name_rows(ids)}; "
+                    f"its first axis must be the {len(ids)} rows of the batch. "
+                    "Choose other outputs with --postprocess module:function"
+                )
+        return outputs
+
+    def kept(self, rows: Rows) -> Columns:
+        """The columns that are kept beside the predictions."""
+        return {name: rows[name] for name in self.keep} if isinstance(rows, dict) else {}
+
+    def _for_the_model(self, rows: Rows) -> Rows:
+        """Without what is only kept; one column alone without its name."""
+        if not isinstance(rows, dict) or not self.keep:
+            return rows
+        names = self._columns or [name for name in rows if name not in self.keep]
+        return {name: rows[name] for name in names} if len(names) > 1 else rows[names[0]]
+
+    def _tokenised(self, inputs: Any, ids: Sequence[int]) -> Any:
+        """What --preprocess gives, with text as `Tokens` where the model has a tokenizer."""
+        texts = text_columns(inputs) if self.tokenise else None
+        if self.tokenise is None or texts is None:
+            return inputs
+        check_num_texts(texts, ids)
+        return self.tokenise(*texts)
+
+    def _as_inputs(self, batch: Any, ids: Sequence[int]) -> Any:
+        """The model's input for a batch as it is: images as it takes them, text as `Tokens`, lists padded."""
+        prepare_images = getattr(self._model, "prepare_images", None)
+        if prepare_images is not None and (inputs := prepare_images(batch, ids)) is not None:
+            return inputs
+        columns = list(batch.values()) if isinstance(batch, dict) else [batch]
+        if self.tokenise is not None and any(is_text(column) for column in columns):
+            if not all(is_text(column) for column in columns):
+                raise ModelError(
+                    "some columns are text and some are not, and the model's tokenizer takes text alone: choose with "
+                    "--columns, or make one text of them with --preprocess module:function"
+                )
+            if isinstance(batch, dict) and getattr(self._model, "wants_names", False):
+                return self._model.tokenise_named(batch, ids)  # type: ignore[attr-defined]
+            return self.tokenise(*columns)
+        if any(isinstance(column, FileList) for column in columns):
+            raise ModelError(
+                "rows that are files need a folder of Hugging Face's or timm's that takes images as the model, or "
+                "--preprocess module:function, which gets the bytes of each as a uint8 tensor"
+            )
+        return self._calling.from_rows(batch, ids)
+
+    def _convert(self, tensor: torch.Tensor) -> torch.Tensor:
+        if self._dtype is not None and tensor.is_floating_point():
+            tensor = tensor.to(self._dtype)
+        if self._channels_last and tensor.ndim == 4:
+            tensor = tensor.contiguous(memory_format=torch.channels_last)
+        return tensor
+
+    def fetch(self, outputs: Outputs, ids: Sequence[int]) -> Callable[[], Outputs]:
+        """Start to bring predictions to the CPU, while the next batch is in the model.
+
+        Returns:
+            What waits for them. It raises ModelError where the device has failed at this batch.
+        """
+        arriving = map_tensors(outputs, self._transfer.fetch)
+
+        def wait() -> Outputs:
+            try:
+                outputs_on_cpu: Outputs = arrived(arriving)
+                return outputs_on_cpu
+            except Exception as error:
+                raise failure_of("the model", ids, error) from error
+
+        return wait

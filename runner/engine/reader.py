@@ -1,0 +1,178 @@
+"""What a chunk is computed from: its rows, batch by batch, and their checksum, by which changed data is found."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from runner.chunks.grid import Chunk, Grid, choose_chunk_size, choose_shard_chunks
+from runner.comm import Comm
+from runner.config.options import Config
+from runner.core.checksum import checksum_of_text
+from runner.core.errors import ChunkError, InputError, ModelError, UsageError
+from runner.data.rows import Rows, RowType, RowTypes, is_ragged, row_bytes_of, rows_checksum, take
+from runner.engine.batching import Batching
+from runner.sources import Scanned, Source, open_source
+from runner.sources.window import WindowSource
+
+_MOST_NAMED = 3
+
+
+def open_data(config: Config, comm: Comm) -> Source:
+    """The data set; what must be looked through, such as the lines of a large file, is shared out among the ranks.
+
+    Raises:
+        InputError, UsageError: on every rank alike.
+    """
+    source = comm.on_each(lambda: open_source(config.data, config.columns, config.keep))
+    if isinstance(source, Scanned):
+        scans = comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size)))
+        comm.on_each(lambda: source.use(scans))
+    comm.on_each(lambda: _check_kept(config, source))
+    return WindowSource(source, config.skip, config.limit) if config.skip or config.limit is not None else source
+
+
+def _check_kept(config: Config, source: Source) -> None:
+    if config.keep and isinstance(source.row_type, RowType):
+        raise UsageError(f"--keep {', '.join(config.keep)}: there is no other column, for the model to get")
+
+
+def make_grid(config: Config, source: Source, row_type: RowTypes, ignored: Sequence[str]) -> Grid:
+    """The cut of the data set; the same on every rank, and at every resume."""
+    row_bytes = source.row_bytes + row_bytes_of(row_type)
+    chunk_size = config.chunk_size or choose_chunk_size(
+        source.num_rows,
+        config.batch_size,
+        row_bytes,
+        is_ragged(source.row_type, ignored) or config.batch_cost is not None,
+    )
+    grid = Grid(source.num_rows, config.batch_size, chunk_size)
+    if config.collect == "shards":
+        return dataclasses.replace(grid, shard_chunks=choose_shard_chunks(grid, row_bytes_of(row_type)))
+    return grid
+
+
+class Part(NamedTuple):
+    """Rows that go through the model together.
+
+    Attributes:
+        ids: their numbers.
+        rows: or why they cannot be read.
+        checksum: of the rows; empty where they cannot be read, None where an earlier part of the chunk has it for all.
+    """
+
+    ids: Sequence[int]
+    rows: Rows | InputError
+    checksum: str | None
+
+
+class BatchReader:
+    """Reads batches, one after another.
+
+    Args:
+        source: where the rows are.
+        grid: the cut.
+        batching: from the rows of a chunk to its batches; None where they are those of the grid. Chunks are then read
+            as a whole.
+    """
+
+    def __init__(self, source: Source, grid: Grid, batching: Batching | None = None) -> None:
+        self._source, self._grid, self._batching = source, grid, batching
+        self._chunk: Chunk | None = None  # that is at hand
+        self._rows: Rows | ChunkError
+        self._batches: list[np.ndarray] = []
+        self._checksum: str | None = None
+        self._position = 0
+
+    def read(self, chunk: Chunk, first: int, last: int) -> list[Part]:
+        """What goes through the model together, perhaps in several parts.
+
+        Args:
+            chunk: the chunk; its batches are read in order.
+            first, last: which of them, by what `Grid.batches` gives. Of batches that are cut otherwise, those whose
+                last row, in the order of the batches, lies there: maybe none, but not at the end of the chunk.
+        """
+        if self._batching is None:
+            try:
+                rows = self._source.read(first, last)
+            except InputError as error:
+                return [Part(range(first, last), error, "")]
+            return [Part(range(first, last), rows, rows_checksum(rows))]
+        if chunk != self._chunk or first == chunk.start:
+            self._open(chunk, self._batching)
+        if isinstance(self._rows, ChunkError):
+            return [Part(range(first, last), self._rows, "")]
+        parts = []
+        while self._batches and self._position + len(self._batches[0]) <= last - chunk.start:
+            batch = self._batches.pop(0)
+            self._position += len(batch)
+            parts.append(Part((batch + chunk.start).tolist(), take(self._rows, batch), self._checksum))
+            self._checksum = None
+        return parts
+
+    def _open(self, chunk: Chunk, batching: Batching) -> None:
+        self._chunk, self._position = chunk, 0
+        try:
+            self._rows = rows = self._source.read(chunk.start, chunk.stop)
+            self._batches, self._checksum = batching(rows, chunk.start), rows_checksum(rows)
+        except ChunkError as error:
+            self._rows = error
+        except ModelError:
+            raise
+        except InputError as error:
+            self._rows = ChunkError(error.message, error.details)
+
+    def checksum(self, chunk: Chunk) -> str:
+        """The checksum of a chunk's rows as they are now.
+
+        Raises:
+            InputError: they cannot be read.
+        """
+        whole = [(chunk.start, chunk.stop)]
+        pieces = self._grid.batches(chunk) if self._batching is None else whole
+        return chunk_checksum([rows_checksum(self._source.read(first, last)) for first, last in pieces])
+
+
+def chunk_checksum(batch_checksums: Sequence[str]) -> str:
+    """The checksum of a chunk's rows, from those of its batches in order."""
+    return checksum_of_text(" ".join(batch_checksums))
+
+
+def check_inputs(
+    source: Source, grid: Grid, computed_from: Sequence[tuple[int, str]], batching: Batching | None
+) -> None:
+    """Raise InputError where the rows of committed chunks are not what their predictions were computed from.
+
+    Args:
+        source: the data as it is now.
+        grid: its cut.
+        computed_from: committed chunks, and the checksums of their rows.
+        batching: see `BatchReader`.
+    """
+    reader, changed = BatchReader(source, grid, batching), []
+    for index, expected in computed_from:
+        chunk = grid.chunk(index)
+        if reader.checksum(chunk) != expected:
+            changed.append(f"{chunk.start}..{chunk.stop}")
+    if changed:
+        more = f" and {len(changed) - _MOST_NAMED} more chunks" if len(changed) > _MOST_NAMED else ""
+        raise InputError(
+            f"the data has changed since an earlier job read it: rows {', '.join(changed[:_MOST_NAMED])}{more} are not "
+            "what their predictions were computed from. Bring the data back, or start over with --fresh"
+        )
+
+
+def check_unmodified(source: Source, stamp: str, name: str) -> None:
+    """Raise InputError where the data is not what it was when this job began.
+
+    Args:
+        source: the data.
+        stamp: what it said then.
+        name: for the message.
+    """
+    if source.stamp() != stamp:
+        raise InputError(
+            f"{name} has been written to while this job read it. The same command compares it with what was read, and "
+            "goes on where nothing has changed"
+        )

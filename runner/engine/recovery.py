@@ -1,0 +1,168 @@
+"""A batch that fails: rows that are bad, or too little memory. Knows nothing of ranks or files."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from runner.core.errors import ChunkError, InputError, MemoryShortage, ModelError, UnlikeLengths
+from runner.data.outputs import Outputs, join, on_cpu
+from runner.data.rows import Rows, concatenate, name_rows
+from runner.engine.predictor import Inference
+from runner.engine.texts import Cut
+from runner.sources import Source
+
+_TRACEBACK_LINES = 6
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that fails alone, too."""
+
+    row: int
+    error: str
+    traceback: str
+
+
+@dataclass(frozen=True)
+class Rescued:
+    """What a batch gives that has failed at first.
+
+    Attributes:
+        outputs: its predictions, where bad rows have any; None where all rows are bad.
+        bad: its bad rows.
+        halved: whether it was computed in smaller pieces, for want of memory.
+        cut: its rows whose text was cut; of bad ones it does not matter.
+    """
+
+    outputs: Outputs | None
+    bad: list[BadRow]
+    halved: bool
+    cut: Cut = Cut()
+
+
+class Rescue:
+    """What to do with a batch that has failed.
+
+    The bad rows are found by halving it: about `1.5 k log2(n / k)` calls of the model for k of n rows. A batch that
+    does not fit the memory of the device is halved until the pieces do.
+
+    Args:
+        source: where the rows are.
+        inference: the way of a batch.
+        known_good_row: a row that has worked before, None where there was none.
+        set_aside: go on without the bad rows; else raise the error of the first.
+    """
+
+    def __init__(self, source: Source, inference: Inference, known_good_row: int | None, set_aside: bool) -> None:
+        self._source, self._inference, self._known_good_row = source, inference, known_good_row
+        self._sets_aside = set_aside
+        self._halved = False
+        self._cut = Cut()  # of what was computed last
+
+    def __call__(self, ids: Sequence[int], error: InputError) -> Rescued:
+        """The predictions of the rows of these numbers, which have failed together with `error`.
+
+        Raises:
+            InputError: `error` itself where the rows work one by one, and it is not about others of their chunk; that
+                of the first bad row where none is to be set aside; one that says so where not even the row works that
+                had worked before.
+        """
+        rows, unreadable = self._read(ids)
+        if isinstance(error, MemoryShortage):
+            try:
+                self._cut = Cut()
+                return Rescued(self._compute(rows, ids), [], True, self._cut)
+            except InputError as again:
+                error = again
+        if self._sets_aside:
+            return self._without_the_bad(ids, rows, unreadable, error)
+        for row, why in self._search(sorted(rows), rows, surely=not unreadable):
+            unreadable[row] = why
+            break
+        if unreadable:
+            raise unreadable[min(unreadable)]
+        return self._with_all(ids, rows, error)
+
+    def _with_all(self, ids: Sequence[int], rows: dict[int, Rows], error: InputError) -> Rescued:
+        """What rows give that all work; raises `error` unless it was about others of their chunk."""
+        if not isinstance(error, ChunkError):
+            raise error
+        self._halved, self._cut = False, Cut()
+        outputs = self._compute(rows, ids)
+        return Rescued(outputs, [], self._halved, self._cut)
+
+    def _without_the_bad(
+        self, ids: Sequence[int], rows: dict[int, Rows], unreadable: dict[int, InputError], error: InputError
+    ) -> Rescued:
+        # The other rows are computed once more in a batch of the same size, in which a good row stands for each bad
+        # one: so they get the very bytes that they would have had.
+        bad = unreadable | dict(self._search([row for row in ids if row in rows], rows, surely=not unreadable))
+        if not bad:
+            return self._with_all(ids, rows, error)
+        found = [BadRow(row, why.message, _short(why.details)) for row, why in sorted(bad.items())]
+        good = [row for row in ids if row not in bad]
+        if good:
+            self._halved, self._cut = False, Cut()
+            outputs = self._compute(rows | dict.fromkeys(bad, rows[good[0]]), ids)
+            return Rescued(outputs, found, self._halved, self._cut)
+        if (known := self._known_good_row) is not None:
+            try:
+                self._compute({known: self._source.read(known, known + 1)}, [known])
+            except InputError as again:
+                raise ModelError(
+                    f"each of {name_rows(ids)} fails, and so does row {known}, which had worked: it is not the rows. "
+                    f"{again.message}",
+                    again.details,
+                ) from again
+        return Rescued(None, found, False)
+
+    def _read(self, ids: Sequence[int]) -> tuple[dict[int, Rows], dict[int, InputError]]:
+        """The rows one by one, and the errors of those that cannot be read."""
+        rows: dict[int, Rows] = {}
+        unreadable: dict[int, InputError] = {}
+        for row in ids:
+            try:
+                rows[row] = self._source.read(row, row + 1)
+            except InputError as error:
+                unreadable[row] = error
+        return rows, unreadable
+
+    def _search(
+        self, candidates: Sequence[int], rows: dict[int, Rows], surely: bool
+    ) -> Iterator[tuple[int, InputError]]:
+        """The rows that fail and their errors, in order; `surely` where the candidates are known to fail together."""
+        if not candidates:
+            return
+        if not surely or len(candidates) == 1:
+            try:
+                self._compute(rows, candidates)
+            except InputError as error:
+                if len(candidates) == 1:
+                    yield candidates[0], error
+                    return
+            else:
+                return
+        half, is_first_half_good = len(candidates) // 2, True
+        for found in self._search(candidates[:half], rows, surely=False):
+            is_first_half_good = False
+            yield found
+        yield from self._search(candidates[half:], rows, surely=is_first_half_good)
+
+    def _compute(self, rows: dict[int, Rows], ids: Sequence[int]) -> Outputs:
+        try:
+            prepared = self._inference.prepare(concatenate([rows[i] for i in ids]), ids)
+            outputs = self._inference.forward(prepared, ids)
+            self._cut = self._cut.joined(prepared.cut)
+            return outputs
+        except UnlikeLengths:  # the rows could not be put in order of length, as one of them could not be read
+            is_memory = False
+        except MemoryShortage:
+            if len(ids) == 1:
+                raise
+            is_memory = True
+        self._halved |= is_memory  # and out of the `except`: it holds on to the memory that the call had taken
+        half = len(ids) // 2
+        return join([on_cpu(self._compute(rows, ids[:half])), self._compute(rows, ids[half:])])
+
+
+def _short(details: str) -> str:
+    return "\n".join(details.splitlines()[-_TRACEBACK_LINES:])

@@ -1,0 +1,159 @@
+"""At the end of a job: what every rank has noted, brought together in `report.json` and `timeline.json`."""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from runner.comm import Comm
+from runner.config.options import Config
+from runner.engine.baseline import Speed
+from runner.host.command_line import launcher_command, own_command
+from runner.host.launch import peak_rss_bytes, process_start, scheduler_job
+from runner.host.versions import versions
+from runner.records.recorder import Recorder
+from runner.telemetry.efficiency import find_efficiency
+from runner.telemetry.report import Report
+from runner.telemetry.stats import RankStats
+from runner.telemetry.timeline import MAIN_PHASES, OTHER_PHASES, Timeline
+
+_WAITS = ("wait_rows", "wait_room", "wait_ranks")
+_MOST_BINS, _MOST_CELLS = 240, 30_000  # of the timeline; cells are bins of all ranks
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What rank 0 knows of a job beside what the ranks and the recorder tell; see `Report`.
+
+    Attributes:
+        num_chunks: that this job had to compute.
+        stopped_by: why it may have stopped before its end; empty for no reason.
+        alone: the speed of one rank, where it was measured.
+    """
+
+    num_rows: int
+    num_chunks: int
+    collect_bytes: int
+    wall_seconds: float
+    stopped_by: str
+    canary: str
+    alone: Speed | None
+
+
+def sum_up(
+    config: Config, comm: Comm, recorder: Recorder | None, stats: RankStats, timeline: Timeline, outcome: Outcome | None
+) -> Report:
+    """Make the report of a job that has ended, and keep it; every rank calls it with its own figures.
+
+    Raises:
+        OutputError: the storage failed; on every rank alike.
+    """
+    _complete(stats, timeline)
+    told, timelines = comm.gather_all((stats, timeline.latencies)), _gather_timelines(comm, timeline)
+
+    def make() -> Report:
+        assert recorder is not None
+        assert outcome is not None
+        latencies = [sum(counts) for counts in zip(*(counts for _, counts in told), strict=True)]
+        report = _make_report(config, comm, recorder, [rank for rank, _ in told], latencies, outcome)
+        recorder.write_report(report.to_json(), json.dumps(timelines, separators=(",", ":")) + "\n")
+        return report
+
+    return comm.on_root(make)
+
+
+def _complete(stats: RankStats, timeline: Timeline) -> None:
+    """Put into a rank's figures what its timeline has."""
+    timeline.end()
+    seconds = timeline.seconds()
+    stats.seconds = seconds | {"wait": sum(seconds[phase] for phase in _WAITS)}
+    if stats.group_seconds:  # a group's first rank counts calls for --baseline, too, which are no part of its forward
+        forward = seconds["forward"]
+        stats.group_seconds = min(forward, stats.group_seconds * forward / (forward + seconds["baseline"] or 1.0))
+    stats.began = timeline.began
+    stats.batches, stats.slowest_batch_seconds = timeline.batches, timeline.slowest_seconds
+    stats.batch_seconds = timeline.batch_seconds / max(1, timeline.batches)
+    stats.peak_rss_bytes = peak_rss_bytes()
+    if stats.device.startswith("cuda"):
+        stats.peak_gpu_bytes = torch.cuda.max_memory_allocated()
+
+
+def _gather_timelines(comm: Comm, timeline: Timeline) -> dict[str, Any]:
+    """The timelines of all ranks, as `timeline.json` has them; every rank calls it.
+
+    Returns:
+        `began` and `ended`, in seconds since rank 0's process started; `bins`, their number; `phases`, by phase, rank
+        and bin the share of its time in per cent; `rows`, by bin; `main` and `others`, which phases are of which.
+    """
+    spans = comm.gather_all((timeline.began, timeline.now()))
+    began, ended = min(first for first, _ in spans), max(last for _, last in spans)
+    bins = max(24, min(_MOST_BINS, _MOST_CELLS // comm.world.world_size))
+    ranks = comm.gather_all(timeline.sampled(np.linspace(began, ended, bins + 1)))
+    phases = [phase for phase in (*MAIN_PHASES, *OTHER_PHASES) if any(phase in rank for rank in ranks)]
+    nothing = np.zeros(bins, np.uint8)
+    return {
+        "began": began,
+        "ended": ended,
+        "bins": bins,
+        "main": [phase for phase in phases if phase in MAIN_PHASES],
+        "others": [phase for phase in phases if phase in OTHER_PHASES],
+        "phases": {phase: [rank.get(phase, nothing).tolist() for rank in ranks] for phase in phases},
+        "rows": np.sum([rank["rows"] for rank in ranks], axis=0).round(1).tolist(),
+    }
+
+
+def _make_report(
+    config: Config, comm: Comm, recorder: Recorder, ranks: list[RankStats], latencies: list[int], outcome: Outcome
+) -> Report:
+    computed_rows = sum(rank.rows for rank in ranks)
+    remaining_rows = outcome.num_rows - computed_rows - recorder.resumed_rows - recorder.bad_rows
+    loop_seconds = max(rank.loop_seconds for rank in ranks)
+    rows_per_second = computed_rows / loop_seconds
+    alone, speeds = outcome.alone, None
+    if alone is not None and alone.seconds and alone.forward_seconds:
+        speeds = (alone.rows / alone.seconds, alone.rows / alone.forward_seconds)
+    return Report(
+        status="stopped" if remaining_rows else "whole",
+        stopped_by=outcome.stopped_by if remaining_rows else "",
+        num_rows=outcome.num_rows,
+        computed_rows=computed_rows,
+        resumed_rows=recorder.resumed_rows,
+        quarantined_rows=recorder.bad_rows,
+        remaining_rows=remaining_rows,
+        nonfinite_rows=recorder.nonfinite_rows,
+        halved_rows=recorder.halved_rows,
+        cut_rows=recorder.cut_rows,
+        cut_tokens=recorder.cut_tokens,
+        token_limit=recorder.token_limit,
+        canary=outcome.canary,
+        world_size=comm.world.world_size,
+        wall_seconds=outcome.wall_seconds,
+        startup_seconds=ranks[0].startup_seconds,
+        loop_seconds=loop_seconds,
+        rows_per_second=rows_per_second,
+        efficiency=find_efficiency(
+            ranks[:: config.model_parallel],
+            rows_per_second,
+            loop_seconds,
+            outcome.num_chunks,
+            speeds,
+            config.model_parallel,
+        ),
+        latencies=latencies,
+        collect_bytes=outcome.collect_bytes,
+        broadcast_bytes=comm.broadcast_bytes,
+        broadcast_seconds=comm.broadcast_seconds,
+        peak_rss_bytes=[rank.peak_rss_bytes for rank in ranks],
+        output=config.output,
+        launcher=comm.world.launcher,
+        started=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(process_start())),
+        epoch=process_start(),
+        command=own_command(),
+        launcher_command=launcher_command(),
+        config=config.resolved(),
+        environment={**versions(), "MPI": comm.library, "scheduler job": scheduler_job()},
+        ranks=ranks,
+    )

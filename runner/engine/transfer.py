@@ -1,0 +1,93 @@
+"""Between a host's memory and a GPU's, while the GPU computes: pinned memory, and a stream of copies each way."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from runner.data.tensors import map_tensors
+
+
+class Transfer:
+    """Nothing to copy: the model is on the CPU.
+
+    Attributes:
+        num_behind: how many batches may be computing while the results of an earlier one are taken.
+    """
+
+    num_behind = 0
+
+    def stage(self, inputs: Any) -> Any:
+        """Start to bring a batch to the device; may be called in another thread than `take`."""
+        return inputs
+
+    def take(self, staged: Any) -> Any:
+        """The batch on the device, for computations that are started after this call."""
+        return staged
+
+    def fetch(self, output: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """Start to bring predictions to the host; what is returned waits for them."""
+        return lambda: output
+
+
+class CudaTransfer(Transfer):
+    """Copies overlap with the computing of other batches.
+
+    Memory is safe by what PyTorch's allocators keep track of: pinned memory is used again after the copies that were
+    started from it, a tensor on the GPU after the work on the streams it was recorded for.
+
+    Args:
+        device: the GPU.
+    """
+
+    num_behind = 1
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._to_device, self._to_host = torch.cuda.Stream(device), torch.cuda.Stream(device)
+
+    def stage(self, inputs: Any) -> Any:
+        with torch.cuda.stream(self._to_device):
+            staged = map_tensors(inputs, self._copy_in)
+            return staged, self._to_device.record_event()
+
+    def take(self, staged: Any) -> Any:
+        inputs, copied = staged
+        computing = torch.cuda.current_stream(self._device)
+        computing.wait_event(copied)
+
+        def record(tensor: torch.Tensor) -> torch.Tensor:
+            tensor.record_stream(computing)
+            return tensor
+
+        return map_tensors(inputs, record)
+
+    def fetch(self, output: torch.Tensor) -> Callable[[], torch.Tensor]:
+        if not output.is_cuda:
+            return lambda: output
+        self._to_host.wait_event(torch.cuda.current_stream(self._device).record_event())
+        arrived = torch.cuda.Event(blocking=True)  # whoever waits for it sleeps
+        with torch.cuda.stream(self._to_host):
+            on_host = torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
+            on_host.copy_(output, non_blocking=True)
+            output.record_stream(self._to_host)
+            arrived.record(self._to_host)
+
+        def wait() -> torch.Tensor:
+            arrived.synchronize()
+            return on_host
+
+        return wait
+
+    def _copy_in(self, tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.is_cuda:  # put there by the user's preprocessing, on the stream that all threads begin with
+            return tensor
+        if tensor.requires_grad and not tensor.is_leaf:  # the model may go back through how it was computed
+            return tensor.to(self._device)
+        copied = tensor.detach().pin_memory().to(self._device, non_blocking=True)
+        return copied.requires_grad_() if tensor.requires_grad else copied
+
+
+def make_transfer(device: torch.device) -> Transfer:
+    """What brings batches to a device, and predictions from there."""
+    return CudaTransfer(device) if device.type == "cuda" else Transfer()

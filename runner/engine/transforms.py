@@ -1,0 +1,75 @@
+"""What happens to a batch before and after the model: the named post-processings and the user's own functions."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from runner.core.errors import ModelError
+from runner.core.imports import load_attribute
+from runner.data.tensors import RaggedTensor
+
+Transform = Callable[[Any], Any]
+
+
+def find_preprocess(spec: str | Transform | None) -> Transform | None:
+    """The function from a batch of rows to the model's input; None leaves rows as they are.
+
+    Raises:
+        ModelError: it cannot be imported or called.
+    """
+    return _find_function(spec, "--preprocess")
+
+
+def find_cost(spec: str | Transform | None) -> Transform:
+    """The function from a batch of rows to what each costs.
+
+    Raises:
+        ModelError: it cannot be imported or called.
+    """
+    found = _find_function(spec, "--batch-cost")
+    assert found is not None
+    return found
+
+
+def find_postprocess(spec: str | Transform | None) -> Transform | None:
+    """The function from the model's output to the predictions; None leaves the output as it is.
+
+    `argmax` gives int64 class indices, `softmax` probabilities in the output's dtype, `topk:K` the int64 indices of
+    the K largest, best first. The classes are axis 1, as everywhere in PyTorch.
+
+    Raises:
+        ModelError: it cannot be imported or called.
+    """
+    if spec == "argmax":
+        return lambda output: _of_classes(output, "argmax", lambda scores: torch.argmax(scores, dim=1))
+    if spec == "softmax":
+        return lambda output: _of_classes(output, "softmax", lambda scores: torch.softmax(scores, dim=1))
+    if isinstance(spec, str) and spec.startswith("topk:"):
+        k = int(spec.removeprefix("topk:"))
+        return lambda output: _of_classes(output, spec, lambda scores: _topk(scores, k))
+    return _find_function(spec, "--postprocess")
+
+
+def _find_function(spec: str | Transform | None, option: str) -> Transform | None:
+    function = load_attribute(spec, option) if isinstance(spec, str) else spec
+    if function is not None and not callable(function):
+        raise ModelError(f"{option} {spec!r} is a {type(function).__name__}, not a function")
+    found: Transform | None = function
+    return found
+
+
+def _of_classes(output: Any, name: str, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """What a function gives for scores `(rows, classes, ...)`; of rows of unlike lengths for each item of a row."""
+    if isinstance(output, RaggedTensor):
+        return RaggedTensor(_of_classes(output.values, name, function), output.lengths)
+    if not isinstance(output, torch.Tensor) or output.ndim < 2:
+        got = f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else f"a {type(output).__name__}"
+        raise ModelError(f"--postprocess {name} needs an output of shape (rows, classes, ...); the model gave {got}")
+    return function(output)
+
+
+def _topk(output: torch.Tensor, k: int) -> torch.Tensor:
+    if k > output.shape[1]:
+        raise ModelError(f"--postprocess topk:{k} needs at least {k} classes; the model gave {output.shape[1]}")
+    return torch.topk(output, k, dim=1).indices

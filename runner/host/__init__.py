@@ -1,0 +1,1 @@
+"""This process and its host: launcher, devices, signals, versions."""

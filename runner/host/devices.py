@@ -1,0 +1,103 @@
+"""What a rank computes with: its device, its threads, its time."""
+
+import ctypes
+from collections.abc import Sequence
+
+import torch
+
+from runner.config.options import Config
+from runner.core.errors import UsageError
+from runner.host.launch import fair_threads, job_end, process_start, requested_threads, usable_cpus
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # of mallopt(3)
+
+
+def device_kind(config: Config) -> str:
+    """What the ranks compute on, "cpu" or "cuda"."""
+    if config.device != "auto":
+        return config.device
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def local_device(config: Config, local_rank: int) -> torch.device:
+    """The device of a rank: of GPUs, the one that its number on the host chooses.
+
+    Args:
+        config: says on what kind of device.
+        local_rank: the number of this rank among those of its host.
+
+    Raises:
+        UsageError: there is no GPU, and one was asked for.
+    """
+    if device_kind(config) == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count()
+    if not count:
+        raise UsageError(
+            "--device cuda: PyTorch sees no GPU here (see nvidia-smi, CUDA_VISIBLE_DEVICES, torch.version.cuda)"
+        )
+    device = torch.device("cuda", local_rank % count)
+    torch.cuda.set_device(device)
+    return device
+
+
+def gpu_name(device: torch.device) -> str:
+    """What a GPU is known by, whatever its number is for a process: model and UUID. Empty for the CPU."""
+    if device.type == "cpu":
+        return ""
+    properties = torch.cuda.get_device_properties(device)
+    return f"{properties.name} {properties.uuid}"
+
+
+def shared_gpus(ranks: Sequence[tuple[str, str]]) -> str:
+    """Which ranks take the same GPU, in words; empty where each has its own.
+
+    Args:
+        ranks: per rank, its name and that of its GPU, which is empty for the CPU.
+    """
+    users: dict[str, list[str]] = {}
+    for who, gpu in ranks:
+        if gpu:
+            users.setdefault(gpu, []).append(who)
+    return "; ".join(f"{' and '.join(names)} share {gpu}" for gpu, names in users.items() if len(names) > 1)
+
+
+def set_threads(config: Config, local_cpus: Sequence[frozenset[int]]) -> int:
+    """Fix the CPU threads of this rank, and return how many.
+
+    Args:
+        config: says how many, where the user does.
+        local_cpus: the CPUs that each rank of this host may use, this one's among them.
+    """
+    threads = config.threads or requested_threads() or fair_threads(usable_cpus(), local_cpus)
+    torch.set_num_threads(threads)
+    return threads
+
+
+def return_freed_memory() -> None:
+    """Let large blocks go back to the kernel as soon as they are freed, for while a model is loaded.
+
+    By itself glibc raises the size from which it does so to that of the largest that was freed: what a model was
+    read into stays with the process after it has been converted or moved.
+    """
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_THRESHOLD, 128 << 10)
+
+
+def keep_freed_memory(device: torch.device) -> None:
+    """Let the memory that the model frees stay with the process, for the next batch to use.
+
+    By itself glibc gives every large block back to the kernel, and the next forward call pays a page fault for each
+    4 KiB of it again: on a CPU a quarter of the time of a convolutional network.
+    """
+    libc = ctypes.CDLL(None)
+    if device.type == "cpu" and hasattr(libc, "mallopt"):
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)
+
+
+def deadline(config: Config) -> float | None:
+    """When this process must have ended: by the user's limit or by the scheduler's, whichever is sooner."""
+    limits = [job_end(), process_start() + config.time_limit if config.time_limit else None]
+    return min((limit for limit in limits if limit is not None), default=None)

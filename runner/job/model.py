@@ -1,0 +1,110 @@
+"""A model with what comes before and after it, put together as the options say."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from runner.calls.binding import Calling
+from runner.comm import Comm
+from runner.config.constants import read_constants
+from runner.config.options import Config, is_path
+from runner.core.errors import BatchTooLarge, UsageError
+from runner.data.columns import types_by_name
+from runner.data.rows import RowType, RowTypes, named_types
+from runner.engine.batching import has_text, make_batching
+from runner.engine.predictor import Inference
+from runner.engine.transforms import find_postprocess, find_preprocess
+from runner.host.devices import return_freed_memory
+from runner.models import build_model, input_device
+from runner.models.signatures import signature_of
+from runner.sources import Source, inner_name
+
+
+def assemble(
+    config: Config,
+    comm: Comm,
+    source: Source,
+    device: torch.device,
+    build: Callable[[], tuple[Callable[..., Any], str]] | None = None,
+) -> tuple[Inference, str]:
+    """The way of a batch, and the digest of the weights; every rank calls it.
+
+    Args:
+        config, comm, source: the job's.
+        device: of this rank.
+        build: makes the model, where this rank does not load it by itself.
+
+    Raises:
+        ModelError, UsageError: on every rank alike.
+    """
+    preprocess = comm.on_each(lambda: find_preprocess(config.preprocess))
+    postprocess = comm.on_each(lambda: find_postprocess(config.postprocess))
+    return_freed_memory()
+    model, weights_digest = build() if build else build_model(config, comm, device)
+    columns = config.columns or [name for name in inner_name(config.data) if name in named_types(source.row_type)]
+    to = input_device(model, device)
+    comm.on_each(lambda: _check_truncate(config, model))
+    constants = comm.on_root(lambda: read_constants(config.input))
+    # a compiled one would be compiled once more, and one of a group or of layers that come and go takes long for a row
+    is_users = not (isinstance(config.model, str) and is_path(config.model)) and build is None
+
+    def make() -> Inference:
+        inference = Inference(
+            model,
+            _make_calling(config, source, columns, model, constants, preprocess is None, to),
+            to,
+            preprocess,
+            postprocess,
+            config.dtype,
+            config.channels_last,
+            columns,
+            config.keep,
+            resets=config.stateful == "reset",
+            truncate=config.truncate,
+            may_keep_tensors=is_users and not config.compile and config.offload is None,
+        )
+        inference.text_options += [f"--truncate {config.truncate}"] * (config.truncate is not None)
+        if config.batch_tokens is not None and has_text(source.row_type, inference.ignored):
+            inference.text_options.append(f"--batch-tokens {config.batch_tokens}")
+        inference.batching = make_batching(config, source, inference, to.type)
+        return inference
+
+    return comm.on_each(make), weights_digest
+
+
+def _make_calling(
+    config: Config,
+    source: Source,
+    columns: Sequence[str],
+    model: Callable[..., Any],
+    constants: dict[str, Any],
+    is_raw: bool,
+    device: torch.device,
+) -> Calling:
+    """How the model is called with the columns that it gets.
+
+    Raises:
+        UsageError: they do not fit, or --batch-size is more than it takes.
+    """
+    signature = signature_of(model)
+    if signature.most is not None and config.batch_size > signature.most:
+        raise BatchTooLarge(
+            f"--batch-size {config.batch_size}: the model was exported for batches of {signature.most} rows, no more",
+            signature.most,
+        )
+    types: RowTypes = source.row_type
+    if not isinstance(types, RowType) and config.keep:
+        types = {name: types[name] for name in columns or [name for name in types if name not in config.keep]}
+        types = types if len(types) > 1 else next(iter(types.values()))
+    elif isinstance(types, RowType) and types.dtype.names is not None:
+        types = types_by_name(types)
+    return Calling(signature, types, is_raw, constants, config.dtype, config.stack, device)
+
+
+def _check_truncate(config: Config, model: Callable[..., Any]) -> None:
+    if config.truncate is not None and not hasattr(model, "tokenise"):
+        raise UsageError(
+            f"--truncate {config.truncate} is about texts that a model's tokenizer cuts, and this model has none: "
+            "leave it out"
+        )

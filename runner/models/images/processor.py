@@ -1,0 +1,188 @@
+"""The image processor of a Hugging Face folder: what Transformers makes of images before its model gets them."""
+
+import inspect
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runner.comm import Comm
+from runner.core.errors import ModelError, RunnerError, UsageError, describe, traceback_of
+from runner.data.rows import name_rows
+from runner.data.tensors import FileList
+from runner.models.images.reading import are_channels_last, as_pictures, has_images, images_in, open_files
+from runner.sources.media.decode import import_pillow
+
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
+_PIXELS = "pixel_values"
+_PARTS = ("vision_config", "encoder", "backbone_config")  # settings in which a model's channels may be
+
+
+class ImageProcessor:
+    """Prepares batches of images as the processor in the model's folder does.
+
+    Args:
+        name: of the model, for messages.
+        architecture: the class of the model.
+        settings: its configuration.
+        processor: of Transformers; or why there is none, which is raised when it is needed.
+    """
+
+    def __init__(self, name: str, architecture: Any, settings: Any, processor: Any) -> None:
+        self._name, self._processor, self._channels = name, processor, _num_channels(settings)
+        self._architecture, self._settings = architecture, settings
+        self._takes_images = architecture.main_input_name == _PIXELS
+        self._accepted = {*inspect.signature(architecture.forward).parameters, _PIXELS}
+
+    def __call__(self, batch: Any, ids: Sequence[int], dtype: torch.dtype) -> dict[str, torch.Tensor] | None:
+        """The model's arguments for a batch of images.
+
+        Args:
+            batch: see `images_in`.
+            ids: the numbers of the rows.
+            dtype: of the model's weights.
+
+        Returns:
+            All that the processor gives and the model takes; None where the batch is the model's input as it is.
+
+        Raises:
+            ModelError: these are images, and the model does not take any; the folder has no image processor; images may
+                have their channels first or last; the processor fails.
+            InputError: a file is no image, or damaged.
+        """
+        if not self._takes_images:
+            self._refuse_images(batch)
+            return None
+        images = images_in(batch, self._name, ids)
+        if images is None:
+            return None
+        if isinstance(self._processor, RunnerError):
+            raise self._processor
+        found = self._process(images, ids)
+        tensors = {name: value for name, value in found.items() if name in self._accepted}
+        return {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
+
+    def _process(self, images: torch.Tensor | FileList, ids: Sequence[int]) -> dict[str, Any]:
+        order = {}
+        if isinstance(images, FileList):
+            inputs: list[Any] = open_files(images, ids)
+        else:
+            is_last = are_channels_last(images, self._channels, self._name, ids)
+            if _takes_order(self._processor):
+                inputs, order = list(images), {"input_data_format": "channels_last" if is_last else "channels_first"}
+            else:
+                inputs = as_pictures(images, is_last)
+        try:
+            with torch.inference_mode():
+                return dict(self._processor(inputs, return_tensors="pt", **order))
+        except Exception as error:
+            kind, why = type(self._processor).__name__, describe(error)
+            if "Unable to convert output" in why:
+                why = (
+                    "it leaves images of unlike sizes unlike, and those of a batch must be of one: --batch-size 1, or "
+                    "--data FOLDER::HEIGHTxWIDTH"
+                )
+            message = f"{kind} of {self._name} failed on {name_rows(ids)}: {why}"
+            raise ModelError(message, traceback_of(error)) from error
+
+    def _refuse_images(self, batch: Any) -> None:
+        columns = batch.values() if isinstance(batch, dict) else [batch]
+        if any(map(has_images, columns)):
+            takes = f"{self._architecture.__name__} takes {self._architecture.main_input_name}"
+            raise ModelError(f"{self._name}: {takes}, and not images alone{self._vision_part()}")
+
+    def _vision_part(self) -> str:
+        """Which class runs the part of the model that takes images, in words; empty where it has none."""
+        import transformers
+
+        kind = type(self._settings).__name__.removesuffix("Config")
+        names = (f"{kind}VisionModelWithProjection", f"{kind}VisionModel")
+        found = next((name for name in names if hasattr(transformers, name)), None)
+        return f'. Its part for images is --model-args \'{{"class": "{found}"}}\'' if found else ""
+
+
+def open_processor(
+    comm: Comm, transformers: Any, name: str, small: str, architecture: Any, settings: Any, trust_code: bool
+) -> ImageProcessor:
+    """The image processor of a folder; every rank calls this, and all get rank 0's kind.
+
+    Args:
+        comm: the ranks.
+        transformers: the library.
+        name: of the model, for messages.
+        small: this rank's folder with the small files of the model's.
+        architecture, settings: of the model.
+        trust_code: whether code in the folder may run.
+
+    Raises:
+        ModelError: on every rank alike, where they would prepare images in different ways.
+    """
+    if architecture.main_input_name != _PIXELS:
+        return ImageProcessor(name, architecture, settings, None)
+
+    def load(backend: str | None) -> Any:
+        try:
+            return _load(transformers, name, small, trust_code, backend)
+        except RunnerError as error:
+            return error
+
+    of_rank_0 = load(None) if comm.world.rank == 0 else None
+    kind, backend = comm.bcast((_kind(of_rank_0), getattr(of_rank_0, "backend", None)))
+    processor = load(backend) if of_rank_0 is None else of_rank_0
+
+    def compare() -> None:
+        if _kind(processor) != kind:
+            raise ModelError(
+                f"{name}: images would be prepared by {_kind(processor)} here, by {kind} on rank 0. Transformers, "
+                "torchvision and Pillow must be the same on every host"
+            )
+
+    comm.on_each(compare)
+    return ImageProcessor(name, architecture, settings, processor)
+
+
+def _load(transformers: Any, name: str, small: str, trust_code: bool, backend: str | None) -> Any:
+    if not _has_processor(Path(small)):
+        raise ModelError(
+            f"{name} has no image processor in it ({' or '.join(PROCESSOR_FILES)}), which says how pixels are scaled, "
+            "cut and normalized. Save it there with save_pretrained; or prepare images with --preprocess "
+            "module:function, or before, as rows of floating-point numbers"
+        )
+    import_pillow(f"{name}: preparing images")
+    try:
+        return transformers.AutoImageProcessor.from_pretrained(
+            small, local_files_only=True, trust_remote_code=trust_code, backend=backend
+        )
+    except Exception as error:
+        raise ModelError(f"{name}: its image processor cannot be loaded: {describe(error)}") from error
+
+
+def _has_processor(folder: Path) -> bool:
+    if (folder / PROCESSOR_FILES[0]).exists():
+        return True
+    for file, key in ((PROCESSOR_FILES[1], "image_processor"), ("config.json", "pretrained_cfg")):
+        if (folder / file).exists() and key in json.loads((folder / file).read_text()):
+            return True
+    return False
+
+
+def _kind(processor: Any) -> str:
+    """What prepares images, in words."""
+    if isinstance(processor, UsageError | ModelError):
+        return "nothing"
+    return f"{type(processor).__module__}.{type(processor).__qualname__}"
+
+
+def _takes_order(processor: Any) -> bool:
+    """Whether a processor can be told where the channels are; others take images of Pillow, which say so."""
+    parameters = inspect.signature(processor.preprocess).parameters.values()
+    return any(p.name == "input_data_format" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _num_channels(settings: Any) -> int:
+    for part in (settings, *(getattr(settings, name, None) for name in _PARTS)):
+        if channels := getattr(part, "num_channels", None):
+            return int(channels)
+    return 3

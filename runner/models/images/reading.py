@@ -1,0 +1,106 @@
+"""Batches of images, of pixels or of image files, for models that bring their own way to prepare them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from runner.core.errors import ModelError
+from runner.data.rows import name_rows
+from runner.data.tensors import FileList
+from runner.sources.media.decode import import_pillow, open_image
+from runner.sources.media.image_reader import in_threads
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_ROW_AXES = 3
+
+
+def images_in(batch: Any, name: str, ids: Sequence[int]) -> torch.Tensor | FileList | None:
+    """Return the batch where it holds images that are yet to be prepared, None where a model may take it as it is.
+
+    Args:
+        batch: of a model that takes images: a tensor, a list, or a dict of these where there are several columns.
+        name: of the model, for messages.
+        ids: the numbers of the rows.
+
+    Returns:
+        uint8 `(batch, height, width, channels)` or `(batch, channels, height, width)`, or files; None for
+        floating-point numbers, which count as prepared.
+
+    Raises:
+        ModelError: the rows are neither.
+    """
+    if isinstance(batch, dict):
+        if found := [key for key, column in batch.items() if has_images(column)]:
+            raise ModelError(
+                f"{name} takes images as the one column: choose it with --columns {found[0]}, and take others along "
+                "beside the predictions with --keep"
+            )
+        return None
+    if has_images(batch):
+        return batch  # type: ignore[no-any-return]
+    column = batch[0] if isinstance(batch, list) and batch else batch
+    if not isinstance(column, torch.Tensor) or column.is_floating_point():
+        return None
+    raise ModelError(
+        f"{name_rows(ids)}: {str(column.dtype).removeprefix('torch.')} rows of shape {_shape(batch)} are no images. "
+        f"{name} takes uint8 of shape (height, width, channels) or (channels, height, width), image files "
+        "(--data FOLDER::file), or floating-point numbers that are prepared already, as they are"
+    )
+
+
+def has_images(column: Any) -> bool:
+    """Whether rows are image files, or pixels in whole numbers from 0 to 255."""
+    if isinstance(column, FileList):
+        return True
+    return isinstance(column, torch.Tensor) and column.dtype == torch.uint8 and column.ndim == 1 + _ROW_AXES
+
+
+def are_channels_last(batch: torch.Tensor, channels: int, name: str, ids: Sequence[int]) -> bool:
+    """Whether images `(batch, ...)` are of shape `(height, width, channels)`, and not `(channels, height, width)`.
+
+    Raises:
+        ModelError: they may be either, or are neither.
+    """
+    shape = _shape(batch)
+    first, last = batch.shape[1] == channels, batch.shape[3] == channels
+    if first == last:
+        what = "may be" if first else "are neither"
+        raise ModelError(
+            f"{name_rows(ids)}: images of shape {shape} {what} ({channels}, height, width) {'or' if first else 'nor'} "
+            f"(height, width, {channels}), as {name} takes them. --preprocess module:function can give the model's own "
+            "input"
+        )
+    return last
+
+
+def open_files(files: FileList, ids: Sequence[int]) -> "list[Image.Image]":
+    """Decode image files: upright, RGB, each of its own size.
+
+    Raises:
+        InputError: one of them is no image, damaged, or has more than 8 bits a channel; of several the first.
+        UsageError: Pillow is missing.
+    """
+    import_pillow("decoding images")
+    numbered = list(zip(files, ids, strict=True))
+    return in_threads(lambda pair: open_image(pair[0].numpy().tobytes(), f"row {pair[1]}"), numbered)
+
+
+def as_pictures(batch: torch.Tensor, channels_last: bool) -> "list[Image.Image]":
+    """Make images of Pillow of uint8 pixels `(batch, ...)` with one channel or three.
+
+    Raises:
+        UsageError: Pillow is missing.
+    """
+    import_pillow("preparing images")
+    from PIL import Image
+
+    pixels = (batch if channels_last else batch.permute(0, 2, 3, 1)).numpy()
+    return [Image.fromarray(np.ascontiguousarray(image[..., 0] if image.shape[2] == 1 else image)) for image in pixels]
+
+
+def _shape(batch: Any) -> tuple[int, ...] | str:
+    return tuple(batch.shape[1:]) if isinstance(batch, torch.Tensor) else "(length,)"

@@ -1,0 +1,126 @@
+"""Folders as timm's `save_for_hf` and `push_to_hf_hub` leave them: config.json and the weights, read by timm."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from runner.comm import Comm
+from runner.config.options import Config
+from runner.core.errors import ModelError, UsageError, describe
+from runner.core.imports import import_extra
+from runner.data.rows import name_rows
+from runner.data.tensors import FileList
+from runner.models.images.reading import are_channels_last, as_pictures, images_in, open_files
+from runner.models.weights.broadcast import spread
+from runner.models.weights.files import broadcast_small_files
+
+_OPTIONS = ("features",)
+
+
+def is_timm_folder(path: str) -> bool:
+    """Whether config.json in a folder is one of timm's own, and not of Transformers around timm."""
+    try:
+        found = json.loads((Path(path) / "config.json").read_text())
+    except (OSError, ValueError):  # whoever opens it as a folder says why
+        return False
+    return isinstance(found, dict) and "architecture" in found and not found.keys() & {"architectures", "model_type"}
+
+
+def build_from_timm(config: Config, comm: Comm, device: torch.device) -> tuple["TimmModel", str]:
+    """The model on `device`, with the transform of its configuration, and the digest of its weights.
+
+    Raises:
+        UsageError: timm is missing, or `model_args` hold what cannot be.
+        ModelError: the folder cannot be used.
+    """
+    name = f"--model {config.model}"
+    comm.on_each(lambda: _check_options(config.model_args))
+    comm.on_each(_import_timm)
+    small = broadcast_small_files(comm, Path(str(config.model)), ["config.json"])
+    wants_features = bool(config.model_args.get("features"))
+    return spread(
+        comm,
+        config,
+        name,
+        lambda: _make(name, str(config.model), wants_features, with_weights=True),
+        lambda: _make(name, small, wants_features, with_weights=False),
+        device,
+    )
+
+
+class TimmModel(nn.Module):
+    """A model of timm, and its transform of images.
+
+    Args:
+        name: for messages.
+        model: takes `(batch, channels, height, width)`.
+        transform: from an image of Pillow to `(channels, height, width)`.
+        channels: of an image.
+    """
+
+    def __init__(self, name: str, model: nn.Module, transform: Any, channels: int) -> None:
+        super().__init__()
+        self._name, self._transform, self._channels = name, transform, channels
+        self.model = model
+
+    def forward(self, images: torch.Tensor) -> Any:
+        return self.model(images)
+
+    def prepare_images(self, batch: Any, ids: Sequence[int]) -> torch.Tensor | None:
+        """The model's input for a batch of images; None where the batch is that as it is. See `images_in`.
+
+        Raises:
+            ModelError: images may have their channels first or last; the transform fails; they stay of unlike sizes.
+            InputError: a file is no image, or damaged.
+        """
+        images = images_in(batch, self._name, ids)
+        if images is None:
+            return None
+        if isinstance(images, FileList):
+            pictures = open_files(images, ids)
+        else:
+            is_last = are_channels_last(images, self._channels, self._name, ids)
+            if self._channels not in (1, 3):
+                raise ModelError(
+                    f"{self._name} takes images of {self._channels} channels, which timm's transform does not know: "
+                    "prepare them with --preprocess module:function"
+                )
+            pictures = as_pictures(images, is_last)
+        try:
+            dtype = next(self.model.parameters()).dtype
+            return torch.stack([self._transform(picture) for picture in pictures]).to(dtype)
+        except Exception as error:
+            raise ModelError(f"the transform of {self._name} failed on {name_rows(ids)}: {describe(error)}") from error
+
+
+def _check_options(options: dict[str, Any]) -> None:
+    for name in options:
+        if name not in _OPTIONS:
+            raise UsageError(
+                f"--model-args: {name!r} is not one of {', '.join(_OPTIONS)}, which a folder of timm's takes"
+            )
+    if not isinstance(options.get("features", True), bool):
+        raise UsageError(f"--model-args: features is true or false, not {options['features']!r}")
+
+
+def _import_timm() -> Any:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # compute nodes have no internet; nothing is to be asked for there
+    return import_extra("timm", "a folder of timm's", "timm")
+
+
+def _make(name: str, folder: str, wants_features: bool, with_weights: bool) -> TimmModel:
+    timm = _import_timm()
+    arguments = {"num_classes": 0} if wants_features else {}
+    try:
+        model = timm.create_model(f"local-dir:{folder}", pretrained=with_weights, **arguments)
+        settings = timm.data.resolve_data_config({}, model=model)
+        with torch.device("cpu"):
+            transform = timm.data.create_transform(**settings)
+    except Exception as error:
+        raise ModelError(f"{name} cannot be loaded by timm: {describe(error)}") from error
+    return TimmModel(name, model, transform, settings["input_size"][0])

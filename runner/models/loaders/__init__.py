@@ -1,0 +1,1 @@
+"""Models by kind of file or function."""

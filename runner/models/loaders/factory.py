@@ -1,0 +1,159 @@
+"""Models that a function or class of the user's builds: an `nn.Module` with or without a state dict, or any callable.
+
+What rank 0 gets of it is sent to the others. Where it asks for its weights itself, it is called on each rank, with the
+file that rank 0 has read.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from runner.comm import Comm
+from runner.config.options import Config
+from runner.core.errors import ModelError, RunnerError, UsageError, describe, traceback_of
+from runner.core.imports import load_attribute, name_of
+from runner.models.weights.adapt import convert, refuse_adaptations
+from runner.models.weights.broadcast import in_evaluation_mode, spread
+from runner.models.weights.files import broadcast_file
+from runner.models.weights.state_dict import WeightsFile, load_weights, note_ignored
+
+
+def build_from_factory(config: Config, comm: Comm, device: torch.device) -> tuple[Callable[..., Any], str]:
+    """The model on `device`, in evaluation mode, and the digest of its weights.
+
+    Raises:
+        ModelError: on every rank alike.
+    """
+    factory = comm.on_each(lambda: Factory(config, device))
+    if not factory.wants_weights:
+        model, digest = spread(comm, config, factory.name, factory.read, factory.call, device, has_effects=True)
+        return model, comm.bcast(note_ignored(digest, factory.ignored)) if config.ignore_keys else digest
+    comm.on_each(lambda: refuse_adaptations(config))
+    assert config.weights is not None
+    file, weights_digest = broadcast_file(comm, config.weights, "--weights")
+
+    def build() -> Any:
+        try:
+            with open(file.name, "rb") as weights:
+                model = factory.call(weights=weights)
+            return in_evaluation_mode(model).to(device) if isinstance(model, nn.Module) else model
+        finally:
+            file.close()
+
+    return comm.on_each(build), weights_digest
+
+
+class Factory:
+    """The user's function or class.
+
+    Of the parameters that have no default, it is given `device` (a torch.device) and `weights` (the --weights file,
+    opened for reading bytes) where it has parameters of these names.
+
+    Attributes:
+        name: for messages.
+        wants_weights: whether it reads the --weights file itself.
+        ignored: the tensors of that file that were left out when it was read.
+
+    Raises:
+        ModelError: it cannot be found or called.
+    """
+
+    ignored: list[str]
+
+    def __init__(self, config: Config, device: torch.device) -> None:
+        function = load_attribute(config.model, "--model") if isinstance(config.model, str) else config.model
+        if not callable(function):
+            raise ModelError(f"--model {config.model!r} is a {type(function).__name__}, not a function or class")
+        self._function, self._config, self.ignored = function, config, []
+        self.name = f"--model {name_of(config.model)}"
+        parameters = _parameters(function)
+        if parameters is not None:
+            self._check_arguments(parameters)
+        required = _required(parameters or ()) - config.model_args.keys()
+        self.wants_weights = "weights" in required
+        if self.wants_weights and config.weights is None:
+            raise ModelError(f"{self.name} wants weights: give --weights PATH")
+        if self.wants_weights:
+            self._refuse_reading()
+        self._arguments = {"device": device} if "device" in required else {}
+        if absent := sorted(required - {"weights", "device"}):
+            raise UsageError(
+                f"{self.name} wants {', '.join(absent)}, without which it cannot be called: give --model-args "
+                f"'{{\"{absent[0]}\": ...}}'"
+            )
+
+    def _check_arguments(self, parameters: Sequence[inspect.Parameter]) -> None:
+        """Raise UsageError where --model-args names a parameter that the factory does not have."""
+        known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+        if any(p.kind == p.VAR_KEYWORD for p in parameters):
+            return
+        for name in self._config.model_args:
+            if name not in known:
+                near = difflib.get_close_matches(name, known, 1)
+                meant = f", {near[0]!r} is the nearest" if near else ""
+                raise UsageError(
+                    f"--model-args: {self.name} has no parameter {name!r}{meant}. "
+                    + (f"It has {', '.join(known)}" if known else "It has none")
+                )
+
+    def _refuse_reading(self) -> None:
+        """Raise UsageError where options say how weights are read that the factory reads itself."""
+        for name in ("weights_key", "strip_prefix", "ignore_keys"):
+            if getattr(self._config, name):
+                raise UsageError(
+                    f"--{name.replace('_', '-')} says how --weights is read, which {self.name} reads itself, by its "
+                    "parameter `weights`"
+                )
+
+    def call(self, **more: Any) -> Any:
+        """What it returns: something that can be called with a batch."""
+        try:
+            model = self._function(**self._config.model_args, **self._arguments, **more)
+        except Exception as error:
+            raise ModelError(f"{self.name} raised {describe(error)}", details=traceback_of(error)) from error
+        if not callable(model):
+            raise ModelError(
+                f"{self.name} returned a {type(model).__name__}, not a torch.nn.Module or another callable"
+            )
+        return model
+
+    def read(self) -> Any:
+        """The model with its weights, for rank 0."""
+        weights = self._config.weights
+        model = self.call()
+        if isinstance(model, nn.Module):
+            model = self._prepare(model)
+        elif weights is not None:
+            raise ModelError(
+                f"--weights {weights}: {self.name} returned no torch.nn.Module to load them into. A parameter named "
+                "`weights` would get the open file"
+            )
+        return model
+
+    def _prepare(self, model: nn.Module) -> nn.Module:
+        """Return the module on the CPU, in its final dtype, so that weights are rounded once at most, and with them."""
+        try:
+            model = convert(model.cpu(), self._config)
+            if self._config.weights is not None:
+                self.ignored = load_weights(model, WeightsFile.of(self._config))
+            return model
+        except RunnerError:
+            raise
+        except Exception as error:
+            raise ModelError(f"{self.name}: its module raised {describe(error)}", traceback_of(error)) from error
+
+
+def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """Return the parameters of a function or class; None where nothing is known of them, as of some built-in ones."""
+    try:
+        return list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return None
+
+
+def _required(parameters: Sequence[inspect.Parameter]) -> set[str]:
+    return {p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}

@@ -1,0 +1,31 @@
+"""TorchScript files, as `torch.jit.save` writes them."""
+
+import warnings
+import zipfile
+from typing import Any
+
+import torch
+
+from runner.config.options import Config
+from runner.core.errors import ModelError
+
+
+def load(path: str, device: torch.device, config: Config) -> Any:
+    """The module, in evaluation mode. It is interpreted; no Python code in it is run.
+
+    Raises:
+        ModelError: it is no TorchScript file.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            is_script = any(name.endswith("/constants.pkl") for name in archive.namelist())
+    except zipfile.BadZipFile:
+        is_script = False
+    if not is_script:
+        raise ModelError(
+            "is not a TorchScript file, or it is damaged. A state dict wants --model package.module:factory "
+            "--weights PATH"
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's own, that torch.export is better
+        return torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]

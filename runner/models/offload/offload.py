@@ -1,0 +1,214 @@
+"""Models that do not fit where they are computed (`--offload`): at each call their layers stream from the host's memory
+to a GPU, or from files.
+"""
+
+import contextlib
+import io
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from runner.comm import Comm
+from runner.config.options import Config, is_path
+from runner.core.errors import ModelError, RunnerError, UsageError
+from runner.core.imports import name_of
+from runner.models.formats import SAFETENSORS as SAFETENSORS_FORMAT
+from runner.models.loaders.factory import Factory, build_from_factory
+from runner.models.offload.buffers import fill_buffers, send_buffers
+from runner.models.offload.stored import StoredWeights, WeightFiles, digest
+from runner.models.transformers.folder import SAFETENSORS, SAVED_OTHERWISE, build_from_folder, open_folder
+from runner.models.transformers.pretrained import Pretrained
+from runner.models.weights.adapt import convert
+from runner.models.weights.checkpoints import files_of, weights_format
+from runner.models.weights.files import compare_digests
+from runner.models.weights.meta import tied_parameters
+from runner.models.weights.sending import build_alike
+from runner.models.weights.state_dict import WeightsFile, fitting_weights, note_ignored, own_state
+
+_CPU = torch.device("cpu")
+
+
+def build_offloaded(config: Config, comm: Comm, device: torch.device) -> tuple[Callable[..., Any], str]:
+    """The model, computing on `device` with weights that are elsewhere, and the digest of the weights.
+
+    The digest, and on one kind of device what is computed, are those of the same model without `--offload`.
+
+    Raises:
+        UsageError: Accelerate is missing, or the model cannot be offloaded so.
+        ModelError: it cannot be built, or does not fit its weights; both on every rank alike.
+    """
+    comm.on_each(_import_accelerate)
+    return (_from_memory if config.offload == "memory" else _from_disk)(config, comm, device)
+
+
+def _import_accelerate() -> None:
+    try:
+        import accelerate  # noqa: F401
+    except ImportError as error:
+        raise UsageError("--offload needs Accelerate: pip install 'horovod-inference-runner[offload]'") from error
+
+
+def _stream(model: nn.Module, weights: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    from runner.models.offload.streaming import stream
+
+    stream(model, weights, device)
+
+
+def _from_memory(config: Config, comm: Comm, device: torch.device) -> tuple[Callable[..., Any], str]:
+    """The usual model on the CPU, whose layers are copied to the GPU."""
+
+    def refuse() -> None:
+        if device.type == "cpu":
+            raise UsageError(
+                "--offload memory streams weights from the host's memory to a GPU; on the CPU they are in memory "
+                "anyway. For a model larger than the memory take --offload disk"
+            )
+
+    comm.on_each(refuse)
+    build = build_from_folder if _is_folder(config) else build_from_factory
+    model, weights_digest = build(config, comm, _CPU)
+    module: Any = model.model if isinstance(model, Pretrained) else model
+    comm.on_each(lambda: _check_module(module, f"--model {name_of(config.model)}"))
+    weights = {name: parameter.data for name, parameter in module.named_parameters(remove_duplicate=False)}
+    began = time.perf_counter()
+    comm.on_each(lambda: _copy_once(weights, device))
+    _say_how_slow(config, comm, weights, "the host's memory", time.perf_counter() - began)
+    comm.on_each(lambda: _stream(module, weights, device))
+    return model, weights_digest
+
+
+def _from_disk(config: Config, comm: Comm, device: torch.device) -> tuple[Callable[..., Any], str]:
+    """A model whose layers are read from safetensors files, by every rank.
+
+    All must read them at every batch, so all map the files that are there; the ranks of a host share what of them is in
+    memory. The first rank of each host reads them once before, for the digest, and the digests are compared.
+    """
+    found = _find(config, comm, device)
+    model, is_random = build_alike(comm, found.build)
+    comm.on_each(lambda: _check_module(model, found.name))
+    model.eval()
+    if not found.weights.rounds:  # else what the file holds has the dtypes of the folder first
+        comm.on_each(lambda: convert(model, config))
+    built_as = {name: parameter.dtype for name, parameter in model.named_parameters(remove_duplicate=False)}
+    tied = tied_parameters(model)
+    files, given, ignored = comm.on_each(lambda: _map(found, model, tied, speaks=not comm.world.rank))
+    others = found.build if is_random else None
+    comm.on_each(lambda: fill_buffers(model, found.name, given, others if not comm.world.rank else None))
+    comm.on_each(lambda: convert(model, config))
+    send_buffers(comm, model, found.name)
+    weights = StoredWeights(model, given, built_as, device)
+    began = time.perf_counter()
+    own_digest = comm.on_each(lambda: "" if comm.world.local_rank else digest(model, weights))
+    seconds = max(comm.gather_all(time.perf_counter() - began))
+    weights_digest = comm.bcast(own_digest)
+    compare_digests(comm, own_digest or weights_digest)
+    _say_how_slow(config, comm, {name: given[name] for name in weights}, found.weights.path, seconds)
+    comm.on_each(lambda: _stream(model, weights, device))
+
+    def check(*_: Any) -> None:
+        try:
+            files.check()
+        except RunnerError as error:
+            comm.fail(error)
+            raise
+
+    model.register_forward_hook(check)
+    return found.wrap(model), note_ignored(weights_digest, ignored)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What --model names, and where its weights are; `hint` is for weights that do not fit it."""
+
+    name: str
+    weights: WeightsFile
+    hint: str
+    build: Callable[[], Any]
+    wrap: Callable[[nn.Module], Callable[..., Any]]
+
+
+def _find(config: Config, comm: Comm, device: torch.device) -> _Found:
+    if _is_folder(config):
+        folder = open_folder(config, comm)
+        name = f"--model {config.model}"
+
+        def weights() -> str:
+            path = folder.find_weights(SAFETENSORS)
+            if path is None:
+                raise ModelError(f"{name}: --offload disk finds no {' or '.join(SAFETENSORS)} in it")
+            return str(path)
+
+        file = WeightsFile(comm.on_each(weights), rounds=True)
+        return _Found(name, file, SAVED_OTHERWISE, folder.build, folder.wrap)
+    factory = comm.on_each(lambda: Factory(config, device))
+
+    def refuse() -> None:
+        if factory.wants_weights:
+            raise UsageError(f"{factory.name} reads its weights itself; --offload disk must read them layer by layer")
+
+    comm.on_each(refuse)
+    return _Found(factory.name, WeightsFile.of(config), "", factory.call, lambda model: model)
+
+
+def _is_folder(config: Config) -> bool:
+    return isinstance(config.model, str) and is_path(config.model)
+
+
+def _check_module(model: Any, name: str) -> None:
+    if not isinstance(model, nn.Module):
+        raise ModelError(f"{name} gives a {type(model).__name__}; --offload is for nn.Modules")
+    if not any(True for _ in model.parameters()):
+        raise ModelError(f"{name} has no parameters; leave --offload out")
+
+
+def _map(
+    found: _Found, model: nn.Module, tied: Mapping[str, str], speaks: bool
+) -> tuple[WeightFiles, dict[str, torch.Tensor], list[str]]:
+    """The files, what is in them by all names that the model has for it, and what was ignored of them."""
+    files = files_of(found.weights.path)
+    if other := [path for path in files if weights_format(path) != SAFETENSORS_FORMAT]:
+        raise UsageError(
+            f"--offload disk reads safetensors, not {other[0]}; on a host that holds the model, "
+            "safetensors.torch.save_model(model, PATH) writes it"
+        )
+    own = own_state(model)
+    # what it says of a file it should say once
+    with contextlib.nullcontext() if speaks else contextlib.redirect_stderr(io.StringIO()):
+        try:
+            given, ignored = fitting_weights(own, found.weights, lambda name: tied.get(name, name))
+        except ModelError as error:
+            raise ModelError(f"{error}{found.hint}") from error
+    owners = {tied.get(name, name): tensor for name, tensor in given.items()}
+    return (
+        WeightFiles(found.weights.path, files),
+        owners | {name: owners[owner] for name, owner in tied.items()} | given,
+        ignored,
+    )
+
+
+def _copy_once(weights: Mapping[str, torch.Tensor], device: torch.device) -> None:
+    for tensor in weights.values():
+        tensor.to(device)
+    torch.cuda.synchronize(device)
+
+
+def _say_how_slow(config: Config, comm: Comm, weights: Mapping[str, torch.Tensor], where: str, seconds: float) -> None:
+    """Rank 0 warns what each call of the model reads, and what that took just now."""
+    if comm.world.rank:
+        return
+    size = sum({tensor.data_ptr(): tensor.nbytes for tensor in weights.values()}.values())
+    calls = config.model_args.get("max_new_tokens", 1) if _is_folder(config) else 1
+    each = "each batch" if calls == 1 else f"each batch {calls} times, once a new token,"
+    words = (
+        f"runner: warning: --offload {config.offload}: {each} reads {size:,} bytes of weights from {where}, which took "
+        f"{seconds:.3g} s now ({size / seconds / 1e6:,.0f} MB/s). A larger --batch-size than {config.batch_size} reads "
+        "no more; ranks enough to hold the model together, by --model-parallel, read nothing"
+    )
+    if calls * seconds > config.stall_timeout / 2:
+        words += f". A batch may take longer than --stall-timeout {config.stall_timeout}"
+    print(words, file=sys.stderr, flush=True)

@@ -1,0 +1,115 @@
+"""Weights that stay in their safetensors files: mapped into memory, where the kernel reads them when they are used,
+keeps what there is room for, and takes the rest back.
+"""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+import xxhash
+from torch import nn
+
+from runner.core.errors import RunnerError
+from runner.models.weights.storages import named_tensors
+
+_ALIGNMENT = 64  # bytes; by it PyTorch allocates, and libraries choose how they add
+
+
+class StoredWeights(Mapping[str, torch.Tensor]):
+    """The parameters of a module as it computes with them, made of what is in a file whenever they are asked for.
+
+    They have the dtype and the strides of the module's own. Where it computes on the CPU they also begin where
+    allocated ones would: a product of a matrix with a single row differs in its last bits by where the matrix lies.
+
+    Args:
+        model: its parameters are on the meta device.
+        given: what the file holds, by name; a tied parameter under each of its names.
+        built_as: the dtypes of the parameters before `--dtype`, which are rounded to on the way.
+        device: where the module computes.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        given: Mapping[str, torch.Tensor],
+        built_as: Mapping[str, torch.dtype],
+        device: torch.device,
+    ) -> None:
+        self._own = dict(model.named_parameters(remove_duplicate=False))
+        self._given, self._built_as, self._is_on_cpu = given, built_as, device.type == "cpu"
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        own, found = self._own[name], self._given[name].to(self._built_as[name])
+        is_aligned = not self._is_on_cpu or not found.data_ptr() % _ALIGNMENT
+        if is_aligned and found.dtype == own.dtype and found.stride() == own.stride():
+            return found
+        return torch.empty_strided(own.size(), own.stride(), dtype=own.dtype).copy_(found)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._own)
+
+    def __len__(self) -> int:
+        return len(self._own)
+
+
+class WeightFiles:
+    """The files that weights are in, and whether they are what they were.
+
+    Args:
+        path: as the user gave it.
+        files: the paths of the files that hold the tensors.
+    """
+
+    def __init__(self, path: str, files: Sequence[str]) -> None:
+        self._path = path
+        self._files = [(file := os.open(name, os.O_RDONLY), _stamp(file)) for name in files]
+
+    def check(self) -> None:
+        """Raise RunnerError where a file has been written to since then."""
+        if any(_stamp(file) != stamp for file, stamp in self._files):
+            raise RunnerError(
+                f"{self._path} was written to while --offload disk read the weights from it. Leave it alone while the "
+                "job runs; the same command goes on only with the weights that it began with"
+            )
+
+
+def real_storages(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
+    """The distinct storages of a module that are not on the meta device, as `storages` gives them."""
+    return [(name, _storage(tensor)) for name, tensor in _distinct(model) if not tensor.is_meta]
+
+
+def digest(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
+    """What `storages.digest` gives of the module with these weights as its parameters."""
+    names = {id(parameter): name for name, parameter in model.named_parameters(remove_duplicate=False)}
+    state = xxhash.xxh3_128()
+    for name, tensor in _distinct(model):
+        state.update(name.encode())
+        state.update((_own_bytes(weights[names[id(tensor)]]) if tensor.is_meta else _storage(tensor)).numpy())
+    return f"xxh3:{state.hexdigest()}"
+
+
+def _distinct(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """The first tensor of each storage, and its name."""
+    seen = set()
+    for name, tensor in named_tensors(model):
+        storage = tensor.untyped_storage()
+        key = id(tensor) if tensor.is_meta else storage.data_ptr()
+        if storage.nbytes() and key not in seen:
+            seen.add(key)
+            yield name, tensor
+
+
+def _storage(tensor: torch.Tensor) -> torch.Tensor:
+    """The memory that a tensor lies in, as bytes."""
+    storage = tensor.untyped_storage()
+    return torch.empty(0, dtype=torch.uint8).set_(storage, 0, (storage.nbytes(),), (1,))
+
+
+def _own_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """The bytes of a tensor alone, which may lie among others."""
+    return tensor.reshape(-1).view(torch.uint8) if tensor.is_contiguous() else _storage(tensor)
+
+
+def _stamp(file: int) -> tuple[int, int]:
+    found = os.fstat(file)
+    return found.st_size, found.st_mtime_ns

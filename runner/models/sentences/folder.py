@@ -1,0 +1,99 @@
+"""Folders of sentence-transformers: how they are told from others, and what is in them beside weights."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from runner.comm import Comm
+from runner.config.options import Config, is_path
+from runner.core.errors import ModelError, UsageError
+from runner.models.sentences.options import KINDS
+
+_MARKS = ("config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling/config.json")
+_ACTIVATIONS = ("activation_fn", "activation_function", "sbert_ce_default_activation_function")
+
+
+def kind_of(folder: Path) -> str | None:
+    """The class of sentence-transformers that is to load a folder; None where it is not one of its own.
+
+    Raises:
+        ModelError: it is not whole, or of a class that is not known here.
+    """
+    settings = _read_json(folder / _MARKS[0], {})
+    if (folder / "modules.json").exists():
+        kind = settings.get("model_type", "SentenceTransformer")
+        if kind not in KINDS:
+            raise ModelError(f"--model {folder}: its model_type {kind} is not one of {', '.join(KINDS)}")
+        return str(kind)
+    marks = _read_json(folder / "config.json", {})
+    if "sentence_transformers" in marks or "sbert_ce_default_activation_function" in marks:
+        return "CrossEncoder"  # of an older version, which wrote no modules.json
+    if mark := next((mark for mark in _MARKS if (folder / mark).exists()), None):
+        raise ModelError(
+            f"--model {folder} has {mark}, but not the modules.json that sentence-transformers writes with it: what "
+            "else the model is made of is not known. Copy the whole folder"
+        )
+    return None
+
+
+def is_sentence_folder(model: Any) -> bool:
+    """Whether --model names such a folder, in this process's file system."""
+    return isinstance(model, str) and is_path(model) and kind_of(Path(model)) is not None
+
+
+def find_kind(config: Config, comm: Comm) -> str | None:
+    """See `kind_of`; every rank calls this, and rank 0 alone looks.
+
+    Raises:
+        ModelError: see `kind_of`.
+        UsageError: the model would have to be taken apart.
+    """
+    kind = comm.on_root(lambda: kind_of(Path(str(config.model))))
+    apart = "--offload" if config.offload else "--model-parallel" if config.model_parallel > 1 else ""
+
+    def refuse() -> None:
+        if kind is not None and apart:
+            raise UsageError(f"{apart} does not take a {kind} apart: sentence-transformers runs it as a whole")
+
+    comm.on_each(refuse)
+    return kind
+
+
+def refuse_code(folder: Path) -> None:
+    """Raise ModelError where the library would run code that is neither its own nor PyTorch's, or leave it out."""
+    for name in _classes(folder):
+        if not name.startswith(("sentence_transformers.", "torch.")):
+            raise ModelError(
+                f"--model {folder}: {name} is code of the folder or of another package, which is not run. Where you "
+                "trust whoever made it, --trust-code lets it"
+            )
+
+
+def _classes(folder: Path) -> Iterator[str]:
+    """The modules and activations of a folder that are named as Python's are."""
+    for module in _read_json(folder / "modules.json", []):
+        yield str(module.get("type")) if isinstance(module, dict) else str(module)
+    for place in sorted(folder.glob("**/router_config.json")):
+        yield from _read_json(place, {}).get("types", {}).values()
+    for place in [folder / _MARKS[0], *sorted(folder.glob("**/config.json"))]:
+        settings = _read_json(place, {})
+        own = settings.get("sentence_transformers")
+        named = [own.get("activation_fn")] if isinstance(own, dict) else []
+        named += [settings.get(key) for key in _ACTIVATIONS]
+        yield from (name for name in named if isinstance(name, str) and "." in name)
+
+
+def _read_json(file: Path, default: Any) -> Any:
+    """What is in a JSON file, which must be of the default's type; the default where there is none."""
+    if not file.exists():
+        return default
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ModelError(f"--model {file.parent}: {file.name} is damaged: {error}") from error
+    if not isinstance(found, type(default)):
+        raise ModelError(
+            f"--model {file.parent}: {file.name} holds a {type(found).__name__}, not a {type(default).__name__}"
+        )
+    return found

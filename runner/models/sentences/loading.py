@@ -1,0 +1,125 @@
+"""Models of sentence-transformers: the library itself loads them, on rank 0, and its modules do what they say."""
+
+import logging
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+
+from runner.comm import Comm
+from runner.config.options import Config
+from runner.core.errors import ModelError, UsageError, describe, traceback_of
+from runner.core.imports import import_extra
+from runner.models.foldercode import send_code
+from runner.models.sentences.folder import refuse_code
+from runner.models.sentences.kinds import Embeddings, PairScores, SparseEmbeddings
+from runner.models.sentences.model import Sentences
+from runner.models.sentences.options import adjust, check_options, read_ranges
+from runner.models.weights.broadcast import spread
+from runner.models.weights.files import digest_settings
+
+
+def build_from_sentence_folder(config: Config, comm: Comm, device: torch.device, kind: str) -> tuple[Any, str]:
+    """The model on `device`, ready to be called with what its `tokenise` gives, and the digest of weights and settings.
+
+    Args:
+        config, comm, device: the job's.
+        kind: what `find_kind` has said.
+
+    Raises:
+        UsageError: the library is missing, or options do not fit the model.
+        ModelError: the folder cannot be used.
+    """
+    folder = Path(str(config.model))
+    comm.on_each(_import_library)
+    comm.on_each(lambda: check_options(kind, config.model_args))
+    model = comm.on_each(lambda: None if comm.world.rank else _read(folder, kind, config))
+    if config.trust_code:
+        send_code(comm)
+    settings = comm.on_root(lambda: digest_settings(folder))
+    found, digest = spread(comm, config, f"--model {folder}", lambda: model, lambda: _refuse(folder), device)
+    return found, f"{digest}, settings {settings}"
+
+
+def _refuse(folder: Path) -> NoReturn:
+    raise ModelError(f"--model {folder} cannot be sent to the other ranks; run it on one")
+
+
+def _import_library() -> None:
+    import_extra("sentence_transformers", "a model that sentence-transformers has saved", "sentence-transformers")
+
+
+def _read(folder: Path, kind: str, config: Config) -> Sentences:
+    """The model with its weights, on the CPU, as the options want it."""
+    if not config.trust_code:
+        refuse_code(folder)
+    options = config.model_args
+    ranges = read_ranges(options["calibration"]) if "calibration" in options else None
+
+    def load(seed: int) -> tuple[Sentences, list[str]]:
+        model, missing = _load(folder, kind, config.trust_code, seed)
+        adjust(model, kind, options)
+        if config.truncate in ("left", "right"):
+            _cut_at(model, config.truncate)
+        if kind == "SentenceTransformer":
+            return Embeddings(model, options, ranges), missing
+        return (PairScores if kind == "CrossEncoder" else SparseEmbeddings)(model, options), missing
+
+    model, missing = load(0)
+    if missing and not _agree(model, load(1)[0]):
+        more = " and more" * (len(missing) > 4)
+        raise ModelError(f"--model {folder} lacks weights that decide what it gives: {', '.join(missing[:4])}{more}")
+    return model
+
+
+def _cut_at(model: Any, side: str) -> None:
+    if not hasattr(model.tokenizer, "truncation_side"):
+        raise UsageError(f"--truncate {side}: the tokenizer of this model cuts nothing on a side that can be chosen")
+    model.tokenizer.truncation_side = side
+
+
+def _load(folder: Path, kind: str, trust_code: bool, seed: int) -> tuple[Any, list[str]]:
+    """The library's model, and the weights that the folder lacks; these get random values, by `seed`."""
+    import sentence_transformers
+
+    reports = _Reports()
+    logger = logging.getLogger("transformers.modeling_utils")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    logger.addFilter(reports)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = getattr(sentence_transformers, kind)(
+                str(folder), device="cpu", trust_remote_code=trust_code, local_files_only=True
+            )
+    except Exception as error:
+        hint = ". Where you trust whoever made its code, --trust-code lets it run" if _wants_trust(error) else ""
+        raise ModelError(f"--model {folder} cannot be loaded: {describe(error)}{hint}", traceback_of(error)) from error
+    finally:
+        logger.removeFilter(reports)
+        logger.setLevel(level)
+    return model.eval(), reports.missing
+
+
+class _Reports(logging.Filter):
+    """Keeps from a log what Transformers says of weights that a folder lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.missing: list[str] = []
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        lines = [line.split("|") for line in record.getMessage().splitlines() if "MISSING" in line]
+        self.missing += [cells[0].strip() for cells in lines if len(cells) > 1]
+        return False
+
+
+def _agree(one: Sentences, other: Sentences) -> bool:
+    """Whether two models give the same for a few words."""
+    with torch.inference_mode():
+        return torch.equal(one.sample(), other.sample())
+
+
+def _wants_trust(error: Exception) -> bool:
+    return "trust_remote_code" in str(error)

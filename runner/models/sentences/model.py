@@ -1,0 +1,178 @@
+"""Models of sentence-transformers as they are called with a batch of text.
+
+The library's own modules do the work: here are only the steps that `encode` and `predict` do around them.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from runner.core.errors import InputError, ModelError, UsageError
+from runner.data.tensors import Tokens
+from runner.models.sentences.tokens import Preprocessing
+
+
+class Sentences(nn.Module):
+    """A model of sentence-transformers, called with what `tokenise` gives.
+
+    Args:
+        model: the library's object.
+        options: of `--model-args`, checked; see `runner.models.sentences.options`.
+
+    Attributes:
+        model: the library's object.
+        wants_names: whether `tokenise_named` is to be called, with the columns by name.
+    """
+
+    _num_columns = 1
+    _output = "sentence_embedding"
+
+    def __init__(self, model: Any, options: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.model = model
+        self._prompt_column: str | None = options.get("prompt_column")
+        self._keywords = {"task": options["task"]} if "task" in options else {}
+        self._preprocessing = Preprocessing(model, _default_prompt(model, options), self._keywords)
+        self.wants_names = self._prompt_column is not None
+
+    @property
+    def input_in_words(self) -> str:
+        """What the rows are, for people."""
+        rows = "text" if self._num_columns == 1 else "pairs of texts, in two columns"
+        length = self.model.max_seq_length
+        return f"{rows}, cut off at {length} tokens" if length and length < 1 << 20 else rows
+
+    @property
+    def count_tokens(self) -> Callable[..., list[int]] | None:
+        """From columns of text to the tokens of each row, as far as they are not cut off; None where rows name prompts,
+        or the library pads them by another rule than to the longest."""
+        if self.wants_names or not self._preprocessing.counts:
+            return None
+        return lambda *columns: self._preprocessing.lengths(self._rows(columns))
+
+    def tokenise(self, *columns: list[str]) -> Tokens:
+        """The arguments of a call for rows of the one prompt that all have.
+
+        Args:
+            columns: of text, as many as the model takes.
+
+        Returns:
+            With `parts`: the features of the rows of each prompt; and `order`: where each row is among these, or None.
+
+        Raises:
+            ModelError: there are other columns than the model takes.
+        """
+        if self._prompt_column is not None:
+            raise ModelError(
+                f"--model-args: prompt_column {self._prompt_column!r} names one of several columns, and the model gets "
+                "one alone"
+            )
+        rows = self._rows(columns)
+        part, lost = self._preprocessing.for_default(rows)
+        return Tokens({"parts": [part], "order": None}, lost, self.model.max_seq_length)
+
+    def tokenise_named(self, columns: Mapping[str, list[str]], ids: Sequence[int]) -> Tokens:
+        """The arguments of a call for rows that name their prompts.
+
+        Args:
+            columns: of text, by name, with that of the prompts.
+            ids: the numbers of the rows.
+
+        Returns:
+            As `tokenise`.
+
+        Raises:
+            InputError: a row names a prompt that the model does not have.
+            ModelError: there are other columns than the model takes, or not that of the prompts.
+        """
+        assert self._prompt_column is not None
+        if self._prompt_column not in columns:
+            raise ModelError(
+                f"--model-args: prompt_column {self._prompt_column!r} is not one of the columns that the model gets: "
+                f"{', '.join(columns)}"
+            )
+        rows = self._rows([column for name, column in columns.items() if name != self._prompt_column])
+        known, members = self.model.prompts, dict[str, list[int]]()
+        for index, name in enumerate(columns[self._prompt_column]):
+            if name not in known:
+                raise InputError(f"row {ids[index]}: there is no prompt {name!r}: {_names(known)}")
+            members.setdefault(known[name], []).append(index)
+        preprocess = self._preprocessing.for_prompt
+        found = [preprocess([rows[index] for index in some], prompt) for prompt, some in members.items()]
+        order = torch.tensor([index for some in members.values() for index in some]).argsort()
+        lost = [number for _, numbers in found for number in numbers]
+        inputs = {"parts": [part for part, _ in found], "order": order if len(found) > 1 else None}
+        return Tokens(inputs, [lost[place] for place in order.tolist()], self.model.max_seq_length)
+
+    def _rows(self, columns: Sequence[list[str]]) -> list[Any]:
+        """Texts, or pairs of them."""
+        if len(columns) != self._num_columns:
+            raise ModelError(
+                f"{type(self.model).__name__} takes {_COUNTS[self._num_columns]} of text, not {len(columns)}; choose "
+                "with --columns, and keep others beside the predictions with --keep"
+            )
+        return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
+
+    def compile(self, *args: Any, **options: Any) -> None:
+        """Compile the library's model alone: how many prompts a batch has would each time want other code."""
+        self.model.compile(*args, **options)
+
+    def forward(
+        self,
+        *inputs: torch.Tensor,
+        parts: list[dict[str, Any]] | None = None,
+        order: torch.Tensor | None = None,
+        **columns: Any,
+    ) -> Any:
+        """The predictions for rows of text, in their order.
+
+        Raises:
+            ModelError: rows are no text.
+        """
+        if inputs or columns or parts is None:
+            raise ModelError(f"rows must be text: {type(self.model).__name__} has a tokenizer of its own")
+        # the library's modules add to a dict what they compute; the batch itself is not to hold on to that
+        answers = [self._answer(self.model(dict(part), **self._keywords_of_call())[self._output]) for part in parts]
+        return self._finish(answers[0] if order is None else torch.cat(answers)[order])
+
+    def sample(self) -> torch.Tensor:
+        """The answer to a few words, without a prompt: `(2, ...)`."""
+        rows: list[Any] = ["one", "some more words"]
+        pairs = list(zip(rows, rows, strict=True))
+        features, _ = self._preprocessing.for_prompt(rows if self._num_columns == 1 else pairs, None)
+        return self._answer(self.model(features, **self._keywords_of_call())[self._output])
+
+    def _keywords_of_call(self) -> dict[str, Any]:
+        return self._keywords
+
+    @abstractmethod
+    def _answer(self, output: torch.Tensor) -> torch.Tensor:
+        """What rows of one prompt give: `(rows, ...)`."""
+
+    def _finish(self, answers: torch.Tensor) -> Any:
+        """The predictions of a batch, from the answers to its rows."""
+        return answers
+
+
+_COUNTS = {1: "one column", 2: "two columns"}
+
+
+def _default_prompt(model: Any, options: Mapping[str, Any]) -> str | None:
+    """The prompt of rows that name none."""
+    if "prompt" in options:
+        prompt: str = options["prompt"]
+        return prompt
+    name = options.get("prompt_name", model.default_prompt_name)
+    if name is None:
+        return None
+    if name not in model.prompts:
+        raise UsageError(f"--model-args: there is no prompt_name {name!r}: {_names(model.prompts)}")
+    named: str = model.prompts[name]
+    return named
+
+
+def _names(prompts: Mapping[str, str]) -> str:
+    return f"the model has {', '.join(map(repr, prompts))}" if prompts else "the model has none"

@@ -1,0 +1,185 @@
+"""Which class of Transformers runs a folder, with what settings, and what comes out of it; knows nothing of weights."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from runner.core.errors import ModelError, UsageError, describe, traceback_of
+from runner.core.imports import why_not_imported
+from runner.models.transformers.heads import has_head
+
+GENERATES, HEAD, ENCODER = "generates", "head", "encoder"
+# files of what is no folder of Transformers, and what to do with it
+_OTHER_FOLDERS = {
+    "model.onnx": "it holds an ONNX model: give --model {folder}/model.onnx",
+    "model_index.json": "it holds a pipeline of Diffusers, which is not run",
+}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """What runs a folder.
+
+    Attributes:
+        model_class: of Transformers, or of code in the folder.
+        settings: its configuration.
+        role: GENERATES for a model that adds tokens, HEAD for one with another head, ENCODER for one without.
+    """
+
+    model_class: Any
+    settings: Any
+    role: str
+
+
+def read_config(folder: Path, needs_architecture: bool) -> dict[str, Any]:
+    """The contents of config.json.
+
+    Args:
+        folder: of the model.
+        needs_architecture: whether it must name the class, as it need not where the user does.
+
+    Raises:
+        ModelError: there is none, or it is damaged or incomplete.
+    """
+    try:
+        found = json.loads((folder / "config.json").read_text())
+    except OSError as error:
+        why = next((advice for file, advice in _OTHER_FOLDERS.items() if any(folder.glob(file))), "")
+        why = why.replace("{folder}", str(folder)) or f"config.json: {error.strerror}"
+        raise ModelError(f"--model {folder} is no folder of Hugging Face's: {why}") from error
+    except ValueError as error:
+        raise ModelError(f"--model {folder}: config.json is damaged: {error}") from error
+    if not isinstance(found, dict) or not found.get("model_type"):
+        raise ModelError(f"--model {folder}: config.json names no architecture; save the model with save_pretrained")
+    if needs_architecture and not found.get("architectures"):
+        raise ModelError(
+            f"--model {folder}: config.json names no architecture; save the model with save_pretrained, or name its "
+            'class: --model-args \'{"class": "AutoModel"}\''
+        )
+    return found
+
+
+def find_architecture(
+    transformers: Any, found: dict[str, Any], folder: Path, small: str, trust_code: bool, wanted: str | None
+) -> Architecture:
+    """The class that the user names, or else config.json; code in the folder is run if it is trusted.
+
+    Args:
+        transformers: the library.
+        found: the contents of config.json.
+        folder: for messages.
+        small: a folder with the files beside the weights.
+        trust_code: whether code in the folder may run.
+        wanted: the name of a class, or of an Auto class, which stands for a task.
+
+    Raises:
+        UsageError, ModelError: there is no such class, it cannot be used with these settings, or not be run here.
+    """
+    name = wanted or found["architectures"][0]
+    place = _own_code(found, name)
+    if place and trust_code:
+        model_class, settings = _load_own_code(transformers, place, folder, small)
+    else:
+        settings = _settings(transformers, found, folder, small, trust_code)
+        model_class = _known_class(transformers, name, settings, folder, wanted is not None, bool(place))
+        settings = _part_for(model_class, settings, folder)
+    is_causal = _is_causal(transformers, model_class, found)
+    is_both = bool(getattr(settings, "is_encoder_decoder", False))
+    can_generate = is_causal or bool(getattr(model_class, "can_generate", bool)())
+    if is_both and not is_causal and (can_generate or _needs_decoder_inputs(transformers, model_class, settings)):
+        raise ModelError(f"--model {folder}: {_why_not_both(transformers, model_class, settings)}")
+    role = GENERATES if can_generate else HEAD if has_head(model_class.__name__) else ENCODER
+    return Architecture(model_class, settings, role)
+
+
+def _own_code(found: dict[str, Any], name: str) -> str:
+    """Where the folder has code for a class or an Auto class; empty where it has none."""
+    places = found.get("auto_map", {})
+    own = [str(place) for task, place in places.items() if task == name or str(place).endswith(f".{name}")]
+    return own[0] if own else ""
+
+
+def _load_own_code(transformers: Any, place: str, folder: Path, small: str) -> tuple[Any, Any]:
+    from transformers.dynamic_module_utils import get_class_from_dynamic_module
+
+    try:
+        settings = transformers.AutoConfig.from_pretrained(small, local_files_only=True, trust_remote_code=True)
+        return get_class_from_dynamic_module(place, small, local_files_only=True), settings
+    except Exception as error:
+        raise ModelError(f"--model {folder}: its code failed: {describe(error)}", traceback_of(error)) from error
+
+
+def _settings(transformers: Any, found: dict[str, Any], folder: Path, small: str, trust_code: bool) -> Any:
+    try:
+        is_own = trust_code and bool(found.get("auto_map", {}).get("AutoConfig"))
+        if is_own or found["model_type"] in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
+            return transformers.AutoConfig.from_pretrained(small, local_files_only=True, trust_remote_code=is_own)
+    except Exception as error:
+        raise ModelError(f"--model {folder}: config.json cannot be used: {why_not_imported(error)}") from error
+    return None
+
+
+def _known_class(transformers: Any, name: str, settings: Any, folder: Path, is_wanted: bool, has_own_code: bool) -> Any:
+    """The class of Transformers of this name, or the one that an Auto class has for these settings."""
+    try:
+        model_class: Any = getattr(transformers, name, None)
+    except ImportError as error:
+        raise ModelError(f"--model {folder}: Transformers cannot import {name}: {why_not_imported(error)}") from error
+    if hasattr(model_class, "_model_mapping") and settings is not None:
+        try:
+            model_class = transformers.models.auto.auto_factory._get_model_class(settings, model_class._model_mapping)
+        except KeyError as error:
+            raise UsageError(
+                f"--model-args: {name} has no class for {settings.model_type}, which --model {folder} is"
+            ) from error
+    if not hasattr(model_class, "from_pretrained") or settings is None:
+        why = f"is not in Transformers {transformers.__version__}"
+        if has_own_code:
+            why = "is code in the folder, which is not run. Where you trust whoever made it, --trust-code lets it"
+        raise (
+            UsageError(f"--model-args: class {name!r} {why}")
+            if is_wanted and not has_own_code
+            else ModelError(f"--model {folder}: {name} {why}")
+        )
+    if not issubclass(model_class, transformers.PreTrainedModel):
+        raise UsageError(f"--model-args: {name} is not a model of Transformers")
+    return model_class
+
+
+def _part_for(model_class: Any, settings: Any, folder: Path) -> Any:
+    """The settings as the class takes them: whole, or those of a part of the model, as a tower of CLIP's is."""
+    wanted = getattr(model_class, "config_class", None)
+    if wanted is None or isinstance(settings, wanted):
+        return settings
+    for name in getattr(settings, "sub_configs", {}):
+        if isinstance(part := getattr(settings, name, None), wanted):
+            return part
+    raise UsageError(
+        f"--model-args: {model_class.__name__} is for {wanted.__name__}; --model {folder} has {type(settings).__name__}"
+    )
+
+
+def _is_causal(transformers: Any, model_class: Any, found: dict[str, Any]) -> bool:
+    names = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
+    own = str(found.get("auto_map", {}).get("AutoModelForCausalLM", ""))
+    return model_class.__name__ in names or own.endswith(f".{model_class.__name__}")
+
+
+def _encoder_of(transformers: Any, settings: Any) -> str | None:
+    """The class of an encoder-decoder's encoder alone."""
+    kind = type(settings).__name__.removesuffix("Config")
+    return next((name for name in (f"{kind}EncoderModel", f"{kind}Encoder") if hasattr(transformers, name)), None)
+
+
+def _needs_decoder_inputs(transformers: Any, model_class: Any, settings: Any) -> bool:
+    """Whether a class without a head must be told what to decode, as those are that have an encoder of their own."""
+    is_whole = model_class.__name__ == f"{type(settings).__name__.removesuffix('Config')}Model"
+    return is_whole and _encoder_of(transformers, settings) is not None
+
+
+def _why_not_both(transformers: Any, model_class: Any, settings: Any) -> str:
+    why = f"{model_class.__name__} is an encoder-decoder, whose decoder is not run; "
+    if encoder := _encoder_of(transformers, settings):
+        return f'{why}its encoder alone gives embeddings: --model-args \'{{"class": "{encoder}"}}\''
+    return f"{why}Transformers has no class for its encoder alone, as T5EncoderModel is one, which gives embeddings"

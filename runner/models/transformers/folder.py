@@ -1,0 +1,236 @@
+"""Folders as Hugging Face's `save_pretrained` leaves them: config.json and the weights, run as Transformers runs them.
+
+Rank 0 alone reads the folder, and sends what the others need of it. Rows of text go through its tokeniser. What comes
+out depends on the class that config.json or the user names: of one with a head
+(`...ForSequenceClassification`, `...ForImageClassification`) its outputs, for each token where they are of tokens; of
+one without, the hidden states pooled to one vector a row; of one that generates the tokens, or the text, that greedy
+decoding adds, or how likely it holds a text.
+"""
+
+import atexit
+import json
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from runner.comm import Comm
+from runner.config.options import Config
+from runner.core.errors import ModelError, UsageError, describe
+from runner.models.images.processor import PROCESSOR_FILES, open_processor
+from runner.models.images.timm import is_timm_folder
+from runner.models.sentences.folder import find_kind
+from runner.models.sentences.loading import build_from_sentence_folder
+from runner.models.transformers.adapters import Adapter, find_adapter, import_peft
+from runner.models.transformers.architecture import GENERATES, Architecture, find_architecture, read_config
+from runner.models.transformers.generation import other_decoding, read_settings
+from runner.models.transformers.gguf import find_gguf, unpack_settings
+from runner.models.transformers.loading import (
+    build_like,
+    dtype_of,
+    has_pooler_weights,
+    lacks_pooler_alone,
+    load_model,
+    refuse_quantized,
+    stored_tensors,
+)
+from runner.models.transformers.options import check_options, check_values
+from runner.models.transformers.pretrained import Pretrained
+from runner.models.transformers.tokenizer import TOKENISER_FILES, Tokeniser
+from runner.models.weights.broadcast import spread
+from runner.models.weights.files import broadcast_small_files
+
+SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
+_WEIGHTS = (*SAFETENSORS, "pytorch_model.bin", "pytorch_model.bin.index.json")
+_GENERATION = "generation_config.json"
+SAVED_OTHERWISE = (
+    ". Transformers gives tensors of some models, such as ViT and mixtures of experts, other names and shapes when it "
+    "loads them, or leaves some out; here they are read as they are: save what from_pretrained gives anew, with "
+    "save_pretrained(PATH, save_original_format=False)"
+)
+
+
+def build_from_folder(config: Config, comm: Comm, device: torch.device) -> tuple[Any, str]:
+    """The model on `device`, ready to be called with token ids and mask or with whatever else it takes, and its digest.
+
+    Raises:
+        UsageError: Transformers is missing, or `model_args` hold what cannot be.
+        ModelError: the folder cannot be used.
+    """
+    if (kind := find_kind(config, comm)) is not None:
+        comm.on_each(lambda: _import_transformers(config.trust_code))
+        return build_from_sentence_folder(config, comm, device, kind)
+    found = open_folder(config, comm)
+    model, digest = spread(comm, config, f"--model {found.path}", found.load, found.build, device)
+    return found.wrap(model), digest
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a folder holds beside weights.
+
+    Attributes:
+        path: of the folder with the weights.
+        architecture: the class of Transformers, and its configuration.
+        adapter: what is applied to them.
+        gguf: the name of the file that they are in, where that is of this kind.
+        build: makes a module as `load` does, with any weights.
+        wrap: from a module of that class to how it is called with a batch.
+    """
+
+    path: Path
+    architecture: Architecture
+    adapter: Adapter | None
+    gguf: str | None
+    build: Callable[[], nn.Module]
+    wrap: Callable[[nn.Module], Pretrained]
+
+    @property
+    def settings(self) -> Any:
+        """The configuration of the model."""
+        return self.architecture.settings
+
+    def find_weights(self, names: Sequence[str]) -> Path | None:
+        """The first of these files that it has."""
+        return _find(self.path, names)
+
+    def load(self) -> nn.Module:
+        """The module with its weights, as `from_pretrained` gives it; for rank 0.
+
+        Raises:
+            ModelError: they cannot be loaded, or some are missing.
+        """
+        return load_model(self.architecture, self.path, self.adapter, self.gguf)
+
+
+def open_folder(config: Config, comm: Comm) -> Folder:
+    """What the folder named by --model holds beside weights; every rank calls this, and rank 0 alone reads.
+
+    Raises:
+        UsageError, ModelError: as `build_from_folder`.
+    """
+    find_kind(config, comm)  # refuses those that are not to be taken apart
+    comm.on_each(lambda: check_values(config.model_args))
+    folder, wanted = Path(str(config.model)), config.model_args.get("class")
+    transformers = comm.on_each(lambda: _import_transformers(config.trust_code))
+    comm.on_root(lambda: _refuse_timm(folder))
+    adapter = comm.on_root(lambda: find_adapter(folder, config))
+    if adapter is not None:
+        comm.on_each(import_peft)
+        folder, wanted = adapter.base, wanted or adapter.task_class
+    gguf = comm.on_root(lambda: find_gguf(folder, config))
+    settings_in = comm.on_root(lambda: unpack_settings(transformers, folder, gguf) if gguf else folder)
+    if gguf:
+        wanted = wanted or "AutoModelForCausalLM"
+    found = comm.on_root(lambda: read_config(settings_in, wanted is None))
+    comm.on_each(lambda: refuse_quantized(found, config))
+    small = _send_small_files(comm, config, settings_in, adapter)
+    architecture = comm.on_each(
+        lambda: find_architecture(transformers, found, folder, small, config.trust_code, wanted)
+    )
+    comm.on_each(lambda: check_options(config.model_args, architecture))
+    generation = comm.on_each(lambda: _generation(transformers, small, folder, architecture))
+    _warn_of_other_decoding(comm, config, generation)
+    dtype, has_pooler = comm.on_root(lambda: _look_at_weights(folder, architecture))
+    tokenise = Tokeniser(transformers, small, config)
+    images = open_processor(
+        comm,
+        transformers,
+        f"--model {folder}",
+        small,
+        architecture.model_class,
+        architecture.settings,
+        config.trust_code,
+    )
+    generates = architecture.role == GENERATES
+    return Folder(
+        folder,
+        architecture,
+        adapter,
+        gguf,
+        lambda: build_like(architecture, dtype, has_pooler, generation),
+        lambda model: Pretrained(model, generates, config.model_args, tokenise, images),
+    )
+
+
+def _import_transformers(trust_code: bool) -> Any:
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # compute nodes have no internet; nothing is to be asked for there
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # threads beside those of the ranks
+    if trust_code:  # it is copied there before it runs: ranks must not write over one another's
+        os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="runner-code-")
+        atexit.register(shutil.rmtree, os.environ["HF_MODULES_CACHE"], ignore_errors=True)
+    try:
+        import transformers
+    except ImportError as error:
+        raise UsageError(
+            "Hugging Face models need Transformers: pip install 'horovod-inference-runner[huggingface]'"
+        ) from error
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def _send_small_files(comm: Comm, config: Config, folder: Path, adapter: Adapter | None) -> str:
+    """A folder of this rank's own with the files beside the weights: an adapter's tokeniser goes before its base's."""
+    patterns = ["config.json", _GENERATION, *TOKENISER_FILES, *PROCESSOR_FILES, *["*.py"] * config.trust_code]
+    small = broadcast_small_files(comm, folder, patterns)
+    if adapter is not None and adapter.folder != folder:
+        own = broadcast_small_files(comm, adapter.folder, TOKENISER_FILES)
+        comm.on_each(lambda: shutil.copytree(own, small, dirs_exist_ok=True))
+    return small
+
+
+def _refuse_timm(folder: Path) -> None:
+    if is_timm_folder(str(folder)):
+        raise UsageError(f"--model {folder} is a folder of timm's, which is not split over ranks or offloaded")
+
+
+def _generation(transformers: Any, small: str, folder: Path, architecture: Architecture) -> Any:
+    """The generation settings of a model that generates; of another None."""
+    if architecture.role != GENERATES:
+        return None
+    file = Path(small) / _GENERATION
+    try:
+        if file.exists():
+            json.loads(file.read_text())  # Transformers passes over a damaged one
+        return read_settings(transformers, small)
+    except Exception as error:
+        raise ModelError(f"--model {folder}: {_GENERATION} cannot be used: {describe(error)}") from error
+
+
+def _warn_of_other_decoding(comm: Comm, config: Config, generation: Any) -> None:
+    asked = other_decoding(generation) if generation is not None and not config.model_args.get("score") else ""
+    if asked and comm.world.rank == 0:
+        print(
+            f"runner: warning: {_GENERATION} of --model {config.model} asks for {asked}; decoding is greedy, with one "
+            "answer a row, and does without",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _look_at_weights(folder: Path, architecture: Architecture) -> tuple[torch.dtype | None, bool]:
+    """The dtype that weights decide where no configuration says one, and whether there are some of a pooler."""
+    model_class, settings = architecture.model_class, architecture.settings
+    says_dtype = getattr(settings, "dtype", None) is not None
+    if says_dtype and not lacks_pooler_alone(model_class, ()):
+        return None, True
+    path = _find(folder, _WEIGHTS)
+    if path is None:
+        return None, True
+    try:
+        stored = stored_tensors(path)
+    except Exception as error:
+        raise ModelError(f"--model {folder} cannot be loaded: {path.name}: {describe(error)}") from error
+    return None if says_dtype else dtype_of(stored), has_pooler_weights(stored)
+
+
+def _find(folder: Path, names: Sequence[str]) -> Path | None:
+    return next((folder / name for name in names if (folder / name).exists()), None)

@@ -1,0 +1,65 @@
+"""Folders with a .gguf file alone, in which Transformers finds the configuration, the tokenizer and the weights."""
+
+import atexit
+import logging
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from runner.config.options import Config
+from runner.core.errors import ModelError, UsageError, describe
+
+LOGGER = logging.getLogger("runner")
+
+
+def find_gguf(folder: Path, config: Config) -> str | None:
+    """The name of the .gguf file of a folder that has no other model; rank 0 looks.
+
+    Raises:
+        UsageError: libraries are missing, or an option does not go with it.
+        ModelError: there are several.
+    """
+    names = sorted(path.name for path in folder.glob("*.gguf"))
+    if (folder / "config.json").exists() or not names:
+        return None
+    if len(names) > 1:
+        raise ModelError(f"--model {folder} has several .gguf files, {', '.join(names[:4])}; let there be one")
+    try:
+        import accelerate  # noqa: F401
+        import gguf  # noqa: F401
+    except ImportError as error:
+        raise UsageError(
+            f"--model {folder}: {names[0]} needs gguf and Accelerate: pip install 'horovod-inference-runner[gguf]'"
+        ) from error
+    for name, is_given in (("--offload", config.offload is not None), ("--model-parallel", config.model_parallel > 1)):
+        if is_given:
+            raise UsageError(
+                f"{name} does not go with the .gguf file in --model {folder}; save it with save_pretrained"
+            )
+    return names[0]
+
+
+def unpack_settings(transformers: Any, folder: Path, file: str) -> Path:
+    """What a .gguf file holds beside weights, in a folder as Transformers has it, until this process ends.
+
+    Args:
+        transformers: the library.
+        folder, file: where the file is.
+
+    Raises:
+        ModelError: Transformers cannot read it.
+    """
+    own = tempfile.mkdtemp(prefix="runner-gguf-")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    try:
+        settings = transformers.AutoConfig.from_pretrained(folder, gguf_file=file, local_files_only=True)
+        settings.save_pretrained(own)
+    except Exception as error:
+        raise ModelError(f"--model {folder}: {file} cannot be read: {describe(error)}") from error
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=file, local_files_only=True)
+        tokenizer.save_pretrained(own)
+    except Exception as error:  # rows of tokens need none
+        LOGGER.info("--model %s: the tokeniser in %s cannot be read: %s", folder, file, describe(error))
+    return Path(own)

@@ -1,0 +1,186 @@
+"""The weights of a folder in a model of Transformers, as `from_pretrained` loads them; rank 0 alone opens them."""
+
+import importlib.util
+import inspect
+import logging
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from runner.config.options import Config
+from runner.core.errors import ModelError, UsageError, describe
+from runner.models.transformers.adapters import Adapter, apply_adapter, without_adapter
+from runner.models.transformers.architecture import GENERATES, Architecture
+from runner.models.transformers.generation import make_greedy
+
+LOGGER = logging.getLogger("runner")
+# what Transformers imports to load weights that were quantized so, and the package it is in, where that differs
+_QUANTIZERS = {
+    "bitsandbytes": "bitsandbytes",
+    "gptq": "gptqmodel",
+    "awq": "gptqmodel",
+    "compressed-tensors": "compressed_tensors",
+    "torchao": "torchao",
+    "hqq": "hqq",
+    "quanto": "optimum.quanto",
+    "quark": "quark",
+}
+_PACKAGES = {"optimum.quanto": "optimum-quanto", "compressed_tensors": "compressed-tensors", "quark": "amd-quark"}
+_NO_TOKEN = -1
+_MAX_NAMES = 4
+
+
+def load_model(architecture: Architecture, folder: Path, adapter: Adapter | None, gguf: str | None) -> nn.Module:
+    """The model with its weights, and its adapter, on the CPU.
+
+    Args:
+        architecture: its class and settings.
+        folder: with its weights.
+        adapter: what is applied to them.
+        gguf: the name of the file that they are in, where that is of this kind.
+
+    Raises:
+        ModelError: they cannot be loaded, or some are missing.
+    """
+    model_class = architecture.model_class
+    base = adapter.base if adapter else folder
+    more = {"gguf_file": gguf} if gguf else {}
+    try:
+        with without_adapter(base) as plain:
+            model, loading = model_class.from_pretrained(
+                plain, dtype="auto", local_files_only=True, output_loading_info=True, **more
+            )
+    except Exception as error:
+        raise ModelError(f"--model {base} cannot be loaded: {describe(error)}") from error
+    model.config.name_or_path = str(base)
+    brought = apply_adapter(model, adapter) if adapter else set()
+    missing = set(loading["missing_keys"])
+    if missing and lacks_pooler_alone(model_class, missing):
+        remove_pooler(model)
+        missing.clear()
+    if lost := sorted(missing - brought):
+        raise ModelError(
+            f"--model {base} lacks weights of {model_class.__name__}: {_names(lost)}. It has not been trained for that"
+        )
+    _clear(model, missing)
+    if unused := sorted(loading["unexpected_keys"]):
+        LOGGER.info("%s does not use the weights %s in %s", model_class.__name__, _names(unused), base)
+    complete(model, architecture)
+    found: nn.Module = model
+    return found
+
+
+def complete(model: Any, architecture: Architecture) -> None:
+    """Set what batches of rows need of a model, and a row alone does not."""
+    if architecture.role == GENERATES:
+        make_greedy(model.generation_config)
+    settings = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
+    if type(model).__name__.endswith("ForSequenceClassification") and getattr(settings, "pad_token_id", 0) is None:
+        settings.pad_token_id = _NO_TOKEN  # without any, some refuse batches; then the last token is a row's last
+
+
+def build_like(architecture: Architecture, dtype: torch.dtype | None, has_pooler: bool, generation: Any) -> nn.Module:
+    """A model as `load_model` makes it, but with any weights.
+
+    Args:
+        architecture: its class and settings.
+        dtype: of its weights; None for what the settings say.
+        has_pooler: whether there are weights for a pooler.
+        generation: the settings of a model that generates.
+    """
+    more = {} if dtype is None else {"dtype": dtype}
+    model = architecture.model_class._from_config(architecture.settings, **more)
+    for name, wide in model._get_dtype_plan(model.dtype).items() if hasattr(model, "_get_dtype_plan") else ():
+        for full, parameter in model.named_parameters():
+            if name in full.split("."):
+                parameter.data = parameter.data.to(wide)
+    if not has_pooler:
+        remove_pooler(model)
+    if architecture.role == GENERATES:
+        model.generation_config = generation
+    complete(model, architecture)
+    found: nn.Module = model
+    return found
+
+
+def stored_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of weights files by name, without their values.
+
+    Args:
+        path: of a file, or of the index of several.
+    """
+    import json
+
+    from transformers.modeling_utils import load_state_dict
+
+    files = [path.name]
+    if path.name.endswith(".index.json"):
+        files = sorted(set(json.loads(path.read_text())["weight_map"].values()))
+    found: dict[str, torch.Tensor] = {}
+    for file in files:
+        found |= load_state_dict(str(path.parent / file), map_location="meta")
+    return found
+
+
+def dtype_of(stored: dict[str, torch.Tensor]) -> torch.dtype | None:
+    """The dtype that `from_pretrained` loads such weights in, where no configuration says another."""
+    return next((tensor.dtype for tensor in stored.values() if tensor.is_floating_point()), None)
+
+
+def lacks_pooler_alone(model_class: Any, missing: Collection[str]) -> bool:
+    """Whether all that is missing belongs to a pooler which the class can do without."""
+    can_do_without = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
+    return can_do_without and all("pooler" in name.split(".") for name in missing)
+
+
+def has_pooler_weights(stored: Collection[str]) -> bool:
+    """Whether there are weights of a pooler among these names."""
+    return any("pooler" in name.split(".") for name in stored)
+
+
+def remove_pooler(model: Any) -> None:
+    """Let a model give hidden states alone, without a pooler of random weights."""
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None
+
+
+def refuse_quantized(found: dict[str, Any], config: Config) -> None:
+    """Raise where a folder's weights are quantized, and cannot be loaded or treated so.
+
+    Args:
+        found: the contents of config.json.
+        config: the job.
+
+    Raises:
+        UsageError: a library is missing, or an option does not go with it.
+    """
+    if not isinstance(settings := found.get("quantization_config"), dict):
+        return
+    method = str(settings.get("quant_method") or ("bitsandbytes" if "load_in_8bit" in settings else "unknown"))
+    name = f"--model {config.model} is quantized ({method})"
+    for option in ("offload", "dtype", "quantize"):
+        if getattr(config, option) is not None:
+            raise UsageError(f"{name}, and --{option} does not go with that")
+    if config.model_parallel > 1:
+        raise UsageError(f"{name}, and --model-parallel does not go with that")
+    module = _QUANTIZERS.get(method)
+    if module and importlib.util.find_spec(module.partition(".")[0]) is None:
+        raise UsageError(
+            f"{name}, for which Transformers needs another library: pip install {_PACKAGES.get(module, module)}"
+        )
+
+
+def _clear(model: nn.Module, missing: Collection[str]) -> None:
+    """Zeros where there are random numbers that are not used: the same model is to have the same digest."""
+    tensors = model.state_dict()
+    for name in missing:
+        owner, _, leaf = name.rpartition(".")
+        if (unused := tensors.get(f"{owner}.original_module.{leaf}")) is not None:
+            unused.zero_()
+
+
+def _names(names: list[str]) -> str:
+    return f"{', '.join(names[:_MAX_NAMES])}{' and more' * (len(names) > _MAX_NAMES)}"

@@ -1,0 +1,60 @@
+"""What --model-args may say of a folder of Hugging Face's: which options there are, and which apply to its model."""
+
+import inspect
+from typing import Any
+
+from runner.core.errors import UsageError
+from runner.models.transformers.architecture import ENCODER, GENERATES, HEAD, Architecture
+
+POOLING = ("mean", "mean_tokens", "cls", "last", "max")
+_APPLIES = {
+    GENERATES: ("class", "max_new_tokens", "max_length", "decode", "score"),
+    ENCODER: ("class", "pooling", "max_length"),
+    HEAD: ("class", "max_length"),
+}
+_IN_WORDS = {
+    GENERATES: "which generates tokens",
+    ENCODER: "which has no head and gives one vector a row",
+    HEAD: "which has a head and gives what comes out of it",
+}
+_OF_TEXT = ("max_length",)
+_FLAGS, _COUNTS = ("decode", "score"), ("max_length", "max_new_tokens")
+
+
+def check_values(options: dict[str, Any]) -> None:
+    """Raise UsageError where an option is unknown or its value cannot be, whatever the model."""
+    known = tuple(dict.fromkeys(name for names in _APPLIES.values() for name in names))
+    for name, value in options.items():
+        if name not in known:
+            raise UsageError(f"--model-args: {name!r} is not one of {', '.join(known)}")
+        if name in _COUNTS and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UsageError(f"--model-args: {name} {value!r} is not a number of tokens")
+        if name in _FLAGS and not isinstance(value, bool):
+            raise UsageError(f"--model-args: {name} must be true or false, not {value!r}")
+        if name == "class" and (not isinstance(value, str) or not value):
+            raise UsageError(f"--model-args: class must be the name of a class of Transformers, not {value!r}")
+    if options.get("pooling", "mean") not in POOLING:
+        raise UsageError(f"--model-args: pooling {options['pooling']!r} is not one of {', '.join(POOLING)}")
+
+
+def check_options(options: dict[str, Any], architecture: Architecture) -> None:
+    """Raise UsageError where an option does not apply to a model, or one that it needs is missing."""
+    name = architecture.model_class.__name__
+    takes_text = "input_ids" in inspect.signature(architecture.model_class.forward).parameters
+    applicable = [option for option in _APPLIES[architecture.role] if takes_text or option not in _OF_TEXT]
+    for option in options:
+        if option not in applicable:
+            raise UsageError(
+                f"--model-args: {option} does not apply to {name}, {_IN_WORDS[architecture.role]}; what applies is "
+                f"{', '.join(applicable)}"
+            )
+    if options.get("pooling") == "mean_tokens" and not takes_text:
+        raise UsageError(f"--model-args: pooling mean_tokens does not apply to {name}, which takes no tokens")
+    if architecture.role != GENERATES:
+        return
+    if options.get("score"):
+        for other in ("max_new_tokens", "decode"):
+            if options.get(other):
+                raise UsageError(f"--model-args: score and {other} do not go together: a score adds no tokens")
+    elif "max_new_tokens" not in options:
+        raise UsageError("the model generates tokens: --model-args '{\"max_new_tokens\": 20}' says how many")

@@ -1,0 +1,142 @@
+"""Models of Transformers as they are called with a batch."""
+
+import functools
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from runner.core.errors import ModelError
+from runner.models.images.outputs import pick_output
+from runner.models.images.processor import ImageProcessor
+from runner.models.transformers.generation import generate, logits_of_new, reads_the_prompt
+from runner.models.transformers.heads import pick, pool
+from runner.models.transformers.lengths import BY_LENGTH, PADDED, call_apart, find_way
+from runner.models.transformers.scoring import log_likelihoods
+from runner.models.transformers.tokenizer import Tokeniser
+
+
+class Pretrained:
+    """Calls a model of Transformers by the names of its inputs, and picks what it is run for.
+
+    Rows of unlike lengths are padded where padding changes no answer of the model; where it does, rows of one length
+    are computed together.
+
+    Args:
+        model: the model.
+        generates: whether it is run to add tokens.
+        options: `pooling` for a model without a head; `max_new_tokens` for a causal one, and `decode` for text instead
+            of tokens; or `score`, for how likely it holds what is there.
+        tokenise: from text, or several columns of it, to the model's arguments.
+        images: prepares images for the model.
+
+    Attributes:
+        tokenise: see above.
+        count_tokens: from columns of text to the tokens of each row.
+    """
+
+    def __init__(
+        self, model: Any, generates: bool, options: dict[str, Any], tokenise: Tokeniser, images: ImageProcessor
+    ) -> None:
+        self._images = images
+        self.tokenise, self._decodes = tokenise, bool(options.get("decode"))
+        self.count_tokens = tokenise.lengths
+        self.model, self._options, self._pooling = model, options, options.get("pooling", "mean")
+        self._scores = bool(options.get("score"))
+        self._max_new_tokens = options["max_new_tokens"] if generates and not self._scores else None
+        self._bare = getattr(model, "_orig_mod", model)  # without what torch.compile puts around it
+        self._parameters = inspect.signature(self._bare.forward).parameters
+        self._text_settings = self._bare.config.get_text_config()
+
+    def prepare_images(self, batch: Any, ids: Sequence[int]) -> dict[str, torch.Tensor] | None:
+        """See `ImageProcessor.__call__`."""
+        return self._images(batch, ids, self.model.dtype)
+
+    def __call__(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
+        main = self._bare.main_input_name
+        names = (main, "attention_mask") if len(inputs) == 2 else (main,)
+        arguments = dict(zip(names, inputs, strict=not named)) | named
+        mask = arguments.get("attention_mask")
+        if mask is not None:
+            arguments["attention_mask"] = mask.long()  # some compute with it
+        if self._scores:
+            return self._score(**arguments)
+        call = self._generate if self._max_new_tokens else self._predict
+        if mask is None and self._max_new_tokens:
+            arguments["attention_mask"] = torch.ones_like(arguments["input_ids"])
+        if "attention_mask" in arguments and self._way != PADDED:
+            found = call_apart(call, self._way, arguments)
+        else:
+            found = call(**arguments)
+        return self.tokenise.decode(found) if self._max_new_tokens and self._decodes else found
+
+    def _predict(self, **arguments: torch.Tensor) -> Any:
+        mask = arguments.get("attention_mask")
+        padding, ids = getattr(self._text_settings, "pad_token_id", None), arguments.get("input_ids")
+        if mask is not None and padding is not None and ids is not None and ids.shape == mask.shape:
+            # classifiers of causal models look for it, to find the last token
+            known = 0 <= padding < (getattr(self._text_settings, "vocab_size", None) or 0)
+            arguments["input_ids"] = torch.where(mask.bool(), ids, padding if known else 0)
+        outputs = self._call(self.model, **arguments)
+        if self._bare.main_input_name == "pixel_values":
+            return pick_output(outputs, self._options.get("pooling"))
+        found = pick(outputs, type(self._bare).__name__, mask)
+        if found is not None:
+            if "pooling" in self._options:
+                raise ModelError(f"pooling does not apply: {type(self._bare).__name__} gives more than hidden states")
+            return found
+        special = None
+        if self._pooling == "mean_tokens" and ids is not None:
+            special = torch.isin(ids, torch.tensor(self._special_ids, device=ids.device))
+        return pool(outputs["last_hidden_state"], self._pooling, mask, special)
+
+    def _call(self, model: Any, **arguments: Any) -> Any:
+        """What the model gives, called with a mask only where it takes one."""
+        if "attention_mask" not in self._parameters:
+            arguments.pop("attention_mask", None)
+        return model(**arguments, return_dict=True)
+
+    def _generate(self, **arguments: torch.Tensor) -> torch.Tensor:
+        tokenizer = self.tokenise.library if getattr(self._bare.generation_config, "stop_strings", None) else None
+        assert self._max_new_tokens is not None
+        return generate(self.model, self._max_new_tokens, arguments, tokenizer)
+
+    @functools.cached_property
+    def _special_ids(self) -> list[int]:
+        """The tokens that are no part of a text; one that stands for an unknown word is."""
+        try:
+            tokenizer = self.tokenise.library
+        except ModelError as error:
+            raise ModelError(f"pooling mean_tokens needs the folder's tokeniser: {error.message}") from error
+        return sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id, tokenizer.mask_token_id})
+
+    @functools.cached_property
+    def _way(self) -> str:
+        """Which rows may be in one batch: PADDED, BY_LENGTH or ALONE."""
+        generates, names = bool(self._max_new_tokens), self._parameters
+        if "input_ids" not in names:
+            return BY_LENGTH  # of sounds: normalization and convolutions see padding, whatever the mask
+        ways = [PADDED, BY_LENGTH]
+        if "attention_mask" not in names or (generates and reads_the_prompt(self._bare.generation_config)):
+            ways = [BY_LENGTH]
+
+        def answer(**arguments: torch.Tensor) -> Any:
+            if generates:
+                return logits_of_new(self._bare, arguments)
+            found = self._call(self._bare, **arguments)
+            head = pick(found, type(self._bare).__name__, None)
+            head = found["last_hidden_state"] if head is None else head
+            return next(iter(head.values())) if isinstance(head, dict) else head
+
+        num_tokens = getattr(self._text_settings, "vocab_size", None) or 1
+        device = next(self._bare.parameters()).device
+        # whole numbers of 8 bits: their scale is that of the batch
+        is_coarse = any("quantized" in type(module).__module__ for module in self._bare.modules())
+        return find_way(answer, ways, num_tokens, device, is_coarse)
+
+    def _score(self, scored: torch.Tensor | None = None, **arguments: torch.Tensor) -> torch.Tensor:
+        ids = arguments["input_ids"]
+        mask = arguments.setdefault("attention_mask", torch.ones_like(ids))
+        outputs = self._call(self.model, **arguments, use_cache=False)
+        return log_likelihoods(outputs["logits"], ids, mask.bool() if scored is None else scored)

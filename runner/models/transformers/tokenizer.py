@@ -1,0 +1,135 @@
+"""Text to the arguments of a model of Transformers, by the tokenizer of its folder."""
+
+import functools
+import threading
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from runner.config.options import Config
+from runner.core.errors import ModelError, describe
+from runner.data.tensors import Tokens
+from runner.models.transformers.encoder import Encoder
+
+_VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokeniser knows no word
+TOKENISER_FILES = (
+    *_VOCABULARY,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "merges.txt",
+)
+_NO_LIMIT = 1 << 20  # tokenisers that know no limit of length name a huge one
+
+
+class Tokeniser:
+    """Text to token ids and mask, by the tokeniser of a folder, which is loaded when it is first used.
+
+    What is longer than the model takes, with the tokens that it is to add, or than `max_length` of the model's
+    arguments, is cut off, on the side that the tokeniser or --truncate says, and counted.
+    """
+
+    def __init__(self, transformers: Any, folder: str, config: Config) -> None:
+        self._transformers, self._folder = transformers, folder
+        self._name, self._trust_code = config.model, config.trust_code
+        self._max_length: int | None = config.model_args.get("max_length")
+        self._max_new_tokens: int = config.model_args.get("max_new_tokens", 0)
+        self._scores, self._truncate = bool(config.model_args.get("score")), config.truncate
+        self._lock = threading.Lock()  # the reader's thread and the search for bad rows; it is not made for two
+
+    def __call__(self, *texts: list[str]) -> Tokens:
+        """The model's arguments for a batch of texts, or of pairs of texts, and what was cut off.
+
+        Raises:
+            ModelError: there is no tokeniser in the folder.
+        """
+        with self._lock:
+            return self._to_be_scored(*texts) if self._scores else self._loaded(*texts)
+
+    def lengths(self, *texts: list[str]) -> list[int]:
+        """The tokens of each row, as far as they are not cut off.
+
+        Raises:
+            ModelError: there is no tokeniser in the folder.
+        """
+        with self._lock:
+            if self._scores:
+                return [int(length) for length in self._to_be_scored(*texts).inputs["attention_mask"].sum(dim=1)]
+            return self._loaded.lengths(*texts)
+
+    def _to_be_scored(self, *texts: list[str]) -> Tokens:
+        encode = self._loaded
+        return to_be_scored(encode.tokenizer, encode.max_length, *texts, keeps_start=self._truncate == "right")
+
+    def decode(self, tokens: torch.Tensor) -> list[str]:
+        """The text of token ids `(batch, length)`, without special ones.
+
+        Raises:
+            ModelError: there is no tokeniser in the folder.
+        """
+        with self._lock:
+            found: list[str] = self._loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return found
+
+    @property
+    def library(self) -> Any:
+        """The tokeniser as Transformers has it.
+
+        Raises:
+            ModelError: there is no tokeniser in the folder.
+        """
+        with self._lock:
+            return self._loaded.tokenizer
+
+    @functools.cached_property
+    def _loaded(self) -> Encoder:
+        if not any(file for pattern in _VOCABULARY for file in Path(self._folder).glob(pattern)):
+            raise ModelError(f"--model {self._name} has no tokeniser in it, which rows of text need")
+        try:
+            tokenise = self._transformers.AutoTokenizer.from_pretrained(
+                self._folder, local_files_only=True, trust_remote_code=self._trust_code
+            )
+            settings = self._transformers.AutoConfig.from_pretrained(
+                self._folder, local_files_only=True, trust_remote_code=self._trust_code
+            )
+        except Exception as error:
+            raise ModelError(f"--model {self._name}: its tokeniser cannot be loaded: {describe(error)}") from error
+        if tokenise.pad_token is None:
+            tokenise.pad_token = tokenise.eos_token or tokenise.unk_token
+        tokenise.padding_side = "right"
+        if self._truncate in ("left", "right"):
+            tokenise.truncation_side = self._truncate
+        positions = getattr(settings, "max_position_embeddings", None) or _NO_LIMIT
+        limits = [self._max_length, tokenise.model_max_length, max(1, positions - self._max_new_tokens)]
+        known = [limit for limit in limits if limit and limit < _NO_LIMIT - self._max_new_tokens]
+        return Encoder(tokenise, min(known, default=None))
+
+
+def to_be_scored(tokenise: Any, max_length: int | None, *texts: list[str], keeps_start: bool = False) -> Tokens:
+    """A causal model's arguments for texts, and which of the tokens are to be scored.
+
+    Args:
+        tokenise: of the model.
+        max_length: of a row in tokens; what is longer loses its beginning.
+        texts: one column, of which all is scored that follows its first token; or two, what is given and what is
+            scored as its continuation.
+        keeps_start: what is too long loses its end instead.
+
+    Raises:
+        ModelError: there are more columns.
+    """
+    if len(texts) > 2:
+        raise ModelError(f"score takes one or two columns of text, not {len(texts)}: what is given, and what follows")
+    follows = tokenise(list(texts[-1]), add_special_tokens=len(texts) == 1)["input_ids"]
+    given = tokenise(list(texts[0]))["input_ids"] if len(texts) == 2 else [[]] * len(follows)
+    whole = [before + after for before, after in zip(given, follows, strict=True)]
+    rows = [row[:max_length] if keeps_start else row[-(max_length or _NO_LIMIT) :] for row in whole]
+    ids = torch.full((len(rows), max([1, *map(len, rows)])), tokenise.pad_token_id or 0)
+    mask, scored = torch.zeros_like(ids), torch.zeros(ids.shape, dtype=torch.bool)
+    lost = [len(full) - len(row) for full, row in zip(whole, rows, strict=True)]
+    for index, (row, before) in enumerate(zip(rows, given, strict=True)):
+        ids[index, : len(row)] = torch.tensor(row, dtype=ids.dtype)
+        mask[index, : len(row)] = 1
+        scored[index, max(0, len(before) - (0 if keeps_start else lost[index])) : len(row)] = True
+    return Tokens({"input_ids": ids, "attention_mask": mask, "scored": scored}, lost, max_length)

@@ -1,0 +1,1 @@
+"""Weights: read, matched by name, sent to all ranks."""

@@ -1,0 +1,117 @@
+"""The entry of a training checkpoint that is the state dict of the model; pure."""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from runner.core.errors import ModelError
+
+# where training scripts and libraries put the state dict in their checkpoints
+_USUAL_KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights")
+_WRAPPERS = ("module.", "_orig_mod.", "model.")
+_MAX_DEPTH = 3
+_MAX_NAMES = 6
+
+
+def find_state_dict(loaded: Any, path: str, key: str | None) -> tuple[Mapping[str, Any], str]:
+    """Return the state dict in what torch.load gave, and the key of its entry, or "".
+
+    Args:
+        loaded: a state dict, a module, or a checkpoint that holds one of these.
+        path: of its file, for messages.
+        key: the entry to take, keys joined by dots; None for the usual one.
+
+    Raises:
+        ModelError: there is no such entry, or none that is a state dict; or several could be meant.
+    """
+    if key is not None:
+        state = as_state_dict(_descend(loaded, key))
+        if state is None:
+            raise ModelError(f"--weights-key {key}: {path} has no state dict there; {_contents(loaded)}")
+        return state, key
+    state = as_state_dict(loaded)
+    if state is not None:
+        return state, ""
+    entries = dict(_entries(loaded))
+    usual = [name for name in entries if name in _USUAL_KEYS]
+    if len(usual) == 1:
+        rivals = [name for name in entries if name != usual[0] and _are_alike(entries[usual[0]], entries[name])]
+        if not rivals:
+            return entries[usual[0]], usual[0]
+        raise ModelError(
+            f"--weights {path} holds the same tensors several times: {list_names([usual[0], *rivals])}. "
+            "--weights-key KEY says which are meant"
+        )
+    raise ModelError(
+        f"--weights {path} holds {_contents(loaded)}. A state dict, names to tensors, is needed, or a checkpoint with "
+        f"one under one of {', '.join(_USUAL_KEYS)}; --weights-key KEY names another entry"
+    )
+
+
+def as_state_dict(value: Any) -> Mapping[str, Any] | None:
+    """Return a state dict as it is, or that of a module; None for anything else."""
+    if isinstance(value, nn.Module):
+        return value.state_dict()
+    if not isinstance(value, Mapping):
+        return None
+    is_one = all(
+        isinstance(name, str) and (isinstance(tensor, torch.Tensor) or name.endswith("_extra_state"))
+        for name, tensor in value.items()
+    )
+    return value if is_one else None
+
+
+def _entries(value: Any, depth: int = 1) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the state dicts that are not empty in a checkpoint and in the entries of its entries, by dotted key."""
+    for key, entry in value.items() if isinstance(value, Mapping) else ():
+        if not isinstance(key, str):
+            continue
+        state = as_state_dict(entry)
+        if state:
+            yield key, state
+        elif state is None and depth < _MAX_DEPTH:
+            yield from ((f"{key}.{name}", inner) for name, inner in _entries(entry, depth + 1))
+
+
+def _descend(value: Any, key: str) -> Any:
+    """Return the entry of dotted keys; None where there is none. A key may itself hold dots."""
+    if isinstance(value, list | tuple):
+        value = {str(index): item for index, item in enumerate(value)}
+    if not isinstance(value, Mapping):
+        return None
+    by_name = {str(name): entry for name, entry in value.items()}
+    if key in by_name:
+        return by_name[key]
+    parts = key.split(".")
+    heads = (".".join(parts[:count]) for count in range(len(parts) - 1, 0, -1))
+    return next((_descend(by_name[head], key[len(head) + 1 :]) for head in heads if head in by_name), None)
+
+
+def _are_alike(state: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Return whether half of the tensors of a state dict are in another, too, by name but for wrappers."""
+    names, others = _bare_names(state), _bare_names(other)
+    return 2 * len(names & others) >= len(names)
+
+
+def _bare_names(state: Mapping[str, Any]) -> set[str]:
+    names = set(state)
+    for wrapper in _WRAPPERS:
+        names = {name.removeprefix(wrapper) for name in names}
+    return names
+
+
+def _contents(loaded: Any) -> str:
+    """Describe what a file holds."""
+    if not isinstance(loaded, Mapping):
+        return f"a {type(loaded).__name__}"
+    keys, entries = [str(key) for key in loaded], [name for name, _ in _entries(loaded)]
+    words = f"keys {list_names(keys)}"
+    return f"{words}, of which {list_names(entries)} could be meant" if entries else words
+
+
+def list_names(names: Collection[object]) -> str:
+    """Join the first of some names, and say how many more there are."""
+    shown = ", ".join(str(name) for name in list(names)[:_MAX_NAMES])
+    return f"{shown} and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else shown

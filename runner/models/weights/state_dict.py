@@ -1,0 +1,233 @@
+"""State dicts from files into a module, every tensor of both accounted for; knows nothing of ranks."""
+
+import sys
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from runner.config.options import Config
+from runner.core.errors import ModelError, describe
+from runner.models.weights.casts import are_equal, why_lossy
+from runner.models.weights.checkpoints import StateDict, read_state_dict
+from runner.models.weights.entries import list_names
+from runner.models.weights.names import Renamed, hint, rename
+
+EXTRA_STATE = "_extra_state"  # how PyTorch ends the name of what a module keeps beside tensors
+
+Place = Callable[[str], object]
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file of weights, and how it is read; see the options of the same names.
+
+    Attributes:
+        rounds: whether tensors may lose something when they get the model's dtype, as the library of a folder does it.
+    """
+
+    path: str
+    trust_pickle: bool = False
+    key: str | None = None
+    prefix: str | None = None
+    ignored: tuple[str, ...] = ()
+    dtype: str | None = None
+    rounds: bool = False
+
+    @classmethod
+    def of(cls, config: Config) -> "WeightsFile":
+        """Return the file that --weights names."""
+        return cls(
+            str(config.weights),
+            config.trust_pickle,
+            config.weights_key,
+            config.strip_prefix,
+            config.ignore_keys,
+            config.dtype,
+        )
+
+
+def load_weights(model: nn.Module, file: WeightsFile) -> list[str]:
+    """Copy a state dict file into a module by the module's own `load_state_dict`.
+
+    Every tensor of the module must be in the file, and nothing else but what `file.ignored` names. Prefixes that
+    wrappers put before all names (`module.`, `_orig_mod.`) are dropped, with a word about it.
+
+    Returns:
+        The names of the tensors of the file that were ignored.
+
+    Raises:
+        ModelError: the file cannot be used, or does not fit; the message names the tensors.
+    """
+    own = own_state(model)
+
+    def place(name: str) -> object:
+        value = own[name]
+        return (value.data_ptr(), value.numel()) if _is_tensor(value) and value.numel() else name
+
+    held = read_state_dict(file.path, file.trust_pickle, file.key)
+    found = rename(held.tensors, held.versions, own.keys(), file.prefix)
+    _check_values(file, own, found.tensors, place)
+    given: OrderedDict[str, Any] = OrderedDict(found.tensors)
+    given._metadata = found.versions  # type: ignore[attr-defined]
+    missing, unexpected = own.keys() - given.keys(), given.keys() - own.keys()
+    scalars = [name for name in own.keys() & given.keys() if _is_tensor(own[name]) and not own[name].ndim]
+    if any(_is_tensor(given[name]) and given[name].numel() > 1 for name in scalars):
+        _check_fit(file, own, found, missing, unexpected, place)  # PyTorch takes the first of several numbers for one
+    try:
+        result = model.load_state_dict(given, strict=False)
+    except Exception as error:
+        _check_fit(file, own, found, missing, unexpected, place)
+        raise ModelError(f"--weights {file.path} does not fit the model: {describe(error)}") from error
+    if hasattr(result, "missing_keys"):  # a module may take tensors by names that it had formerly
+        missing, unexpected = set(result.missing_keys), set(result.unexpected_keys)
+    ignored = _check_fit(file, own, found, missing, unexpected, place, is_loaded=True)
+    _check_others(file, own, found, given.keys() - own.keys() - unexpected)
+    _say(file, held, found, ignored)
+    return ignored
+
+
+def fitting_weights(own: Mapping[str, Any], file: WeightsFile, place: Place) -> tuple[dict[str, Any], list[str]]:
+    """Return the tensors of a state dict file for a module that has `own` ones, by the module's names.
+
+    Args:
+        own: see `own_state`; only shapes and dtypes count.
+        file: the file.
+        place: what two names have in common that are of one tensor: one of them in the file is enough.
+
+    Returns:
+        (tensors, names of the tensors of the file that were ignored).
+
+    Raises:
+        ModelError: the file cannot be used, or does not fit; the message names the tensors.
+    """
+    if extra := [name for name in own if name.endswith(EXTRA_STATE)]:
+        raise ModelError(
+            f"--weights {file.path}: the model keeps {list_names(extra)} beside its weights, which --offload and "
+            "--model-parallel cannot load"
+        )
+    held = read_state_dict(file.path, file.trust_pickle, file.key)
+    found = rename(held.tensors, held.versions, own.keys(), file.prefix)
+    given = found.tensors
+    _check_values(file, own, given, place)
+    ignored = _check_fit(file, own, found, own.keys() - given.keys(), given.keys() - own.keys(), place)
+    _say(file, held, found, ignored)
+    return {name: tensor for name, tensor in given.items() if name in own}, ignored
+
+
+def own_state(model: nn.Module) -> dict[str, Any]:
+    """Return what a state dict of the module must hold: tensors, and what modules keep beside them."""
+    return {
+        name: value
+        for name, value in model.state_dict().items()
+        if isinstance(value, torch.Tensor) or name.endswith(EXTRA_STATE)
+    }
+
+
+def own_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return the tensors in a state dict of the module."""
+    return {name: tensor for name, tensor in model.state_dict().items() if isinstance(tensor, torch.Tensor)}
+
+
+def note_ignored(digest: str, ignored: Collection[str]) -> str:
+    """Return the digest of weights with the tensors that were ignored, for the records of a run."""
+    return f"{digest}; without {_count(ignored)} of the file: {', '.join(ignored)}" if ignored else digest
+
+
+def _count(names: Collection[str]) -> str:
+    return f"{len(names)} tensor{'s' * (len(names) > 1)}"
+
+
+def _check_fit(
+    file: WeightsFile,
+    own: Mapping[str, Any],
+    found: Renamed,
+    missing: Collection[str],
+    unexpected: Collection[str],
+    place: Place,
+    is_loaded: bool = False,
+) -> list[str]:
+    """Return the names of the tensors of the file that are ignored.
+
+    Args:
+        file: the file.
+        own: what a state dict of the module holds.
+        found: what the file holds.
+        missing, unexpected: names that only the module has, and only the file.
+        place: see `fitting_weights`.
+        is_loaded: whether the module has taken the tensors, so that their shapes are right.
+
+    Raises:
+        ModelError: others are left over, or are missing, or have another shape.
+    """
+    given = found.tensors
+    covered = {place(name) for name in given.keys() & own.keys()}
+    missing = [name for name in own if name in missing and place(name) not in covered]
+    left_over = [*(name for name in given if name in unexpected), *found.others]
+    ignored = [name for name in left_over if any(fnmatchcase(name, pattern) for pattern in file.ignored)]
+    left_over = [name for name in left_over if name not in ignored]
+    reshaped = [] if is_loaded else _reshaped(own, given)
+    problems = [
+        f"{what} {list_names(names)}"
+        for what, names in (("missing", missing), ("unexpected", left_over), ("of another shape", reshaped))
+        if names
+    ]
+    if problems:
+        advice = hint(own.keys(), found, bool(missing), bool(reshaped))
+        raise ModelError(f"--weights {file.path} does not fit the model: {'; '.join(problems)}. {advice}")
+    return ignored
+
+
+def _reshaped(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & given.keys())
+        if _is_tensor(own[name]) and _is_tensor(given[name]) and given[name].shape != own[name].shape
+    ]
+
+
+def _is_tensor(value: object) -> bool:
+    return isinstance(value, torch.Tensor) and not is_lazy(value)
+
+
+def _check_values(file: WeightsFile, own: Mapping[str, Any], given: Mapping[str, Any], place: Place) -> None:
+    """Raise ModelError where tensors would lose something in the model's dtypes, or would overwrite one another."""
+    shared: dict[object, str] = {}
+    for name in own:
+        tensor = given.get(name)
+        if name.endswith(EXTRA_STATE) or not isinstance(tensor, torch.Tensor):
+            continue
+        if not file.rounds and (why := why_lossy(tensor, own[name].dtype, file.dtype)):
+            raise ModelError(f"--weights {file.path}: {name} {why}")
+        first = shared.setdefault(place(name), name)
+        if first != name and not are_equal(tensor, given[first]):
+            raise ModelError(
+                f"--weights {file.path}: {first} and {name} are one tensor in the model and two unlike ones in the "
+                "file. Check --model-args, or that the weights are of this model"
+            )
+
+
+def _check_others(file: WeightsFile, own: Mapping[str, Any], found: Renamed, names: Collection[str]) -> None:
+    """Check the dtypes of tensors that a module has taken by names that are not its own."""
+    dtypes = {value.dtype for value in own.values() if isinstance(value, torch.Tensor) and value.is_floating_point()}
+    for name in sorted(names):
+        tensor = found.tensors[name]
+        for dtype in dtypes if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() else ():
+            if why := why_lossy(tensor, dtype, file.dtype):
+                raise ModelError(f"--weights {file.path}: {name} {why}")
+
+
+def _say(file: WeightsFile, held: StateDict, found: Renamed, ignored: Collection[str]) -> None:
+    """Say on stderr what was done to the file that is not obvious."""
+    done = [f"its entry {held.key!r} is taken"] * bool(held.key and file.key is None)
+    done += [f"{found.dropped!r} is dropped from the names"] * bool(found.dropped)
+    done += [f"{_count(ignored)} of it {'are' if len(ignored) > 1 else 'is'} ignored: {list_names(ignored)}"] * bool(
+        ignored
+    )
+    if done:
+        print(f"runner: --weights {file.path}: {' and '.join(done)}", file=sys.stderr, flush=True)

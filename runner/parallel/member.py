@@ -1,0 +1,184 @@
+"""This rank's part in a group of ranks that hold one replica of the model together."""
+
+from typing import Any, NoReturn
+
+import torch
+
+from runner.comm import Comm, connect_leaders
+from runner.comm.groups import Groups
+from runner.comm.watchdog import Activity
+from runner.comm.workers import describe_workers, share_threads
+from runner.config.options import Config
+from runner.core.errors import RunnerError, UsageError, describe, shared
+from runner.engine.failed_batch import is_memory_shortage
+from runner.engine.summary import sum_up
+from runner.host.devices import device_kind, local_device
+from runner.host.launch import Launch, warn
+from runner.parallel.build import build_split
+from runner.parallel.channel import Channel
+from runner.parallel.group_timer import Exchange
+from runner.parallel.replica import Replica, call_part
+from runner.telemetry.report import Report
+from runner.telemetry.stats import RankStats
+from runner.telemetry.timeline import Timeline
+
+_BUILD, _CALL, _CHECK, _ALIGN, _SUM_UP, _END = "build", "call", "check", "align", "sum up", "end"
+
+
+class Part:
+    """Of one rank; every rank makes one at the same point.
+
+    Attributes:
+        everyone: all ranks.
+        leaders: the first ranks of the groups; None on the others.
+        threads, device: of this rank.
+        in_words: who works on the job.
+        exchange: how long it exchanges tensors with its group, or waits for it, in the loop.
+
+    Raises:
+        UsageError: the groups cannot be; on every rank alike.
+    """
+
+    def __init__(self, config: Config, launch: Launch, everyone: Comm) -> None:
+        size, world_size = config.model_parallel, everyone.world.world_size
+        if world_size % size:
+            raise shared(
+                UsageError(
+                    f"--model-parallel {size} does not divide the {world_size} ranks of this job; take a multiple of "
+                    f"{size}"
+                )
+            )
+        self._has_failed = False  # in the last call
+        self._config, self.everyone, self._groups = config, everyone, Groups(world_size, size, config.pipeline_stages)
+        self.threads = share_threads(config, everyone)
+        self.device = everyone.on_each(lambda: local_device(config, everyone.world.local_rank))
+        self.in_words = f"{describe_workers(everyone, self.threads)}, {self._groups.in_words}"
+        warn(everyone.world, _groups_apart(self._groups, everyone.gather_all(everyone.world.host)))
+        self.exchange, self._part_bytes = Exchange(self.device, samples=size > config.pipeline_stages), 0
+        self._channel = Channel(everyone, self._groups, self.device)
+        self.leaders = connect_leaders(everyone, size, launch, config.comm, config.collect, device_kind(config))
+
+    def build(self) -> tuple[Replica, str]:
+        """A leader: what calls the model with all its group, and the digest of the whole weights."""
+        self._channel.say((_BUILD, None))
+        model, digest = self._build()
+        return Replica(model, self._say_call, self._check, self.device, self.exchange), digest
+
+    def align(self, root_now: float) -> None:
+        """A leader: let the members count time as rank 0 does, whose `now()` this is."""
+        self._channel.say((_ALIGN, root_now))
+        self.exchange.begin()
+
+    def sum_up(self, stats: RankStats) -> None:
+        """A leader: all ranks make the report together from here on; its figures are to have what it knows here."""
+        self._channel.say((_SUM_UP, None))
+        self._complete(stats)
+
+    def end(self, error: RunnerError | None) -> None:
+        """A leader: the members end, as it and all other leaders do."""
+        assert self.leaders is not None
+        self._channel.say((_END, error))
+        self._channel.close()
+        self.leaders.close()
+
+    def serve(self, stats: RankStats, timeline: Timeline, activity: Activity) -> Report | None:
+        """A member: do whatever the leader says, until the job ends; gives the report, if one has been made.
+
+        Raises:
+            RunnerError: with which the leader ended.
+        """
+        model: Any = None
+        report: Report | None = None
+        computes, waits = "checks", "checks"
+        while True:
+            activity.wait()
+            kind, what = self._channel.hear()
+            activity.begin(f"{kind} with its group")
+            if kind == _BUILD:
+                timeline.turn("model")
+                model = self._try(self._build)
+                model = model and model[0]
+                timeline.turn("checks")
+            elif kind == _CALL:
+                timeline.turn(computes)
+                self._call(model, *what)
+                timeline.turn(waits)
+            elif kind == _CHECK:
+                self._channel.count(self._has_failed)
+            elif kind == _ALIGN:
+                timeline.align(what)
+                computes, waits = "forward", "wait_rows"
+                timeline.turn(waits)
+                self.exchange.begin()
+            elif kind == _SUM_UP:
+                timeline.turn("finish")
+                self._complete(stats)
+                report = self._try(lambda: sum_up(self._config, self.everyone, None, stats, timeline, None))
+            else:
+                self._channel.close()
+                if what is not None:
+                    what.shared = True
+                    raise what
+                return report
+
+    def _say_call(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._channel.say((_CALL, (inputs, named)))
+
+    def _check(self, error: Exception) -> None:
+        """A leader whose part has failed: where its members have, too, the rows are to blame; else the job ends."""
+        if is_memory_shortage(error):
+            self._fail(f"a batch does not fit the memory of this part of the model: {describe(error)}. Take a smaller")
+        try:
+            self._channel.say((_CHECK, None))
+            failed = self._channel.count(True)
+        except Exception as broken:
+            self._fail(f"its group is broken: {describe(broken)}. Another rank of it has died or failed")
+        if failed != self._groups.size:
+            self._fail(f"{failed} of the {self._groups.size} ranks of the group failed, this one by {describe(error)}")
+
+    def _fail(self, message: str) -> NoReturn:
+        self.everyone.fail(RunnerError(message))
+        raise SystemExit(RunnerError.exit_code)  # not reached: the job has been aborted
+
+    def _build(self) -> tuple[Any, str]:
+        model, digest, self._part_bytes = build_split(
+            self._config, self.everyone, self._groups, self._channel.mesh, self.device, self.exchange.waiting
+        )
+        return model, digest
+
+    def _complete(self, stats: RankStats) -> None:
+        stats.part_bytes, stats.group_seconds = self._part_bytes, self.exchange.seconds
+
+    def _call(self, model: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        try:
+            with torch.inference_mode():
+                call_part(model, inputs, named, self.device, self.exchange)
+            self._has_failed = False
+        except Exception as error:
+            if is_memory_shortage(error):
+                raise
+            self._has_failed = True  # as the leader, who sees to it
+
+    def _try(self, function: Any) -> Any:
+        """What every rank does together; where it fails, all know, and the leader will say that this is the end."""
+        try:
+            return function()
+        except RunnerError as error:
+            if not error.shared:
+                raise
+            return None
+
+
+def _groups_apart(groups: Groups, hosts: list[str]) -> str:
+    """Which ranks that split layers are on several hosts, in words; empty where none are."""
+    size = groups.tensor_size
+    members = [range(first, first + size) for first in range(0, groups.world_size, size)]
+    apart = [ranks for ranks in members if len({hosts[rank] for rank in ranks}) > 1]
+    if not apart:
+        return ""
+    between = " and ".join(dict.fromkeys(hosts[rank] for rank in apart[0]))
+    return (
+        f"of {len(members)} sets of {size} ranks that split layers, {len(apart)} are on several hosts, such as ranks "
+        f"{apart[0][0]} to {apart[0][-1]} on {between}: every second layer waits for the network. Take a number of "
+        f"ranks a host that {size} divides, or let hosts hold whole layers by --pipeline-stages"
+    )

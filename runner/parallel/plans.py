@@ -1,0 +1,185 @@
+"""What can be split over the ranks of a group, and how: a factory's module by the user's plan, a Hugging Face folder by
+the plan that its model brings.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import Replicate
+from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel
+
+from runner.comm import Comm
+from runner.config.options import Config
+from runner.core.errors import ModelError, UsageError, describe, shared, traceback_of
+from runner.core.imports import load_attribute
+from runner.models.formats import FOLDER
+from runner.models.kind import find_model_kind
+from runner.models.loaders.factory import Factory
+from runner.models.transformers.folder import SAFETENSORS, open_folder
+from runner.models.weights.state_dict import WeightsFile, fitting_weights, own_tensors
+
+Plan = Mapping[str, ParallelStyle]
+
+_WHOLE_ALONE = ("quantize", "compile", "share_weights")
+_FOLDER_WEIGHTS = (*SAFETENSORS, "pytorch_model.bin")
+# the styles that plans of Transformers name
+_STYLES: dict[str, Callable[[], ParallelStyle]] = {
+    "colwise": ColwiseParallel,
+    "rowwise": RowwiseParallel,
+    "colwise_gather_output": lambda: ColwiseParallel(output_layouts=Replicate()),
+    "colwise_rep": lambda: ColwiseParallel(output_layouts=Replicate()),
+    "rowwise_rep": lambda: RowwiseParallel(input_layouts=Replicate()),
+    "rowwise_split_input": lambda: RowwiseParallel(input_layouts=Replicate()),
+    "embedding_rowwise": lambda: RowwiseParallel(input_layouts=Replicate()),
+}
+_ON_EVERY_RANK = ("replicate", "replicated_with_grad_allreduce")  # layers that each rank holds whole
+
+
+class Kind(ABC):
+    """One kind of model that can be split. Made by every rank at the same point.
+
+    Attributes:
+        name: for messages.
+        ignored: the tensors of the --weights file that were left out when it was read.
+    """
+
+    name: str
+    ignored: Sequence[str] = ()
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The module."""
+
+    @abstractmethod
+    def plan(self, model: nn.Module, size: int) -> Plan:
+        """How its layers are split over so many ranks."""
+
+    @abstractmethod
+    def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
+        """Rank 0: the whole weights by name; arguments as `fitting_weights` has them."""
+
+    def wrap(self, model: nn.Module) -> Callable[..., Any]:
+        """The module as it is called with a batch."""
+        return model
+
+
+def find_kind(config: Config, comm: Comm, device: torch.device) -> Kind:
+    """The kind of the model that --model names; every rank calls it.
+
+    Raises:
+        UsageError: it cannot be split, or does not go with the other options.
+        ModelError: it cannot be read. Both on every rank alike.
+    """
+    kind = find_model_kind(config, comm)
+    comm.on_each(lambda: _refuse(config))
+    return _Folder(config, comm) if kind == FOLDER else _Module(config, comm, device)
+
+
+def _refuse(config: Config) -> None:
+    if config.parallel_plan is not None and config.model_parallel == config.pipeline_stages:
+        raise UsageError(
+            "--parallel-plan splits layers over the ranks of a stage; --model-parallel and --pipeline-stages are "
+            f"{config.pipeline_stages}, so that each rank holds whole layers. Leave it out"
+        )
+    for name in _WHOLE_ALONE:
+        if getattr(config, name):
+            raise UsageError(f"--model-parallel and --{name.replace('_', '-')} do not go together")
+
+
+class _Module(Kind):
+    """A factory's, by --parallel-plan."""
+
+    def __init__(self, config: Config, comm: Comm, device: torch.device) -> None:
+        self._config = config
+        if config.parallel_plan is None and config.model_parallel > config.pipeline_stages:
+            raise shared(
+                UsageError(
+                    "--model-parallel needs --parallel-plan module:function, which says of a module how its layers are "
+                    "split: a dict of torch.distributed.tensor.parallel styles by the name of the layer. Or, with "
+                    f"--pipeline-stages {config.model_parallel}, each rank holds whole layers"
+                )
+            )
+        self._factory = comm.on_each(lambda: Factory(config, device))
+        self.name = self._factory.name
+
+    def build(self) -> nn.Module:
+        model = self._factory.call()
+        if not isinstance(model, nn.Module):
+            raise ModelError(f"{self.name} returned a {type(model).__name__}; --model-parallel splits nn.Modules")
+        return model
+
+    def plan(self, model: nn.Module, size: int) -> Plan:
+        return call_plan(self._config, model)
+
+    def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
+        if self._config.weights is None:
+            return own_tensors(self.build())
+        given, self.ignored = fitting_weights(own, WeightsFile.of(self._config), place)
+        return given
+
+
+class _Folder(Kind):
+    """A Hugging Face folder, by the plan of its class."""
+
+    def __init__(self, config: Config, comm: Comm) -> None:
+        self._config, self._folder = config, open_folder(config, comm)
+        self.name = f"--model {config.model}"
+
+    def build(self) -> nn.Module:
+        return self._folder.build()
+
+    def plan(self, model: nn.Module, size: int) -> Plan:
+        if self._config.parallel_plan is not None:
+            return call_plan(self._config, model)
+        found = getattr(model, "tp_plan", None) or {}
+        if not found:
+            raise ModelError(
+                f"{self.name}: Transformers brings no tensor-parallel plan for {type(model).__name__}; write one, and "
+                "name it with --parallel-plan module:function"
+            )
+        for name in ("num_attention_heads", "num_key_value_heads"):
+            for heads in _values_of(self._folder.settings, name):
+                if heads % size:
+                    raise ModelError(f"{self.name} has {heads} {name}, which cannot be split over {size} ranks")
+        if unknown := sorted(set(found.values()) - {*_STYLES, *_ON_EVERY_RANK}):
+            raise ModelError(f"{self.name}: its plan wants {', '.join(unknown)}, which cannot be done here")
+        return {name: _STYLES[style]() for name, style in found.items() if style in _STYLES}
+
+    def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
+        path = self._folder.find_weights(_FOLDER_WEIGHTS)
+        if path is None:
+            raise ModelError(f"{self.name} has no weights in it: {' or '.join(_FOLDER_WEIGHTS)}")
+        try:
+            return fitting_weights(own, WeightsFile(str(path), self._config.trust_pickle, rounds=True), place)[0]
+        except ModelError:  # Transformers gives tensors of some models other names or shapes when it loads them
+            return own_tensors(self._folder.load())
+
+    def wrap(self, model: nn.Module) -> Callable[..., Any]:
+        return self._folder.wrap(model)
+
+
+def _values_of(settings: Any, name: str) -> list[int]:
+    """Those of a setting that a model has: one, or one a layer."""
+    try:
+        found = [getattr(settings, name, None)]
+    except Exception:  # of Transformers' own: layers differ
+        found = [getattr(layer, name, None) for layer in settings.per_layer_config]
+    return [value for value in found if value is not None]
+
+
+def call_plan(config: Config, model: nn.Module) -> Plan:
+    """What the user's --parallel-plan says of a module."""
+    function = config.parallel_plan
+    if isinstance(function, str):
+        function = load_attribute(function, "--parallel-plan")
+    assert function is not None
+    try:
+        plan = function(model)
+    except Exception as error:
+        raise ModelError(f"--parallel-plan raised {describe(error)}", traceback_of(error)) from error
+    if not isinstance(plan, Mapping) or not plan:
+        raise ModelError(f"--parallel-plan returned a {type(plan).__name__}, not a dict of styles by name of layer")
+    return plan

@@ -1,0 +1,109 @@
+"""The parameters of a model that ranks hold together: rank 0 goes through the weights file, tensor by tensor, and sends
+each place of the groups what it holds. No other rank reads the weights, and none ever holds them all.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+import xxhash
+from torch import nn
+from torch.distributed.tensor import DTensor
+
+from runner.comm import Comm
+from runner.comm.groups import Groups
+from runner.comm.mpi import MpiComm
+from runner.comm.pieces import as_bytes
+from runner.parallel.tensor import split_dimension
+
+
+def fill(
+    comm: Comm,
+    groups: Groups,
+    model: nn.Module,
+    tied: Mapping[str, str],
+    weights: Mapping[str, torch.Tensor] | None,
+    holds: Callable[[int, str], bool],
+    device: torch.device,
+) -> tuple[str, str]:
+    """Give every parameter that this rank holds, and every buffer, its values; every rank calls it.
+
+    Args:
+        comm: all ranks.
+        groups: how they are grouped.
+        model: split, its parameters on the meta device; those of other stages stay there.
+        tied: names of parameters that are another's, and whose.
+        weights: whole tensors by name, on rank 0 alone.
+        holds: whether a stage holds the parameter of that name.
+        device: of this rank.
+
+    Returns:
+        Digests (XXH3, 128 bits) of the whole weights, the same for any grouping, and of what this rank holds.
+
+    Raises:
+        ModelError: the weights do not fit the model; on every rank alike.
+    """
+    assert isinstance(comm, MpiComm)
+    columns = comm.columns(groups.size)
+    state, own_state = xxhash.xxh3_128(), xxhash.xxh3_128()
+    own_place, own_stage = groups.place(comm.world.rank), groups.stage(comm.world.rank)
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    known_by = [_known_by([name for name in parameters if holds(s, name)], tied) for s in range(groups.stages)]
+    split = {name: dim for name in known_by[own_stage] if (dim := split_dimension(parameters[name])) is not None}
+    split_at = comm.gather_all(split if comm.world.rank < groups.size else {})
+    filled: dict[str, nn.Parameter] = {}
+    for name, parameter in parameters.items():
+        whole = None
+        if weights is not None:
+            whole = weights[tied.get(name, name)].to(parameter.dtype)
+            if name not in tied:
+                state.update(name.encode())
+                state.update(as_bytes(whole.contiguous()).numpy())
+        for place in range(groups.size):
+            if known_by[groups.stage(place)].get(name) != name:
+                continue
+            piece = None
+            if whole is not None:
+                dim = split_at[place].get(name)
+                part = place % groups.tensor_size
+                piece = (whole if dim is None else torch.chunk(whole, groups.tensor_size, dim)[part]).contiguous()
+            if place == own_place:
+                local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
+                own = torch.empty(local.shape, dtype=local.dtype)
+                if piece is not None:
+                    own.copy_(piece)
+                columns.broadcast_(place, own)
+                own_state.update(as_bytes(own).numpy())
+                filled[name] = nn.Parameter(_like(own.to(device), parameter), requires_grad=False)
+            elif piece is not None:
+                columns.broadcast_(place, piece)
+    for name, owner in known_by[own_stage].items():
+        _put(model, name, filled[owner])
+    for name, buffer in list(model.named_buffers()):
+        local = buffer.to_local() if isinstance(buffer, DTensor) else buffer  # each rank has all of it
+        given = local if weights is None or name not in weights else weights[name].to(buffer.dtype)
+        own = given.clone(memory_format=torch.contiguous_format)  # a buffer may be a view of fewer numbers
+        comm.broadcast_([as_bytes(own)])
+        own_state.update(as_bytes(own).numpy())
+        owner, _, leaf = name.rpartition(".")
+        model.get_submodule(owner)._buffers[leaf] = _like(own.to(device), buffer)
+    columns.close()
+    return comm.bcast(f"xxh3:{state.hexdigest()}"), f"xxh3:{own_state.hexdigest()}"
+
+
+def _known_by(held: Sequence[str], tied: Mapping[str, str]) -> dict[str, str]:
+    """For each parameter of a stage the first of its names there; of tied ones, another stage may hold the first."""
+    first: dict[str, str] = {}
+    return {name: first.setdefault(tied.get(name, name), name) for name in held}
+
+
+def _like(local: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor with these values, split as the given one is."""
+    if not isinstance(tensor, DTensor):
+        return local
+    shape, stride = tensor.shape, tensor.stride()
+    return DTensor.from_local(local, tensor.device_mesh, tensor.placements, run_check=False, shape=shape, stride=stride)
+
+
+def _put(model: nn.Module, name: str, parameter: nn.Parameter) -> None:
+    owner, _, leaf = name.rpartition(".")
+    model.get_submodule(owner)._parameters[leaf] = parameter

@@ -1,0 +1,169 @@
+"""What goes from one stage of a pipeline to the next: for every micro-batch the tensors that the latter lacks.
+
+At the first micro-batch of a batch the later stage says which it lacks, of those that its first layer is called with.
+Then each follows with a header of shapes and dtypes. So a stage that fails can let the others know, and let in what is
+on its way.
+"""
+
+import pickle
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from runner.comm.pieces import as_bytes
+from runner.core.errors import ModelError, RunnerError
+from runner.parallel.fake_tensors import is_unknown, unknown_like
+
+_FRAME_BYTES = 4096  # what two stages say to each other, beside tensors, fits
+
+Waiting = Callable[[], AbstractContextManager[None]]
+
+
+class NeighbourFailed(Exception):
+    """Another stage could not compute the batch; it says why."""
+
+
+class Inbound:
+    """From the stage before.
+
+    Args:
+        name: of the layer at which this stage begins.
+        peer: the place of the rank that sends.
+        device: of this rank.
+        waiting: a context in which this rank waits for others.
+    """
+
+    def __init__(self, name: str, peer: int, device: torch.device, waiting: Waiting) -> None:
+        self.name, self._peer, self._device, self._waiting = name, peer, device, waiting
+        self.begin()
+
+    def begin(self) -> None:
+        """A batch begins."""
+        self.crossed, self._has_ended = 0, False
+        self._wanted: list[int] | None = None
+
+    def cross(self, leaves: Sequence[Any]) -> list[Any]:
+        """What the first layer is called with, with the values that are unknown here.
+
+        Raises:
+            NeighbourFailed: the stage before has failed.
+            ModelError: other values are unknown than in the first micro-batch.
+        """
+        lacking = [index for index, leaf in enumerate(leaves) if is_unknown(leaf)]
+        if self._wanted is None:
+            self._wanted = lacking
+            _tell(lacking, self._peer)
+        elif lacking != self._wanted:
+            raise ModelError(f"{self.name} is called with other arguments in each part of a batch")
+        with self._waiting():
+            tensors = self._receive()
+        found = list(leaves)
+        for index, tensor in zip(lacking, tensors, strict=True):
+            found[index] = tensor
+        return found
+
+    def drain(self, total: int) -> None:
+        """This stage has failed: let come in what is on its way, of as many micro-batches."""
+        if self._wanted is None:
+            _tell([], self._peer)
+            self._wanted = []
+        while self.crossed < total and not self._has_ended:
+            try:
+                self._receive()
+            except NeighbourFailed:
+                return
+
+    def _receive(self) -> list[torch.Tensor]:
+        specs = _hear(self._peer)
+        if specs is None:
+            self._has_ended = True
+            raise NeighbourFailed
+        tensors = [torch.empty(shape, dtype=dtype, device=self._device) for shape, dtype in specs]
+        for tensor in tensors:
+            dist.recv(as_bytes(tensor), self._peer)
+        self.crossed += 1
+        return tensors
+
+
+class Outbound:
+    """To the next stage.
+
+    Args:
+        name: of the layer at which that stage begins.
+        peer: the place of the rank that receives.
+        waiting: a context in which this rank waits for others.
+    """
+
+    def __init__(self, name: str, peer: int, waiting: Waiting) -> None:
+        self.name, self._peer, self._waiting = name, peer, waiting
+        self._under_way: list[tuple[Any, torch.Tensor]] = []
+        self.begin()
+
+    def begin(self) -> None:
+        """A batch begins."""
+        self.crossed = 0
+        self._wanted: list[int] | None = None
+
+    def cross(self, leaves: Sequence[Any]) -> list[Any]:
+        """Start to send of what the layer is called with what it lacks there; the rest of this forward is unknown.
+
+        Returns:
+            The same leaves, without the values of the tensors.
+
+        Raises:
+            ModelError: they are not known here either.
+        """
+        tensors = [leaves[index] for index in self._ask()]
+        if any(is_unknown(tensor) for tensor in tensors):
+            raise ModelError(
+                f"{self.name} is called with what is computed neither in the stage before nor in the one before that; "
+                "cut the model elsewhere by --split-points, and register its layers in the order of their calls"
+            )
+        tensors = [tensor.contiguous() for tensor in tensors]
+        self._send(_frame([(tuple(tensor.shape), tensor.dtype) for tensor in tensors]))
+        for tensor in tensors:
+            self._send(as_bytes(tensor))
+        self.crossed += 1
+        return [unknown_like(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
+
+    def refuse(self) -> None:
+        """This stage has failed: the next one is not to wait for more."""
+        self._ask()
+        self._send(_frame(None))
+
+    def finish(self) -> None:
+        """Wait until all has been sent."""
+        with self._waiting():
+            for work, _ in self._under_way:
+                work.wait()
+        self._under_way.clear()
+
+    def _ask(self) -> list[int]:
+        if self._wanted is None:
+            with self._waiting():
+                self._wanted = _hear(self._peer)
+        assert self._wanted is not None
+        return self._wanted
+
+    def _send(self, tensor: torch.Tensor) -> None:
+        self._under_way.append((dist.isend(tensor, self._peer), tensor))
+
+
+def _frame(what: Any) -> torch.Tensor:
+    pickled = pickle.dumps(what)
+    if len(pickled) > _FRAME_BYTES:
+        raise RunnerError(f"a stage would have to send {len(what)} tensors at once, which is too many")
+    return torch.frombuffer(bytearray(pickled.ljust(_FRAME_BYTES, b"\0")), dtype=torch.uint8)
+
+
+def _tell(what: Any, peer: int) -> None:
+    dist.send(_frame(what), peer)
+
+
+def _hear(peer: int) -> Any:
+    frame = torch.empty(_FRAME_BYTES, dtype=torch.uint8)
+    dist.recv(frame, peer)
+    return pickle.loads(frame.numpy().tobytes())

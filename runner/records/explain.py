@@ -1,0 +1,231 @@
+"""`python -m runner explain OUTPUT`: what has become of a job, what is safe, and what to type next.
+
+The records that it reads may be of a job that was killed half-way, damaged, or of another version: what is not as it
+should be is passed over, or told.
+"""
+
+import math
+import os
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from runner.core.errors import EXIT_STOPPED, InputError, OutputError
+from runner.core.urls import is_url
+from runner.records.failure import read_failure
+from runner.records.ledger import Ledger, run_folder
+from runner.records.lock import OutputLock
+from runner.telemetry.report import read_record, read_report, read_status
+
+_MEND = {
+    64: "Mend the launch or the options that it names.",
+    65: "Mend the data, the model or the weights that it names; --on-error quarantine sets bad rows aside and goes on, "
+    "up to --max-bad of them.",
+    70: "If it names a host, leave that host out; if it is a bug of the runner, tell its makers.",
+    73: "Make room, or mend the storage.",
+    EXIT_STOPPED: "",
+}
+_KILLED = (
+    "Its processes were killed: for lack of memory, by the scheduler at the end of its time or by scancel, or their "
+    "host is gone. The job's log and the scheduler ({scheduler}, dmesg) may know. For lack of memory: a smaller "
+    "--batch-size, fewer ranks on a host, --share-weights, a larger --model-parallel."
+)
+_RECORDS = ("report.json", "failure.json", "status.json", "timeline.json")
+_LITTLE_BYTES = 1 << 20  # so little room is no room for a chunk, nor for a last word
+_MOST_JOBS = 5  # of the history
+
+
+def explain(output: str) -> str:
+    """A few lines in plain words.
+
+    Raises:
+        InputError: there is nothing to tell of.
+    """
+    output = _meant(output)
+    folder = run_folder(output)
+    if not folder.is_dir():
+        there = (
+            "is there, but no record of how it came about" if Path(output).exists() else "is not there, nor a record"
+        )
+        raise InputError(
+            f"{output} {there}: {folder} is missing. Is it the --output of a job, and this its folder? A job that ends "
+            "before its model has computed a first row leaves none: then its log tells why"
+        )
+    if _is_whole(output, folder):
+        return _whole(output, folder)
+    try:
+        OutputLock(folder, output).refuse_if_held()
+    except OutputError as held:
+        return "\n".join([held.message + ".", _progress(Ledger(folder))])
+    if _is_whole(output, folder):  # by now: telling whether a job is at work takes some seconds
+        return _whole(output, folder)
+    report = read_report(folder) or {}
+    ledger = Ledger(folder)
+    if ledger.fingerprint is None:
+        if not any((folder / name).exists() for name in ("config.toml", "lock", *_RECORDS)):
+            raise InputError(f"{folder} holds no record of a job: it has no ledger.jsonl. Its log may tell more")
+        return f"No job has come as far as its first chunk. {_last_word(folder, ledger, report)}"
+    return "\n".join([_last_word(folder, ledger, report), *_damaged(folder), *_history(ledger), *_next(output, ledger)])
+
+
+def _meant(output: str) -> str:
+    """The output, where what was given is one of the things beside it."""
+    for suffix in (".run", ".partial"):
+        stem = output.rstrip("/").removesuffix(suffix)
+        if output.rstrip("/").endswith(suffix) and not run_folder(output).is_dir() and run_folder(stem).is_dir():
+            return stem
+    return output
+
+
+def _is_whole(output: str, folder: Path) -> bool:
+    return read_status(folder) == "whole" and (is_url(output) or Path(output).exists())
+
+
+def _whole(output: str, folder: Path) -> str:
+    report = read_report(folder) or {}
+    try:
+        num_jobs = len(Ledger(folder).jobs)
+    except InputError:  # its first line is damaged, which matters to nobody any more
+        num_jobs = 1
+    jobs = f" It took {num_jobs} jobs." if num_jobs > 1 else ""
+    bad = _number(report.get("quarantined_rows"))
+    set_aside = f" {bad:,} rows were set aside: {folder}/quarantine.jsonl names them." if bad else ""
+    said = f"{output} is whole: {_number(report.get('num_rows')):,} rows.{jobs}{set_aside}"
+    return "\n".join([said, *_damaged(folder), f"Check it: python -m runner verify {output}"])
+
+
+def _last_word(folder: Path, ledger: Ledger, report: dict[str, Any]) -> str:
+    job = ledger.jobs[-1] if ledger.jobs else {}
+    ranks = f"{job.get('world_size', '?')} ranks under {job.get('launcher', '?')}"
+    which = f"The last job (of {job.get('started', '?')}, {ranks})" if job else "The last job"
+    if failure := read_failure(folder):
+        where = f" on {failure.get('who')}" if failure.get("who") else ""
+        how = "was stopped" if failure.get("exit_code") == EXIT_STOPPED else "ended"
+        code = _number(failure.get("exit_code"))
+        mend = _MEND.get(code, _MEND[70]) + (f" {_room(folder)}" if code == OutputError.exit_code else "")
+        return (
+            f"{which} {how} at {failure.get('time')} with an error{where}:\n  {failure.get('message')}\n{mend}".strip()
+        )
+    if report.get("status") == "stopped":
+        return f"{which} stopped on purpose, by {report.get('stopped_by')}."
+    if report.get("status") == "whole":
+        return f"{which} made its output whole, and it is not there any more: it was moved or deleted."
+    signs = " ".join(filter(None, (_signs_of_life(folder, ledger), _room(folder))))
+    number = job.get("scheduler_job")
+    ask = f"sacct -j {number}, qstat -xf {number} or bhist -l {number}" if number else "sacct -j JOB"
+    return "\n".join(filter(None, [f"{which} ended without a last word. {_KILLED.format(scheduler=ask)}", signs]))
+
+
+def _signs_of_life(folder: Path, ledger: Ledger) -> str:
+    """What is known of the end of a job that could say nothing."""
+    job = ledger.jobs[-1] if ledger.jobs else {}
+    status, signs = read_record(folder / "status.json") or {}, []
+    last, epoch = ledger.latest, _number(job.get("epoch"))
+    if host := job.get("host"):
+        signs.append(f"Its rank 0 was on {host}.")
+    if epoch and _number(status.get("time")) >= epoch:
+        signs.append(f"Its last sign of life was at {_clock(_number(status.get('time')))}.")
+        if stragglers := status.get("stragglers"):
+            signs.append(f"Slow or silent then: rank {', '.join(map(str, _list(stragglers)))}.")
+    if last and epoch and _number(last.began):
+        ended = epoch + _number(last.began) + _number(last.seconds)
+        signs.append(f"The last chunk that was recorded was computed by rank {last.rank} at {_clock(ended)}.")
+    return " ".join(signs)
+
+
+def _room(folder: Path) -> str:
+    """Whether the storage is as it is when a job can neither write nor say so."""
+    found = os.statvfs(folder)
+    if found.f_flag & os.ST_RDONLY:
+        return f"The file system of {folder} is read-only now: that may be what ended it, and is to be mended first."
+    free_bytes = found.f_bavail * found.f_frsize
+    if free_bytes < _LITTLE_BYTES:
+        return f"The file system of {folder} has {free_bytes:,} bytes left: that may be what ended it. Make room first."
+    return ""
+
+
+def _history(ledger: Ledger) -> list[str]:
+    """How the jobs before the last one ended."""
+    lines = []
+    for job, next_job in list(zip(ledger.jobs, ledger.jobs[1:], strict=False))[-_MOST_JOBS:]:
+        before = next_job.get("before")
+        end = before if isinstance(before, dict) else {}
+        details = ": ".join(str(end[name]).partition("\n")[0] for name in ("who", "message") if end.get(name))
+        lines.append(
+            f"  {job.get('started', '?')}, {job.get('world_size', '?')} ranks: {end.get('how', 'unknown')}"
+            + (f" ({details})" if details else "")
+        )
+    return ["Jobs before it:", *lines] if lines else []
+
+
+def _next(output: str, ledger: Ledger) -> list[str]:
+    """What is safe, and what to type."""
+    folder, partial = run_folder(output), Path(f"{output.rpartition('/')[2] if is_url(output) else output}.partial")
+    job = ledger.jobs[-1] if ledger.jobs else {}
+    started_by = job.get("launcher_command") or job.get("command")
+    again = [f"It was started by:\n  {started_by}"] if started_by else []
+    if problem := _toml_problem(folder / "config.toml"):
+        again.insert(0, f"{folder}/config.toml {problem}: give the same command as before.")
+    else:
+        again.insert(0, f"  python -m runner predict --config {folder}/config.toml")
+    if not partial.exists() and Path(output).exists() and ledger.is_complete:
+        last = f"{output} is there with all its rows, and lacks its last record."
+        return [f"{last} {_progress(ledger)}", "Next: the same command checks and finishes it:", *again]
+    if not partial.exists():
+        lost = f"Nothing is safe: {partial}, which held the rows so far, is gone."
+        return [lost, "Next: the same command, which starts over:", *again]
+    former = [f"{output} is that of an earlier run: it is replaced when the new one is whole."]
+    return [
+        _progress(ledger),
+        *(former if Path(output).exists() else []),
+        f"Next: the same command, under the same launcher or another, on {_ranks(job)}, goes on from there:",
+        *again,
+    ]
+
+
+def _ranks(job: dict[str, Any]) -> str:
+    size = job.get("model_parallel", 1)
+    return f"any number of ranks that {size} divides" if size != 1 else "any number of ranks"
+
+
+def _progress(ledger: Ledger) -> str:
+    num_rows = _number((ledger.fingerprint or {}).get("num_rows"))
+    done = sum(commit.stop - commit.start for commit in ledger.commits.values())
+    share = f" ({int(100 * done / num_rows)}%)" if num_rows else ""  # rounded down: 100% is all of them
+    return (
+        f"Safe: {done:,} of {num_rows:,} rows{share}, in {len(ledger.commits):,} chunks. They are checked again before "
+        "they are trusted."
+    )
+
+
+def _damaged(folder: Path) -> list[str]:
+    """Records that are there and cannot be read."""
+    names = [name for name in _RECORDS if (folder / name).exists() and not read_record(folder / name)]
+    return [f"Damaged, and passed over: {', '.join(f'{folder}/{name}' for name in names)}."] if names else []
+
+
+def _toml_problem(path: Path) -> str:
+    try:
+        tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        return "is missing"
+    except (OSError, ValueError):
+        return "is damaged"
+    return ""
+
+
+def _number(value: Any) -> Any:
+    """What should be a number; 0 where it is none."""
+    return value if isinstance(value, int | float) and math.isfinite(value) else 0
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _clock(epoch: float) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))
+    except (OSError, OverflowError, ValueError):
+        return "a time that no calendar has"

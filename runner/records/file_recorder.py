@@ -1,0 +1,235 @@
+"""Rank 0's side of an output file: sink and records together, so that a chunk is recorded once it is written.
+
+The folder `NAME.run/` beside the output `NAME` keeps the records: `config.toml`, `ledger.jsonl`, `quarantine.jsonl`,
+`manifest.json`, `report.json` or `failure.json`, and of the job at work the `lock` and `status.json`.
+"""
+
+import json
+import os
+import time
+from collections.abc import Collection, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from runner.chunks.commit import Commit
+from runner.chunks.grid import Grid
+from runner.config.options import Config
+from runner.core.checksum import checksum
+from runner.core.errors import OutputError
+from runner.core.urls import is_url
+from runner.data.rows import RowTypes
+from runner.records.failure import forget_last_words, last_end
+from runner.records.ledger import Ledger, run_folder
+from runner.records.lock import OutputLock
+from runner.records.manifest import make_manifest
+from runner.records.recorder import Committed, Recorder
+from runner.sinks import HIDDEN_INDEX, INDEX, open_sink, remove
+from runner.sinks.remote import Remote
+from runner.telemetry.report import read_status
+
+_ZARR_INDEX = "zarr.json"
+_CHECKERS = 4  # threads that read committed chunks again
+_SYNC_SECONDS = 15.0  # a crash of rank 0's host, unlike that of a process, may cost what was computed for this long
+
+
+class FileRecorder(Recorder):
+    """Into a file, with a ledger to go on from.
+
+    Args:
+        config: the job.
+        output: its output; where that is a URL, it is made in the current folder, under the last part of its name.
+    """
+
+    def __init__(self, config: Config, output: str) -> None:
+        super().__init__(config.max_bad, config)
+        self._remote: Remote | None = None
+        self._given = output.rpartition("/")[2] if is_url(output) else output
+        self._config, self._output = config, Path(self._given)
+        self._partial, self._folder = Path(f"{self._output}.partial"), run_folder(output)
+        self._lock = OutputLock(self._folder, output)
+        self._starts_over, self._is_whole = True, False
+        self._ledger: Ledger
+        self._fingerprint: dict[str, Any] = {}
+        self._row_type: RowTypes
+        self._recorded: list[Commit] = []  # by this job
+        self._open_files = ExitStack()
+        self._syncer = ThreadPoolExecutor(1, thread_name_prefix="sync")
+        self._syncing: Future[None] | None = None
+        self._last_sync = time.monotonic()
+
+    def prepare(self, fingerprint: dict[str, Any]) -> None:
+        output, given = self._output, str(self._config.output)
+        if is_url(given):
+            self._remote = Remote(given)
+        if not output.parent.is_dir():
+            raise OutputError(f"--output {output}: there is no folder {output.parent}")
+        self._check_kind()
+        for folder in (output.parent, self._folder):
+            if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
+                raise OutputError(f"--output {output}: the folder {folder} is not writable")
+        self._lock.refuse_if_held()
+        lacks_only_its_report = self._lacks_only_its_report()
+        if output.exists() and not self._config.overwrite and not lacks_only_its_report and not self._is_finishing():
+            raise OutputError(f"--output {output} exists already; --overwrite replaces it once the new one is whole")
+        if self._remote and self._remote.exists() and not self._config.overwrite and not lacks_only_its_report:
+            raise OutputError(f"--output {given} exists already; --overwrite replaces it")
+        # without its rows a ledger is worth nothing
+        has_rows = self._partial.exists() or lacks_only_its_report
+        self._starts_over = self._config.fresh or not has_rows
+        if not self._starts_over:
+            Ledger(self._folder).check(fingerprint)
+        self._open_metrics()
+
+    def open(
+        self, fingerprint: dict[str, Any], grid: Grid, row_type: RowTypes, job: dict[str, Any], where: str
+    ) -> Committed:
+        self._fingerprint, self._row_type = fingerprint, row_type
+        with self._storage_errors():
+            self._folder.mkdir(exist_ok=True)
+        self._lock.acquire()
+        if not self._starts_over:
+            self._ledger = Ledger(self._folder)
+            self._ledger.check(fingerprint)  # before anything is changed
+        with self._storage_errors():
+            if self._starts_over:
+                remove(self._partial)
+                for path in self._folder.iterdir():
+                    if path.name != "lock":
+                        path.unlink()
+            elif self._lacks_only_its_report():
+                os.replace(self._output, self._partial)  # to be checked and finished as any other unfinished run
+            before = last_end(self._folder)
+            forget_last_words(self._folder)
+        if self._starts_over:
+            self._ledger = Ledger(self._folder)
+        self._write("config.toml", tomli_w.dumps(self._config.resolved()))
+        if self._ledger.fingerprint is None:
+            with self._storage_errors():
+                remove(self._partial)
+        self._sink = open_sink(self._given, grid, row_type)
+        self._open_files.callback(self._sink.close)
+        former_jobs = list(self._ledger.jobs)
+        self._ledger.open(fingerprint, job | {"before": before} if former_jobs else job)
+        self._open_files.callback(self._ledger.close)
+        commits = list(self._ledger.commits.values())
+        with ThreadPoolExecutor(_CHECKERS, thread_name_prefix="checker") as pool:
+            for commit, intact in zip(commits, pool.map(self._is_intact, commits), strict=True):
+                if not intact:
+                    del self._ledger.commits[commit.chunk]
+        intact_commits = self._ledger.commits.values()
+        for commit in intact_commits:
+            self._count(commit)
+        done_rows = sum(commit.stop - commit.start for commit in intact_commits)
+        self.resumed_rows = done_rows - self.bad_rows
+        self._begin_progress(grid, self._ledger.commits, job, where, self._folder)
+        may_have_changed = any(former.get("data") != job["data"] for former in former_jobs)
+        to_check = [(c.chunk, c.inputs) for c in intact_commits if c.inputs] if may_have_changed else []
+        return Committed(frozenset(self._ledger.commits), to_check)
+
+    def finish(self) -> None:
+        self._close()
+        file_checksum = self._sink.complete()
+        manifest = make_manifest(
+            self._output.name, self._fingerprint, self._row_type, self._ledger, self.bad_rows, file_checksum
+        )
+        self._write("manifest.json", manifest)
+        self._sink.finish()
+        if self._remote:
+            self._remote.put(str(self._output))
+        self._is_whole = True
+
+    def suspend(self) -> None:
+        self._close()
+        self._sink.close()
+
+    def write_report(self, report: str, timeline: str) -> None:
+        self._write("timeline.json", timeline)
+        self._write("report.json", report)
+        if self._is_whole:  # and only now does all that has been computed exist once more
+            self._sink.discard()
+            if self._remote:
+                with self._storage_errors():
+                    remove(self._output)
+
+    def distrust(self, ranks: Collection[int]) -> int:
+        withdrawn = [commit for commit in self._recorded if commit.rank in ranks]
+        self._ledger.withdraw([commit.chunk for commit in withdrawn])
+        return sum(commit.stop - commit.start for commit in withdrawn)
+
+    def release(self) -> None:
+        super().release()
+        self._syncer.shutdown()
+        self._open_files.close()
+        self._lock.release()
+
+    def _check_kind(self) -> None:
+        """Refuse to replace a file by a folder, a folder by a file, and folders that are not ours."""
+        output = self._output
+        if self._config.collect == "shards":
+            kind, index = "--collect shards writes", INDEX if output.suffix == ".npy" else HIDDEN_INDEX
+        elif self._given.endswith("/"):
+            kind, index = f"{self._given} is", HIDDEN_INDEX
+        elif output.suffix == ".zarr":
+            kind, index = "Zarr is", _ZARR_INDEX
+        elif output.is_dir():
+            raise OutputError(f"--output {output} is a folder")
+        else:
+            return
+        if output.is_file():
+            raise OutputError(f"--output {output} is a file, and {kind} a folder")
+        if output.is_dir() and not (output / index).exists():
+            raise OutputError(f"--output {output} is a folder, and not of the runner: it has no {index}")
+
+    def _is_intact(self, commit: Commit) -> bool:
+        return checksum(self._sink.read(commit.start, commit.stop)) == commit.checksum
+
+    def _keep(self, commit: Commit) -> None:
+        self._ledger.commit(commit)
+        self._recorded.append(commit)
+        if self._lock.lost:
+            raise OutputError(f"--output {self._output}: another job took the lock while this one was suspended")
+        if self._syncing is not None and self._syncing.done():
+            self._syncing.result()
+            self._syncing, self._last_sync = None, time.monotonic()
+        if self._syncing is None and time.monotonic() - self._last_sync > _SYNC_SECONDS:
+            self._syncing = self._syncer.submit(self._sync)
+
+    def _sync(self) -> None:
+        self._sink.sync()
+        self._ledger.sync()
+
+    def _close(self) -> None:
+        self._end_progress()
+        self._syncer.shutdown()
+        self._sync()
+        if self.bad_rows:
+            bad = [row for _, commit in sorted(self._ledger.commits.items()) for row in commit.bad]
+            self._write("quarantine.jsonl", "".join(json.dumps(row) + "\n" for row in bad))
+        self._ledger.close()
+
+    def _lacks_only_its_report(self) -> bool:
+        """Whether a job died between giving the output its name and its last record."""
+        if not self._output.exists() or self._partial.exists() or read_status(self._folder) == "whole":
+            return False
+        return Ledger(self._folder).is_complete
+
+    def _is_finishing(self) -> bool:
+        """Whether a job died after it had given the output its name, with all that it is made of still there."""
+        return self._partial.is_file() and Ledger(self._folder).is_complete and read_status(self._folder) != "whole"
+
+    def _write(self, name: str, text: str) -> None:
+        with self._storage_errors():
+            beside = self._folder / f"{name}.partial"
+            beside.write_text(text)
+            os.replace(beside, self._folder / name)
+
+    @contextmanager
+    def _storage_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(f"{error.filename or self._folder}: {error.strerror or error}") from error

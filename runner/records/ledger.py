@@ -1,0 +1,170 @@
+"""Which chunks are committed, in `NAME.run/ledger.jsonl`; used by rank 0 alone, knows nothing of how chunks are made.
+
+The first line is the fingerprint: what run the ledger belongs to. Then a line for each job that works on it and for
+each committed chunk, written in one append after the chunk's rows are in the output. A line may also withdraw chunks
+that are not to be trusted after all: they count as never committed. A torn last line, left by a death
+in the middle of an append, counts as never written, and so does any line that is damaged: its chunk is computed again.
+"""
+
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from runner.chunks.commit import Commit
+from runner.core.errors import InputError, OutputError
+from runner.core.urls import is_url
+
+
+def run_folder(output: str) -> Path:
+    """Where the records of an output are: beside it; of one behind a URL in the current folder, as it is made there."""
+    return Path(f"{Path(output.rpartition('/')[2] if is_url(output) else output)}.run")
+
+
+class Ledger:
+    """The ledger of one output.
+
+    Args:
+        folder: the run folder.
+
+    Attributes:
+        fingerprint: of the unfinished run found there, None where there is none.
+        jobs: what the jobs that have worked on it said of themselves.
+        commits: its committed chunks by index.
+        latest: of these, the last that the last job has recorded; None where it has recorded none.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "ledger.jsonl"
+        self.fingerprint: dict[str, Any] | None = None
+        self.jobs: list[dict[str, Any]] = []
+        self.commits: dict[int, Commit] = {}
+        self.latest: Commit | None = None
+        self._fd = -1
+        try:
+            raw = self.path.read_bytes()
+        except FileNotFoundError:
+            raw = b""
+        except OSError as error:
+            raise OutputError(f"{self.path}: {error.strerror}") from error
+        whole_lines = raw[: raw.rfind(b"\n") + 1]
+        self._whole_bytes = len(whole_lines)
+        lines = whole_lines.splitlines()
+        if lines:
+            self.fingerprint = _parse(lines[0])
+            if self.fingerprint is None:
+                raise InputError(f"the first line of {self.path} is damaged. --fresh forgets the run and starts over")
+        for record in filter(None, map(_parse, lines[1:])):
+            if isinstance(record.get("job"), dict):
+                self.jobs.append(record["job"])
+                self.latest = None
+            elif isinstance(record.get("withdrawn"), list):
+                self.commits = {index: c for index, c in self.commits.items() if index not in record["withdrawn"]}
+            elif (commit := _commit(record)) is not None and _is_on_grid(commit, self.fingerprint):
+                self.commits[commit.chunk] = self.latest = commit
+
+    def check(self, fingerprint: dict[str, Any]) -> None:
+        """Raise InputError where the unfinished run differs from this one, naming how; only the given fields count."""
+        if self.fingerprint is None:
+            return
+        found = self.fingerprint
+        differing = [
+            f"{name} (was {found.get(name)!r}, is {value!r})"
+            for name, value in fingerprint.items()
+            if found.get(name) != value
+        ]
+        if differing:
+            raise InputError(
+                f"{self.path.parent} holds an unfinished run of another job: it differs in {', '.join(differing)}. "
+                "Give the same options to go on with it, --fresh to forget it and start over, or another --output"
+            )
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every row is committed."""
+        rows = sum(commit.stop - commit.start for commit in self.commits.values())
+        return self.fingerprint is not None and rows == self.fingerprint.get("num_rows")
+
+    def open(self, fingerprint: dict[str, Any], job: dict[str, Any]) -> None:
+        """Start to append, after the last whole line.
+
+        Args:
+            fingerprint: the first line of a new ledger.
+            job: what this job says of itself.
+        """
+        try:
+            self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+            os.ftruncate(self._fd, self._whole_bytes)
+        except OSError as error:
+            raise OutputError(f"{self.path}: {error.strerror}") from error
+        if self.fingerprint is None:
+            self.fingerprint = fingerprint
+            self._append(fingerprint)
+        self._append({"job": job})
+        self.jobs.append(job)
+
+    def commit(self, entry: Commit) -> None:
+        """Record a chunk whose rows are in the output."""
+        self._append(asdict(entry))
+        self.commits[entry.chunk] = entry
+
+    def withdraw(self, chunks: list[int]) -> None:
+        """Take back commits: the chunks are to be computed again."""
+        self._append({"withdrawn": chunks})
+        for chunk in chunks:
+            self.commits.pop(chunk, None)
+
+    def sync(self) -> None:
+        """Make the records survive a crash of the machine."""
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise OutputError(f"flushing {self.path} failed: {error.strerror}") from error
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def _append(self, record: dict[str, Any]) -> None:
+        line = json.dumps(record).encode() + b"\n"
+        try:
+            written = os.write(self._fd, line)
+        except OSError as error:
+            raise OutputError(f"writing {self.path} failed: {error.strerror}") from error
+        if written != len(line):
+            raise OutputError(f"writing {self.path} failed: {written} of {len(line)} bytes (disk full?)")
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _commit(record: dict[str, Any]) -> Commit | None:
+    try:
+        commit = Commit(**record)
+    except TypeError:
+        return None
+    numbers: list[Any] = [commit.chunk, commit.start, commit.stop, commit.nonfinite]
+    numbers += [commit.cut_rows, commit.cut_tokens, commit.token_limit]
+    if not isinstance(commit.bad, list) or not all(isinstance(bad, dict) for bad in commit.bad):
+        return None
+    if not isinstance(commit.halved, list) or not all(isinstance(batch, list) for batch in commit.halved):
+        return None
+    numbers += [bad.get("row") for bad in commit.bad]
+    return commit if all(type(number) is int for number in numbers) else None
+
+
+def _is_on_grid(commit: Commit, fingerprint: dict[str, Any] | None) -> bool:
+    """Whether these are the rows of that chunk: a damaged line may say anything."""
+    num_rows, chunk_size = ((fingerprint or {}).get(name) for name in ("num_rows", "chunk_size"))
+    if not isinstance(num_rows, int) or not isinstance(chunk_size, int):
+        return False
+    start = commit.chunk * chunk_size
+    return 0 <= start < num_rows and (commit.start, commit.stop) == (start, min(start + chunk_size, num_rows))

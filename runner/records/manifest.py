@@ -1,0 +1,61 @@
+"""The certificate of a whole output, `NAME.run/manifest.json`: what it was made of and how to check it. Pure."""
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from runner.core.checksum import checksum_of_text
+from runner.data.columns import types_by_name
+from runner.data.rows import RowTypes, dtype_to_json
+from runner.records.ledger import Ledger
+
+_PACKAGES = ("horovod-inference-runner", "torch", "numpy", "horovod", "mpi4py")
+
+
+def make_manifest(
+    output: str, fingerprint: dict[str, Any], row_type: RowTypes, ledger: Ledger, bad_rows: int, file_checksum: str
+) -> str:
+    """The manifest of an output whose every chunk is committed, as JSON."""
+    return (
+        json.dumps(
+            {
+                "output": output,
+                "num_rows": fingerprint["num_rows"],
+                "columns": {
+                    name: {"row_shape": list(column.shape), "dtype": dtype_to_json(column.dtype)}
+                    for name, column in types_by_name(row_type).items()
+                },
+                "file_checksum": file_checksum,
+                "quarantined_rows": bad_rows,
+                "nonfinite_rows": sum(commit.nonfinite for commit in ledger.commits.values()),
+                "cut_rows": sum(commit.cut_rows for commit in ledger.commits.values()),
+                "cut_tokens": sum(commit.cut_tokens for commit in ledger.commits.values()),
+                "token_limit": max((commit.token_limit for commit in ledger.commits.values()), default=0),
+                "halved_batches": sorted(batch for commit in ledger.commits.values() for batch in commit.halved),
+                "chunks": len(ledger.commits),
+                "chunks_checksum": chunks_checksum(ledger),
+                "run": fingerprint,
+                "restarts": len(ledger.jobs) - 1,
+                "jobs": ledger.jobs,
+                "versions": _versions(),
+            },
+            indent=2,
+        )
+        + "\n"
+    )
+
+
+def chunks_checksum(ledger: Ledger) -> str:
+    """One checksum for all rows: of the rows and checksums of the chunks in order."""
+    return checksum_of_text("".join(f"{c.start} {c.stop} {c.checksum}\n" for _, c in sorted(ledger.commits.items())))
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,256 @@
+"""Rank 0's side of the output: what every kind has in common, and the kind that stays in memory."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from runner.chunks.commit import Commit
+from runner.chunks.grid import Grid, share
+from runner.chunks.schedule import MissingChunks
+from runner.config.options import Config
+from runner.core.errors import InputError
+from runner.core.imports import name_of
+from runner.data.rows import RowTypes
+from runner.sinks import Sink
+from runner.sinks.memory import MemorySink
+from runner.telemetry.progress import Progress
+from runner.telemetry.status import Start
+
+if TYPE_CHECKING:
+    from runner.telemetry.prometheus import Metrics
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What earlier jobs have left.
+
+    Attributes:
+        chunks: those that need not be computed again.
+        to_check: of these, when the data may have changed since, each with the checksum of the rows it came from.
+    """
+
+    chunks: frozenset[int] = frozenset()
+    to_check: list[tuple[int, str]] = field(default_factory=list)
+
+
+class Recorder(ABC):
+    """The output of one job, on rank 0.
+
+    As a context it lets the next job in at its end, however that comes.
+
+    Args:
+        max_bad: the most bad rows there may be, None for any number.
+        config: what the job is asked to show of itself while it runs.
+
+    Attributes:
+        resumed_rows: committed by earlier jobs, but bad ones.
+        bad_rows: set aside, by this job and earlier ones.
+        nonfinite_rows: with a NaN or an infinity in their predictions, likewise.
+        halved_rows: in batches that were computed in smaller pieces, likewise.
+        cut_rows, cut_tokens, token_limit: texts that the tokenizer cut, likewise; see `Commit`.
+        predictions: as `MemorySink.predictions` gives them once finished, where there is no output file; else None.
+    """
+
+    def __init__(self, max_bad: int | None, config: Config | None = None) -> None:
+        self._max_bad, self._shows = max_bad, config
+        self._sink: Sink
+        self._metrics: Metrics | None = None
+        self._progress: Progress | None = None
+        self.resumed_rows = self.bad_rows = self.nonfinite_rows = self.halved_rows = 0
+        self.cut_rows = self.cut_tokens = self.token_limit = 0
+        self.predictions: Any = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    @abstractmethod
+    def prepare(self, fingerprint: dict[str, Any]) -> None:
+        """Look at what is there before any long work; change nothing.
+
+        Args:
+            fingerprint: the fields that are known so far.
+
+        Raises:
+            OutputError: the output cannot be written, exists, or another job is at work on it.
+            InputError: an unfinished run of another kind is there.
+            UsageError: what Prometheus is to have cannot be given to it.
+        """
+
+    @abstractmethod
+    def open(
+        self, fingerprint: dict[str, Any], grid: Grid, row_type: RowTypes, job: dict[str, Any], where: str
+    ) -> Committed:
+        """Make ready to write.
+
+        Args:
+            fingerprint: all of its fields.
+            grid: the cut of the rows.
+            row_type: of the predictions.
+            job: what the ledger keeps of this job.
+            where: who works on it, in words.
+
+        Returns:
+            The chunks that earlier jobs have committed and that are still what they wrote.
+
+        Raises:
+            OutputError, InputError: as `prepare`.
+        """
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Give the whole output its name.
+
+        Raises:
+            OutputError: the storage failed.
+        """
+
+    @abstractmethod
+    def suspend(self) -> None:
+        """Leave what is done so far to the next job.
+
+        Raises:
+            OutputError: the storage failed.
+        """
+
+    @abstractmethod
+    def write_report(self, report: str, timeline: str) -> None:
+        """Keep the report, the last record of a job, and what goes with it.
+
+        Raises:
+            OutputError: the storage failed.
+        """
+
+    def write(self, start: int, rows: np.ndarray) -> None:
+        """Put rows into the output, from row `start` on.
+
+        Raises:
+            OutputError: the storage failed.
+        """
+        self._sink.write(start, rows)
+
+    def record(self, commit: Commit) -> None:
+        """Note that a chunk is written.
+
+        Raises:
+            OutputError: the storage failed.
+            InputError: there are more bad rows than allowed.
+        """
+        self._count(commit)
+        if self._max_bad is not None and self.bad_rows > self._max_bad:
+            raise InputError(
+                f"{self.bad_rows} rows are bad, and --max-bad is {self._max_bad}. The latest is row "
+                f"{commit.bad[-1]['row']}: {commit.bad[-1]['error']}",
+                commit.bad[-1]["traceback"],
+            )
+        self._keep(commit)
+        if self._progress:
+            self._progress.add(commit)
+
+    def distrust(self, ranks: Collection[int]) -> int:
+        """Take back what these ranks have computed in this job; return how many rows that is."""
+        return 0
+
+    @abstractmethod
+    def release(self) -> None:
+        """Let go of the output; does nothing where that has been done."""
+        self._end_progress()
+        if self._metrics:
+            self._metrics.close()
+
+    def _open_metrics(self) -> None:
+        config = self._shows
+        if config and (config.metrics_port is not None or config.metrics_file is not None):
+            from runner.telemetry.prometheus import Metrics  # which takes its time to import
+
+            labels = {"output": config.output or "", "model": name_of(config.model)}
+            self._metrics = Metrics(config.metrics_port, config.metrics_file, labels)
+
+    def _begin_progress(
+        self, grid: Grid, committed: Collection[int], job: dict[str, Any], where: str, folder: Path | None = None
+    ) -> None:
+        """From now on chunks are counted, and shown.
+
+        Args:
+            grid, job, where: as `open` has them.
+            committed: chunks that need not be computed again.
+            folder: for the status; None for none.
+        """
+        is_static = self._shows is not None and self._shows.schedule == "static"
+        start = Start(
+            num_rows=grid.num_rows,
+            resumed_rows=self.resumed_rows,
+            quarantined_rows=self.bad_rows,
+            world_size=job["world_size"],
+            launcher=job["launcher"],
+            where=where,
+            started=job["epoch"],
+            group_size=job["model_parallel"],
+            shares=_static_shares(grid, committed, job["world_size"] // job["model_parallel"]) if is_static else None,
+        )
+        self._progress = Progress(start, folder, self._metrics)
+
+    def _end_progress(self) -> None:
+        if self._progress:
+            self._progress.close()
+
+    def _count(self, commit: Commit) -> None:
+        self.bad_rows += len(commit.bad)
+        self.nonfinite_rows += commit.nonfinite
+        self.halved_rows += sum(last - first for first, last in commit.halved)
+        self.cut_rows += commit.cut_rows
+        self.cut_tokens += commit.cut_tokens
+        self.token_limit = max(self.token_limit, commit.token_limit)
+
+    @abstractmethod
+    def _keep(self, commit: Commit) -> None:
+        """Keep the record of a chunk."""
+
+
+def _static_shares(grid: Grid, committed: Collection[int], num_slices: int) -> list[int]:
+    """The rows of each slice."""
+    missing, shares = MissingChunks(grid, committed), []
+    for index in range(num_slices):
+        own = share(len(missing), index, num_slices)
+        num_chunks = sum(len(missing[position]) for position in own) if grid.shard_chunks else len(own)
+        has_last = len(own) > 0 and missing[own.stop - 1][-1] == grid.num_chunks - 1
+        short = grid.num_chunks * grid.chunk_size - grid.num_rows if has_last else 0
+        shares.append(num_chunks * grid.chunk_size - short)
+    return shares
+
+
+class MemoryRecorder(Recorder):
+    """Into memory, for callers from Python; nothing is left of a job that does not end."""
+
+    def prepare(self, fingerprint: dict[str, Any]) -> None:
+        self._open_metrics()
+
+    def open(
+        self, fingerprint: dict[str, Any], grid: Grid, row_type: RowTypes, job: dict[str, Any], where: str
+    ) -> Committed:
+        self._sink = MemorySink(grid.num_rows, row_type)
+        self._begin_progress(grid, (), job, where)
+        return Committed()
+
+    def finish(self) -> None:
+        self._end_progress()
+        assert isinstance(self._sink, MemorySink)
+        self.predictions = self._sink.predictions()
+
+    def suspend(self) -> None:
+        self._end_progress()
+
+    def write_report(self, report: str, timeline: str) -> None:
+        pass
+
+    def release(self) -> None:
+        super().release()
+
+    def _keep(self, commit: Commit) -> None:
+        pass

@@ -1,0 +1,220 @@
+"""Rows of the data sets in an HDF5 file, by h5py."""
+
+import contextlib
+import io
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from runner.core.errors import InputError, UsageError, describe
+from runner.core.urls import is_url
+from runner.data.rows import RAGGED, TEXT, Column, RowType, name_rows, num_rows_of, ragged
+from runner.sources import check_dtype
+from runner.sources.arrays.named import ByChunks, NamedSource, chosen_names, no_such, text_of, the_only
+from runner.sources.files import File, Stream, open_file, read_range
+
+_READ_AHEAD = 1 << 20  # bytes, of what a URL names
+_SAMPLES, _SAMPLE_ROWS = 3, 32  # by which the length of rows is guessed
+
+
+class Hdf5Source(NamedSource):
+    """An HDF5 file: data sets by their paths in it, whose first axis is the rows.
+
+    Data sets may be chunked and compressed, of numbers, of fields that are numbers, of variable-length sequences, or
+    text. The latest chunk of each is kept in memory: small ones (some MiB) suit random access.
+
+    Args:
+        path: the file, or its URL.
+        inner: a data set, whose values rows are then, without its name; may be left out where there is but one.
+        columns: or several.
+        keep: more, which are to be kept beside the predictions.
+
+    Raises:
+        UsageError: h5py, or what a data set is compressed with, is missing.
+        InputError: no such file or data set, no HDF5 file, several data sets and none chosen, data sets of unlike
+            numbers of rows, or of a type that is neither numbers nor text.
+    """
+
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        h5py = _import_h5py(path)
+        self._path, self._raw = path, open_file(path)
+        self._file = _open(h5py, self._raw)
+        lock = threading.Lock()  # for all data sets: HDF5 is not for several threads
+        found = {name: _find(self._file, path, name) for name in chosen_names(inner, columns, keep, self._default)}
+        self._chunk_rows = max((dataset.chunks or (1,))[0] for dataset in found.values())
+        arrays = {}
+        for name, dataset in found.items():
+            array = _Dataset(dataset, self._raw, name)
+            arrays[name] = ByChunks(array, (dataset.chunks or (1,))[0], lock)
+        super().__init__(path, arrays)
+
+    def digest(self) -> str:
+        return self.digest_of_samples(self._chunk_rows)
+
+    def stamp(self) -> str:
+        return self._raw.stamp()
+
+    def _default(self) -> list[str]:
+        return the_only(self._path, _datasets(self._file), "dataset")
+
+
+class _Dataset:
+    """One data set."""
+
+    def __init__(self, dataset: Any, raw: File, name: str) -> None:
+        self._dataset, self._raw, self._what = dataset, raw, f"--data {raw.path}::{name}"
+        if not dataset.shape:
+            raise InputError(f"{self._what} is a single value or empty; its first axis must be the rows")
+        _check_filters(dataset, self._what)
+        self.num_rows: int = dataset.shape[0]
+        self.row_type = self._type()
+        self.row_bytes = self.row_type.row_bytes
+        if self.row_type.is_ragged:
+            self.row_bytes = self._mean_bytes()
+
+    def read(self, start: int, stop: int) -> Column:
+        try:
+            found = self._convert(self._dataset[start:stop])
+        except Exception as error:  # a damaged chunk raises one of many kinds
+            rows = name_rows(range(start, stop))
+            raise InputError(f"{self._what}: {rows} cannot be read: {describe(error)}") from error
+        read_range(self._raw, self._raw.size - 1, self._raw.size)  # for what is missing at the end, HDF5 gives zeros
+        return found
+
+    def _type(self) -> RowType:
+        import h5py
+
+        dtype: np.dtype[Any] = self._dataset.dtype
+        shape: tuple[int, ...] = self._dataset.shape[1:]
+        items = h5py.check_vlen_dtype(dtype)
+        is_text = h5py.check_string_dtype(dtype) is not None
+        if (is_text or items is not None) and shape:
+            raise InputError(
+                f"{self._what} is of shape {self._dataset.shape}, of {'text' if is_text else 'sequences'}; "
+                "there must be one in each row"
+            )
+        if is_text:
+            return RowType(RAGGED, TEXT)
+        if items is not None:
+            items = np.dtype(items)
+            check_dtype(items, self._what)
+            if items.names or items.newbyteorder("=") != items:  # h5py 3.16 gives wrong numbers for other byte orders
+                raise InputError(
+                    f"{self._what} is of sequences of {items}; they must be of numbers in this machine's byte order"
+                )
+            return RowType(RAGGED, items)
+        if dtype.subdtype is not None:  # each value is an array, whose axes come last
+            dtype, inner_shape = dtype.subdtype
+            shape += inner_shape
+        check_dtype(dtype, self._what)
+        return RowType(shape, _packed(dtype, self._what))
+
+    def _convert(self, values: Any) -> Column:
+        """What h5py gives, in memory of its own."""
+        if self.row_type.dtype == TEXT:
+            return text_of(values)
+        if self.row_type.is_ragged:
+            return ragged([np.asarray(row, self.row_type.dtype) for row in values], self.row_type.dtype)
+        return np.ascontiguousarray(values, self.row_type.dtype)
+
+    def _mean_bytes(self) -> int:
+        """Of a row, guessed from the first, the middle and the last ones."""
+        count = min(self.num_rows, _SAMPLE_ROWS)
+        total = rows = 0
+        for sample in range(_SAMPLES):
+            start = (self.num_rows - count) * sample // (_SAMPLES - 1)
+            try:
+                found = self.read(start, start + count)
+            except InputError:  # of a row that may be set aside
+                continue
+            total += found.values.nbytes if not isinstance(found, np.ndarray) else 0
+            rows += num_rows_of(found)
+        return max(1, total // max(1, rows))
+
+
+def _import_h5py(path: str) -> Any:
+    try:
+        import h5py
+    except ImportError as error:
+        raise UsageError(
+            f"--data {path}: reading HDF5 needs h5py: pip install 'horovod-inference-runner[hdf5]'"
+        ) from error
+    return h5py
+
+
+def _open(h5py: Any, raw: File) -> Any:
+    try:
+        if is_url(raw.path):
+            return h5py.File(io.BufferedReader(Stream(raw), _READ_AHEAD), "r")
+        with contextlib.suppress(OSError):
+            # not locked: a parallel file system may have no locks, and a program that writes has its own
+            return h5py.File(raw.path, "r", locking=False)
+        return h5py.File(raw.path, "r")  # where this process has it open already, with locks
+    except OSError as error:
+        raise InputError(f"--data {raw.path} is not an HDF5 file, or is damaged: {describe(error)}") from error
+
+
+def _datasets(group: Any) -> list[str]:
+    """The paths of all data sets, sorted."""
+    import h5py
+
+    names: list[str] = []
+
+    def visit(name: str, found: Any) -> None:
+        if isinstance(found, h5py.Dataset):
+            names.append(name)
+
+    group.visititems(visit)
+    return sorted(names)
+
+
+def _find(file: Any, path: str, name: str) -> Any:
+    """The data set of a path in the file."""
+    import h5py
+
+    try:
+        found = file[name]
+    except KeyError:
+        raise no_such(path, name, _datasets(file), "dataset") from None
+    except Exception as error:
+        raise InputError(f"--data {path}::{name} cannot be opened: {describe(error)}") from error
+    if not isinstance(found, h5py.Dataset):
+        raise InputError(
+            f"--data {path}::{name} is a group, and no dataset; the file has {', '.join(_datasets(file)) or 'none'}"
+        )
+    return found
+
+
+def _check_filters(dataset: Any, what: str) -> None:
+    """Raise UsageError where the values are compressed with what this HDF5 does not have."""
+    import h5py
+
+    created = dataset.id.get_create_plist()
+    filters = [created.get_filter(index) for index in range(created.get_nfilters())]
+    for code, _, _, label in filters:
+        if not h5py.h5z.filter_avail(code):
+            with contextlib.suppress(ImportError):
+                import hdf5plugin  # noqa: F401 - makes more of them known
+        if not h5py.h5z.filter_avail(code):
+            called = label.decode(errors="replace") or "no name"
+            raise UsageError(
+                f"{what} is compressed with filter {code} ({called}), which this HDF5 does not have: "
+                "pip install hdf5plugin, or set HDF5_PLUGIN_PATH"
+            )
+
+
+def _packed(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:
+    """A dtype in native byte order and without gaps between fields, whose bytes may be anything."""
+    if dtype.names is None:
+        return np.dtype(dtype.newbyteorder("=").str)
+    fields: list[Any] = []
+    for name in dtype.names:
+        field = dtype[name]
+        if field.base.names is not None:
+            raise InputError(
+                f"field {name!r} of {what} has fields itself; rows must be numbers, or have fields of numbers"
+            )
+        fields.append((name, np.dtype(field.base.newbyteorder("=").str), field.shape))
+    return np.dtype(fields)

@@ -1,0 +1,201 @@
+"""Arrays by name in one file or folder, as columns of equally many rows."""
+
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from runner.core.checksum import checksum_of_text
+from runner.core.errors import InputError
+from runner.data.rows import (
+    TEXT,
+    Column,
+    Ragged,
+    Rows,
+    RowType,
+    RowTypes,
+    concatenate_columns,
+    in_words,
+    ragged_text,
+    rows_checksum,
+    slice_column,
+    take_column,
+    zero_row,
+)
+
+_HELD_BYTES = 1 << 30  # the most of chunks that is kept decoded
+_WHOLE_BYTES = 16 << 20  # so much is digested whole
+_SAMPLE_BYTES, _SAMPLED_BYTES = 64 << 10, 64 << 20  # of each sample, and of all together, decoded
+_FEWEST_SAMPLES, _MOST_SAMPLES = 4, 64
+_MOST_NAMED = 20
+
+
+class Array(Protocol):
+    """One array whose first axis is the rows; as a `Source`, but of one column and without a file of its own."""
+
+    @property
+    def num_rows(self) -> int: ...
+    @property
+    def row_type(self) -> RowType: ...
+    @property
+    def row_bytes(self) -> int: ...
+    def read(self, start: int, stop: int) -> Column: ...
+
+
+class NamedSource:
+    """The arrays of a file.
+
+    Args:
+        path: of the file.
+        arrays: by name, at least one.
+
+    Raises:
+        InputError: they have not equally many rows.
+    """
+
+    def __init__(self, path: str, arrays: Mapping[str, Array]) -> None:
+        self._path, self._arrays = path, arrays
+        counts = {name: array.num_rows for name, array in arrays.items()}
+        if len(set(counts.values())) > 1:
+            raise InputError(
+                f"--data {path}: arrays that are read together must have equally many rows; these have "
+                f"{', '.join(f'{name}: {count}' for name, count in counts.items())}. Choose some with --columns"
+            )
+        self.num_rows = next(iter(counts.values()))
+        types = {name: array.row_type for name, array in arrays.items()}
+        self.row_type: RowTypes = types if len(types) > 1 else next(iter(types.values()))
+        self.row_bytes = sum(array.row_bytes for array in arrays.values())
+
+    def read(self, start: int, stop: int) -> Rows:
+        columns = {name: array.read(start, stop) for name, array in self._arrays.items()}
+        return columns if len(columns) > 1 else next(iter(columns.values()))
+
+    def digest_of_samples(self, chunk_rows: int) -> str:
+        """A digest of some rows, or of all where they are few; those that cannot be read count as such.
+
+        Args:
+            chunk_rows: how many rows are decoded together.
+        """
+        length = max(1, min(self.num_rows, _SAMPLE_BYTES // max(1, self.row_bytes)))
+        if self.num_rows * self.row_bytes <= _WHOLE_BYTES:
+            starts = list(range(0, self.num_rows, length))
+        else:
+            decoded = max(length, chunk_rows) * self.row_bytes
+            samples = min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, _SAMPLED_BYTES // decoded))
+            starts = [(self.num_rows - length) * sample // (samples - 1) for sample in range(samples)]
+        found = [f"{self.num_rows} {', '.join(self._arrays)} {in_words(self.row_type)}"]
+        for start in starts:
+            try:
+                found.append(rows_checksum(self.read(start, min(self.num_rows, start + length))))
+            except InputError:  # of a row that may be set aside
+                found.append("unreadable")
+        return checksum_of_text(" ".join(found))
+
+
+class ByChunks:
+    """An array whose rows are stored compressed, many together: the chunk that was read in part last is kept.
+
+    Args:
+        array: the array.
+        chunk_rows: how many rows are stored together.
+        lock: held while the array is read.
+    """
+
+    def __init__(self, array: Array, chunk_rows: int, lock: threading.Lock) -> None:
+        self._array, self._lock = array, lock
+        self.num_rows, self.row_type, self.row_bytes = array.num_rows, array.row_type, array.row_bytes
+        # chunks of which one is too large are read in part again and again
+        self.chunk_rows = chunk_rows if chunk_rows * self.row_bytes <= _HELD_BYTES else 1
+        self._held: tuple[int, Column] | None = None
+
+    def read(self, start: int, stop: int) -> Column:
+        if start >= stop:
+            return take_column(one_row(self.row_type), [])
+        parts = []
+        with self._lock:
+            while start < stop:
+                first = start - start % self.chunk_rows
+                last = min(first + self.chunk_rows, self.num_rows)
+                if stop >= last and not self._holds(first):  # whole chunks to the last but one, without keeping any
+                    end = stop if stop == self.num_rows else stop - stop % self.chunk_rows
+                    parts.append(self._array.read(start, end))
+                else:
+                    end = min(stop, last)
+                    parts.append(slice_column(self._chunk(first, last), start - first, end - first))
+                start = end
+        return parts[0] if len(parts) == 1 else concatenate_columns(parts)
+
+    def _holds(self, first: int) -> bool:
+        return self._held is not None and self._held[0] == first
+
+    def _chunk(self, first: int, last: int) -> Column:
+        if self._held is None or self._held[0] != first:
+            self._held = None  # before the next one takes memory, too
+            self._held = first, self._array.read(first, last)
+        return self._held[1]
+
+
+def chosen_names(
+    inner: str, columns: Sequence[str], keep: Sequence[str], default: Callable[[], Sequence[str]]
+) -> list[str]:
+    """The names to read, each once, in order: those asked for, or else the default of the format, and those to keep."""
+    wanted = [inner] if inner else columns
+    return list(dict.fromkeys([*(wanted or default()), *keep]))
+
+
+def the_only(path: str, names: Sequence[str], word: str) -> list[str]:
+    """The one name there is.
+
+    Raises:
+        InputError: there are several, or none.
+    """
+    if not names:
+        raise InputError(f"--data {path} holds no {word}")
+    if len(names) > 1:
+        raise InputError(
+            f"--data {path} has several {word}s: {listed(names)}. "
+            f"Choose one with {path}::NAME, or several with --columns"
+        )
+    return list(names)
+
+
+def no_such(path: str, name: str, names: Sequence[str], word: str) -> InputError:
+    """What to say of a name that is not there."""
+    has = f"it has {listed(names)}" if names else "it has none"
+    return InputError(f"--data {path} has no {word} {name!r}; {has}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a message, the first of very many."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def one_row(row_type: RowType) -> Column:
+    """A row of zeros, of one column."""
+    row = zero_row(row_type)
+    assert not isinstance(row, dict)
+    return row
+
+
+def text_of(values: np.ndarray) -> Ragged:
+    """Rows of text.
+
+    Args:
+        values: 1-D, of fixed or variable length, bytes in UTF-8 or str.
+
+    Raises:
+        UnicodeEncodeError: a str is no text.
+    """
+    if values.dtype.kind == "S":
+        width = values.dtype.itemsize
+        lengths = np.char.str_len(values)
+        table = np.ascontiguousarray(values).view(np.uint8).reshape(len(values), width)
+        kept = table[np.arange(width) < lengths[:, None]]
+        return Ragged(kept.view(TEXT), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]))
+    items: list[Any] = values.tolist()
+    if any(isinstance(item, bytes) for item in items):
+        offsets = np.concatenate([[0], np.cumsum([len(item) for item in items], dtype=np.int64)])
+        return Ragged(np.frombuffer(b"".join(items), TEXT).copy(), offsets)
+    return ragged_text(items)

@@ -1,0 +1,120 @@
+"""Rows of a `.npy` file, read range by range and never whole."""
+
+import io
+from collections.abc import Sequence
+from typing import IO, Any
+
+import numpy as np
+import xxhash
+
+from runner.core.checksum import as_bytes
+from runner.core.errors import InputError, describe
+from runner.core.urls import is_url
+from runner.data.rows import RowType
+from runner.sources import check_dtype, refuse_names
+from runner.sources.files import File, open_file, read_range
+
+_HEADER_BYTES = 64 << 10  # more than any header of numbers takes
+_WHOLE_BYTES = 64 << 20  # a file up to this size is digested whole
+_SAMPLES, _SAMPLE_BYTES = 256, 64 << 10  # a larger one by this many samples of this size
+
+
+class NpyArray:
+    """An array as `.npy` has it, in some bytes of a file; its first axis is the rows.
+
+    Args:
+        file: the file.
+        begin, end: where the bytes are in it.
+        what: the data set, for messages.
+
+    Raises:
+        InputError: not of this format, fewer bytes than its header says, a dtype that torch cannot hold.
+    """
+
+    def __init__(self, file: File, begin: int, end: int, what: str) -> None:
+        self._file = file
+        beginning = io.BytesIO(read_range(file, begin, min(end, begin + _HEADER_BYTES)))
+        shape, fortran_order, dtype = read_header(beginning, end - begin, what)
+        self._offset = begin + beginning.tell()
+        self.num_rows, self._stored_dtype = shape[0], dtype
+        self.row_type = RowType(shape[1:], dtype.newbyteorder("="))
+        self.row_bytes = self.row_type.row_bytes
+        self._column_major = None
+        if fortran_order and len(shape) > 1 and all(shape):
+            if is_url(file.path):
+                raise InputError(f"{what} is in column-major order; save it again with numpy.ascontiguousarray")
+            self._column_major = np.memmap(file.path, dtype, "r", self._offset, shape, "F")
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        if self._column_major is not None:  # the one layout in which the bytes of a row do not lie together
+            return np.array(self._column_major[start:stop], dtype=self.row_type.dtype, order="C")
+        rows = np.empty((stop - start, *self.row_type.shape), self._stored_dtype)
+        self._file.read_into(as_bytes(rows), self._offset + start * self.row_bytes)
+        return rows.astype(self.row_type.dtype, copy=False)
+
+
+class NpySource(NpyArray):
+    """A `.npy` file of any version, or its URL; its first axis is the rows.
+
+    Raises:
+        InputError: no such file, not a .npy file, fewer bytes than its header says, a dtype that torch cannot hold.
+    """
+
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        refuse_names(path, inner, (*columns, *keep))
+        file = open_file(path)
+        super().__init__(file, 0, file.size, f"--data {path}")
+
+    def digest(self) -> str:
+        size = self._file.size
+        state = xxhash.xxh3_128(str(size).encode())
+        if size <= _WHOLE_BYTES:
+            positions, length = [0], size
+        else:  # evenly from the first byte to the last
+            length = _SAMPLE_BYTES
+            positions = [(size - length) * index // (_SAMPLES - 1) for index in range(_SAMPLES)]
+        buffer = memoryview(bytearray(length))
+        for position in positions:
+            self._file.read_into(buffer, position)
+            state.update(buffer)
+        return f"xxh3:{state.hexdigest()}"
+
+    def stamp(self) -> str:
+        return self._file.stamp()
+
+
+def read_header(file: IO[bytes], size: int, what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The header of an array whose rows can be read.
+
+    Args:
+        file: at its beginning; afterwards where the values begin.
+        size: bytes of header and values.
+        what: the data set, for messages.
+
+    Returns:
+        Its shape, of at least one axis; whether it is in column-major order; and its dtype.
+
+    Raises:
+        InputError: as `NpyArray`.
+    """
+    header_of = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+        (3, 0): np.lib.format.read_array_header_2_0,  # differs from 2.0 in the text's encoding alone
+    }
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in header_of:
+            raise ValueError(f"version {version} of the format is not known")
+        shape, fortran_order, dtype = header_of[version](file)
+    except Exception as error:
+        raise InputError(f"{what} is not a .npy file: {describe(error)}") from error
+    check_dtype(dtype, what)
+    if not shape:
+        raise InputError(f"{what} is a single value of shape (); its first axis must be the rows")
+    wanted = file.tell() + shape[0] * RowType(shape[1:], dtype).row_bytes
+    if size < wanted:
+        raise InputError(
+            f"{what} is truncated: its header promises {wanted} bytes for shape {shape} of {dtype}, it has {size}"
+        )
+    return shape, fortran_order, dtype

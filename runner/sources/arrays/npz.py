@@ -1,0 +1,125 @@
+"""Rows of the arrays in a `.npz` file: stored ones are read range by range, compressed ones are kept in memory."""
+
+import io
+import threading
+import zipfile
+from collections.abc import Sequence
+
+import numpy as np
+
+from runner.core.checksum import checksum_of_text
+from runner.core.errors import InputError, describe
+from runner.data.rows import RowType
+from runner.sources.arrays.named import Array, NamedSource, chosen_names, no_such
+from runner.sources.arrays.npy import NpyArray, read_header
+from runner.sources.files import Stream, open_file, read_range
+
+_SUFFIX = ".npy"
+_KEPT_BYTES = 1 << 30  # the most that is decompressed into memory
+_LOCAL_HEADER_BYTES = 30  # of a member, before its name
+_IS_ENCRYPTED = 1
+
+
+class NpzSource(NamedSource):
+    """A `.npz` file, or its URL: arrays by name, whose first axis is the rows.
+
+    Args:
+        path: the file.
+        inner: an array, whose values rows are then, without its name.
+        columns: or several; none for all.
+        keep: more, which are to be kept beside the predictions.
+
+    Raises:
+        InputError: no such file or array, no .npz file, arrays of unlike numbers of rows, a compressed array of 1 GiB
+            or more, or what `NpyArray` refuses.
+    """
+
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        self._file = open_file(path)
+        try:
+            archive = zipfile.ZipFile(io.BufferedReader(Stream(self._file)))
+        except InputError:
+            raise
+        except Exception as error:  # a damaged directory raises one of many kinds
+            raise InputError(f"--data {path} is not a .npz file: {describe(error)}") from error
+        found = {info.filename.removesuffix(_SUFFIX): info for info in archive.infolist() if _is_array(info)}
+        if not found:
+            raise InputError(f"--data {path} holds no arrays")
+        self._members: dict[str, zipfile.ZipInfo] = {}
+        for name in chosen_names(inner, columns, keep, lambda: list(found)):
+            if name not in found:
+                raise no_such(path, name, list(found), "array")
+            self._members[name] = found[name]
+        lock = threading.Lock()
+        super().__init__(path, {name: self._open(archive, name, lock) for name in self._members})
+
+    def digest(self) -> str:
+        """Of the checksums that the file holds of its members."""
+        members = [f"{name} {info.file_size} {info.CRC}" for name, info in self._members.items()]
+        return checksum_of_text(" ".join(members))
+
+    def stamp(self) -> str:
+        return self._file.stamp()
+
+    def _open(self, archive: zipfile.ZipFile, name: str, lock: threading.Lock) -> Array:
+        info, what = self._members[name], f"--data {self._file.path}::{name}"
+        if info.flag_bits & _IS_ENCRYPTED:
+            raise InputError(f"{what} is encrypted; save it again with numpy.savez")
+        if info.compress_type != zipfile.ZIP_STORED:
+            return _Compressed(archive, info, what, lock)
+        # the two lengths are those before the values; the ones in the directory may differ
+        lengths = read_range(
+            self._file, info.header_offset + _LOCAL_HEADER_BYTES - 4, info.header_offset + _LOCAL_HEADER_BYTES
+        )
+        begin = info.header_offset + _LOCAL_HEADER_BYTES
+        begin += int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little")
+        end = begin + info.file_size
+        if end > self._file.size:
+            raise InputError(f"{what} is truncated: it should end at byte {end}, the file has {self._file.size}")
+        return NpyArray(self._file, begin, end, what)
+
+
+class _Compressed:
+    """A compressed array, which is decompressed whole when a row of it is first read."""
+
+    def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str, lock: threading.Lock) -> None:
+        self._archive, self._info, self._what, self._lock = archive, info, what, lock
+        if info.file_size >= _KEPT_BYTES:
+            raise InputError(
+                f"{what} is compressed, so that no part of it can be read alone, and of {info.file_size / 1e9:.1f} GB. "
+                "Save it with numpy.savez, or as .npy"
+            )
+        try:
+            with archive.open(info) as member:
+                shape, _, dtype = read_header(member, info.file_size, what)
+        except InputError:
+            raise
+        except Exception as error:  # an unknown method, or a damaged beginning
+            raise InputError(f"{what} cannot be read: {describe(error)}") from error
+        self.num_rows, self.row_type = shape[0], RowType(shape[1:], dtype.newbyteorder("="))
+        self.row_bytes = self.row_type.row_bytes
+        self._rows: np.ndarray | InputError | None = None
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        with self._lock:
+            if self._rows is None:
+                self._rows = self._decompress()
+        if isinstance(self._rows, InputError):  # once is enough: each row would take as long again
+            raise InputError(self._rows.message)
+        return self._rows[start:stop].copy()
+
+    def _decompress(self) -> np.ndarray | InputError:
+        try:
+            with self._archive.open(self._info) as member:
+                rows: np.ndarray = np.lib.format.read_array(member, allow_pickle=False)
+                if member.read(1):
+                    raise ValueError("more bytes than its header says")
+        except InputError as error:
+            return error
+        except Exception as error:  # of zipfile, or of one of the libraries that decompress
+            return InputError(f"{self._what} cannot be decompressed: {describe(error)}")
+        return rows.astype(self.row_type.dtype, order="C", copy=False)
+
+
+def _is_array(info: zipfile.ZipInfo) -> bool:
+    return info.filename.endswith(_SUFFIX)

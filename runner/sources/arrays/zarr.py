@@ -1,0 +1,137 @@
+"""Rows of the arrays in a Zarr folder, by zarr."""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from runner.core.checksum import checksum_of_text
+from runner.core.errors import InputError, UsageError, describe
+from runner.core.urls import is_url
+from runner.data.rows import RAGGED, TEXT, Column, RowType, name_rows
+from runner.sources import check_dtype, refuse_names
+from runner.sources.arrays.named import ByChunks, NamedSource, chosen_names, no_such, text_of, the_only
+from runner.sources.files import file_stamp
+
+_TEXT_KINDS = "SUT"  # of bytes of fixed length, of str of fixed and of variable length
+_GUESSED_TEXT_BYTES = 64
+
+
+class ZarrSource(NamedSource):
+    """A Zarr array or group, of format 2 or 3: arrays by their paths in it, whose first axis is the rows.
+
+    Arrays may be of numbers or text. The latest chunk of each is kept in memory: small ones (some MiB) suit random
+    access. A chunk that is not there is one of the array's fill value, as Zarr has it.
+
+    Args:
+        path: the folder.
+        inner: an array, whose values rows are then, without its name; may be left out where there is but one.
+        columns: or several.
+        keep: more, which are to be kept beside the predictions.
+
+    Raises:
+        UsageError: zarr is missing, or names are given for what is one array.
+        InputError: no such folder or array, no Zarr folder, several arrays and none chosen, arrays of unlike numbers of
+            rows, or of a type that is neither numbers nor text.
+    """
+
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        zarr = _import_zarr(path)
+        if is_url(path):
+            raise InputError(f"--data {path}: Zarr is read from local folders alone; copy it to one")
+        path = path.rstrip("/") or "/"
+        try:
+            root = zarr.open(path, mode="r")
+        except Exception as error:
+            raise InputError(f"--data {path} is not a Zarr folder, or is damaged: {describe(error)}") from error
+        self._path, lock = path, threading.Lock()
+        if isinstance(root, zarr.Array):
+            refuse_names(path, inner, (*columns, *keep))
+            found = {"": root}
+        else:
+            names = chosen_names(inner, columns, keep, lambda: the_only(path, _arrays(root), "array"))
+            found = {name: _find(root, path, name) for name in names}
+        self._chunk_rows = max((array.chunks or (1,))[0] for array in found.values())
+        super().__init__(
+            path, {name: ByChunks(_Array(array, path, name), array.chunks[0], lock) for name, array in found.items()}
+        )
+
+    def digest(self) -> str:
+        return self.digest_of_samples(self._chunk_rows)
+
+    def stamp(self) -> str:
+        return checksum_of_text(" ".join(f"{name} {file_stamp(name)}" for name in _files(self._path)))
+
+
+class _Array:
+    """One array."""
+
+    def __init__(self, array: Any, path: str, name: str) -> None:
+        self._array, self._what = array, f"--data {path}::{name}".removesuffix("::")
+        if not array.shape:
+            raise InputError(f"{self._what} is a single value; its first axis must be the rows")
+        self.num_rows, shape, dtype = array.shape[0], array.shape[1:], array.dtype
+        if dtype.kind in _TEXT_KINDS:
+            if shape:
+                raise InputError(f"{self._what} is of shape {array.shape}, of text; there must be one in each row")
+            self.row_type = RowType(RAGGED, TEXT)
+            self.row_bytes = dtype.itemsize if dtype.kind == "S" else _GUESSED_TEXT_BYTES
+            return
+        check_dtype(dtype, self._what)
+        self.row_type = RowType(shape, dtype.newbyteorder("="))
+        self.row_bytes = self.row_type.row_bytes
+
+    def read(self, start: int, stop: int) -> Column:
+        try:
+            values = np.asarray(self._array[start:stop])
+            if self.row_type.is_ragged:
+                return text_of(values)
+            return np.array(values, self.row_type.dtype, order="C")
+        except Exception as error:  # a damaged chunk raises one of many kinds
+            rows = name_rows(range(start, stop))
+            raise InputError(f"{self._what}: {rows} cannot be read: {describe(error)}") from error
+
+
+def _import_zarr(path: str) -> Any:
+    try:
+        import zarr
+    except ImportError as error:
+        raise UsageError(
+            f"--data {path}: reading Zarr needs zarr: pip install 'horovod-inference-runner[zarr]'"
+        ) from error
+    if int(zarr.__version__.partition(".")[0]) < 3:
+        raise UsageError(f"--data {path}: reading Zarr needs zarr 3; this is {zarr.__version__}")
+    return zarr
+
+
+def _arrays(group: Any) -> list[str]:
+    """The paths of all arrays, sorted."""
+    import zarr
+
+    return sorted(name for name, member in group.members(max_depth=None) if isinstance(member, zarr.Array))
+
+
+def _find(group: Any, path: str, name: str) -> Any:
+    """The array of a path in the group."""
+    import zarr
+
+    try:
+        found = group[name]
+    except KeyError:
+        raise no_such(path, name, _arrays(group), "array") from None
+    except Exception as error:
+        raise InputError(f"--data {path}::{name} cannot be opened: {describe(error)}") from error
+    if not isinstance(found, zarr.Array):
+        raise InputError(
+            f"--data {path}::{name} is a group, and no array; it has {', '.join(_arrays(found)) or 'none'}"
+        )
+    return found
+
+
+def _files(folder: str) -> Iterator[str]:
+    """All files in it, in one order."""
+    for parent, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (os.path.join(parent, name) for name in sorted(names))

@@ -1,0 +1,170 @@
+"""What the bytes of an image file are as pixels: upright, RGB, of a size asked for; by Pillow. Pure."""
+
+import io
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from runner.core.errors import InputError, UsageError, describe
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no other: Pillow would run programs for some
+_ORIENTATION = 0x0112  # of EXIF
+_TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+Size = tuple[int, int]  # height, width
+Made = TypeVar("Made")
+
+
+def import_pillow(what: str) -> None:
+    """Raise UsageError where Pillow is missing."""
+    try:
+        import PIL.Image  # noqa: F401
+    except ImportError as error:
+        raise UsageError(f"{what} needs Pillow: pip install 'horovod-inference-runner[images]'") from error
+
+
+def size_of(text: str, what: str) -> Size:
+    """Height and width from `HEIGHTxWIDTH`, or from one number, of a square.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    found = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text, re.ASCII)
+    if not found:
+        raise UsageError(f"{what}: {text!r} is no size of images; it is HEIGHTxWIDTH, like 224x224, or one number")
+    return int(found[1]), int(found[2] or found[1])
+
+
+def decode(content: bytes, size: Size | None, what: str) -> np.ndarray:
+    """An image, its first where there are several.
+
+    It is turned as EXIF says. Transparent pixels are laid on white, and 16 bits of grey are scaled to 8.
+
+    Args:
+        content: of the file, by which its format is known.
+        size: what it is scaled to cover, whose middle is cut out; None to leave it as it is.
+        what: the file, for messages.
+
+    Returns:
+        RGB, uint8 `(height, width, 3)`, perhaps not to be written to.
+
+    Raises:
+        InputError: it is no image, damaged, larger than Pillow allows, or of numbers that have no range.
+    """
+
+    def pixels(image: "Image.Image") -> np.ndarray:
+        image = _as_rgb(image, what)
+        return np.asarray(_cover(image, size, what) if size else image)
+
+    return _opened(content, what, pixels)
+
+
+def open_image(content: bytes, what: str) -> "Image.Image":
+    """Open an image file as the libraries of models do: upright, and converted to RGB without its transparency.
+
+    Args:
+        content: of the file, by which its format is known.
+        what: the file, for messages.
+
+    Raises:
+        InputError: see `decode`; or it has more than 8 bits, above which Pillow would cut off.
+    """
+
+    def to_rgb(image: "Image.Image") -> "Image.Image":
+        if image.mode.startswith(("I", "F")):
+            raise InputError(
+                f"{what} has more than 8 bits a pixel, which Pillow would cut off at 255. Save it with 8 bits"
+            )
+        return image.convert("RGB")
+
+    return _opened(content, what, to_rgb)
+
+
+def _opened(content: bytes, what: str, make: Callable[["Image.Image"], Made]) -> Made:
+    """What `make` makes of an image file, upright; raises InputError where it cannot be read."""
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as file:
+            file.load()
+            return make(_upright(file))
+    except InputError:
+        raise
+    except UnidentifiedImageError as error:
+        found = f"no image in one of the formats {', '.join(_FORMATS)}" if content else "empty"
+        raise InputError(f"{what} is {found}") from error
+    except Exception as error:  # a damaged one raises one of many kinds
+        raise InputError(f"{what} cannot be decoded: {describe(error)}") from error
+
+
+def _upright(image: "Image.Image") -> "Image.Image":
+    from PIL import Image
+
+    try:
+        turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
+    except Exception:  # EXIF may be broken where the image is not
+        turn = None
+    return image.transpose(Image.Transpose[turn]) if turn else image
+
+
+def _as_rgb(image: "Image.Image", what: str) -> "Image.Image":
+    from PIL import Image
+
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith("I"):
+        return _scaled_grey(image, what)
+    if image.mode == "F":
+        raise InputError(
+            f"{what} holds floating-point numbers, of a range that is not known. Save it with 8 or 16 bits"
+        )
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
+
+
+def _scaled_grey(image: "Image.Image", what: str) -> "Image.Image":
+    """Grey of 16 bits, which Pillow itself would cut off above 255."""
+    from PIL import Image
+
+    levels: np.ndarray[Any, Any] = np.asarray(image).astype(np.int64)
+    if levels.size and (levels.min() < 0 or levels.max() > 0xFFFF):
+        raise InputError(f"{what} holds numbers {levels.min()}..{levels.max()}. Save it with 8 or 16 bits, from 0 on")
+    grey = ((levels + 128) // 257).astype(np.uint8)
+    if isinstance(transparent := image.info.get("transparency"), int):
+        grey[levels == transparent] = 255
+    return Image.fromarray(grey).convert("RGB")
+
+
+def _cover(image: "Image.Image", size: Size, what: str) -> "Image.Image":
+    """Scaled, its proportions kept, until it just covers the size; of it the middle."""
+    from PIL import Image
+
+    height, width = size
+    if width * image.height >= height * image.width:
+        scaled = width, width * image.height // image.width
+    else:
+        scaled = height * image.width // image.height, height
+    if Image.MAX_IMAGE_PIXELS and scaled[0] * scaled[1] > max(Image.MAX_IMAGE_PIXELS, height * width):
+        raise InputError(f"{what} is {image.height}x{image.width}, too long and thin to be made {height}x{width}")
+    if scaled != image.size:
+        image = image.resize(scaled, Image.Resampling.BILINEAR)  # with antialiasing
+    if scaled == (width, height):
+        return image
+    left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
+    return image.crop((left, top, left + width, top + height))

@@ -1,0 +1,153 @@
+"""Rows that are image files, decoded in several threads where that is faster."""
+
+import functools
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import numpy as np
+
+from runner.core.errors import InputError
+from runner.data.rows import FILE, RAGGED, Ragged, RowType, ragged
+from runner.host.launch import usable_cpus
+from runner.sources.media.decode import Size, decode
+
+_MOST_THREADS = 8
+_PIECES = 4  # for each thread, so that none waits long for the last
+_PIECE_SECONDS = 2e-3  # what a piece takes at least, where that leaves one for each thread
+_WORTH_A_THREAD_SECONDS = 100e-6  # shorter work takes longer in threads, which wait for Python's lock around it
+_TIMED_READS = 16  # of so many, one begins with a row by itself, to know how long it takes
+_TRIED = 100
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+class ImageReader:
+    """Images of one size.
+
+    Args:
+        num_rows: how many.
+        load: the content of a row's file; may be called from several threads.
+        name: what a row is called in messages.
+        size: what all are scaled and cut to; None where all are of the size of the first that can be read.
+        advice: what to do where one is of another size.
+
+    Attributes:
+        row_type: uint8 `(3, height, width)`, RGB.
+
+    Raises:
+        InputError: none of the first 100 can be read, by which to know the size.
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        load: Callable[[int], bytes],
+        name: Callable[[int], str],
+        size: Size | None,
+        advice: str,
+    ) -> None:
+        self._load, self._name, self._size, self._advice = load, name, size, advice
+        self._reads, self._row_seconds = 0, 0.0
+        self.row_type = RowType((3, *(size or self._first_size(num_rows))), np.dtype(np.uint8))
+
+    @property
+    def row_bytes(self) -> int:
+        """Of one row, decoded."""
+        return self.row_type.row_bytes
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """Images `start..stop`, `(stop - start, 3, height, width)`.
+
+        Raises:
+            InputError: one of them cannot be read, is no image, damaged, or of another size; of several the first.
+        """
+        images = np.empty((stop - start, *self.row_type.shape), np.uint8)
+
+        def fill(first: int, last: int) -> None:
+            for row in range(first, last):
+                images[row - start] = self._image(row).transpose(2, 0, 1)
+
+        next_row = start
+        if self._reads % _TIMED_READS == 0 and stop > start:
+            began = time.perf_counter()
+            fill(start, start + 1)
+            self._row_seconds, next_row = time.perf_counter() - began, start + 1
+        self._reads += 1
+        left, threads = stop - next_row, _num_threads()
+        if left < 2 or threads == 1 or self._row_seconds < _WORTH_A_THREAD_SECONDS:
+            fill(next_row, stop)
+            return images
+        length = max(math.ceil(left / (threads * _PIECES)), math.ceil(_PIECE_SECONDS / self._row_seconds))
+        pieces = range(next_row, stop, min(length, math.ceil(left / threads)))
+        # in order, so that the first error is that of the first row
+        for _ in _pool().map(lambda first: fill(first, min(first + pieces.step, stop)), pieces):
+            pass
+        return images
+
+    def _image(self, row: int) -> np.ndarray:
+        image = decode(self._load(row), self._size, self._name(row))
+        height, width = self.row_type.shape[1:]
+        if image.shape[:2] != (height, width):
+            raise InputError(
+                f"{self._name(row)} is {image.shape[0]}x{image.shape[1]} (height x width), "
+                f"not {height}x{width} as those before it. {self._advice}"
+            )
+        return image
+
+    def _first_size(self, num_rows: int) -> Size:
+        first_error = None
+        for row in range(min(num_rows, _TRIED)):
+            try:
+                height, width, _ = decode(self._load(row), None, self._name(row)).shape
+                return height, width
+            except InputError as error:
+                first_error = first_error or error
+        assert first_error is not None
+        raise first_error
+
+
+class FileReader:
+    """Image files as they are, at any size; for those who decode them.
+
+    Args:
+        load: the content of a row's file.
+        row_bytes: of a file, on average.
+    """
+
+    row_type = RowType(RAGGED, FILE)
+
+    def __init__(self, load: Callable[[int], bytes], row_bytes: int) -> None:
+        self._load, self.row_bytes = load, row_bytes
+
+    def read(self, start: int, stop: int) -> Ragged:
+        """Files `start..stop`.
+
+        Raises:
+            InputError: one of them cannot be read; of several the first.
+        """
+        return ragged([np.frombuffer(self._load(row), FILE) for row in range(start, stop)], FILE)
+
+
+def in_threads(function: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
+    """What a function makes of each item, in several threads where there are CPUs for them.
+
+    An error is that of the first item that has one.
+    """
+    if len(items) < 2 or _num_threads() == 1:
+        return [function(item) for item in items]
+    return list(_pool().map(function, items))
+
+
+@functools.cache
+def _num_threads() -> int:
+    return min(_MOST_THREADS, len(usable_cpus()))
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """For all data sets of this process: one may be of many files that are opened one by one."""
+    return ThreadPoolExecutor(_num_threads(), thread_name_prefix="images")

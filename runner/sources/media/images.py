@@ -1,0 +1,158 @@
+"""Rows that are the images in a folder and in those under it, by Pillow."""
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import xxhash
+
+from runner.core.errors import InputError, UsageError
+from runner.data.rows import RAGGED, TEXT, Column, Rows, RowType, RowTypes
+from runner.sources.media.decode import SUFFIXES, Size, import_pillow, size_of
+from runner.sources.media.image_reader import FileReader, ImageReader
+from runner.sources.tables.text_rows import text_rows
+
+_COLUMNS = ("image", "path", "label", "file")
+_DIGESTED_FILES, _DIGESTED_BYTES = 64, 4 << 20  # of each
+_MOST_STATS = 10_000  # each is a request to the server of a shared file system
+
+
+class ImageSource:
+    """The images in a folder and those under it, in the order of their paths; hidden and other files are left out.
+
+    Columns are `image`, uint8 `(3, height, width)` in RGB, `path`, the text under the folder, and `label`, the text of
+    the name of the folder that the image is directly in; and `file`, the bytes of the file, for what decodes images at
+    their own sizes. There is but `image` where none are chosen.
+
+    Args:
+        path: the folder.
+        inner: `HEIGHTxWIDTH` or one number: every image is scaled to cover it, bilinearly and with antialiasing, and
+            its middle cut out. Without it all must be of the size of the first that can be read. Or `file`, the column.
+        columns: names.
+        keep: more.
+
+    Raises:
+        UsageError: Pillow is missing; no such size; `file` is to be kept.
+        InputError: no such folder or column; no images; none of the first 100 can be read, by which to know the size.
+    """
+
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        self._path, self._inner = path, inner
+        for name in (*columns, *keep):
+            if name not in _COLUMNS:
+                raise InputError(f"--data {path} has no column {name!r}; it has {', '.join(_COLUMNS)}")
+        if "file" in keep:
+            raise UsageError("--keep file: files cannot be kept beside predictions; --keep path keeps their names")
+        if inner == "file" and not columns:
+            inner, columns = "", ["file"]
+        names = list(dict.fromkeys([*(columns or ["image"]), *keep]))
+        if inner in _COLUMNS:
+            raise UsageError(f"--data {path}::{inner}: columns of a folder of images are chosen with --columns {inner}")
+        size = size_of(inner, f"--data {path}::{inner}") if inner else None
+        self._files = _find_images(path)
+        if not self._files:
+            raise InputError(f"--data {path} is a folder with no images in it or under it ({', '.join(SUFFIXES)})")
+        self.num_rows = len(self._files)
+        self._types = dict.fromkeys(names, RowType(RAGGED, TEXT))
+        self._readers = {name: self._reader(name, size) for name in names if name in ("image", "file")}
+        self._types |= {name: reader.row_type for name, reader in self._readers.items()}
+        self.row_bytes = sum(reader.row_bytes for reader in self._readers.values())
+        for name in self._types.keys() - self._readers.keys():
+            self.row_bytes += sum(len(_text(name, file)) for file in self._files) // self.num_rows
+        self.row_type: RowTypes = self._types if len(names) > 1 else self._types[names[0]]
+
+    def read(self, start: int, stop: int) -> Rows:
+        columns = {name: self._column(name, start, stop) for name in self._types}
+        return columns if len(columns) > 1 else next(iter(columns.values()))
+
+    def digest(self) -> str:
+        state = xxhash.xxh3_128(f"{list(self._types)} {self._inner} {self.num_rows}".encode())
+        state.update(os.fsencode("\0".join(self._files)))
+        state.update(np.array(self._stats(), np.int64)[:, 0].tobytes())
+        for row in _spread(self.num_rows, _DIGESTED_FILES):
+            try:
+                with open(self._full(row), "rb") as file:
+                    state.update(file.read(_DIGESTED_BYTES))
+            except OSError:  # a bad row
+                continue
+        return f"xxh3:{state.hexdigest()}"
+
+    def stamp(self) -> str:
+        return f"xxh3:{xxhash.xxh3_128(np.array(self._stats(), np.int64).tobytes()).hexdigest()}"
+
+    def _stats(self) -> list[tuple[int, int]]:
+        """Size and time of change of each file, or of 10,000 of them; -1 of one that is not there."""
+        found = []
+        for row in _spread(self.num_rows, _MOST_STATS):
+            try:
+                status = os.stat(self._full(row))
+                found.append((status.st_size, status.st_mtime_ns))
+            except OSError:
+                found.append((-1, -1))
+        return found
+
+    def _reader(self, name: str, size: Size | None) -> ImageReader | FileReader:
+        if name == "file":
+            sizes = [max(0, size) for size, _ in self._stats()]
+            return FileReader(self._load, sum(sizes) // len(sizes))
+        import_pillow(f"--data {self._path}: reading images")
+        advice = (
+            f"Bring all to one size with --data {self._path}::HEIGHTxWIDTH. Or leave it to the image processor "
+            f"of a model folder: --data {self._path}::file"
+        )
+        return ImageReader(self.num_rows, self._load, self._name, size, advice)
+
+    def _column(self, name: str, start: int, stop: int) -> Column:
+        if name in self._readers:
+            return self._readers[name].read(start, stop)
+        texts = [os.fsencode(_text(name, file)) for file in self._files[start:stop]]
+        return text_rows(texts, start, lambda row: f"{self._name(row)}: its {name}")
+
+    def _load(self, row: int) -> bytes:
+        try:
+            with open(self._full(row), "rb", buffering=0) as file:
+                return file.read()
+        except OSError as error:
+            raise InputError(f"{self._name(row)}: {error.strerror}") from error
+
+    def _full(self, row: int) -> str:
+        return f"{self._path}/{self._files[row]}"
+
+    def _name(self, row: int) -> str:
+        return f"--data {self._path}: row {row} ({self._files[row]!r})"
+
+
+def _text(name: str, file: str) -> str:
+    """The path of an image under the folder, or its label."""
+    return file if name == "path" else file.rpartition("/")[0].rpartition("/")[2]
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """At most so many of the rows, evenly spread."""
+    chosen = min(count, most)
+    return [count * index // chosen for index in range(chosen)]
+
+
+def _find_images(root: str) -> list[str]:
+    """The paths of all images under a folder, relative to it, in order."""
+    found: list[str] = []
+    folders: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while folders:
+        inside, above = folders.pop()
+        try:
+            status = os.stat(f"{root}/{inside}")
+            here = status.st_dev, status.st_ino
+            if here in above:  # a link to a folder that it is in
+                continue
+            with os.scandir(f"{root}/{inside}") as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    if entry.is_dir():
+                        folders.append((f"{inside}{entry.name}/", above | {here}))
+                    # a link to nothing is an image that cannot be read; a pipe is none
+                    elif entry.name.lower().endswith(SUFFIXES) and (entry.is_file() or entry.is_symlink()):
+                        found.append(f"{inside}{entry.name}")
+        except OSError as error:
+            raise InputError(f"--data {root}/{inside}: {error.strerror}") from error
+    return sorted(found)

@@ -1,0 +1,128 @@
+"""Rows of a `.tar` file in WebDataset's layout: a sample is the members that share a name up to its first dot."""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import xxhash
+
+from runner.core.errors import InputError, UsageError
+from runner.data.rows import Rows, RowTypes
+from runner.sources.files import open_file, read_range
+from runner.sources.media.decode import SUFFIXES, Size, import_pillow, size_of
+from runner.sources.media.image_reader import FileReader, ImageReader
+from runner.sources.media.tar_fields import KINDS, ArrayField, ClassField, Field, TextField
+from runner.sources.media.tar_index import index_tar
+
+KEY = "__key__"  # as WebDataset calls what the names of a sample's members begin with
+_DIGESTED_SAMPLES, _DIGESTED_BYTES = 64, 4 << 20  # of each member
+
+
+class TarSource:
+    """A `.tar` file, whose members are read where they lie.
+
+    Fields are, by the last suffix of their names: images (uint8 `(3, height, width)` in RGB), `txt` and `json` text,
+    `cls` int64 `()`, `npy` arrays. `__key__` is one more, text, which is there when asked for.
+
+    Args:
+        path: the file, or its URL.
+        inner: a field, whose values rows are then, without its name; `FIELD@HEIGHTxWIDTH` or `@HEIGHTxWIDTH` scales
+            each image to cover this size and cuts out the middle. Without a size all must be of that of the first. With
+            `@file` an image is the bytes of its file, for what decodes images at their own sizes.
+        columns: or several fields; none for all but `__key__`.
+        keep: more.
+
+    Raises:
+        UsageError: Pillow is missing; no such size; files are to be kept.
+        InputError: no such file or field, a field of another kind, not a whole tar file, compressed, sparse, or links.
+    """
+
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        self._path, self._inner = path, inner
+        self._file = open_file(path)
+        self._index = index_tar(self._file)
+        self.num_rows = len(self._index.keys)
+        size: Size | Literal["file"] | None = None
+        if "@" in inner and inner not in self._index.places:
+            inner, _, wanted = inner.rpartition("@")
+            size = "file" if wanted == "file" else size_of(wanted, f"--data {path}::{self._inner}")
+        chosen = [inner] if inner else columns
+        for name in (*chosen, *keep):
+            if name != KEY and name not in self._index.places:
+                known = ", ".join([*self._index.places, KEY])
+                raise InputError(f"--data {path} has no field {name!r}; it has {known}")
+        names = list(dict.fromkeys([*(chosen or self._index.places), *keep]))
+        self._fields = {name: self._field(name, size) for name in names}
+        if size and not any(map(_is_image, names)):
+            raise UsageError(f"--data {path}::{self._inner}: a size is for images, and {', '.join(names)} are none")
+        if kept := [name for name in keep if isinstance(self._fields[name], FileReader)]:
+            raise UsageError(
+                f"--keep {', '.join(kept)}: files cannot be kept beside predictions; --keep {KEY} names them"
+            )
+        types = {name: field.row_type for name, field in self._fields.items()}
+        self.row_type: RowTypes = types if len(types) > 1 else types[names[0]]
+        self.row_bytes = sum(field.row_bytes for field in self._fields.values())
+
+    def read(self, start: int, stop: int) -> Rows:
+        columns = {name: field.read(start, stop) for name, field in self._fields.items()}
+        return columns if len(columns) > 1 else next(iter(columns.values()))
+
+    def digest(self) -> str:
+        state = xxhash.xxh3_128(f"{list(self._fields)} {self._inner} {self.num_rows}".encode())
+        state.update(os.fsencode("\0".join(self._index.keys)))
+        count = min(self.num_rows, _DIGESTED_SAMPLES)
+        for name in self._fields:
+            if name == KEY:
+                continue
+            places = self._index.places[name]
+            state.update(places.sizes.tobytes())
+            for row in (self.num_rows * index // count for index in range(count)):
+                offset, size = int(places.offsets[row]), min(int(places.sizes[row]), _DIGESTED_BYTES)
+                if offset >= 0:
+                    state.update(read_range(self._file, offset, offset + size))
+        return f"xxh3:{state.hexdigest()}"
+
+    def stamp(self) -> str:
+        return self._file.stamp()
+
+    def _field(self, field: str, size: Size | Literal["file"] | None) -> Field:
+        kind = field.rpartition(".")[2]
+        if field == KEY:
+            mean_bytes = sum(map(len, self._index.keys)) // self.num_rows
+            return TextField(lambda row: os.fsencode(self._index.keys[row]), self._name(KEY), mean_bytes)
+        places, name = self._index.places[field], self._name(field)
+
+        def load(row: int) -> bytes:
+            offset = int(places.offsets[row])
+            if offset < 0:
+                raise InputError(f"{name(row)} is missing")
+            return read_range(self._file, offset, offset + int(places.sizes[row]))
+
+        if _is_image(field):
+            if size == "file":
+                return FileReader(load, int(places.sizes.mean()))
+            import_pillow(f"--data {self._path}: reading images")
+            advice = (
+                f"Bring all to one size with --data {self._path}::{field}@HEIGHTxWIDTH. Or leave it to the "
+                f"image processor of a model folder: --data {self._path}::{field}@file"
+            )
+            return ImageReader(self.num_rows, load, name, size, advice)
+        if kind in ("txt", "json"):
+            return TextField(load, name, int(places.sizes.mean()))
+        if kind == "cls":
+            return ClassField(load, name)
+        if kind == "npy":
+            return ArrayField(self.num_rows, load, name)
+        known = [other for other in self._index.places if _is_image(other) or other.rpartition(".")[2] in KINDS]
+        raise InputError(
+            f"--data {self._path}: field {field!r} is of no kind that can be read. Choose among "
+            f"{', '.join([*known, KEY])} with --data {self._path}::FIELD or --columns"
+        )
+
+    def _name(self, field: str) -> Callable[[int], str]:
+        """What the rows of a field are called in messages."""
+        return lambda row: f"--data {self._path}: row {row} ({self._index.keys[row]!r}): field {field!r}"
+
+
+def _is_image(field: str) -> bool:
+    return f".{field}".endswith(SUFFIXES)

@@ -1,0 +1,1 @@
+"""Tables, lines of text, databases."""

@@ -1,0 +1,110 @@
+"""Rows of a CSV file with a header, by pyarrow."""
+
+import io
+from collections.abc import Sequence
+from typing import Any
+
+from runner.core.errors import InputError, describe
+from runner.data.rows import Rows
+from runner.sources.files import read_range
+from runner.sources.tables.arrow import Columns, import_arrow
+from runner.sources.tables.lines import LineSource
+
+_INFERRED_BYTES = 4 << 20  # the types of columns are those of the rows in so many bytes
+_DECIDING_ROWS = 1000  # where so many hold numbers, and later ones do not, a column is of numbers
+
+
+class CsvSource(LineSource):
+    """A `.csv` file, or a `.tsv` file: its first line the names of columns; fields in quotes may hold line breaks.
+
+    Args:
+        path: the file, or its URL.
+        inner: a column, whose values rows are then, without its name.
+        columns: or several; none for all.
+        keep: more, which are to be kept beside the predictions.
+
+    Raises:
+        UsageError: pyarrow is missing.
+        InputError: no such file or column, no CSV, or a column is neither of numbers nor of text.
+    """
+
+    has_quotes = True
+    skips_blank = True
+
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        super().__init__(path)
+        pa = import_arrow(f"--data {path}: reading CSV")
+        from pyarrow import csv
+
+        self._csv, self._error = csv, pa.ArrowInvalid
+        self._parsing = csv.ParseOptions(delimiter="\t" if path.endswith(".tsv") else ",", newlines_in_values=True)
+        head = read_range(self._file, self._start, min(self._file.size, self._start + _INFERRED_BYTES))
+        if len(head) == _INFERRED_BYTES:
+            head = head[: self._last_end(head)]
+        header, found = _first_line(head), None
+        try:
+            found = csv.read_csv(io.BytesIO(head), self._reading(len(head)), self._parsing)
+        except pa.ArrowInvalid:
+            try:  # a row further down may be at fault, which will be named in its turn
+                found = csv.read_csv(io.BytesIO(head), self._reading(len(head)), self._lenient())
+            except pa.ArrowInvalid as error:
+                raise InputError(f"--data {path} is no CSV with a header: {describe(error)}") from error
+        found = self._numbers_with_exceptions(found)
+        self._columns = Columns(found.schema, inner, columns, keep, f"--data {path}")
+        self.row_type = self._columns.row_type
+        self._start += len(header)
+        self._names = found.schema.names
+        self._types = {name: found.schema.field(name).type for name in self._columns.names}
+
+    def parse(self, block: bytes, first: int, count: int) -> Rows:
+        convert = self._csv.ConvertOptions(
+            column_types=self._types, include_columns=self._columns.names, strings_can_be_null=False
+        )
+        try:
+            table = self._csv.read_csv(
+                io.BytesIO(block), self._reading(len(block), self._names), self._parsing, convert
+            )
+        except self._error as error:
+            raise self.refusal(first, count, error) from error
+        if len(table) != count:
+            raise InputError(f"--data {self._file.path}: rows {first}..{first + count} are {len(table)} in CSV")
+        return self._columns.rows(table, first)
+
+    def _numbers_with_exceptions(self, found: Any) -> Any:
+        """Make columns that begin with numbers columns of numbers: what is none is a bad row."""
+        import pyarrow as pa
+
+        for index, field in enumerate(found.schema):
+            if pa.types.is_string(field.type):
+                try:
+                    found.column(index).slice(0, _DECIDING_ROWS).cast(pa.float64())
+                except self._error:
+                    continue
+                found = found.set_column(index, field.name, pa.nulls(len(found), pa.float64()))
+        return found
+
+    def _reading(self, size: int, names: Sequence[str] | None = None) -> Any:
+        return self._csv.ReadOptions(use_threads=False, block_size=max(1, size), column_names=names)
+
+    def _lenient(self) -> Any:
+        """Without the rows that have too many or too few fields."""
+        return self._csv.ParseOptions(
+            delimiter=self._parsing.delimiter, newlines_in_values=True, invalid_row_handler=lambda row: "skip"
+        )
+
+    def _last_end(self, head: bytes) -> int:
+        """Where the last whole row ends."""
+        end = len(head)
+        while (end := head.rfind(b"\n", 0, end)) >= 0:
+            if head.count(b'"', 0, end) % 2 == 0:
+                return end + 1
+        return len(head)
+
+
+def _first_line(head: bytes) -> bytes:
+    """The header with its end, and blank lines before it."""
+    end = 0
+    while (end := head.find(b"\n", end) + 1) > 0:
+        if head[:end].strip(b"\r\n") and head.count(b'"', 0, end) % 2 == 0:
+            return head[:end]
+    return head

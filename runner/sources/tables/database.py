@@ -1,0 +1,235 @@
+"""Rows of a table, a view or a query of a database, by SQLAlchemy.
+
+They are in order of a key. At first every 1024th key is read, and no more: rows are then found from the one before
+them on, by an index where the key has one, instead of being counted from the first row each time.
+
+Nothing is converted by the declared types of columns: a key that is sent back must be the one that came.
+"""
+
+import datetime
+import decimal
+import re
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from runner.core.checksum import checksum_of_text
+from runner.core.errors import InputError
+from runner.data.rows import Column, Rows, RowType, RowTypes
+from runner.sources.tables.connection import Connection, hide_password
+from runner.sources.tables.values import type_of_values, values_as_column
+
+_STEP = 1024  # every so many rows the key is kept
+_DECIDING_ROWS = 1000  # the types of columns are those of the values in so many
+_DIGESTED_ROWS = 100  # at the beginning, and as many at the end
+_KEYS = (int, str, bytes, decimal.Decimal, datetime.date, uuid.UUID)  # floats may not come back as they were
+_QUERY = re.compile(r"\s*\(*\s*(select|with|values)\b[\s(]", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What there is to know of the rows.
+
+    Attributes:
+        num_rows: how many.
+        keys: of every 1024th row.
+        types: of the columns.
+        row_bytes: what a row takes, on average.
+    """
+
+    num_rows: int
+    keys: list[tuple[Any, ...]]
+    types: dict[str, RowType]
+    row_bytes: int
+
+
+class DatabaseSource:
+    """A table or a query of SQLite, PostgreSQL, MySQL, and what else SQLAlchemy knows.
+
+    Rows are in order of the primary key; of a table without one, a view or a query, in order of the first column.
+    Numbers are int64 where they are whole, else float64; booleans are bool, and strings text.
+
+    Args:
+        path: a URL, as SQLAlchemy has them.
+        inner: a table, a view, or a SELECT.
+        columns: which; none for all but the key.
+        keep: more, which are to be kept beside the predictions.
+
+    Raises:
+        UsageError: SQLAlchemy, or the driver of the database, is missing; no table is given.
+        InputError: the database cannot be reached; no such table or column; the key is not unique, or null somewhere;
+            a column is neither of numbers nor of text.
+    """
+
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        self._what = f"--data {hide_password(path)}::{inner if len(inner) < 80 else inner[:80] + '...'}"
+        self._connection = Connection(path, inner, self._what)
+        import sqlalchemy as sa
+
+        self._sa = sa
+        if _QUERY.match(inner):
+            self._rows, names, key, is_primary = self._open_query(inner.rstrip("; \n\t"))
+        else:
+            self._rows, names, key, is_primary = self._open_table(inner)
+        self._key = [self._rows.c[name] for name in key]
+        for name in (*columns, *keep):
+            if name not in names:
+                raise InputError(f"{self._what} has no column {name!r}; it has {', '.join(names)}")
+        chosen = columns or [name for name in names if name not in key] or names
+        self._names = list(dict.fromkeys([*chosen, *keep]))
+        self._is_primary = is_primary
+        self._known: _Known | None = None
+
+    @property
+    def num_rows(self) -> int:
+        return self._look().num_rows
+
+    @property
+    def row_type(self) -> RowTypes:
+        types = self._look().types
+        return types[self._names[0]] if len(self._names) == 1 else types
+
+    @property
+    def row_bytes(self) -> int:
+        return self._look().row_bytes
+
+    def scan(self, part: int, parts: int) -> "_Known | None":
+        """What is to be known of the rows, which the first part finds out for all: it is work for the database."""
+        return None if part else self._look_through()
+
+    def use(self, scans: Sequence[Any]) -> None:
+        """Take it."""
+        self._known = scans[0]
+
+    def read(self, start: int, stop: int) -> Rows:
+        found = self._fetch(start, stop)
+        columns: dict[str, Column] = {}
+        for place, name in enumerate(self._names, len(self._key)):
+
+            def name_row(index: int, name: str = name) -> str:
+                key = ", ".join(map(str, found[index][: len(self._key)]))
+                return f"{self._what}: row {start + index} (key {key}) of column {name!r}"
+
+            columns[name] = values_as_column([row[place] for row in found], self._look().types[name], name_row)
+        return columns[self._names[0]] if len(self._names) == 1 else columns
+
+    def digest(self) -> str:
+        size = min(self.num_rows, _DIGESTED_ROWS)
+        ends = [self._fetch(0, size), self._fetch(self.num_rows - size, self.num_rows)]
+        types = {name: str(found) for name, found in self._look().types.items()}
+        return checksum_of_text(f"{self.num_rows} {types} {self._look().keys!r} {ends!r}")
+
+    def stamp(self) -> str:
+        sa = self._sa
+        found = self._connection.fetch(sa.select(sa.func.count()).select_from(self._rows))
+        for backwards in (False, True):  # not by min and max, which PostgreSQL does not have of every type
+            order = [column.desc() if backwards else column for column in self._key]
+            found += self._connection.fetch(sa.select(*self._key).order_by(*order).limit(1))
+        return f"{checksum_of_text(repr(found))} {self._connection.stamp()}"
+
+    def _look(self) -> "_Known":
+        if self._known is None:
+            self.use([self.scan(0, 1)])
+        assert self._known is not None
+        return self._known
+
+    def _look_through(self) -> "_Known":
+        num_rows = self._count([column.name for column in self._key], self._is_primary)
+        keys = self._keep_keys(num_rows)
+        found = self._fetch(0, min(num_rows, _DECIDING_ROWS), keys)
+        first = len(self._key)
+        types = {
+            name: type_of_values([row[place] for row in found], f"{self._what}: column {name!r}")
+            for place, name in enumerate(self._names, first)
+        }
+        sizes = sum(len(value) if isinstance(value, str) else 8 for row in found for value in row[first:])
+        return _Known(num_rows, keys, types, sizes // max(1, len(found)))
+
+    def _open_table(self, inner: str) -> tuple[Any, list[str], list[str], bool]:
+        """The table or view, its columns, those of its key, and whether that is a primary key."""
+        sa, schema, table = self._sa, None, inner
+        with self._connection.errors_for_users():
+            inspector = sa.inspect(self._connection.engine)
+            if not inspector.has_table(table) and "." in inner:
+                schema, _, table = inner.partition(".")
+            if not inspector.has_table(table, schema=schema):
+                there = sorted([*inspector.get_table_names(), *inspector.get_view_names()])
+                raise InputError(
+                    f"{self._what}: there is no such table; there {'are' if there else 'is none'} {', '.join(there)}"
+                )
+            names = [column["name"] for column in inspector.get_columns(table, schema=schema)]
+            try:
+                key = inspector.get_pk_constraint(table, schema=schema)["constrained_columns"]
+            except sa.exc.NoSuchTableError:  # a view
+                key = []
+        columns = [sa.column(sa.quoted_name(name, True)) for name in names]
+        found = sa.table(sa.quoted_name(table, True), *columns, schema=schema and sa.quoted_name(schema, True))
+        return found, names, key or names[:1], bool(key)
+
+    def _open_query(self, query: str) -> tuple[Any, list[str], list[str], bool]:
+        """The query, its columns, and the first, which is the key, though no primary one."""
+        sa = self._sa
+        # a colon in it is no parameter of ours; and a comment at its end must not go on behind it
+        text = sa.text(query.replace(":", "\\:") + "\n")
+        names = self._connection.names_of(sa.select(sa.text("*")).select_from(text.columns().subquery("q")).limit(0))
+        if len(set(names)) != len(names):
+            raise InputError(f"{self._what}: names of columns are there twice: {', '.join(names)}. Rename them by AS")
+        columns = [sa.column(sa.quoted_name(name, True)) for name in names]
+        return text.columns(*columns).subquery("q"), names, names[:1], False
+
+    def _count(self, key: Sequence[str], is_primary: bool) -> int:
+        """How many rows there are; raises InputError where the key is not one."""
+        sa = self._sa
+        counts = [sa.func.count(column) for column in self._key]
+        ((rows, *filled),) = self._connection.fetch(sa.select(sa.func.count(), *counts).select_from(self._rows))
+        why = ""
+        if min(filled) < rows:  # which SQLite allows in primary keys, too
+            why = f"{rows - min(filled)} of {rows} rows have null there"
+        elif not is_primary:
+            distinct = sa.select(*self._key).distinct().subquery("d")
+            ((unlike,),) = self._connection.fetch(sa.select(sa.func.count()).select_from(distinct))
+            why = f"{rows} rows have {unlike} values there" if unlike < rows else ""
+        if why:
+            raise InputError(
+                f"{self._what}: the order of rows must stay, so {', '.join(map(repr, key))} must be a key, but {why}. "
+                "Give the table a primary key, or a SELECT whose first column is unique and not null"
+            )
+        return int(rows)
+
+    def _keep_keys(self, num_rows: int) -> list[tuple[Any, ...]]:
+        """The key of every 1024th row, which the database picks out."""
+        sa = self._sa
+        number = sa.func.row_number().over(order_by=self._key).label("runner_number")
+        numbered = sa.select(*self._key, number).subquery("n")
+        columns = [numbered.c[column.name] for column in self._key]
+        picked = sa.select(*columns).where((numbered.c.runner_number - 1) % _STEP == 0).order_by(*columns)
+        found = self._connection.fetch(picked)
+        if len(found) != -(-num_rows // _STEP):
+            raise InputError(f"{self._what} has been written to while it was opened")
+        for value in found[0] if found else ():
+            if not isinstance(value, _KEYS):
+                raise InputError(
+                    f"{self._what}: values of the key are {type(value).__name__}; they must be whole numbers, text or "
+                    "dates. Give a SELECT whose first column is such a key"
+                )
+        return found
+
+    def _fetch(self, start: int, stop: int, keys: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+        """The keys and values of rows; `keys` of every 1024th, where they are not known otherwise."""
+        if start >= stop:
+            return []
+        sa = self._sa
+        block, offset = divmod(start, _STEP)
+        # without a type nothing is converted, and the database takes a value for what it is compared with
+        kept = [
+            sa.bindparam(f"key_{place}", value, sa.types.NullType())
+            for place, value in enumerate((keys or self._look().keys)[block])
+        ]
+        columns = [self._rows.c[name].label(f"runner_{place}") for place, name in enumerate(self._names)]
+        first = self._key[0] >= kept[0] if len(kept) == 1 else sa.tuple_(*self._key) >= sa.tuple_(*kept)
+        wanted = sa.select(*self._key, *columns).where(first).order_by(*self._key).limit(stop - start).offset(offset)
+        found = self._connection.fetch(wanted)
+        if len(found) != stop - start:
+            raise InputError(f"{self._what} has fewer rows than when it was opened")
+        return found

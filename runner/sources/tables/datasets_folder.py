@@ -1,0 +1,143 @@
+"""Rows of a folder as `datasets.Dataset.save_to_disk` leaves it, by Hugging Face's Datasets."""
+
+import json
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from runner.core.checksum import checksum_of_text
+from runner.core.errors import InputError, UsageError, describe
+from runner.data.rows import Rows, RowTypes
+from runner.sources.files import file_stamp
+from runner.sources.tables.arrow import Columns
+
+_SAMPLES = 64  # rows, evenly from the first to the last, of which the digest is made
+
+
+class DatasetsSource:
+    """Columns of a data set that has been saved to a folder; its files are mapped into memory and never read whole.
+
+    Args:
+        path: the folder, which holds dataset_info.json, state.json and the rows.
+        inner: a column, whose values rows are then, without its name.
+        columns: or several; none for all.
+        keep: more, which are to be kept beside the predictions.
+
+    Raises:
+        UsageError: Datasets is missing.
+        InputError: no such column; the folder is damaged, or holds several data sets; a column's type is not numbers,
+            lists of them, or text.
+    """
+
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        self._folder, self._what = Path(path), f"--data {path}"
+        self._check_folder()
+        datasets = _import_datasets(self._what)
+        try:
+            found = datasets.load_from_disk(path, keep_in_memory=False)
+        except Exception as error:  # of one kind or another by what is wrong with which of its files
+            raise InputError(f"{self._what}: Datasets cannot read the folder: {describe(error)}") from error
+        self._files = [self._folder / "state.json", *(Path(file["filename"]) for file in found.cache_files)]
+        self._columns = Columns(_plain_schema(found.data.schema), inner, columns, keep, self._what)
+        self._rows = found.with_format("arrow").select_columns(self._columns.names)
+        self._lock = threading.Lock()  # the reader's thread and the search for bad rows share it
+        self.row_type: RowTypes = self._columns.row_type
+        self.num_rows: int = found.num_rows
+        taken = found.data.nbytes * len(self._columns.names) // max(1, len(found.column_names))
+        self.row_bytes = taken // max(1, self.num_rows)
+
+    def read(self, start: int, stop: int) -> Rows:
+        return self._columns.rows(self._table(start, stop), start)
+
+    def digest(self) -> str:
+        step = max(1, -(-self.num_rows // _SAMPLES))
+        sampled = [*range(0, self.num_rows, step), *range(max(0, self.num_rows - 1), self.num_rows)]
+        types = [str(field) for field in _plain_schema(self._table(0, 0).schema)]
+        rows = [self._table(row, row + 1).to_pylist() for row in sampled]
+        return checksum_of_text(f"{self.num_rows} {types} {rows!r}")
+
+    def stamp(self) -> str:
+        return " ".join(file_stamp(str(file)) for file in self._files)
+
+    def _table(self, start: int, stop: int) -> Any:
+        import pyarrow as pa
+
+        try:
+            with self._lock:
+                table = self._rows[start:stop]
+            plain = _plain_schema(table.schema)
+            columns = [_plain(table.column(name), plain.field(name).type) for name in table.column_names]
+            return pa.table(columns, schema=plain)
+        except Exception as error:
+            raise InputError(f"{self._what}: rows {start}..{stop} cannot be read: {describe(error)}") from error
+
+    def _check_folder(self) -> None:
+        """Say what is wrong where Datasets would not, or not clearly."""
+        if (self._folder / "dataset_dict.json").exists():
+            splits = sorted(file.parent.name for file in self._folder.glob("*/dataset_info.json"))
+            raise InputError(
+                f"{self._what} holds several data sets: {', '.join(splits)}. Give one, such as "
+                f"--data {self._folder / (splits or ['train'])[0]}"
+            )
+        state = self._folder / "state.json"
+        try:
+            files = [file["filename"] for file in json.loads(state.read_text())["_data_files"]]
+        except OSError as error:
+            raise InputError(
+                f"{self._what}: state.json: {error.strerror}. A folder of Dataset.save_to_disk has one"
+            ) from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise InputError(f"{self._what}: state.json is damaged: {describe(error)}") from error
+        if not files:
+            raise InputError(f"{self._what} has no rows, and no files for them, which Datasets cannot read")
+        for name in files:
+            if not (self._folder / name).is_file():
+                raise InputError(f"{self._what}: {name}: No such file, though state.json names it")
+
+
+def _import_datasets(what: str) -> Any:
+    # compute nodes have no internet; nothing is to be asked for there
+    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        import datasets
+    except ImportError as error:
+        raise UsageError(
+            f"{what}: reading a folder of Hugging Face's Datasets needs it: "
+            "pip install 'horovod-inference-runner[datasets]'"
+        ) from error
+    datasets.disable_progress_bars()
+    return datasets
+
+
+def _plain_schema(schema: Any) -> Any:
+    """A schema without the types of Datasets' own: of `Array2D` and more, lists of lists of fixed lengths."""
+    import pyarrow as pa
+
+    return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema])
+
+
+def _plain_type(kind: Any) -> Any:
+    import pyarrow as pa
+
+    if not isinstance(kind, pa.BaseExtensionType):
+        return kind
+    shape = getattr(kind, "shape", None)
+    if not shape or None in shape:
+        return kind.storage_type
+    found = kind.storage_type
+    for _ in shape:
+        found = found.value_type
+    for length in reversed(shape):
+        found = pa.list_(found, length)
+    return found
+
+
+def _plain(column: Any, kind: Any) -> Any:
+    import pyarrow as pa
+
+    if not isinstance(column.type, pa.BaseExtensionType):
+        return column
+    return pa.chunked_array([chunk.storage for chunk in column.chunks], column.type.storage_type).cast(kind)

@@ -1,0 +1,134 @@
+"""Rows of a file of JSON lines, by pyarrow."""
+
+import io
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from runner.core.errors import InputError, describe
+from runner.data.rows import Rows
+from runner.sources.files import read_range
+from runner.sources.tables.arrow import Columns, import_arrow
+from runner.sources.tables.lines import LineSource
+
+_INFERRED_BYTES = 4 << 20  # the types of fields are those of the rows in so many bytes
+_DECIDING_ROWS = 1000  # where lists are of one length in so many, they must be in all
+
+
+class JsonLinesSource(LineSource):
+    """A `.jsonl` or `.ndjson` file: each line a JSON object, whose fields are the columns.
+
+    Lists of numbers that are all of one length at the beginning of the file must be so everywhere.
+
+    Args:
+        path: the file, or its URL.
+        inner: a field, whose values rows are then, without its name.
+        columns: or several; none for all.
+        keep: more, which are to be kept beside the predictions.
+
+    Raises:
+        UsageError: pyarrow is missing.
+        InputError: no such file or field, no JSON, or a field is neither numbers, lists of them, nor text.
+    """
+
+    skips_blank = True
+
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        super().__init__(path)
+        pa = import_arrow(f"--data {path}: reading JSON lines")
+        from pyarrow import json as arrow_json
+
+        self._json, self._error = arrow_json, (pa.ArrowInvalid, pa.ArrowNotImplementedError)
+        head = read_range(self._file, self._start, min(self._file.size, self._start + _INFERRED_BYTES))
+        if len(head) == _INFERRED_BYTES:
+            head = head[: head.rfind(b"\n") + 1]
+        if not (found := self._infer(head)) or not found.schema.names:
+            raise InputError(f"--data {path} holds no JSON objects, one a line, in its first {len(head):,} bytes")
+        schema = pa.schema(
+            [pa.field(f.name, _settled(found.column(f.name).slice(0, _DECIDING_ROWS), pa)) for f in found.schema]
+        )
+        self._columns = Columns(schema, inner, columns, keep, f"--data {path}")
+        self.row_type = self._columns.row_type
+        self._fixed = {name: schema.field(name).type for name in self._columns.names}
+        self._schema = pa.schema([(name, _loose(kind, pa)) for name, kind in self._fixed.items()])
+
+    def parse(self, block: bytes, first: int, count: int) -> Rows:
+        options = self._json.ParseOptions(
+            explicit_schema=self._schema, newlines_in_values=False, unexpected_field_behavior="ignore"
+        )
+        try:
+            table = self._json.read_json(io.BytesIO(block), self._reading(len(block)), options)
+            if len(table) != count:
+                raise self.refusal(first, count, ValueError(f"{len(table)} JSON objects in {count} lines"))
+            for index, (name, kind) in enumerate(self._fixed.items()):
+                if table.schema.field(name).type != kind:
+                    table = table.set_column(index, name, _to_fixed(table.column(name), kind))
+        except self._error as error:
+            raise self.refusal(first, count, error) from error
+        return self._columns.rows(table, first)
+
+    def _reading(self, size: int) -> Any:
+        return self._json.ReadOptions(use_threads=False, block_size=max(1, size) + 1)
+
+    def _infer(self, head: bytes) -> Any:
+        """The rows at the beginning, without those that are no JSON, which will be named in their turn."""
+        try:
+            return self._json.read_json(io.BytesIO(head), self._reading(len(head)))
+        except self._error:
+            text = b"".join(_alike(head.splitlines()))
+            try:
+                return self._json.read_json(io.BytesIO(text), self._reading(len(text))) if text else None
+            except self._error as error:
+                raise InputError(f"--data {self._file.path}: its rows are unlike: {describe(error)}") from error
+
+
+def _alike(lines: Sequence[bytes]) -> list[bytes]:
+    """The lines that hold objects, without those in which a field is of another kind than in most."""
+    objects = []
+    for line in lines:
+        try:
+            if isinstance(found := json.loads(line), dict):
+                objects.append((line + b"\n", {name: _kind(value) for name, value in found.items()}))
+        except ValueError:
+            continue
+    kinds: dict[str, Counter[str]] = {}
+    for _, found in objects:
+        for name, kind in found.items():
+            kinds.setdefault(name, Counter())[kind] += kind != "null"
+    usual = {name: counts.most_common(1)[0][0] for name, counts in kinds.items()}
+    return [line for line, found in objects if all(kind in ("null", usual[name]) for name, kind in found.items())]
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list):
+        return f"list of {_kind(value[0])}" if value else "null"
+    if value is None:
+        return "null"
+    return "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value).__name__
+
+
+def _settled(column: Any, pa: Any) -> Any:
+    """The type of a column: of lists of numbers that are all as long, lists of that length."""
+    kind = column.type
+    if not pa.types.is_list(kind) or not len(column) or column.null_count:
+        return kind
+    inner = _settled(pa.chunked_array([chunk.flatten() for chunk in column.chunks], kind.value_type), pa)
+    lengths = np.unique(pa.compute.list_value_length(column).to_numpy())
+    return pa.list_(inner, int(lengths[0])) if len(lengths) == 1 and lengths[0] else kind
+
+
+def _loose(kind: Any, pa: Any) -> Any:
+    """A type that the parser takes: it knows no lists of fixed length."""
+    return pa.list_(_loose(kind.value_type, pa)) if pa.types.is_fixed_size_list(kind) else kind
+
+
+def _to_fixed(column: Any, kind: Any) -> Any:
+    import pyarrow as pa
+
+    try:
+        return column.cast(kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise pa.ArrowInvalid(f"a list is not of length {kind.list_size}, as those before it") from error

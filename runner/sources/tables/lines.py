@@ -1,0 +1,163 @@
+"""Rows that are lines of a file, and plain text, where a line is a row as it is."""
+
+import re
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xxhash
+
+from runner.core.checksum import checksum_of_text
+from runner.core.errors import InputError
+from runner.data.rows import RAGGED, TEXT, Ragged, Rows, RowType, RowTypes, concatenate, slice_rows
+from runner.sources import refuse_names
+from runner.sources.files import open_file, read_range
+from runner.sources.tables.line_index import LineIndex, Scan, scan
+
+_BOM = b"\xef\xbb\xbf"
+_ROW_OF_BLOCK = re.compile(r"Row #\d+: | in row \d+")
+_SAMPLES, _SAMPLE_BYTES = 256, 64 << 10
+
+
+class LineSource:
+    """A file of lines, which is read and parsed in blocks of about 1 MiB; the latest is kept.
+
+    Args:
+        path: the file, or its URL.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+
+    has_quotes = False  # line breaks between quotes end no row
+    skips_blank = False  # empty lines are no rows
+    row_type: RowTypes
+
+    def __init__(self, path: str) -> None:
+        self._file = open_file(path)
+        self._start = 0  # of the first row
+        if self._file.size >= len(_BOM) and read_range(self._file, 0, len(_BOM)) == _BOM:
+            self._start = len(_BOM)
+        self._index: LineIndex | None = None
+        self._lock = threading.Lock()  # the reader's thread and the search for bad rows share the block
+        self._block: tuple[int, Rows | list[bytes]] | None = None
+
+    @property
+    def num_rows(self) -> int:
+        return self._lines().num_lines
+
+    @property
+    def row_bytes(self) -> int:
+        return self._file.size // max(1, self.num_rows)
+
+    def scan(self, part: int, parts: int) -> Scan:
+        """What one of several parts of the file holds; for `use` to put together."""
+        return scan(self._file, part, parts, self._start, self.has_quotes, self.skips_blank)
+
+    def use(self, scans: Sequence[Any]) -> None:
+        """Take the scans of all parts, instead of looking through the whole file."""
+        self._index = LineIndex(scans, self._start, self._file.size)
+
+    def parse(self, block: bytes, first: int, count: int) -> Rows:
+        """The rows of whole lines.
+
+        Args:
+            block: the lines.
+            first: the number of the first row, for messages.
+            count: of rows in it.
+
+        Raises:
+            InputError: one of them cannot be parsed.
+        """
+        raise NotImplementedError
+
+    def refusal(self, first: int, count: int, error: Exception) -> InputError:
+        """What to say of rows that a library cannot parse; it counts from the first that it was given."""
+        rows = f"row {first}" if count == 1 else f"rows {first}..{first + count}"
+        return InputError(f"--data {self._file.path}: {rows}: {_ROW_OF_BLOCK.sub('', str(error)).strip()}")
+
+    def read(self, start: int, stop: int) -> Rows:
+        index, parts = self._lines(), []
+        with self._lock:
+            while True:
+                block = index.block_of(start)
+                first, begin, end = index.block(block)
+                after = index.block(block + 1)[0] if end < self._file.size else index.num_lines
+                last = min(stop, after)
+                parts.append(self._read_from(block, first, begin, end, after - first, start - first, last - first))
+                if last >= stop:
+                    return parts[0] if len(parts) == 1 else concatenate(parts)
+                start = last
+
+    def digest(self) -> str:
+        state = xxhash.xxh3_128(str(self._file.size).encode())
+        count = 1 if self._file.size <= _SAMPLES * _SAMPLE_BYTES else _SAMPLES
+        length = self._file.size if count == 1 else _SAMPLE_BYTES
+        for sample in range(count):
+            position = (self._file.size - length) * sample // max(1, count - 1)
+            state.update(read_range(self._file, position, position + length))
+        return checksum_of_text(f"{state.hexdigest()} {self.row_type}")
+
+    def stamp(self) -> str:
+        return self._file.stamp()
+
+    def _lines(self) -> LineIndex:
+        if self._index is None:
+            self.use([self.scan(0, 1)])
+        assert self._index is not None
+        return self._index
+
+    def _read_from(self, block: int, first: int, begin: int, end: int, count: int, start: int, stop: int) -> Rows:
+        """Some rows of a block; where it cannot be parsed as a whole, of these alone."""
+        if self._block is None or self._block[0] != block:
+            content = read_range(self._file, begin, end)
+            try:
+                self._block = block, self.parse(content, first, count)
+            except InputError:
+                self._block = block, self._split(content)
+        parsed = self._block[1]
+        if not isinstance(parsed, list):
+            return slice_rows(parsed, start, stop)
+        for row in range(start, stop):
+            found = self.parse(parsed[row], first + row, 1)
+            if stop - start == 1:
+                return found
+        return self.parse(b"".join(parsed[start:stop]), first + start, stop - start)
+
+    def _split(self, content: bytes) -> list[bytes]:
+        """The lines of a block that count, each with its end."""
+        lines, inside, unfinished = [], False, b""
+        for line in content.removesuffix(b"\n").split(b"\n"):
+            whole = unfinished + line + b"\n"
+            inside ^= self.has_quotes and line.count(b'"') % 2 == 1
+            if inside:
+                unfinished = whole
+                continue
+            unfinished = b""
+            if not self.skips_blank or whole.strip(b"\r\n"):
+                lines.append(whole)
+        return lines
+
+
+class TextSource(LineSource):
+    """A `.txt` file: each line, without its end, is a row of text."""
+
+    row_type = RowType(RAGGED, TEXT)
+
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        refuse_names(path, inner, (*columns, *keep))
+        super().__init__(path)
+
+    def parse(self, block: bytes, first: int, count: int) -> Rows:
+        buffer = np.frombuffer(block, np.uint8)
+        ends = np.flatnonzero(buffer == ord("\n"))
+        if len(ends) < count:
+            ends = np.append(ends, len(buffer))
+        starts = np.concatenate([[0], ends[:-1] + 1])
+        is_return = (ends > starts) & (buffer[np.maximum(ends, 1) - 1] == ord("\r"))
+        kept = np.ones(len(buffer), bool)
+        kept[ends[ends < len(buffer)]] = False
+        kept[ends[is_return] - 1] = False
+        offsets = np.concatenate([[0], np.cumsum(ends - starts - is_return)])
+        return Ragged(buffer[kept].view(TEXT), offsets)

@@ -1,0 +1,98 @@
+"""Rows of a Parquet file, by pyarrow."""
+
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from runner.core.checksum import checksum_of_text
+from runner.core.errors import InputError, describe
+from runner.core.urls import is_url
+from runner.data.rows import Rows, RowTypes
+from runner.sources.files import Stream, file_stamp, open_file
+from runner.sources.tables.arrow import Columns, import_arrow
+
+
+class ParquetSource:
+    """Columns of a Parquet file.
+
+    It is read by row groups, of which the latest is kept in memory: small ones (some MiB) suit random access.
+
+    Args:
+        path: the file, or its URL.
+        inner: a column, whose values rows are then, without its name.
+        columns: or several; none for all.
+        keep: more, which are to be kept beside the predictions.
+
+    Raises:
+        UsageError: pyarrow is missing.
+        InputError: no such file or column, not a Parquet file, or of a type that is not numbers, lists of them or text.
+    """
+
+    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        pa = import_arrow(f"--data {path}: reading Parquet")
+        from pyarrow import parquet
+
+        self._path = path
+        self._remote = open_file(path) if is_url(path) else None
+        try:
+            self._file = parquet.ParquetFile(
+                path if self._remote is None else Stream(self._remote),
+                memory_map=False,
+                pre_buffer=self._remote is not None,  # one request for what lies together, instead of one a column
+            )
+        except (OSError, pa.ArrowInvalid) as error:
+            raise InputError(f"--data {path}: {describe(error)}") from error
+        self._columns = Columns(self._file.schema_arrow, inner, columns, keep, f"--data {path}")
+        self.row_type: RowTypes = self._columns.row_type
+        meta = self._file.metadata
+        self.num_rows: int = meta.num_rows
+        self._starts = np.cumsum([0, *(meta.row_group(i).num_rows for i in range(meta.num_row_groups))])
+        self.row_bytes = self._size_in_memory() // max(1, self.num_rows)
+        self._lock = threading.Lock()  # the reader's thread and the search for bad rows share the file
+        self._group, self._at_hand = -1, None
+        self._size = os.path.getsize(path) if self._remote is None else self._remote.size
+
+    def read(self, start: int, stop: int) -> Rows:
+        import pyarrow as pa
+
+        parts = []
+        with self._lock:
+            first, last = np.searchsorted(self._starts, [start, stop - 1], side="right") - 1
+            for group in range(first, last + 1):
+                group_start, group_stop = self._starts[group : group + 2]
+                begin, end = max(start, group_start), min(stop, group_stop)
+                parts.append(self._read_group(group).slice(begin - group_start, end - begin))
+        return self._columns.rows(pa.concat_tables(parts), start)
+
+    def digest(self) -> str:
+        # the footer holds the sizes and, by most writers, the smallest and largest values of each column chunk
+        meta = self._file.metadata
+        groups = [str(meta.row_group(i).to_dict()) for i in range(meta.num_row_groups)]
+        return checksum_of_text(f"{self._columns.names} {self._size} {' '.join(groups)}")
+
+    def stamp(self) -> str:
+        return file_stamp(self._path) if self._remote is None else self._remote.stamp()
+
+    def _size_in_memory(self) -> int:
+        """Of the columns, uncompressed, in bytes."""
+        meta, total = self._file.metadata, 0
+        for group in range(meta.num_row_groups):
+            for index in range(meta.num_columns):
+                chunk = meta.row_group(group).column(index)
+                if chunk.path_in_schema.partition(".")[0] in self._columns.names:
+                    total += chunk.total_uncompressed_size
+        return total
+
+    def _read_group(self, group: int) -> Any:
+        if group != self._group:
+            try:
+                self._at_hand = self._file.read_row_group(group, columns=self._columns.names)
+            except InputError:  # the storage has failed
+                raise
+            except Exception as error:  # a damaged page raises one of many kinds
+                raise InputError(f"--data {self._path}: row group {group} cannot be read: {describe(error)}") from error
+            self._group = group
+        return self._at_hand

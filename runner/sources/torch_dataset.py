@@ -1,0 +1,156 @@
+"""Rows that a map-style data set of PyTorch gives one by one, from Python or by the name of what makes it."""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import xxhash
+from torch.utils.data import IterableDataset
+
+from runner.core.errors import InputError, RunnerError, describe, traceback_of
+from runner.core.imports import load_attribute
+from runner.data.rows import Rows, RowTypes
+from runner.sources.items import ONE, as_column, columns_of, fits, in_words, type_of_items
+
+_DECIDING_ITEMS = 100  # the types of rows are those of so many items, evenly from the first to the last
+_DIGESTED_ITEMS = 16
+
+
+class TorchDatasetSource:
+    """A data set with `__len__` and `__getitem__`, whose items are rows.
+
+    An item is a tensor, an array, a number or a string; a tuple or list of these, which are columns "0", "1", and so
+    on; or a mapping of them by name. 1-D ones may be of unlike lengths.
+
+    Args:
+        data: the data set; or `package.module:function`, of which a call without arguments gives it.
+        inner: a column, whose values rows are then, without its name.
+        columns: or several; none for all.
+        keep: more, which are to be kept beside the predictions.
+
+    Raises:
+        ModelError: the function cannot be imported.
+        InputError: it fails, or gives no such data set; no such column; no item can be read, or they are of a kind
+            that cannot be rows, or another each time they are read.
+    """
+
+    def __init__(self, data: Any, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
+        self._what = f"--data {data}" if isinstance(data, str) else f"data, a {type(data).__name__},"
+        self._dataset = _make(data) if isinstance(data, str) else data
+        self._lock = threading.Lock()  # the reader's thread and the search for bad rows share the data set
+        self.num_rows = self._length()
+        items = self._sample(_DECIDING_ITEMS)
+        self._names = self._choose(list(items.values()), [inner] if inner else columns, keep)
+        whole = {index: item for index, item in items.items() if set(self._names) <= set(item)}
+        self._types = {
+            name: type_of_items([item[name] for item in whole.values()], self._what + f" column {name!r}" * bool(name))
+            for name in self._names
+        }
+        self.row_type: RowTypes = self._types[self._names[0]] if len(self._names) == 1 else self._types
+        size = sum(item[name].nbytes for item in whole.values() for name in self._names)
+        self.row_bytes = size // max(1, len(whole))
+        self._check_repeats(whole)
+
+    def read(self, start: int, stop: int) -> Rows:
+        items = [self._item(index) for index in range(start, stop)]
+        for row, item in enumerate(items, start):
+            self._check(row, item)
+        columns = {name: as_column([item[name] for item in items], self._types[name]) for name in self._names}
+        return columns[self._names[0]] if len(self._names) == 1 else columns
+
+    def digest(self) -> str:
+        types = {name: str(kind) for name, kind in self._types.items()}
+        state = xxhash.xxh3_128(f"{self.num_rows} {types}".encode())
+        for index, item in self._sample(_DIGESTED_ITEMS).items():
+            for name in self._names:
+                value = item.get(name, np.empty(0))
+                state.update(f"{index} {name} {in_words(value)}".encode() + value.tobytes())
+        return f"xxh3:{state.hexdigest()}"
+
+    def stamp(self) -> str:
+        return ""  # it is known by its items alone
+
+    def _length(self) -> int:
+        if isinstance(self._dataset, IterableDataset):
+            raise InputError(
+                f"{self._what} is an IterableDataset, of which only the next item can be had: rows could not be shared "
+                "out among ranks. Give a data set with __getitem__ and __len__, or write its items to a file first"
+            )
+        if not hasattr(self._dataset, "__getitem__") or not hasattr(self._dataset, "__len__"):
+            raise InputError(
+                f"{self._what} is a {type(self._dataset).__name__}, without __getitem__ or __len__, by which rows are "
+                "read and shared out"
+            )
+        try:
+            return len(self._dataset)
+        except Exception as error:
+            raise InputError(f"{self._what} has no length: {describe(error)}", traceback_of(error)) from error
+
+    def _choose(self, items: Sequence[dict[str, np.ndarray]], chosen: Sequence[str], keep: Sequence[str]) -> list[str]:
+        """The names of the columns that are read."""
+        if not items:
+            return list(dict.fromkeys([*chosen, *keep])) or [ONE]
+        there = list(Counter(tuple(item) for item in items).most_common(1)[0][0])
+        if not there:
+            raise InputError(f"{self._what} has items without anything in them")
+        for name in (*chosen, *keep):
+            if there == [ONE]:
+                raise InputError(f"{self._what} has no column {name!r}; its items are one thing each, without names")
+            if name not in there:
+                raise InputError(f"{self._what} has no column {name!r}; it has {', '.join(there)}")
+        return list(dict.fromkeys([*(chosen or there), *keep]))
+
+    def _sample(self, most: int) -> dict[int, dict[str, np.ndarray]]:
+        """Items by index, evenly from the first to the last, without those that cannot be read."""
+        found, first_error = {}, None
+        last = self.num_rows - 1
+        for index in sorted({last * place // (most - 1) for place in range(most)} if self.num_rows else ()):
+            try:
+                found[index] = self._item(index)
+            except InputError as error:
+                first_error = first_error or error
+        if first_error and not found:
+            raise first_error
+        return found
+
+    def _item(self, index: int) -> dict[str, np.ndarray]:
+        try:
+            with self._lock:
+                return columns_of(self._dataset[index])
+        except Exception as error:
+            raise InputError(f"{self._what} row {index}: {describe(error)}", traceback_of(error)) from error
+
+    def _check(self, row: int, item: dict[str, np.ndarray]) -> None:
+        """Raise InputError where an item is unlike the others."""
+        for name in self._names:
+            what = f"{self._what} row {row}" + f" of column {name!r}" * bool(name)
+            if name not in item:
+                raise InputError(f"{what} is not there; it has {', '.join(item) or 'nothing'}")
+            if not fits(item[name], self._types[name]):
+                raise InputError(f"{what} is {in_words(item[name])}, where others are {self._types[name]}")
+
+    def _check_repeats(self, items: dict[int, dict[str, np.ndarray]]) -> None:
+        """Raise InputError where an item is another when it is read again."""
+        for index, item in list(items.items())[:1]:
+            again = self._item(index)
+            for name in self._names:
+                if name not in again or again[name].tobytes() != item[name].tobytes():
+                    raise InputError(
+                        f"{self._what} row {index} is another each time it is read, so predictions could not be told "
+                        "from wrong ones. Leave out random transforms"
+                    )
+
+
+def _make(spec: str) -> Any:
+    """The data set that a function gives, or that is there by name already."""
+    found = load_attribute(spec, "--data")
+    if hasattr(found, "__getitem__") and not isinstance(found, type):
+        return found
+    try:
+        return found()
+    except RunnerError:
+        raise
+    except Exception as error:
+        raise InputError(f"--data {spec} failed with {describe(error)}", traceback_of(error)) from error

@@ -1,0 +1,1 @@
+"""What a running job measures, logs and shows."""

@@ -1,0 +1,117 @@
+"""A job on a terminal: a bar for all rows, one for each rank or, of many ranks, for a few that stand for all.
+
+Knows what it looks like, not where it is drawn.
+"""
+
+import io
+import re
+
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from runner.telemetry.status import RankStatus, Status
+from runner.telemetry.status_text import done, figures, rate, stragglers, why
+from runner.telemetry.terminal import Line
+
+_MOST_BARS = 16  # of ranks
+_OTHER_LINES = 7  # of the display and below it
+_NARROW = 60  # columns: below, there is no room for all words
+_MOST_COLUMNS = 160  # a bar that is longer is not easier to read
+_SHORTEST_BAR = 8
+_GOING, _BEHIND = "cyan", "yellow"
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
+
+
+class Display:
+    """Makes the lines of a display, each of at most the width of the terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(
+            file=io.StringIO(),
+            width=_MOST_COLUMNS,
+            force_terminal=True,
+            legacy_windows=False,
+            highlight=False,
+            markup=False,
+            emoji=False,
+        )
+
+    def lines(self, status: Status, columns: int, lines: int) -> list[Line]:
+        """All there is to show.
+
+        Args:
+            status: of the job.
+            columns, lines: what the terminal has.
+        """
+        room = min(_MOST_BARS, lines - _OTHER_LINES)
+        shown: list[RenderableType] = [self._all(status, columns)]
+        if len(status.ranks) > 1 and room >= 2:
+            is_each = len(status.ranks) <= room
+            shown.append(self._ranks(status, columns, status.ranks if is_each else None))
+            if status.stragglers and not is_each:
+                shown.append(Text(f"behind the others: {', '.join(stragglers(status))}", _BEHIND))
+        return self._render(Group(*shown), columns)
+
+    def last_lines(self, status: Status, columns: int) -> list[Line]:
+        """What is left behind when the job has come to an end."""
+        return self._render(self._all(status, columns), columns)
+
+    def _all(self, status: Status, columns: int) -> RenderableType:
+        words = [done(status), *figures(status)]
+        bar = Table.grid(padding=(0, 1))
+        bar.add_column(width=max(10, _usable(columns) - 7))
+        bar.add_column(justify="right", width=5)
+        share = int(100 * status.share_done)  # 100 % is when nothing is left
+        bar.add_row(_bar(status.share_done, is_whole=not status.num_rows - status.done_rows), Text(f"{share} %"))
+        return Group(bar, Text(", ".join(words)))
+
+    def _ranks(self, status: Status, columns: int, ranks: list[RankStatus] | None) -> RenderableType:
+        """A line each; where there are too many ranks, of the one that is least far, a middle one, the farthest."""
+        most = max(1, *(rank.rows for rank in status.ranks))
+
+        def progress(rank: RankStatus) -> float:
+            return rank.rows / (most if rank.share is None else max(1, rank.share))
+
+        if ranks is None:
+            order = sorted(status.ranks, key=progress)
+            chosen = [("least", order[0]), ("median", order[len(order) // 2]), ("most", order[-1])]
+            named = [(f"{name}: rank {rank.rank}", rank) for name, rank in chosen]
+        else:
+            named = [(f"rank {rank.rank}", rank) for rank in ranks]
+        grid = Table.grid(padding=(0, 1))
+        words = [_words(rank, status, columns) for _, rank in named]
+        label_width, words_width = max(len(name) for name, _ in named), max(map(len, words))
+        grid.add_column(width=label_width, no_wrap=True)
+        grid.add_column(width=max(_SHORTEST_BAR, _usable(columns) - label_width - words_width - 2))
+        grid.add_column(width=words_width, no_wrap=True)
+        for (name, rank), said in zip(named, words, strict=True):
+            style = _BEHIND if rank.rank in status.stragglers else ""
+            bar = _bar(progress(rank), is_whole=rank.rows == rank.share, style=style or _GOING)
+            grid.add_row(Text(name, style), bar, Text(said, style))
+        return grid
+
+    def _render(self, shown: RenderableType, columns: int) -> list[Line]:
+        with self._console.capture() as captured:
+            self._console.print(shown, width=_usable(columns))
+        texts = captured.get().splitlines()
+        return [(text, cell_len(_COLOURS.sub("", text))) for text in texts]
+
+
+def _usable(columns: int) -> int:
+    return max(1, min(columns - 1, _MOST_COLUMNS))
+
+
+def _words(rank: RankStatus, status: Status, columns: int) -> str:
+    said = f"{rank.rows:,}" + (f" of {rank.share:,}" if rank.share is not None else "")
+    if columns < _NARROW:
+        return said
+    if rank.rank in status.stragglers:
+        return f"{said}, {why(rank, status)}"
+    return f"{said}, {rate(rank.rows_per_second)}" if rank.rows else said
+
+
+def _bar(share: float, is_whole: bool, style: str = _GOING) -> ProgressBar:
+    return ProgressBar(total=1.0, completed=1.0 if is_whole else min(share, 0.999), complete_style=style)

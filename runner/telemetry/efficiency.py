@@ -1,0 +1,118 @@
+"""How fast the ranks were together, against what each can do alone, and where the difference went. Pure.
+
+The model is the usual one: speed is the number of ranks times the speed of one, and time is the data set over the
+speed. What a job takes longer than that is named, second by second: the main thread of a rank does one thing at a time,
+so what it did adds up to the time of the job.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from runner.telemetry.stats import RankStats
+
+_STARTUP = ("launch", "connect", "data", "model", "checks", "output")
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """A job like this one on another number of ranks, by the model."""
+
+    ranks: int
+    wall_seconds: float
+    speedup: float
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """Of one job; seconds are of the wall clock, the mean of the ranks.
+
+    Attributes:
+        is_measured: the speed of one rank was measured alone (--baseline), not taken from the ranks together.
+        rank_rows_per_second: the speed of one rank: alone, or while none makes another wait.
+        speedup: rows per second of all ranks over that of one, from the first batch to the last prediction.
+        efficiency: speedup over the number of ranks; 1 is ideal.
+        ideal_seconds: what the forward calls alone would take on these ranks, evenly shared.
+        losses: what the job took longer, by name. With ideal_seconds they add up to its wall time.
+        predicted: on half as many ranks, as many, one more host, twice and four times as many.
+    """
+
+    is_measured: bool
+    rank_rows_per_second: float
+    speedup: float
+    efficiency: float
+    ideal_seconds: float
+    losses: dict[str, float]
+    predicted: list[Predicted] = field(default_factory=list)
+
+
+def find_efficiency(
+    ranks: Sequence[RankStats],
+    rows_per_second: float,
+    loop_seconds: float,
+    num_chunks: int,
+    alone: tuple[float, float] | None,
+    group_size: int = 1,
+) -> Efficiency | None:
+    """The efficiency of a job; None where it has computed nothing.
+
+    Args:
+        ranks: what each has told.
+        rows_per_second: of all ranks, from the first batch on.
+        loop_seconds: from the first batch until all predictions were collected.
+        num_chunks: of the job: more ranks than that cannot help.
+        alone: rows per second of one rank alone, of all of its time and of its forward calls; None: not measured.
+        group_size: where so many ranks hold one replica together, `ranks` are the first of each, and count for all.
+    """
+    rows, world_size = sum(rank.rows for rank in ranks), len(ranks)
+    working = sum(rank.seconds["forward"] + rank.seconds["wait_rows"] for rank in ranks)
+    if not rows or not working:
+        return None
+    forward = _mean(rank.seconds["forward"] for rank in ranks)
+    rank_rows_per_second, ideal_seconds = rows / working, forward
+    if alone is not None:
+        rank_rows_per_second, ideal_seconds = alone[0], rows / world_size / alone[1]
+    ends = [_end_of_work(rank) for rank in ranks]
+    imbalance = [
+        min(rank.seconds["wait_ranks"], max(ends) - end) if world_size > 1 else 0.0
+        for rank, end in zip(ranks, ends, strict=True)
+    ]
+    losses = {
+        "start-up": _mean(sum(rank.seconds[phase] for phase in _STARTUP) for rank in ranks),
+        "baseline": _mean(rank.seconds["baseline"] for rank in ranks),
+        "slower together": forward - ideal_seconds,
+        "reading": _mean(rank.seconds["wait_rows"] for rank in ranks),
+        "imbalance": _mean(imbalance),
+        "collect": _mean(
+            rank.seconds["wait_room"] + rank.seconds["wait_ranks"] - waited
+            for rank, waited in zip(ranks, imbalance, strict=True)
+        ),
+        "finish": _mean(rank.seconds["finish"] for rank in ranks),
+    }
+    speedup = rows_per_second / rank_rows_per_second
+    others = ideal_seconds + sum(losses.values()) - losses["baseline"] - loop_seconds
+    ranks_a_host = max(1, world_size // len({rank.host for rank in ranks}))
+    counts = sorted({max(1, world_size // 2), world_size, world_size + ranks_a_host, 2 * world_size, 4 * world_size})
+    predicted = []
+    for count in counts:
+        seconds = loop_seconds * world_size / min(count, max(num_chunks, 1))
+        predicted.append(Predicted(count * group_size, others + seconds, rows / seconds / rank_rows_per_second))
+    return Efficiency(
+        is_measured=alone is not None,
+        rank_rows_per_second=rank_rows_per_second,
+        speedup=speedup,
+        efficiency=speedup / world_size,
+        ideal_seconds=ideal_seconds,
+        losses=losses,
+        predicted=predicted,
+    )
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)
+
+
+def _end_of_work(rank: RankStats) -> float:
+    """When it had computed its last chunk."""
+    before = ("baseline", "forward", "wait_rows", "wait_room")
+    return rank.began + sum(rank.seconds[phase] for phase in (*_STARTUP, *before))

@@ -1,0 +1,105 @@
+"""What a rank says of itself while it works, with -v and -vv: by Python's logging, under the name "runner".
+
+A program that calls `runner.predict` may configure that logger as it likes; a handler is added only for -v and -vv.
+"""
+
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from runner.comm import Comm
+from runner.comm.watchdog import Watch
+from runner.host.launch import World
+from runner.telemetry.timeline import Timeline
+
+LOGGER = logging.getLogger("runner")
+
+
+@contextmanager
+def spoken(world: World, verbose: int) -> Iterator[None]:
+    """For as long as this lasts, what is logged names this rank, and is shown on stderr as far as `verbose` says.
+
+    Args:
+        world: this rank among the others.
+        verbose: 0 for nothing, 1 for the stages, 2 for the chunks, too.
+    """
+
+    def name_rank(record: logging.LogRecord) -> bool:
+        record.msg = f"{world.who}: {record.msg}"
+        return True
+
+    handler, former_level = logging.StreamHandler(sys.stderr), LOGGER.level
+    handler.setFormatter(logging.Formatter("runner: %(message)s"))
+    LOGGER.addFilter(name_rank)
+    if verbose:
+        if not LOGGER.isEnabledFor(level := _level(verbose)):
+            LOGGER.setLevel(level)
+        if not LOGGER.hasHandlers():  # the program's own would say it a second time
+            LOGGER.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(handler)
+        LOGGER.setLevel(former_level)
+        LOGGER.removeFilter(name_rank)
+
+
+class Stages:
+    """What the main thread is at, for all that want to know: the watch, the timeline and the log.
+
+    Args:
+        world: this rank among the others.
+        watch: of this rank.
+        timeline: of this rank.
+    """
+
+    def __init__(self, world: World, watch: Watch, timeline: Timeline) -> None:
+        self._world, self._watch, self._timeline = world, watch, timeline
+        self._began = timeline.began
+
+    def begin(self, phase: str, what: str, root_alone: bool = False) -> None:
+        """Go over to the next.
+
+        Args:
+            phase: one of `runner.telemetry.timeline.MAIN_PHASES`.
+            what: in words, for the message of a job that hangs.
+            root_alone: rank 0 does it, and the others wait for it.
+        """
+        if root_alone and self._world.rank:
+            self._watch.main.wait()
+        else:
+            self._watch.main.begin(what)
+        self._timeline.turn(phase)
+        self._began = self._timeline.now()
+
+    def end(self, result: str) -> None:
+        """Say what has come of it, and how long that took."""
+        LOGGER.info("%s, %.2f s", result, self._timeline.now() - self._began)
+
+
+class SpeakingTimeline(Timeline):
+    """One that says of each round that carried predictions how long it took."""
+
+    def add(self, phase: str, began: float, ended: float) -> None:
+        super().add(phase, began, ended)
+        if phase == "collect":
+            LOGGER.debug("a round of predictions, %.3f s", ended - began)
+
+
+def make_timeline(age_seconds: float, keeps_spans: bool, verbose: int) -> Timeline:
+    """The timeline of a rank, one that speaks where somebody listens."""
+    speaks = verbose > 1 or LOGGER.isEnabledFor(logging.DEBUG)
+    return (SpeakingTimeline if speaks else Timeline)(age_seconds, keeps_spans)
+
+
+def sent_in_words(comm: Comm) -> str:
+    """What it took to send the weights; empty where they were not sent rank by rank."""
+    if not comm.broadcast_seconds or comm.world.world_size == 1:
+        return ""
+    sent, seconds = comm.broadcast_bytes, comm.broadcast_seconds
+    return f": {sent:,} bytes sent in {seconds:.3f} s, {sent / 1e6 / seconds:,.1f} MB/s"
+
+
+def _level(verbose: int) -> int:
+    return logging.DEBUG if verbose > 1 else logging.INFO

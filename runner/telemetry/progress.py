@@ -1,0 +1,149 @@
+"""How far the job is, shown by rank 0 while it runs: on a terminal or in a log, in `status.json`, for Prometheus.
+
+A thread of its own looks every now and then; whoever commits a chunk only counts it. What goes wrong here is passed
+over: the job is what matters.
+"""
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TextIO
+
+from runner.chunks.commit import Commit
+from runner.telemetry.status import Start, Status, Tally
+from runner.telemetry.status_text import first_line, line
+from runner.telemetry.terminal import Screen, find_screen
+
+if TYPE_CHECKING:
+    from runner.telemetry.prometheus import Metrics
+
+STATUS = "status.json"
+_STATUS_SECONDS = 2.0
+_DRAW_SECONDS = 1.0
+# So long between two lines in a log, while the job is younger than this: a day's job should not fill pages.
+_LOG_SECONDS = ((300, 30.0), (900, 60.0), (3600, 120.0), (4 * 3600, 300.0), (float("inf"), 600.0))
+_LAST_WAIT_SECONDS = 5.0  # for a file system that hangs
+
+
+class View(Protocol):
+    """What a person looks at.
+
+    Attributes:
+        seconds: between two looks at the job.
+    """
+
+    seconds: float
+
+    def show(self, status: Status) -> None:
+        """The job is so far now."""
+
+    def close(self, status: Status | None) -> None:
+        """Leave things tidy; None where it is not known how far the job is."""
+
+
+class LogView:
+    """A line every so often; no control characters."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream, self._began = stream, time.monotonic()
+        self._last = self._began
+        self.seconds = _STATUS_SECONDS
+
+    def show(self, status: Status) -> None:
+        now = time.monotonic()
+        seconds = next(seconds for age, seconds in _LOG_SECONDS if now - self._began < age)
+        if now - self._last >= seconds and status.done_rows < status.num_rows:
+            self._last = now
+            _print(line(status), self._stream)
+
+    def close(self, status: Status | None) -> None:
+        pass
+
+
+class TerminalView:
+    """A live display."""
+
+    def __init__(self, screen: Screen) -> None:
+        from runner.telemetry.display import Display  # only here: rich takes its time to import
+
+        self._screen, self._display = screen, Display()
+        self.seconds = _DRAW_SECONDS
+
+    def show(self, status: Status) -> None:
+        self._screen.draw(self._display.lines(status, *self._screen.size()))
+
+    def close(self, status: Status | None) -> None:
+        self._screen.finish(self._display.last_lines(status, self._screen.size()[0]) if status else [])
+
+
+def find_view(stream: TextIO | None = None) -> View:
+    """What suits the place that the messages of this process go to (sys.stderr by default)."""
+    screen = find_screen(stream)
+    return TerminalView(screen) if screen else LogView(stream or sys.stderr)
+
+
+class Progress:
+    """Counts what is committed, and shows it.
+
+    Args:
+        start: of the job.
+        folder: for `status.json`; None for none.
+        metrics: for Prometheus; None for none.
+        stream: where to, by default sys.stderr.
+    """
+
+    def __init__(
+        self, start: Start, folder: Path | None = None, metrics: "Metrics | None" = None, stream: TextIO | None = None
+    ) -> None:
+        self._tally, self._folder, self._metrics, self._stream = Tally(start), folder, metrics, stream
+        self._ended = threading.Event()
+        _print(first_line(start.num_rows, start.resumed_rows + start.quarantined_rows, start.where), stream)
+        if metrics:
+            metrics.begin(self._tally.status)
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+        self._thread.start()
+
+    def add(self, commit: Commit) -> None:
+        """A chunk is committed."""
+        self._tally.add(commit.rank, commit.stop - commit.start, commit.seconds, len(commit.bad))
+
+    def close(self) -> None:
+        """Say that this is the end, and leave the terminal tidy."""
+        self._ended.set()
+        self._thread.join(_LAST_WAIT_SECONDS)
+
+    def _run(self) -> None:
+        status = self._tally.status()
+        self._keep(status)
+        kept = time.monotonic()
+        view = find_view(self._stream)
+        while not self._ended.wait(view.seconds):
+            status = self._tally.status()
+            view.show(status)
+            if time.monotonic() - kept >= _STATUS_SECONDS:
+                self._keep(status)
+                kept = time.monotonic()
+        status = self._tally.status(ended=True)
+        view.close(status)
+        self._keep(status)
+
+    def _keep(self, status: Status) -> None:
+        if self._metrics:
+            self._metrics.write(status)
+        if self._folder is None:
+            return
+        beside = self._folder / f"{STATUS}.partial"
+        try:
+            beside.write_text(status.to_json())
+            os.replace(beside, self._folder / STATUS)
+        except OSError:  # a storage that fails shows where rows are written
+            with contextlib.suppress(OSError):
+                beside.unlink()
+
+
+def _print(text: str, stream: TextIO | None) -> None:
+    with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+        print(text, file=stream or sys.stderr, flush=True)

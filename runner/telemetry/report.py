@@ -1,0 +1,135 @@
+"""What a finished job tells: `report.json`, and the line on the screen."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from runner.telemetry.efficiency import Efficiency
+from runner.telemetry.stats import RankStats
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file of a run folder; None where there is none that can be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def read_report(folder: Path) -> dict[str, Any] | None:
+    """The report in a run folder; None where there is none that can be read."""
+    return read_record(folder / "report.json")
+
+
+def read_status(folder: Path) -> str:
+    """The status in the report of a run folder; empty where there is none that can be read."""
+    return str((read_report(folder) or {}).get("status", ""))
+
+
+@dataclass
+class Report:
+    """The figures of one job; bytes, rows and seconds as the names say.
+
+    Attributes:
+        status: "whole" when the output is whole, "stopped" when the job has stopped before, on purpose.
+        stopped_by: a signal or the time limit; empty where the output is whole.
+        num_rows: of the data set; the sum of computed, resumed, quarantined and remaining rows.
+        computed_rows: by this job.
+        resumed_rows: by earlier jobs of the same output.
+        quarantined_rows: rows that failed and were set aside.
+        remaining_rows: left to the next job.
+        nonfinite_rows: whole or not, with a NaN or an infinity in their predictions; bad rows are not counted.
+        halved_rows: in batches that were computed in smaller pieces, for want of memory: they may differ in the last
+            bits from what one batch gives. The ledger names them.
+        cut_rows: whole or not, whose text the model's tokenizer cut at `token_limit` tokens; bad rows are not counted.
+        cut_tokens: how many tokens they lost.
+        token_limit: the most tokens of a row; 0 where none was cut.
+        canary: how the ranks' answers to the same rows compare; empty where there is one rank.
+        world_size: number of ranks.
+        wall_seconds: from the start of rank 0's process until the output was whole.
+        startup_seconds: of these, until rank 0's first batch.
+        loop_seconds: from then until all predictions were collected.
+        rows_per_second: computed rows over loop_seconds.
+        efficiency: against the speed of one rank, and where the time went; None where nothing was computed.
+        latencies: how many batches there were by how long they took; classes as `runner.telemetry.timeline` has them.
+        collect_bytes: predictions that rank 0 received from other ranks.
+        broadcast_bytes, broadcast_seconds: weights that rank 0 sent, and what that took it.
+        peak_rss_bytes: per rank, the most memory its process held.
+        output: path of the predictions, None when they are in `predictions`.
+        launcher: what started the ranks.
+        started, epoch: when rank 0's process started, in local time and in seconds since 1970.
+        command, launcher_command: what was typed, as far as it can be seen on rank 0's host.
+        config: the options, as `config.toml` has them.
+        environment: versions by name, the MPI library, the scheduler's number of the job.
+        ranks: per rank.
+        predictions: on rank 0 of a job without an output file, `(num_rows, ...)`; else None. Not in the file.
+    """
+
+    status: str
+    stopped_by: str
+    num_rows: int
+    computed_rows: int
+    resumed_rows: int
+    quarantined_rows: int
+    remaining_rows: int
+    nonfinite_rows: int
+    halved_rows: int
+    cut_rows: int
+    cut_tokens: int
+    token_limit: int
+    canary: str
+    world_size: int
+    wall_seconds: float
+    startup_seconds: float
+    loop_seconds: float
+    rows_per_second: float
+    efficiency: Efficiency | None
+    latencies: list[int]
+    collect_bytes: int
+    broadcast_bytes: int
+    broadcast_seconds: float
+    peak_rss_bytes: list[int]
+    output: str | None
+    launcher: str
+    started: str
+    epoch: float
+    command: str
+    launcher_command: str
+    config: dict[str, Any]
+    environment: dict[str, str]
+    ranks: list[RankStats]
+    predictions: np.ndarray | None = field(default=None, repr=False)
+
+    def to_json(self) -> str:
+        """All but the predictions."""
+        values: dict[str, Any] = dataclasses.asdict(dataclasses.replace(self, predictions=None))
+        del values["predictions"]
+        return json.dumps(values, indent=2) + "\n"
+
+    def summary(self) -> str:
+        """One line for people."""
+        if self.remaining_rows:
+            jobs = -(-self.remaining_rows // self.computed_rows) if self.computed_rows else 0
+            more = f"{jobs} more {'job' if jobs == 1 else 'jobs'} of this length" if jobs else "this job was too short"
+            return (
+                f"stopped by {self.stopped_by}: {self.num_rows - self.remaining_rows:,} of {self.num_rows:,} rows are "
+                f"done and kept, {self.remaining_rows:,} are left ({more}); the same command goes on"
+            )
+        notes = f", {self.nonfinite_rows:,} with predictions that are not finite" if self.nonfinite_rows else ""
+        notes += f", {self.halved_rows:,} in smaller batches for want of memory" if self.halved_rows else ""
+        if self.cut_rows:
+            texts = "text" if self.cut_rows == 1 else "texts"
+            notes += f", {self.cut_rows:,} {texts} cut at {self.token_limit:,} tokens, {self.cut_tokens:,} tokens lost"
+        bad = f", {self.quarantined_rows:,} of them in quarantine" if self.quarantined_rows else ""
+        resumed = f", {self.resumed_rows:,} resumed" if self.resumed_rows else ""
+        ranks = "1 rank" if self.world_size == 1 else f"{self.world_size} ranks"
+        return (
+            f"{self.num_rows:,} rows -> {self.output or 'memory'} (whole{bad}{notes}{resumed}): "
+            f"{self.rows_per_second:,.0f} rows/s on {ranks}, {self.wall_seconds:.1f} s in all, "
+            f"{self.startup_seconds:.1f} s of it start-up"
+        )
