@@ -1,19 +1,13 @@
-"""A few chunks computed by this rank alone, for their speed; what comes of them is not kept."""
+"""The speed of this rank alone, measured on a few chunks whose results are discarded."""
 
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from runner.chunks.grid import Chunk, Grid
-from runner.comm.watchdog import Activity
-from runner.data.rows import RowTypes
-from runner.engine.loop import infer
-from runner.engine.predictor import Inference
-from runner.engine.recovery import Rescue
-from runner.host.stop import Stop
-from runner.sources import Source
-from runner.telemetry.timeline import Timeline
+from runner.engine.loop import Engine
+from runner.engine.observer import Observer
 
 _WARM_CHUNKS, _MOST_CHUNKS, _SECONDS = 2, 200, 5.0
 _MOST_BATCHES = 4  # of a chunk: a few
@@ -42,35 +36,15 @@ class Speed:
         return self.rows / self.seconds if self.seconds else None
 
 
-def measure_alone(
-    grid: Grid,
-    source: Source,
-    inference: Inference,
-    rescue: Rescue,
-    row_type: RowTypes,
-    keep: Sequence[str],
-    on_nonfinite: str,
-) -> Speed:
-    """Compute chunks for about five seconds, with the arguments of `infer`.
+def measure_single_rank(engine: Engine) -> Speed:
+    """Compute chunks for about five seconds; the results are discarded.
 
     Raises:
-        InputError, ModelError: as `infer`.
+        InputError, ModelError: see `Engine.run`.
     """
-    timeline = Timeline(0.0)
-    chunks = infer(
-        _some_chunks(grid),
-        grid,
-        source,
-        inference,
-        rescue,
-        row_type,
-        keep,
-        Stop(None),
-        Activity(),
-        0,
-        timeline,
-        on_nonfinite,
-    )
+    observer = Observer.silent()
+    timeline = observer.timeline
+    chunks = dataclasses.replace(engine, observer=observer).run(_some_chunks(engine.grid))
     rows, seconds, output_bytes, forward, warm_forward = 0, 0.0, 0, 0.0, 0.0
     began = last = time.perf_counter()
     for number, (commit, predictions) in enumerate(chunks):

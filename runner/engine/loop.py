@@ -11,18 +11,16 @@ import numpy as np
 
 from runner.chunks.commit import Commit
 from runner.chunks.grid import Chunk, Grid
-from runner.comm.watchdog import Activity
 from runner.core.errors import InputError
 from runner.data.columns import Columns
 from runner.data.outputs import Outputs
 from runner.data.rows import RowTypes, concatenate, name_rows, zero_row
 from runner.engine.chunk_builder import Draft
+from runner.engine.observer import Observer
 from runner.engine.predictor import Inference, Prepared
 from runner.engine.reader import BatchReader
 from runner.engine.recovery import Rescue, Rescued
-from runner.host.stop import Stop
 from runner.sources import Source
-from runner.telemetry.timeline import Timeline
 
 Item = TypeVar("Item")
 Read = TypeVar("Read")
@@ -30,91 +28,77 @@ Read = TypeVar("Read")
 _READ_AHEAD = 2  # batches that are read and preprocessed while one is in the model
 
 
-def infer(
-    chunks: Iterable[Chunk],
-    grid: Grid,
-    source: Source,
-    inference: Inference,
-    rescue: Rescue,
-    row_type: RowTypes,
-    keep: Sequence[str],
-    stop: Stop,
-    activity: Activity,
-    rank: int,
-    timeline: Timeline,
-    on_nonfinite: str,
-) -> Iterator[tuple[Commit, np.ndarray]]:
-    """Compute chunks, until there are no more or it is time to stop.
+@dataclass(frozen=True)
+class Engine:
+    """One rank's loop: read ahead, prepare, forward, hand over whole chunks. Knows nothing of other ranks.
 
-    Args:
-        rank: of this one.
-        timeline: learns where the time goes.
-
-    Yields:
-        (commit, predictions): what there is to know of a chunk, and its predictions, with a gap for each bad row; of
-        shape `(commit.stop - commit.start, *row_type.shape)`, or packed where rows are of unlike sizes.
-
-    Raises:
-        InputError, ModelError: what `rescue` does not deal with; a batch whose rows are not of `row_type`.
+    Attributes:
+        source: where the rows are.
+        grid: the partition of the rows.
+        inference: the way of a batch.
+        recovery: what is done with a batch that fails.
+        row_type: of a row of predictions, with the passthrough columns.
+        keep: names of the passthrough columns.
+        on_nonfinite: what is done with predictions that are not finite.
+        observer: learns what the loop is at, and says when it stops.
+        rank: of this process, for the records.
     """
-    reader = BatchReader(source, grid, inference.batching)
 
-    def read(batch: tuple[Chunk, int, int]) -> list[_Prepared]:
-        began = time.perf_counter()
-        prepared = []
-        for ids, rows, digest in reader.read(*batch):
-            kept: Columns = {}
-            inputs: Prepared | InputError
-            try:
-                if isinstance(rows, InputError):
-                    kept = kept_one_by_one(ids) if keep else {}
-                    inputs = rows
-                else:
-                    kept = inference.kept(rows)
-                    inputs = inference.prepare(rows, ids)
-            except InputError as error:
-                inputs = error
-            prepared.append(_Prepared(ids, inputs, digest, kept))
-        timeline.add("read", began, time.perf_counter())
-        return prepared
+    source: Source
+    grid: Grid
+    inference: Inference
+    recovery: Rescue
+    row_type: RowTypes
+    keep: Sequence[str]
+    on_nonfinite: str
+    observer: Observer
+    rank: int
 
-    def kept_one_by_one(ids: Sequence[int]) -> Columns:
-        """Of a batch that cannot be read as a whole: what is to be kept of the rows that can be."""
-        rows = []
-        for row in ids:
-            try:
-                rows.append(source.read(row, row + 1))
-            except InputError:
-                rows.append(zero_row(source.row_type))
-        return inference.kept(concatenate(rows))
+    def run(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Commit, np.ndarray]]:
+        """Compute chunks, until there are no more or it is time to stop.
 
-    batches = ((chunk, first, last) for chunk in chunks for first, last in grid.batches(chunk))
+        Yields:
+            (commit, predictions): what there is to know of a chunk, and its predictions, with a fill value for each bad
+            row; of shape `(commit.stop - commit.start, *row_type.shape)`, or packed where rows are variable-length.
 
-    def forward(part: _Prepared) -> Rescued:
-        try:
-            if isinstance(part.inputs, InputError):
-                raise part.inputs
-            return Rescued(inference.forward(part.inputs, part.ids), [], halved=False, cut=part.inputs.cut)
-        except InputError as error:
-            return rescue(part.ids, error)
+        Raises:
+            InputError, ModelError: what `recovery` does not deal with; a batch whose rows are not of `row_type`.
+        """
+        timeline = self.observer.timeline
+        for computed in delayed(self._compute(chunks), self.inference.num_behind):
+            timeline.turn("forward")
+            began = time.perf_counter()
+            part, outputs = computed.part, None if computed.outputs is None else computed.outputs()
+            computed.draft.add(part.ids, computed.batch, outputs, part.kept, part.checksum)
+            ended = time.perf_counter()
+            timeline.count_batch(len(part.ids), computed.seconds + ended - began)
+            if computed.is_last:
+                seconds = ended - computed.chunk_began
+                self.observer.stop.took(seconds)
+                began = timeline.at(computed.chunk_began)
+                yield computed.draft.finish(self.rank, began, seconds, self.on_nonfinite)
 
-    def compute() -> Iterator[_Computed]:
+    def _compute(self, chunks: Iterable[Chunk]) -> "Iterator[_Computed]":
+        """Yield the batches of chunks, in order, as they come from the model."""
+        stop, activity, timeline = self.observer.stop, self.observer.activity, self.observer.timeline
+        reader = BatchReader(self.source, self.grid, self.inference.batching)
+        batches = ((chunk, first, last) for chunk in chunks for first, last in self.grid.batches(chunk))
         timeline.turn("wait_rows")
         chunk_began = waited_since = time.perf_counter()
-        draft = Draft(Chunk(0, 0, 0), row_type, keep)
+        draft = Draft(Chunk(0, 0, 0), self.row_type, self.keep)
         activity.begin("reading the first rows")
-        for (chunk, first, last), parts in read_ahead(batches, read, _READ_AHEAD):
+        for (chunk, first, last), parts in read_ahead(batches, lambda batch: self._read(reader, *batch), _READ_AHEAD):
             if first == chunk.start:
                 if not stop.may_start():
                     return
                 chunk_began = waited_since
-                draft = Draft(chunk, row_type, keep)
+                draft = Draft(chunk, self.row_type, self.keep)
             for part in parts:
                 activity.begin(f"computing {name_rows(part.ids)}")
                 timeline.turn("forward")
                 began = time.perf_counter()
-                batch = forward(part)
-                outputs = None if batch.outputs is None else inference.fetch(batch.outputs, part.ids)
+                batch = self._forward(part)
+                outputs = None if batch.outputs is None else self.inference.fetch(batch.outputs, part.ids)
                 seconds = time.perf_counter() - began
                 is_last = last == chunk.stop and part is parts[-1]
                 yield _Computed(draft, part, batch, outputs, seconds, chunk_began, is_last)
@@ -122,17 +106,43 @@ def infer(
                 timeline.turn("wait_rows")
                 waited_since = time.perf_counter()
 
-    for computed in behind(compute(), inference.num_behind):
-        timeline.turn("forward")
+    def _read(self, reader: BatchReader, chunk: Chunk, first: int, last: int) -> "list[_Prepared]":
+        """Read and prepare a batch; the reader's thread calls it."""
         began = time.perf_counter()
-        part, outputs = computed.part, None if computed.outputs is None else computed.outputs()
-        computed.draft.add(part.ids, computed.batch, outputs, part.kept, part.checksum)
-        ended = time.perf_counter()
-        timeline.count_batch(len(part.ids), computed.seconds + ended - began)
-        if computed.is_last:
-            stop.took(ended - computed.chunk_began)
-            began = computed.chunk_began
-            yield computed.draft.finish(rank, timeline.at(began), ended - began, on_nonfinite)
+        prepared = []
+        for ids, rows, digest in reader.read(chunk, first, last):
+            kept: Columns = {}
+            inputs: Prepared | InputError
+            try:
+                if isinstance(rows, InputError):
+                    kept = self._kept_one_by_one(ids) if self.keep else {}
+                    inputs = rows
+                else:
+                    kept = self.inference.kept(rows)
+                    inputs = self.inference.prepare(rows, ids)
+            except InputError as error:
+                inputs = error
+            prepared.append(_Prepared(ids, inputs, digest, kept))
+        self.observer.timeline.add("read", began, time.perf_counter())
+        return prepared
+
+    def _kept_one_by_one(self, ids: Sequence[int]) -> Columns:
+        """The passthrough columns of a batch that cannot be read as a whole, from the rows that can be."""
+        rows = []
+        for row in ids:
+            try:
+                rows.append(self.source.read(row, row + 1))
+            except InputError:
+                rows.append(zero_row(self.source.row_type))
+        return self.inference.kept(concatenate(rows))
+
+    def _forward(self, part: "_Prepared") -> Rescued:
+        try:
+            if isinstance(part.inputs, InputError):
+                raise part.inputs
+            return Rescued(self.inference.forward(part.inputs, part.ids), [], halved=False, cut=part.inputs.cut)
+        except InputError as error:
+            return self.recovery(part.ids, error)
 
 
 @dataclass(frozen=True)
@@ -158,12 +168,12 @@ class _Computed:
     is_last: bool  # of its chunk
 
 
-def behind(items: Iterable[Item], num_behind: int) -> Iterator[Item]:
-    """The items, each once so many more have been made."""
+def delayed(items: Iterable[Item], depth: int) -> Iterator[Item]:
+    """Yield each item after `depth` more have been produced."""
     pending: deque[Item] = deque()
     for item in items:
         pending.append(item)
-        if len(pending) > num_behind:
+        if len(pending) > depth:
             yield pending.popleft()
     yield from pending
 

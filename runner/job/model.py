@@ -1,4 +1,4 @@
-"""A model with what comes before and after it, put together as the options say."""
+"""The third stage of a job: the model, with what comes before and after it, is made ready on every rank."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,12 +13,45 @@ from runner.core.errors import BatchTooLarge, UsageError
 from runner.data.columns import types_by_name
 from runner.data.rows import RowType, RowTypes, named_types
 from runner.engine.batching import has_text, make_batching
+from runner.engine.canary import start_canary
 from runner.engine.predictor import Inference
+from runner.engine.probing import probe
+from runner.engine.recovery import Rescue
 from runner.engine.transforms import find_postprocess, find_preprocess
-from runner.host.devices import return_freed_memory
+from runner.host.devices import gpu_name, local_device, return_freed_memory, shared_gpus
+from runner.host.launch import warn
+from runner.job.context import Dataset, LoadedModel, Session
 from runner.models import build_model, input_device
 from runner.models.signatures import signature_of
 from runner.sources import Source, inner_name
+from runner.telemetry.log import sent_in_words
+
+PROBES = 1000  # rows that are tried for one that works, where bad rows are set aside
+
+
+def load_model(session: Session, dataset: Dataset) -> LoadedModel:
+    """Load the model, compute a first row, and compare the ranks' answers; every rank that computes calls it.
+
+    Raises:
+        InputError, ModelError, UsageError: on every rank alike.
+    """
+    config, comm, phases, source = session.config, session.comm, session.phases, dataset.source
+    group, stats = session.group, session.stats
+    device = group.device if group else comm.on_each(lambda: local_device(config, comm.world.local_rank))
+    stats.device = str(device)
+    warn(comm.world, shared_gpus(comm.gather_all((comm.world.who, gpu_name(device)))))
+    phases.end(f"data: {source.num_rows:,} rows; on {device} with {stats.threads} CPU threads")
+
+    phases.begin("model", "building the model")
+    inference, digest = assemble(config, comm, source, device, group.build if group else None)
+    phases.end(f"model{sent_in_words(comm)}")
+    phases.begin("checks", "computing the first row and the canary")
+    sets_aside = config.on_error == "quarantine"
+    row_type, good_row = probe(comm, inference, source, PROBES if sets_aside else 1)
+    recovery = Rescue(source, inference, good_row, sets_aside)
+    canary, says = start_canary(config, comm, inference, source, good_row, row_type)
+    phases.end(f"canary: {says or 'nothing to compare'}; the model is called with {inference.called_with}")
+    return LoadedModel(inference, device, digest, row_type, recovery, canary, says)
 
 
 def assemble(

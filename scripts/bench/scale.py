@@ -42,28 +42,30 @@ def marked_job(folder: str) -> dict[str, Any]:
     import numpy as np
     import torch
 
+    from runner.engine.loop import Engine
     from runner.host.launch import process_start
     from runner.job import run as job
+    from runner.job import session
 
     began = process_start()
     mark("imports")
-    connect = job.connect
+    connect = session.connect
 
     def marked_connect(*arguments: Any) -> Any:
         comm = connect(*arguments)
         mark("joining")
         return comm
 
-    def marked_infer(*arguments: Any) -> Any:
+    def marked_run(*arguments: Any) -> Any:
         mark("model, data, output")
-        return infer(*arguments)
+        return run(*arguments)
 
-    infer = job.infer
-    job.connect, job.infer = marked_connect, marked_infer
+    run = Engine.run
+    session.connect, Engine.run = marked_connect, marked_run
     ranks = int(os.environ.get("OMPI_COMM_WORLD_SIZE", "1"))
     rows = np.ones((ranks * 64, 8), np.float32)
     job.predict(model=lambda: torch.nn.Linear(8, 8), data=rows, output=f"{folder}/s.npy", chunk_size=32, overwrite=True)
-    job.connect, job.infer = connect, infer
+    session.connect, Engine.run = connect, run
     mark("end")
     return {"marks": marks, "rss": peak_rss()}
 

@@ -15,16 +15,16 @@ from runner.comm.single import SingleComm
 from runner.comm.workers import share_threads
 from runner.config.options import Config
 from runner.data.rows import RowType, RowTypes, row_bytes_of
-from runner.engine.baseline import Speed, measure_alone
+from runner.engine.baseline import Speed, measure_single_rank
+from runner.engine.loop import Engine
+from runner.engine.observer import Observer
 from runner.engine.probing import probe
 from runner.engine.reader import make_grid
 from runner.engine.recovery import Rescue
 from runner.host.devices import device_kind, keep_freed_memory, local_device
 from runner.host.launch import Launch, peak_rss_bytes, process_start
-from runner.job.model import assemble
+from runner.job.model import PROBES, assemble
 from runner.sources import Source
-
-_PROBES = 1000  # rows that are tried for one that works, where bad rows are set aside; as a job does
 
 
 @dataclass(frozen=True)
@@ -82,14 +82,17 @@ def try_out(config: Config, source: Source, threads: int, measure: bool) -> Tria
     before = psutil.Process().memory_info().rss
     inference, weights = assemble(config, comm, source, device)
     model_bytes = max(0, psutil.Process().memory_info().rss - before)
-    row_type, good_row = probe(comm, inference, source, _PROBES if config.on_error == "quarantine" else 1)
+    row_type, good_row = probe(comm, inference, source, PROBES if config.on_error == "quarantine" else 1)
     grid = make_grid(config, source, row_type, inference.ignored)
     startup_seconds = time.time() - process_start()
     keep_freed_memory(device)
     speed, loaded = Speed(), _held(device)
     if measure:
         rescue = Rescue(source, inference, good_row, config.on_error == "quarantine")
-        speed = measure_alone(grid, source, inference, rescue, row_type, config.keep, config.on_nonfinite)
+        observer = Observer.silent()
+        speed = measure_single_rank(
+            Engine(source, grid, inference, rescue, row_type, config.keep, config.on_nonfinite, observer, 0)
+        )
     is_known = isinstance(row_type, RowType) or not speed.rows
     return Trial(
         grid=grid,

@@ -1,0 +1,68 @@
+"""The fifth stage of a job: chunks through the model, and predictions to the output."""
+
+import importlib
+import threading
+import time
+
+from runner.chunks.schedule import make_schedule
+from runner.collect.collector import Collector
+from runner.collect.direct import close_direct
+from runner.engine.baseline import Speed, measure_single_rank
+from runner.engine.loop import Engine
+from runner.host.devices import keep_freed_memory
+from runner.host.launch import process_start
+from runner.job.context import Computed, Dataset, LoadedModel, Session, Work
+from runner.telemetry.log import LOGGER
+
+
+def compute_chunks(session: Session, dataset: Dataset, model: LoadedModel, work: Work) -> Computed:
+    """Compute this rank's chunks, and take part in collecting those of all; every rank that computes calls it.
+
+    Raises:
+        RunnerError: see `Engine.run` and `Collector`.
+    """
+    config, comm, stats = session.config, session.comm, session.stats
+    engine = Engine(
+        source=dataset.source,
+        grid=work.grid,
+        inference=model.inference,
+        recovery=model.recovery,
+        row_type=model.row_type,
+        keep=config.keep,
+        on_nonfinite=config.on_nonfinite,
+        observer=session.observer,
+        rank=stats.rank,
+    )
+    baseline = _measure_baseline(session, engine) if config.baseline else None
+    counter = comm.counter() if config.schedule == "dynamic" else None
+    draw = counter.next if counter else None
+    chunks = make_schedule(work.grid, work.committed.chunks, draw, comm.world.rank, comm.world.world_size)
+    keep_freed_memory(model.device)
+    if comm.world.rank == 0:  # what is needed at the end, when nothing hides the time
+        threading.Thread(target=importlib.import_module, args=("runner.reports.pages",), daemon=True).start()
+    session.phases.begin("wait_rows", "reading the first rows")
+    write = work.sink.write if work.sink else session.recorder.write
+    watchdog, timeline = session.watchdog, session.timeline
+    record, stop = session.recorder.record, session.stop
+    with Collector(comm, write, record, work.ranks_write, stop, watchdog, timeline) as collector:
+        stats.startup_seconds = time.time() - process_start()
+        began = time.perf_counter()
+        for commit, predictions in engine.run(chunks):
+            collector.put(commit, predictions)
+            LOGGER.debug("chunk %d: rows %d..%d, %.3f s", commit.chunk, commit.start, commit.stop, commit.seconds)
+            stats.rows += commit.stop - commit.start - len(commit.bad)
+            stats.chunks += 1
+            stats.output_bytes += predictions.nbytes
+        collector.close()
+    if work.ranks_write:
+        close_direct(comm, work.sink)
+    if counter:
+        counter.close()
+    stats.loop_seconds = time.perf_counter() - began
+    session.phases.end(f"computed {stats.rows:,} rows in {stats.chunks:,} chunks")
+    return Computed(collector.received_bytes, baseline)
+
+
+def _measure_baseline(session: Session, engine: Engine) -> Speed:
+    session.phases.begin("baseline", "computing alone", root_alone=True)
+    return session.comm.on_root(lambda: measure_single_rank(engine))

@@ -1,0 +1,93 @@
+"""The last stage of a job: the output is completed, and the report and its page are written."""
+
+import dataclasses
+import time
+
+from runner.config.options import Config
+from runner.core.errors import RunnerError
+from runner.core.imports import name_of
+from runner.engine.reader import check_unmodified
+from runner.engine.summary import Outcome, sum_up
+from runner.host.launch import process_start
+from runner.host.stop import REASONS
+from runner.job.context import Computed, Dataset, LoadedModel, Session, Work
+from runner.records.ledger import run_folder
+from runner.records.recorder import Recorder
+from runner.telemetry.report import Report
+
+
+def finish(session: Session, dataset: Dataset, model: LoadedModel, work: Work, computed: Computed) -> Report:
+    """Complete the output, or leave it to the next job, and report; every rank that computes calls it.
+
+    Raises:
+        RunnerError: on every rank alike.
+    """
+    config, comm, recorder, stats = session.config, session.comm, session.recorder, session.stats
+    session.phases.begin("finish", "finishing the output", root_alone=True)
+    if model.canary and config.canary:
+        changed = {rank * config.model_parallel: who for rank, who in model.canary.compare_again().items()}
+        comm.on_root(lambda: _trust(recorder, changed))
+    comm.on_root(lambda: check_unmodified(dataset.source, dataset.stamp, name_of(config.data)))
+    computed_rows = sum(comm.gather_all(stats.rows))
+    comm.on_root(lambda: _complete(recorder, dataset.source.num_rows - computed_rows))
+    outcome = Outcome(
+        num_rows=dataset.source.num_rows,
+        num_chunks=work.grid.num_chunks - len(work.committed.chunks),
+        collect_bytes=computed.collect_bytes,
+        wall_seconds=time.time() - process_start(),
+        stopped_by=REASONS.get(session.stop.code, ""),
+        canary=model.canary_says,
+        alone=computed.baseline,
+    )
+    if session.group:
+        session.group.sum_up(stats)
+    report = sum_up(config, session.everyone, recorder, stats, session.timeline, outcome)
+    comm.on_root(lambda: draw_page(config))
+    if session.group:
+        session.group.end(None)
+    session.phases.end(f"finished: {stats.rows:,} rows, {stats.rows / stats.loop_seconds:,.0f} rows/s")
+    return dataclasses.replace(report, predictions=recorder.predictions)
+
+
+def serve(session: Session) -> Report:
+    """Do whatever the first rank of this rank's model-parallel group says, until the job ends.
+
+    Raises:
+        RunnerError: with which that rank ended.
+    """
+    assert session.group is not None
+    report = session.group.serve(session.stats, session.timeline, session.watchdog.main)
+    assert report is not None  # a first rank that has no report ends with an error
+    return report
+
+
+def draw_page(config: Config) -> None:
+    """Rank 0: draw the page of the run from its records, where it has any."""
+    if config.output is not None:
+        from runner.reports.pages import write_page
+
+        write_page(run_folder(config.output))
+
+
+def _complete(recorder: Recorder, other_rows: int) -> None:
+    """Rank 0: make the output whole, or leave it to the next job.
+
+    Args:
+        recorder: of the output.
+        other_rows: those of the data set that this job has not computed.
+    """
+    if other_rows > recorder.resumed_rows + recorder.bad_rows:
+        recorder.suspend()
+    else:
+        recorder.finish()
+
+
+def _trust(recorder: Recorder, changed: dict[int, str]) -> None:
+    """Rank 0, at the end: take back what ranks have computed that no longer compute what they did at the start."""
+    if changed:
+        rows = recorder.distrust(changed)
+        raise RunnerError(
+            f"the answer to the canary is no longer what it was at the start on {', '.join(changed.values())}: a "
+            f"processor or GPU is at fault, or the model keeps a state. The {rows:,} rows computed there by this job "
+            "are taken back; the same command computes them again"
+        )

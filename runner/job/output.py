@@ -1,0 +1,41 @@
+"""The fourth stage of a job: the output is opened, and what earlier jobs of the run have done is checked."""
+
+from runner.chunks.grid import share
+from runner.collect.direct import open_direct
+from runner.comm.workers import describe_workers
+from runner.data.rows import in_words
+from runner.engine.reader import check_inputs, make_grid
+from runner.host.command_line import describe_job
+from runner.job.context import Dataset, LoadedModel, Session, Work
+from runner.records.recorder import Committed
+
+
+def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
+    """Open the output, and find out what is left to compute; every rank that computes calls it.
+
+    Raises:
+        InputError, OutputError: on every rank alike.
+    """
+    config, comm, group = session.config, session.comm, session.group
+    session.phases.begin("output", "opening the output and checking what is there", root_alone=True)
+    grid = make_grid(config, dataset.source, model.row_type, model.inference.ignored)
+    decided = {"chunk_size": grid.chunk_size, "weights": model.digest, "row_type": in_words(model.row_type)}
+    where = group.in_words if group else describe_workers(comm, session.stats.threads)
+
+    def open_records() -> Committed:
+        this_job = describe_job(session.everyone.world, config.model_parallel, dataset.stamp)
+        return session.recorder.open({**dataset.fingerprint, **decided}, grid, model.row_type, this_job, where)
+
+    committed = comm.on_root(open_records)
+    session.failure.begin()
+    session.timeline.align(comm.bcast(session.timeline.now()))
+    if group:
+        group.align(session.timeline.now())
+    mine = share(len(committed.to_check), comm.world.rank, comm.world.world_size)
+    to_check = committed.to_check[mine.start : mine.stop]
+    session.watchdog.main.begin("comparing the data with what earlier jobs have read")
+    comm.on_each(lambda: check_inputs(dataset.source, grid, to_check, model.inference.batching))
+    ranks_write = config.collect in ("direct", "shards")
+    sink = open_direct(comm, config.output or "", grid, model.row_type) if ranks_write else None
+    session.phases.end(f"output: {len(committed.chunks):,} of {grid.num_chunks:,} chunks are there already")
+    return Work(grid, committed, ranks_write, sink)

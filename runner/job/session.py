@@ -1,0 +1,84 @@
+"""The first stage of a job: the ranks connect, and what follows them begins; and how a job ends that fails."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING
+
+from runner.comm import Comm, connect
+from runner.comm.watchdog import Watch
+from runner.comm.workers import share_threads
+from runner.config.options import Config
+from runner.core.errors import as_runner_error
+from runner.host.devices import deadline, device_kind
+from runner.host.launch import Launch, detect_launch, process_start, set_log_defaults
+from runner.host.stop import Stop
+from runner.job.context import Session
+from runner.job.finish import draw_page
+from runner.records.failure import LastWord
+from runner.records.file_recorder import FileRecorder
+from runner.records.recorder import MemoryRecorder, Recorder
+from runner.telemetry.log import Stages, make_timeline, spoken
+from runner.telemetry.stats import RankStats
+
+if TYPE_CHECKING:
+    from runner.parallel.member import Part
+
+
+@contextmanager
+def open_session(config: Config) -> Iterator[Session]:
+    """Connect the ranks, for as long as this lasts; every rank calls it.
+
+    Raises:
+        RunnerError: whatever was raised within; on every rank alike, or this rank has ended the job for all.
+    """
+    timeline = make_timeline(time.time() - process_start(), config.trace, config.verbose)
+    timeline.turn("connect")
+    set_log_defaults(config.verbose)
+    launch, is_split = detect_launch(), config.model_parallel > 1
+    backend = "mpi" if is_split else config.comm
+    if config.trace:  # what few need is not to cost all others its import
+        from runner.reports.trace import horovods_timeline, write_trace
+    with horovods_timeline(config) if config.trace else nullcontext() as horovods:
+        comm = connect(launch, backend, config.collect, device_kind(config), config.stall_timeout)
+    failure, group = LastWord(config.output, comm.world), None
+    try:
+        with (
+            spoken(comm.world, config.verbose),
+            _make_recorder(config) as recorder,
+            Stop(deadline(config)) as stop,
+            Watch(comm, config.stall_timeout, failure.note) as watchdog,
+        ):
+            group = _join_group(config, launch, comm) if is_split else None
+            phases = Stages(comm.world, watchdog, timeline)
+            phases.end(f"connected: launcher {comm.world.launcher}, {comm.library or 'no MPI'}")
+            phases.begin("data", "opening the data")
+            threads = group.threads if group else share_threads(config, comm)
+            stats = RankStats(comm.world.rank, comm.world.host, str(group.device) if group else "", threads)
+            computing = group.leaders if group and group.leaders else comm
+            yield Session(config, comm, computing, group, recorder, failure, stop, watchdog, phases, timeline, stats)
+            if config.trace:
+                write_trace(config, comm, timeline, horovods)
+    except BaseException as exception:
+        error = as_runner_error(exception)
+        if failure.note(error) and comm.world.rank == 0:
+            draw_page(config)
+        if error.shared:
+            if group and group.leaders:
+                group.end(error)
+            comm.close()
+        else:
+            comm.fail(error)
+        raise error from exception
+    comm.close()
+
+
+def _make_recorder(config: Config) -> Recorder:
+    """What keeps the predictions; used on rank 0 alone."""
+    return MemoryRecorder(config.max_bad, config) if config.output is None else FileRecorder(config, config.output)
+
+
+def _join_group(config: Config, launch: Launch, comm: Comm) -> "Part":
+    from runner.parallel.member import Part  # PyTorch's distributed tensors take their time to import
+
+    return Part(config, launch, comm)
