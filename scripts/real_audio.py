@@ -162,7 +162,7 @@ def basic_pitch(folder: Path) -> list[Case]:
     """Notes by Basic Pitch: an ONNX file of three outputs, exported from TensorFlow."""
     from basic_pitch import ICASSP_2022_MODEL_PATH
     from basic_pitch.constants import AUDIO_N_SAMPLES, AUDIO_SAMPLE_RATE
-    from basic_pitch.inference import Model
+    from basic_pitch.predictor import Model
 
     path = Path(ICASSP_2022_MODEL_PATH).parent / "nmp.onnx"
     windows = sounds(9, AUDIO_N_SAMPLES, AUDIO_SAMPLE_RATE)[:, :, None]

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from launch import LAUNCHERS, TESTS, predict_here, run
 from test_huggingface import SMALL, save
-from test_text import save_tokeniser, sentences
+from test_text import save_tokenizer, sentences
 
 import runner
 from runner.chunks.grid import Grid
@@ -88,7 +88,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("batches")
     write_data(folder)
     save(folder, "BertModel", vocab_size=100, **SMALL)
-    save_tokeniser(folder, pad_token="[PAD]")
+    save_tokenizer(folder, pad_token="[PAD]")
     jobs = make_jobs(folder)
     several = [options_of(folder, options, f"{name}-2") for name, options in jobs.items()]
     (folder / "jobs.json").write_text(json.dumps(several))
@@ -149,15 +149,15 @@ def test_texts_are_counted_in_tokens(name: str, folder: Path) -> None:
     comm = SingleComm(Launch("none", 0, 1))
     config = make_config(options_of(folder, make_jobs(folder)[name], "here"))
     source = open_data(config, comm)
-    inference, _ = assemble(config, comm, source, torch.device("cpu"))
-    probe(comm, inference, source, 1)
+    predictor, _ = assemble(config, comm, source, torch.device("cpu"))
+    probe(comm, predictor, source, 1)
     grid = Grid(NUM_ROWS, 8, 32)
-    reader, sizes = BatchReader(source, grid, inference.batching), []
+    reader, sizes = BatchReader(source, grid, predictor.batching), []
     for index in range(grid.num_chunks):
         for first, last in grid.batches(grid.chunk(index)):
             for ids, rows, _ in reader.read(grid.chunk(index), first, last):
                 assert not isinstance(rows, Exception)
-                shape = tuple(inference.prepare(rows, ids).inputs.named["input_ids"].shape)
+                shape = tuple(predictor.prepare(rows, ids).inputs.named["input_ids"].shape)
                 assert shape[0] == len(ids)
                 sizes.append(shape)
     assert sum(rows for rows, _ in sizes) == NUM_ROWS

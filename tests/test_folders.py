@@ -131,7 +131,7 @@ REFUSED: list[tuple[int, str, str, dict[str, Any], list[str]]] = [
     (65, "its encoder alone gives embeddings: --model-args '{\"class\": \"T5EncoderModel\"}'", "t5", {}, []),
     (65, "T5Model is an encoder-decoder, whose decoder is not run", "t5", {"class": "AutoModel"}, []),
     (65, "BartForConditionalGeneration is an encoder-decoder, whose decoder", "bart", {"max_new_tokens": 5}, []),
-    (65, "pooling mean_tokens needs the folder's tokeniser", "base", {"pooling": "mean_tokens"}, []),
+    (65, "pooling mean_tokens needs the folder's tokenizer", "base", {"pooling": "mean_tokens"}, []),
     (64, "--offload does not go with the adapter in --model adapter", "adapter", {}, ["--offload", "disk"]),
     (65, "holds an adapter of nobody/nothing, which is no folder on this machine", "lonely", {}, []),
     (64, "is quantized (gptq), for which Transformers needs another library: pip install gptqmodel", "gptq", {}, []),

@@ -190,8 +190,8 @@ def reader_of(data: str, grid: Grid, **options: Any) -> BatchReader:
     config = make_config({"model": zoo.Tokens, "data": data, "batch_size": grid.batch_size, **options})
     comm = SingleComm(Launch("none", 0, 1))
     source = open_data(config, comm)
-    inference, _ = assemble(config, comm, source, torch.device("cpu"))
-    return BatchReader(source, grid, inference.batching)
+    predictor, _ = assemble(config, comm, source, torch.device("cpu"))
+    return BatchReader(source, grid, predictor.batching)
 
 
 def test_batches_are_in_order_of_length_and_hold_every_row_once(tmp_path: Path) -> None:

@@ -214,13 +214,13 @@ def test_what_is_cut_off_is_counted(saved: Saved) -> None:
     model.max_seq_length = 16
     known = [model.prompts[name] for name in saved.prompts]
     named = {"text": saved.texts, "kind": saved.prompts}
-    tokens = Embeddings(model, {"prompt_column": "kind"}).tokenise_named(named, range(NUM_ROWS))
+    tokens = Embeddings(model, {"prompt_column": "kind"}).tokenize_named(named, range(NUM_ROWS))
     full = count([prompt + text for prompt, text in zip(known, saved.texts, strict=True)])["input_ids"]
     assert (list(tokens.lost), tokens.limit) == ([max(0, len(ids) - 16) for ids in full], 16)
     assert 0 < sum(map(bool, tokens.lost)) < NUM_ROWS
 
     model = CrossEncoder(str(saved._folder / "score"), device="cpu")
-    tokens = PairScores(model, {}).tokenise(saved.texts, saved.others)
+    tokens = PairScores(model, {}).tokenize_texts(saved.texts, saved.others)
     full = count(saved.texts, saved.others)["input_ids"]
     assert list(tokens.lost) == [max(0, len(ids) - 64) for ids in full]
     assert any(tokens.lost)
@@ -241,7 +241,7 @@ def test_a_chunk_that_is_tokenized_at_once_is_what_the_library_makes_of_each_bat
     prompt = model.prompts["query"] if folder == "prompts" else None
     for rows in ([3, 1, 40], [7], list(range(NUM_ROWS))):
         texts = [[column[row] for row in rows] for column in columns]
-        (part,) = sentences.tokenise(*texts).inputs["parts"]
+        (part,) = sentences.tokenize_texts(*texts).inputs["parts"]
         inputs = texts[0] if len(texts) == 1 else list(zip(*texts, strict=True))
         expected = model.preprocess(inputs, prompt=prompt)
         assert part.keys() == expected.keys()

@@ -1,4 +1,4 @@
-"""Rows of text, through the tokeniser of a Hugging Face folder; and folders with code of their own."""
+"""Rows of text, through the tokenizer of a Hugging Face folder; and folders with code of their own."""
 
 import json
 import shutil
@@ -24,15 +24,15 @@ def sentences(seed: int = 0, num_rows: int = NUM_ROWS) -> list[str]:
     return [" ".join(rng.choice(WORDS, int(length))) for length in rng.integers(1, 30, num_rows)]
 
 
-def save_tokeniser(folder: Path, **settings: Any) -> Any:
-    """A word tokeniser, as the libraries write it."""
+def save_tokenizer(folder: Path, **settings: Any) -> Any:
+    """A word tokenizer, as the libraries write it."""
     inner = Tokenizer(models.WordLevel(unk_token="[UNK]"))
     inner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     trainer = trainers.WordLevelTrainer(special_tokens=["[PAD]", "[UNK]", "[EOS]"])
     inner.train_from_iterator(sentences(), trainer)
-    tokenise = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]", **settings)
-    tokenise.save_pretrained(folder / "model")
-    return tokenise
+    tokenize_texts = transformers.PreTrainedTokenizerFast(tokenizer_object=inner, unk_token="[UNK]", **settings)
+    tokenize_texts.save_pretrained(folder / "model")
+    return tokenize_texts
 
 
 def predict(folder: Path, data: str, *options: str, launcher: str = "alone") -> Outcome:
@@ -45,7 +45,7 @@ def predict(folder: Path, data: str, *options: str, launcher: str = "alone") -> 
 @pytest.mark.parametrize("data", ["d.txt", "d.parquet::text", "d.csv::text", "d.jsonl::text"])
 def test_text_is_classified(data: str, tmp_path: Path) -> None:
     model = save(tmp_path, "BertForSequenceClassification", num_labels=5, vocab_size=100, **SMALL)
-    tokenise = save_tokeniser(tmp_path, pad_token="[PAD]")
+    tokenize_texts = save_tokenizer(tmp_path, pad_token="[PAD]")
     texts = sentences()
     (tmp_path / "d.txt").write_text("".join(f"{text}\n" for text in texts))
     table = pa.table({"id": np.arange(NUM_ROWS), "text": texts})
@@ -56,13 +56,13 @@ def test_text_is_classified(data: str, tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.output
     torch.set_num_threads(1)
     with torch.inference_mode():
-        rows = [model(**tokenise(text, return_tensors="pt")).logits for text in texts]
+        rows = [model(**tokenize_texts(text, return_tensors="pt")).logits for text in texts]
     assert np.allclose(np.load(tmp_path / "p.npy"), torch.cat(rows).numpy(), atol=1e-5)
 
 
 def test_pairs_of_texts_and_a_limit(tmp_path: Path) -> None:
     model = save(tmp_path, "BertForSequenceClassification", num_labels=5, vocab_size=100, **SMALL)
-    tokenise = save_tokeniser(tmp_path, pad_token="[PAD]")
+    tokenize_texts = save_tokenizer(tmp_path, pad_token="[PAD]")
     first, second = sentences(0), sentences(1)
     pa.parquet.write_table(pa.table({"a": first, "id": np.arange(NUM_ROWS), "b": second}), tmp_path / "d.parquet")
     limit = ["--model-args", json.dumps({"max_length": 20})]
@@ -70,7 +70,7 @@ def test_pairs_of_texts_and_a_limit(tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.output
     with torch.inference_mode():
         inputs = [
-            tokenise(a, b, truncation=True, max_length=20, return_tensors="pt")
+            tokenize_texts(a, b, truncation=True, max_length=20, return_tensors="pt")
             for a, b in zip(first, second, strict=True)
         ]
         rows = [model(**given).logits for given in inputs]
@@ -78,9 +78,9 @@ def test_pairs_of_texts_and_a_limit(tmp_path: Path) -> None:
     assert np.allclose(np.load(tmp_path / "p.npy"), torch.cat(rows).numpy(), atol=1e-5)
 
 
-def test_generation_from_text_with_a_tokeniser_that_cannot_pad(tmp_path: Path) -> None:
+def test_generation_from_text_with_a_tokenizer_that_cannot_pad(tmp_path: Path) -> None:
     model = save(tmp_path, "GPT2LMHeadModel", **SMALL_GPT)
-    tokenise = save_tokeniser(tmp_path, eos_token="[EOS]")
+    tokenize_texts = save_tokenizer(tmp_path, eos_token="[EOS]")
     texts = sentences()
     (tmp_path / "d.txt").write_text("\n".join(texts))  # without an end of the last line
     outcome = predict(tmp_path, "d.txt", "--model-args", '{"max_new_tokens": 5}')
@@ -88,26 +88,26 @@ def test_generation_from_text_with_a_tokeniser_that_cannot_pad(tmp_path: Path) -
     found = np.load(tmp_path / "p.npy")
     assert found.shape == (NUM_ROWS, 5)
     for row in range(0, NUM_ROWS, 20):
-        inputs = tokenise(texts[row], return_tensors="pt")
+        inputs = tokenize_texts(texts[row], return_tensors="pt")
         expected = model.generate(**inputs, max_new_tokens=5, do_sample=False, pad_token_id=99)
         assert found[row].tolist() == expected[0, inputs["input_ids"].shape[1] :].tolist()
 
 
 def test_a_prompt_that_leaves_no_room_is_cut(tmp_path: Path) -> None:
     model = save(tmp_path, "GPT2LMHeadModel", **SMALL_GPT, n_positions=24)
-    tokenise = save_tokeniser(tmp_path, eos_token="[EOS]")
+    tokenize_texts = save_tokenizer(tmp_path, eos_token="[EOS]")
     texts = [" ".join(["node"] * 100), "rank queue"]
     (tmp_path / "d.txt").write_text("\n".join(texts))
     outcome = predict(tmp_path, "d.txt", "--model-args", '{"max_new_tokens": 5}')
     assert outcome.code == 0, outcome.output
-    inputs = tokenise(texts[0], truncation=True, max_length=19, return_tensors="pt")
+    inputs = tokenize_texts(texts[0], truncation=True, max_length=19, return_tensors="pt")
     expected = model.generate(**inputs, max_new_tokens=5, do_sample=False, pad_token_id=99)
     assert np.load(tmp_path / "p.npy")[0].tolist() == expected[0, 19:].tolist()
 
 
 def test_text_from_text(tmp_path: Path) -> None:
     model = save(tmp_path, "GPT2LMHeadModel", **SMALL_GPT)
-    tokenise = save_tokeniser(tmp_path, eos_token="[EOS]")
+    tokenize_texts = save_tokenizer(tmp_path, eos_token="[EOS]")
     texts = sentences()
     (tmp_path / "d.txt").write_text("\n".join(texts))
     options = ["--model-args", '{"max_new_tokens": 5, "decode": true}', "--output", "p.jsonl"]
@@ -116,15 +116,15 @@ def test_text_from_text(tmp_path: Path) -> None:
     found = [json.loads(line)["predictions"] for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     assert len(found) == NUM_ROWS
     for row in range(0, NUM_ROWS, 20):
-        inputs = tokenise(texts[row], return_tensors="pt")
+        inputs = tokenize_texts(texts[row], return_tensors="pt")
         tokens = model.generate(**inputs, max_new_tokens=5, do_sample=False, pad_token_id=99)
-        assert found[row] == tokenise.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+        assert found[row] == tokenize_texts.decode(tokens[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
 
 
 @pytest.mark.parametrize("postprocess", [None, "argmax"])
 def test_tokens_are_classified(postprocess: str | None, tmp_path: Path) -> None:
     model = save(tmp_path, "BertForTokenClassification", num_labels=5, vocab_size=100, **SMALL)
-    tokenise = save_tokeniser(tmp_path, pad_token="[PAD]")
+    tokenize_texts = save_tokenizer(tmp_path, pad_token="[PAD]")
     texts = sentences()
     pa.parquet.write_table(pa.table({"id": np.arange(NUM_ROWS), "text": texts}), tmp_path / "d.parquet")
     options = ["--output", "p.parquet", "--keep", "id", *(["--postprocess", postprocess] if postprocess else [])]
@@ -134,7 +134,7 @@ def test_tokens_are_classified(postprocess: str | None, tmp_path: Path) -> None:
     assert found["id"] == list(range(NUM_ROWS))
     with torch.inference_mode():
         for row, text in enumerate(texts):
-            logits = model(**tokenise(text, return_tensors="pt")).logits[0]
+            logits = model(**tokenize_texts(text, return_tensors="pt")).logits[0]
             assert len(found["predictions"][row]) == len(text.split())
             if postprocess is None:
                 assert np.allclose(found["predictions"][row], logits.numpy(), atol=1e-5)
@@ -142,11 +142,11 @@ def test_tokens_are_classified(postprocess: str | None, tmp_path: Path) -> None:
                 assert np.mean(found["predictions"][row] == logits.argmax(dim=1).numpy()) > 0.9
 
 
-def test_text_without_a_tokeniser(tmp_path: Path) -> None:
+def test_text_without_a_tokenizer(tmp_path: Path) -> None:
     save(tmp_path, "BertModel", vocab_size=100, **SMALL)
     (tmp_path / "d.txt").write_text("a\nb\n")
     outcome = predict(tmp_path, "d.txt")
-    assert (outcome.code, outcome.output.count("has no tokeniser in it, which rows of text need")) == (65, 1), (
+    assert (outcome.code, outcome.output.count("has no tokenizer in it, which rows of text need")) == (65, 1), (
         outcome.output
     )
     command = ["--model", "zoo:mlp", "--data", "d.txt", "--output", "p.npy"]
@@ -210,15 +210,15 @@ def test_code_in_a_folder_is_run_only_when_it_is_trusted(tmp_path: Path, monkeyp
 def test_texts_are_scored(columns: str, tmp_path: Path) -> None:
     """By the logarithm of their probability, or of that of a continuation."""
     model = save(tmp_path, "GPT2LMHeadModel", **SMALL_GPT)
-    tokenise = save_tokeniser(tmp_path, eos_token="[EOS]")
+    tokenize_texts = save_tokenizer(tmp_path, eos_token="[EOS]")
     prompts, answers = sentences(1, 40), sentences(2, 40)
     pa.parquet.write_table(pa.table({"prompt": prompts, "answer": answers}), tmp_path / "d.parquet")
     outcome = predict(tmp_path, "d.parquet", "--columns", columns, "--model-args", '{"score": true}')
     assert outcome.code == 0, outcome.output
     expected = []
     for prompt, answer in zip(prompts, answers, strict=True):
-        given = tokenise(prompt)["input_ids"] if "prompt" in columns else []
-        follows = tokenise(answer)["input_ids"]
+        given = tokenize_texts(prompt)["input_ids"] if "prompt" in columns else []
+        follows = tokenize_texts(answer)["input_ids"]
         with torch.inference_mode():
             likely = model(torch.tensor([given + follows])).logits[0].log_softmax(dim=1)
         first = max(len(given), 1)  # of the first token of all nothing is said

@@ -12,7 +12,7 @@ import pytest
 import torch
 from launch import LAUNCHERS, TESTS, predict_here, run
 from test_huggingface import SMALL, SMALL_GPT, save
-from test_text import save_tokeniser, sentences
+from test_text import save_tokenizer, sentences
 from texts import asked
 
 import runner
@@ -70,8 +70,8 @@ class Library:
         bert = {**SMALL, "vocab_size": 100, "num_labels": 5, "max_position_embeddings": LIMIT}
         self.bert = save(folder / "bert", "BertForSequenceClassification", **bert)
         self.gpt = save(folder / "gpt", "GPT2LMHeadModel", **SMALL_GPT, n_positions=LIMIT)
-        self.tokenizer = save_tokeniser(folder / "bert", pad_token="[PAD]", eos_token="[EOS]")
-        save_tokeniser(folder / "gpt", pad_token="[PAD]", eos_token="[EOS]")
+        self.tokenizer = save_tokenizer(folder / "bert", pad_token="[PAD]", eos_token="[EOS]")
+        save_tokenizer(folder / "gpt", pad_token="[PAD]", eos_token="[EOS]")
 
     def answers(self, case: Case) -> np.ndarray:
         """Row by row."""

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.collect.flow_control import Turns
+from runner.collect.flow_control import FlowControl
 
 
 @settings(max_examples=200, deadline=None)
@@ -16,7 +16,7 @@ from runner.collect.flow_control import Turns
 def test_every_chunk_is_sent(world_size: int, piece: int, pieces_a_round: int, chunks: list[int]) -> None:
     """Ranks that each send the same chunks, as the collector does: whole ones, or cut in a turn."""
     round_bytes = piece * pieces_a_round
-    turns = Turns(world_size, round_bytes, piece)
+    turns = FlowControl(world_size, round_bytes, piece)
     left = [list(chunks) for _ in range(world_size)]
     unfinished = [False] * world_size
     allowed = [turns.small] * world_size

@@ -22,7 +22,7 @@ class Arguments(NamedTuple):
     named: dict[str, Any]
 
 
-class Calling:
+class Binding:
     """The way from the rows of a batch to the arguments of a model, decided by what both are and not by the values.
 
     Args:

@@ -23,10 +23,10 @@ from typing import Self
 import numpy as np
 
 from runner.chunks.commit import Commit
-from runner.collect.flow_control import PIECE_BYTES, ROUND_BYTES, Turns
+from runner.collect.flow_control import PIECE_BYTES, ROUND_BYTES, FlowControl
 from runner.collect.framing import Decoder, frame
 from runner.comm import Comm, wait
-from runner.comm.watchdog import Watch
+from runner.comm.watchdog import Watchdog
 from runner.host.stop import Stop
 from runner.telemetry.timeline import Timeline
 
@@ -58,13 +58,13 @@ class Collector:
     """
 
     def __init__(
-        self, comm: Comm, write: Write, record: Record, is_direct: bool, stop: Stop, watch: Watch, timeline: Timeline
+        self, comm: Comm, write: Write, record: Record, is_direct: bool, stop: Stop, watch: Watchdog, timeline: Timeline
     ) -> None:
         self._comm, self._write, self._record, self._stop, self._watch = comm, write, record, stop, watch
         self._is_direct, self._timeline = is_direct, timeline
         self._is_root = comm.world.rank == 0
         self._cap = min(PIECE_BYTES, ROUND_BYTES // comm.world.world_size)  # so much makes a round worth its while
-        self._turns = Turns(comm.world.world_size, ROUND_BYTES, PIECE_BYTES)
+        self._turns = FlowControl(comm.world.world_size, ROUND_BYTES, PIECE_BYTES)
         self._allowed = self._turns.small  # bytes of this rank in the next round
         self._changed = threading.Condition()
         self._chunks: deque[tuple[Commit, np.ndarray]] = deque()  # handed over by this rank

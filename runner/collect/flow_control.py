@@ -14,7 +14,7 @@ ROUND_BYTES = 64 << 20
 PIECE_BYTES = 9 << 20
 
 
-class Turns:
+class FlowControl:
     """The turns of one job; every rank makes it alike.
 
     Attributes:

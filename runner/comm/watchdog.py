@@ -37,7 +37,7 @@ class Activity:
         self.begin("")
 
 
-class Watch:
+class Watchdog:
     """Ends the job, with a message, when this rank or the one before it in the ring hangs.
 
     Args:
@@ -59,7 +59,7 @@ class Watch:
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "Watchdog":
         self._thread.start()
         return self
 

@@ -25,7 +25,7 @@ from runner.data.rows import (
     take,
 )
 from runner.engine.cuts import cut_by_cost, cut_by_length
-from runner.engine.predictor import Inference
+from runner.engine.predictor import Predictor
 from runner.engine.texts import check_num_texts, text_columns
 from runner.engine.transforms import find_cost
 from runner.sources import Source
@@ -39,7 +39,7 @@ Batching = Callable[[Rows, int], list[np.ndarray]]
 _CALL_TOKENS = {"cpu": 64, "cuda": 1024}
 
 
-def make_batching(config: Config, source: Source, inference: Inference, device_type: str) -> Batching | None:
+def make_batching(config: Config, source: Source, predictor: Predictor, device_type: str) -> Batching | None:
     """How the rows of chunks are put into batches; None where they are taken as they come.
 
     Raises:
@@ -47,11 +47,11 @@ def make_batching(config: Config, source: Source, inference: Inference, device_t
         ModelError: the user's function cannot be found.
     """
     if config.batch_cost is not None:
-        return ByCost(config, inference)
-    if is_ragged(source.row_type, inference.ignored) and not inference.pads:
-        return ByEqualLength(config, inference)
-    if is_ragged(source.row_type, inference.ignored):
-        return ByLength(config, source, inference, _CALL_TOKENS.get(device_type, _CALL_TOKENS["cpu"]))
+        return ByCost(config, predictor)
+    if is_ragged(source.row_type, predictor.ignored) and not predictor.pads:
+        return ByEqualLength(config, predictor)
+    if is_ragged(source.row_type, predictor.ignored):
+        return ByLength(config, source, predictor, _CALL_TOKENS.get(device_type, _CALL_TOKENS["cpu"]))
     if config.batch_tokens is not None:
         raise UsageError(
             f"--batch-tokens {config.batch_tokens} is for rows of unlike lengths, and those of the data are all alike: "
@@ -73,13 +73,13 @@ class ByLength:
         UsageError: tokens are to be counted, and nothing counts them.
     """
 
-    def __init__(self, config: Config, source: Source, inference: Inference, call_tokens: int) -> None:
-        self._batch_size, self._most, self._inference = config.batch_size, config.batch_tokens, inference
+    def __init__(self, config: Config, source: Source, predictor: Predictor, call_tokens: int) -> None:
+        self._batch_size, self._most, self._predictor = config.batch_size, config.batch_tokens, predictor
         is_folder = isinstance(config.model, str) and is_path(config.model)
         new_tokens = config.model_args.get("max_new_tokens", 0) if is_folder else 0
         self._call_tokens = call_tokens * (1 + new_tokens)  # each token that is added takes another call
-        self._count = inference.count_tokens
-        self._is_text = has_text(source.row_type, inference.ignored)
+        self._count = predictor.count_tokens
+        self._is_text = has_text(source.row_type, predictor.ignored)
         self._says = True
         if self._most is not None and self._is_text and self._count is None:
             raise UsageError(
@@ -98,9 +98,9 @@ class ByLength:
         return np.split(order, cut_by_length(lengths[order], self._batch_size, call_length, self._most)[1:])
 
     def _lengths(self, rows: Rows, start: int) -> np.ndarray:
-        inference = self._inference
-        if not self._is_text or self._count is None or (inference.preprocess is not None and self._most is None):
-            lengths = lengths_of(rows, inference.ignored)
+        predictor = self._predictor
+        if not self._is_text or self._count is None or (predictor.preprocess is not None and self._most is None):
+            lengths = lengths_of(rows, predictor.ignored)
             assert lengths is not None
             return lengths
         try:
@@ -113,13 +113,13 @@ class ByLength:
     def _texts(self, rows: Rows, start: int) -> list[list[str]]:
         """The columns of text that go into the tokenizer."""
         ids = range(start, start + num_rows_of(rows))
-        step = len(ids) if self._inference.preprocess is None else self._batch_size
+        step = len(ids) if self._predictor.preprocess is None else self._batch_size
         parts: list[list[list[str]]] = []
         for first in range(0, len(ids), step):
             piece = ids[first : first + step]
-            inputs = self._inference.given(slice_rows(rows, first, first + len(piece)), piece)
-            if self._inference.preprocess is not None:
-                inputs = self._inference.preprocessed(inputs, piece)
+            inputs = self._predictor.given(slice_rows(rows, first, first + len(piece)), piece)
+            if self._predictor.preprocess is not None:
+                inputs = self._predictor.preprocessed(inputs, piece)
             texts = text_columns(inputs)
             if texts is None:
                 raise ModelError(
@@ -139,8 +139,8 @@ class ByEqualLength:
         inference: knows which columns the model gets.
     """
 
-    def __init__(self, config: Config, inference: Inference) -> None:
-        self._batch_size, self._ignored = config.batch_size, inference.ignored
+    def __init__(self, config: Config, predictor: Predictor) -> None:
+        self._batch_size, self._ignored = config.batch_size, predictor.ignored
 
     def __call__(self, rows: Rows, start: int) -> list[np.ndarray]:
         keys = length_keys(rows, self._ignored)
@@ -163,9 +163,9 @@ class ByCost:
         ModelError: the function cannot be found.
     """
 
-    def __init__(self, config: Config, inference: Inference) -> None:
+    def __init__(self, config: Config, predictor: Predictor) -> None:
         assert config.batch_budget is not None
-        self._cost, self._inference = find_cost(config.batch_cost), inference
+        self._cost, self._predictor = find_cost(config.batch_cost), predictor
         self._batch_size, self._budget = config.batch_size, config.batch_budget
         self._says = True
 
@@ -182,7 +182,7 @@ class ByCost:
         return np.split(np.arange(len(ids)), cut_by_cost(costs, self._batch_size, self._budget)[1:])
 
     def _costs(self, rows: Rows, ids: Sequence[int]) -> np.ndarray:
-        given = self._inference.given(take(rows, range(len(ids))), ids)  # the function may change it in place
+        given = self._predictor.given(take(rows, range(len(ids))), ids)  # the function may change it in place
         try:
             costs = torch.as_tensor(self._cost(given), dtype=torch.float64).detach().cpu().numpy()
         except Exception as error:

@@ -16,7 +16,7 @@ from runner.core.errors import ModelError, RunnerError, shared
 from runner.data.columns import Columns, pack
 from runner.data.outputs import as_columns
 from runner.data.rows import TEXT, Column, Ragged, RowTypes, concatenate, row_bytes_of, take
-from runner.engine.predictor import Inference
+from runner.engine.predictor import Predictor
 from runner.host.launch import warn
 from runner.sources import Source
 
@@ -38,9 +38,9 @@ class Canary:
     """
 
     def __init__(
-        self, comm: Comm, inference: Inference, source: Source, row: int, batch_size: int, row_bytes: int
+        self, comm: Comm, predictor: Predictor, source: Source, row: int, batch_size: int, row_bytes: int
     ) -> None:
-        self._comm, self._inference, self._row = comm, inference, row
+        self._comm, self._predictor, self._row = comm, predictor, row
         num_rows = max(1, min(_ROWS, batch_size, _BYTES // max(1, row_bytes)))
         self._num_rows = num_rows
         self._rows = comm.on_each(lambda: concatenate([source.read(row, row + 1)] * num_rows))
@@ -65,7 +65,7 @@ class Canary:
         if change:
             if may_change:
                 return f"the model gives another answer to row {self._row} at each call"
-            raise shared(ModelError(_about_state(self._inference, self._row, change)))
+            raise shared(ModelError(_about_state(self._predictor, self._row, change)))
         digests = self._comm.gather_all(checksum(pack(self._first)))
         if len(set(digests)) == 1:
             return EQUAL
@@ -97,12 +97,12 @@ class Canary:
     def _answer(self) -> Columns:
         ids = [self._row] * self._num_rows
         rows = take(self._rows, range(self._num_rows))  # a copy: preprocessing may change rows in place
-        return as_columns(self._inference.forward(self._inference.prepare(rows, ids), ids))
+        return as_columns(self._predictor.forward(self._predictor.prepare(rows, ids), ids))
 
 
-def _about_state(inference: Inference, row: int, change: float) -> str:
+def _about_state(predictor: Predictor, row: int, change: float) -> str:
     """What to tell of a model whose second answer is another one."""
-    reset = f"--stateful reset calls its {inference.reset_name}() before each batch" if inference.reset_name else ""
+    reset = f"--stateful reset calls its {predictor.reset_name}() before each batch" if predictor.reset_name else ""
     return (
         f"the model gives another answer to row {row} when it is called again, off by {change:.2g} of the largest "
         "value: it keeps a state between calls, or depends on chance (random numbers, dropout that was saved in "
@@ -155,7 +155,7 @@ def _deviation_of(answer: Column, reference: Column) -> float:
 
 
 def start_canary(
-    config: Config, comm: Comm, inference: Inference, source: Source, row: int | None, row_type: RowTypes
+    config: Config, comm: Comm, predictor: Predictor, source: Source, row: int | None, row_type: RowTypes
 ) -> tuple[Canary | None, str]:
     """The canary, and what it says at the start; every rank calls this.
 
@@ -163,7 +163,7 @@ def start_canary(
     """
     if row is None:
         return None, ""
-    canary = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type))
+    canary = Canary(comm, predictor, source, row, config.batch_size, row_bytes_of(row_type))
     says = canary.compare(may_change=config.stateful == "keep")
     warn(comm.world, says if says != EQUAL else "")
     return canary, "" if says == EQUAL and comm.world.world_size == 1 else says

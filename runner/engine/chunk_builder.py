@@ -13,14 +13,14 @@ from runner.data.columns import Columns, fill, nonfinite, pack, without
 from runner.data.outputs import Outputs, as_columns, check_row_type, copy_out
 from runner.data.rows import Column, RowType, RowTypes, concatenate_columns, span, take_column, zero_row
 from runner.engine.reader import chunk_checksum
-from runner.engine.recovery import BadRow, Rescued
+from runner.engine.recovery import BadRow, RecoveredBatch
 from runner.engine.texts import Cut
 
 _Gaps = Sequence[int]
 _Places = slice | np.ndarray
 
 
-class Draft:
+class ChunkBuilder:
     """The predictions of one chunk, and what there is to know of it.
 
     Args:
@@ -40,7 +40,7 @@ class Draft:
         self._input_checksums: list[str] = []
 
     def add(
-        self, ids: Sequence[int], batch: Rescued, outputs: Outputs | None, kept: Columns, digest: str | None
+        self, ids: Sequence[int], batch: RecoveredBatch, outputs: Outputs | None, kept: Columns, digest: str | None
     ) -> None:
         """Put a batch into it.
 

@@ -15,11 +15,11 @@ from runner.core.errors import InputError
 from runner.data.columns import Columns
 from runner.data.outputs import Outputs
 from runner.data.rows import RowTypes, concatenate, name_rows, zero_row
-from runner.engine.chunk_builder import Draft
+from runner.engine.chunk_builder import ChunkBuilder
 from runner.engine.observer import Observer
-from runner.engine.predictor import Inference, Prepared
+from runner.engine.predictor import Predictor, Prepared
 from runner.engine.reader import BatchReader
-from runner.engine.recovery import Rescue, Rescued
+from runner.engine.recovery import BatchRecovery, RecoveredBatch
 from runner.sources import Source
 
 Item = TypeVar("Item")
@@ -46,8 +46,8 @@ class Engine:
 
     source: Source
     grid: Grid
-    inference: Inference
-    recovery: Rescue
+    predictor: Predictor
+    recovery: BatchRecovery
     row_type: RowTypes
     keep: Sequence[str]
     on_nonfinite: str
@@ -65,43 +65,43 @@ class Engine:
             InputError, ModelError: what `recovery` does not deal with; a batch whose rows are not of `row_type`.
         """
         timeline = self.observer.timeline
-        for computed in delayed(self._compute(chunks), self.inference.num_behind):
+        for computed in delayed(self._compute(chunks), self.predictor.num_behind):
             timeline.turn("forward")
             began = time.perf_counter()
             part, outputs = computed.part, None if computed.outputs is None else computed.outputs()
-            computed.draft.add(part.ids, computed.batch, outputs, part.kept, part.checksum)
+            computed.builder.add(part.ids, computed.batch, outputs, part.kept, part.checksum)
             ended = time.perf_counter()
             timeline.count_batch(len(part.ids), computed.seconds + ended - began)
             if computed.is_last:
                 seconds = ended - computed.chunk_began
                 self.observer.stop.took(seconds)
                 began = timeline.at(computed.chunk_began)
-                yield computed.draft.finish(self.rank, began, seconds, self.on_nonfinite)
+                yield computed.builder.finish(self.rank, began, seconds, self.on_nonfinite)
 
     def _compute(self, chunks: Iterable[Chunk]) -> "Iterator[_Computed]":
         """Yield the batches of chunks, in order, as they come from the model."""
         stop, activity, timeline = self.observer.stop, self.observer.activity, self.observer.timeline
-        reader = BatchReader(self.source, self.grid, self.inference.batching)
+        reader = BatchReader(self.source, self.grid, self.predictor.batching)
         batches = ((chunk, first, last) for chunk in chunks for first, last in self.grid.batches(chunk))
         timeline.turn("wait_rows")
         chunk_began = waited_since = time.perf_counter()
-        draft = Draft(Chunk(0, 0, 0), self.row_type, self.keep)
+        builder = ChunkBuilder(Chunk(0, 0, 0), self.row_type, self.keep)
         activity.begin("reading the first rows")
         for (chunk, first, last), parts in read_ahead(batches, lambda batch: self._read(reader, *batch), _READ_AHEAD):
             if first == chunk.start:
                 if not stop.may_start():
                     return
                 chunk_began = waited_since
-                draft = Draft(chunk, self.row_type, self.keep)
+                builder = ChunkBuilder(chunk, self.row_type, self.keep)
             for part in parts:
                 activity.begin(f"computing {name_rows(part.ids)}")
                 timeline.turn("forward")
                 began = time.perf_counter()
                 batch = self._forward(part)
-                outputs = None if batch.outputs is None else self.inference.fetch(batch.outputs, part.ids)
+                outputs = None if batch.outputs is None else self.predictor.fetch(batch.outputs, part.ids)
                 seconds = time.perf_counter() - began
                 is_last = last == chunk.stop and part is parts[-1]
-                yield _Computed(draft, part, batch, outputs, seconds, chunk_began, is_last)
+                yield _Computed(builder, part, batch, outputs, seconds, chunk_began, is_last)
                 activity.begin(f"reading what follows row {last}")
                 timeline.turn("wait_rows")
                 waited_since = time.perf_counter()
@@ -118,8 +118,8 @@ class Engine:
                     kept = self._kept_one_by_one(ids) if self.keep else {}
                     inputs = rows
                 else:
-                    kept = self.inference.kept(rows)
-                    inputs = self.inference.prepare(rows, ids)
+                    kept = self.predictor.kept(rows)
+                    inputs = self.predictor.prepare(rows, ids)
             except InputError as error:
                 inputs = error
             prepared.append(_Prepared(ids, inputs, digest, kept))
@@ -134,13 +134,13 @@ class Engine:
                 rows.append(self.source.read(row, row + 1))
             except InputError:
                 rows.append(zero_row(self.source.row_type))
-        return self.inference.kept(concatenate(rows))
+        return self.predictor.kept(concatenate(rows))
 
-    def _forward(self, part: "_Prepared") -> Rescued:
+    def _forward(self, part: "_Prepared") -> RecoveredBatch:
         try:
             if isinstance(part.inputs, InputError):
                 raise part.inputs
-            return Rescued(self.inference.forward(part.inputs, part.ids), [], halved=False, cut=part.inputs.cut)
+            return RecoveredBatch(self.predictor.forward(part.inputs, part.ids), [], halved=False, cut=part.inputs.cut)
         except InputError as error:
             return self.recovery(part.ids, error)
 
@@ -159,9 +159,9 @@ class _Prepared:
 class _Computed:
     """Rows that have been through the model; their predictions may still be on their way from the device."""
 
-    draft: Draft
+    builder: ChunkBuilder
     part: _Prepared
-    batch: Rescued
+    batch: RecoveredBatch
     outputs: Callable[[], Outputs] | None
     seconds: float  # so far
     chunk_began: float

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from runner.calls.binding import Arguments, Calling
+from runner.calls.binding import Arguments, Binding
 from runner.core.errors import InputError, ModelError, UsageError
 from runner.data.columns import Columns
 from runner.data.outputs import Outputs, arrived, as_outputs, named, num_rows_of
@@ -29,7 +29,7 @@ class Prepared(NamedTuple):
     is_text: bool
 
 
-class Inference:
+class Predictor:
     """A model with what comes before and after it.
 
     Args:
@@ -54,11 +54,11 @@ class Inference:
         ignored: columns that the model does not get.
         mode: in which preprocess, model and postprocess are called; the first row decides.
         can_have_gradients: whether the model can be called with gradients.
-        tokenise: the model's tokenizer, from columns of text to `Tokens`; None where it has none.
+        tokenize_texts: the model's tokenizer, from columns of text to `Tokens`; None where it has none.
         count_tokens: from columns of text to the tokens of each row; None where the model cannot tell.
         batching: see `make_batching`.
         text_options: those given that are about text alone.
-        pads: see `Calling.pads`.
+        pads: see `Binding.pads`.
         called_with: what the model was called with first, in words; "" before that.
         reset_name: of the model's method that resets its state; empty where it has none.
 
@@ -69,7 +69,7 @@ class Inference:
     def __init__(
         self,
         model: Callable[..., Any],
-        calling: Calling,
+        calling: Binding,
         device: torch.device,
         preprocess: Transform | None,
         postprocess: Transform | None,
@@ -84,7 +84,7 @@ class Inference:
         self._columns, self.keep, self.truncate = columns, keep, truncate
         self.ignored = tuple(name for name in keep if name not in columns)
         self._model, self.preprocess, self._postprocess = model, preprocess, postprocess
-        self.tokenise: Callable[..., Tokens] | None = getattr(model, "tokenise", None)
+        self.tokenize_texts: Callable[..., Tokens] | None = getattr(model, "tokenize_texts", None)
         self.count_tokens: Callable[..., list[int]] | None = getattr(model, "count_tokens", None)
         self.mode, self.may_keep_tensors = Mode.INFERENCE, may_keep_tensors
         self.can_have_gradients = getattr(model, "can_have_gradients", True)
@@ -118,7 +118,7 @@ class Inference:
             except Exception as error:
                 raise failure_of("making the model's input", ids, error) from error
         else:
-            inputs = self._tokenised(self.preprocessed(inputs, ids), ids)
+            inputs = self._tokenized(self.preprocessed(inputs, ids), ids)
         cut, is_text = Cut(), isinstance(inputs, Tokens)
         if isinstance(inputs, Tokens):
             cut = find_cut(inputs, ids, self.truncate == "refuse")
@@ -210,13 +210,13 @@ class Inference:
         names = self._columns or [name for name in rows if name not in self.keep]
         return {name: rows[name] for name in names} if len(names) > 1 else rows[names[0]]
 
-    def _tokenised(self, inputs: Any, ids: Sequence[int]) -> Any:
+    def _tokenized(self, inputs: Any, ids: Sequence[int]) -> Any:
         """What --preprocess gives, with text as `Tokens` where the model has a tokenizer."""
-        texts = text_columns(inputs) if self.tokenise else None
-        if self.tokenise is None or texts is None:
+        texts = text_columns(inputs) if self.tokenize_texts else None
+        if self.tokenize_texts is None or texts is None:
             return inputs
         check_num_texts(texts, ids)
-        return self.tokenise(*texts)
+        return self.tokenize_texts(*texts)
 
     def _as_inputs(self, batch: Any, ids: Sequence[int]) -> Any:
         """The model's input for a batch as it is: images as it takes them, text as `Tokens`, lists padded."""
@@ -224,15 +224,15 @@ class Inference:
         if prepare_images is not None and (inputs := prepare_images(batch, ids)) is not None:
             return inputs
         columns = list(batch.values()) if isinstance(batch, dict) else [batch]
-        if self.tokenise is not None and any(is_text(column) for column in columns):
+        if self.tokenize_texts is not None and any(is_text(column) for column in columns):
             if not all(is_text(column) for column in columns):
                 raise ModelError(
                     "some columns are text and some are not, and the model's tokenizer takes text alone: choose with "
                     "--columns, or make one text of them with --preprocess module:function"
                 )
             if isinstance(batch, dict) and getattr(self._model, "wants_names", False):
-                return self._model.tokenise_named(batch, ids)  # type: ignore[attr-defined]
-            return self.tokenise(*columns)
+                return self._model.tokenize_named(batch, ids)  # type: ignore[attr-defined]
+            return self.tokenize_texts(*columns)
         if any(isinstance(column, FileList) for column in columns):
             raise ModelError(
                 "rows that are files need a folder of Hugging Face's or timm's that takes images as the model, or "

@@ -5,12 +5,12 @@ from runner.core.errors import InputError, ModelError, UsageError
 from runner.data.outputs import row_type_of, with_kept
 from runner.data.rows import Rows, RowType, RowTypes, take, zero_row
 from runner.engine.gradients import Mode, wants_gradients
-from runner.engine.predictor import Inference
+from runner.engine.predictor import Predictor
 from runner.sources import Source
 from runner.telemetry.log import LOGGER
 
 
-def probe(comm: Comm, inference: Inference, source: Source, num_tries: int) -> tuple[RowTypes, int | None]:
+def probe(comm: Comm, predictor: Predictor, source: Source, num_tries: int) -> tuple[RowTypes, int | None]:
     """The shape and dtype of a row of predictions, with what is kept, and the row by which they were found.
 
     Rank 0 tries the first `num_tries` rows, until one works; a row of zeros where there are none. Where the model
@@ -22,67 +22,67 @@ def probe(comm: Comm, inference: Inference, source: Source, num_tries: int) -> t
     """
 
     def find() -> tuple[RowTypes, int | None, Mode]:
-        row_type, row = _find(inference, source, num_tries)
-        return row_type, row, inference.mode
+        row_type, row = _find(predictor, source, num_tries)
+        return row_type, row, predictor.mode
 
-    row_type, row, inference.mode = comm.on_root(find)
-    if inference.mode is Mode.GRADIENTS and comm.world.rank == 0:
+    row_type, row, predictor.mode = comm.on_root(find)
+    if predictor.mode is Mode.GRADIENTS and comm.world.rank == 0:
         LOGGER.info("the model needs gradients: it is called outside of inference mode, with autograd")
     return row_type, row
 
 
-def _find(inference: Inference, source: Source, num_tries: int) -> tuple[RowTypes, int | None]:
+def _find(predictor: Predictor, source: Source, num_tries: int) -> tuple[RowTypes, int | None]:
     if not source.num_rows:
-        return _try(inference, source, zero_row(source.row_type), 0), None
+        return _try(predictor, source, zero_row(source.row_type), 0), None
     first_error: InputError | None = None
     for row in range(min(num_tries, source.num_rows)):
         try:
-            return _try(inference, source, source.read(row, row + 1), row), row
+            return _try(predictor, source, source.read(row, row + 1), row), row
         except InputError as error:
             first_error = first_error or error
     assert first_error is not None
     raise first_error
 
 
-def _try(inference: Inference, source: Source, rows: Rows, row: int) -> RowTypes:
+def _try(predictor: Predictor, source: Source, rows: Rows, row: int) -> RowTypes:
     """The type of what one row gives; finds the mode of the model on the way.
 
     A module of the user's is first called without gradients, but not in inference mode: what it may keep of its first
     call, such as a table, could never be differentiated if it had been made there.
     """
-    if inference.mode is Mode.GRADIENTS:
-        return _row_type(inference, source, rows, row)
+    if predictor.mode is Mode.GRADIENTS:
+        return _row_type(predictor, source, rows, row)
     try:
-        for mode in [Mode.NO_GRADIENTS] * inference.may_keep_tensors + [Mode.INFERENCE]:
-            inference.mode = mode
-            found = _row_type(inference, source, take(rows, range(1)), row)  # preprocessing may change rows in place
+        for mode in [Mode.NO_GRADIENTS] * predictor.may_keep_tensors + [Mode.INFERENCE]:
+            predictor.mode = mode
+            found = _row_type(predictor, source, take(rows, range(1)), row)  # preprocessing may change rows in place
         return found
     except InputError as error:
-        inference.mode = Mode.INFERENCE
+        predictor.mode = Mode.INFERENCE
         if not wants_gradients(error):
             raise
-        if not inference.can_have_gradients:
+        if not predictor.can_have_gradients:
             raise ModelError(
                 "the model needs gradients (autograd), and ranks that hold it together compute none: leave "
                 f"--model-parallel out. {error.message}",
                 error.details,
             ) from error
-    inference.mode = Mode.GRADIENTS
+    predictor.mode = Mode.GRADIENTS
     try:
-        return _row_type(inference, source, rows, row)
+        return _row_type(predictor, source, rows, row)
     except InputError:
-        inference.mode = Mode.INFERENCE
+        predictor.mode = Mode.INFERENCE
         raise
 
 
-def _row_type(inference: Inference, source: Source, rows: Rows, row: int) -> RowTypes:
-    prepared = inference.prepare(rows, [row])
-    if source.num_rows and not prepared.is_text and inference.text_options:
+def _row_type(predictor: Predictor, source: Source, rows: Rows, row: int) -> RowTypes:
+    prepared = predictor.prepare(rows, [row])
+    if source.num_rows and not prepared.is_text and predictor.text_options:
         raise UsageError(
-            f"{inference.text_options[0]} is about texts that go through a model's tokenizer, and the model gets none: "
+            f"{predictor.text_options[0]} is about texts that go through a model's tokenizer, and the model gets none: "
             "leave it out"
         )
-    found = row_type_of(inference.forward(prepared, [row]))
+    found = row_type_of(predictor.forward(prepared, [row]))
     if isinstance(source.row_type, RowType):
         return found
-    return with_kept(found, {name: source.row_type[name] for name in inference.keep})
+    return with_kept(found, {name: source.row_type[name] for name in predictor.keep})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from runner.core.errors import ChunkError, InputError, MemoryShortage, ModelError, UnlikeLengths
 from runner.data.outputs import Outputs, join, on_cpu
 from runner.data.rows import Rows, concatenate, name_rows
-from runner.engine.predictor import Inference
+from runner.engine.predictor import Predictor
 from runner.engine.texts import Cut
 from runner.sources import Source
 
@@ -23,7 +23,7 @@ class BadRow:
 
 
 @dataclass(frozen=True)
-class Rescued:
+class RecoveredBatch:
     """What a batch gives that has failed at first.
 
     Attributes:
@@ -39,7 +39,7 @@ class Rescued:
     cut: Cut = Cut()
 
 
-class Rescue:
+class BatchRecovery:
     """What to do with a batch that has failed.
 
     The bad rows are found by halving it: about `1.5 k log2(n / k)` calls of the model for k of n rows. A batch that
@@ -52,13 +52,13 @@ class Rescue:
         set_aside: go on without the bad rows; else raise the error of the first.
     """
 
-    def __init__(self, source: Source, inference: Inference, known_good_row: int | None, set_aside: bool) -> None:
-        self._source, self._inference, self._known_good_row = source, inference, known_good_row
+    def __init__(self, source: Source, predictor: Predictor, known_good_row: int | None, set_aside: bool) -> None:
+        self._source, self._predictor, self._known_good_row = source, predictor, known_good_row
         self._sets_aside = set_aside
         self._halved = False
         self._cut = Cut()  # of what was computed last
 
-    def __call__(self, ids: Sequence[int], error: InputError) -> Rescued:
+    def __call__(self, ids: Sequence[int], error: InputError) -> RecoveredBatch:
         """The predictions of the rows of these numbers, which have failed together with `error`.
 
         Raises:
@@ -70,7 +70,7 @@ class Rescue:
         if isinstance(error, MemoryShortage):
             try:
                 self._cut = Cut()
-                return Rescued(self._compute(rows, ids), [], True, self._cut)
+                return RecoveredBatch(self._compute(rows, ids), [], True, self._cut)
             except InputError as again:
                 error = again
         if self._sets_aside:
@@ -82,17 +82,17 @@ class Rescue:
             raise unreadable[min(unreadable)]
         return self._with_all(ids, rows, error)
 
-    def _with_all(self, ids: Sequence[int], rows: dict[int, Rows], error: InputError) -> Rescued:
+    def _with_all(self, ids: Sequence[int], rows: dict[int, Rows], error: InputError) -> RecoveredBatch:
         """What rows give that all work; raises `error` unless it was about others of their chunk."""
         if not isinstance(error, ChunkError):
             raise error
         self._halved, self._cut = False, Cut()
         outputs = self._compute(rows, ids)
-        return Rescued(outputs, [], self._halved, self._cut)
+        return RecoveredBatch(outputs, [], self._halved, self._cut)
 
     def _without_the_bad(
         self, ids: Sequence[int], rows: dict[int, Rows], unreadable: dict[int, InputError], error: InputError
-    ) -> Rescued:
+    ) -> RecoveredBatch:
         # The other rows are computed once more in a batch of the same size, in which a good row stands for each bad
         # one: so they get the very bytes that they would have had.
         bad = unreadable | dict(self._search([row for row in ids if row in rows], rows, surely=not unreadable))
@@ -103,7 +103,7 @@ class Rescue:
         if good:
             self._halved, self._cut = False, Cut()
             outputs = self._compute(rows | dict.fromkeys(bad, rows[good[0]]), ids)
-            return Rescued(outputs, found, self._halved, self._cut)
+            return RecoveredBatch(outputs, found, self._halved, self._cut)
         if (known := self._known_good_row) is not None:
             try:
                 self._compute({known: self._source.read(known, known + 1)}, [known])
@@ -113,7 +113,7 @@ class Rescue:
                     f"{again.message}",
                     again.details,
                 ) from again
-        return Rescued(None, found, False)
+        return RecoveredBatch(None, found, False)
 
     def _read(self, ids: Sequence[int]) -> tuple[dict[int, Rows], dict[int, InputError]]:
         """The rows one by one, and the errors of those that cannot be read."""
@@ -149,8 +149,8 @@ class Rescue:
 
     def _compute(self, rows: dict[int, Rows], ids: Sequence[int]) -> Outputs:
         try:
-            prepared = self._inference.prepare(concatenate([rows[i] for i in ids]), ids)
-            outputs = self._inference.forward(prepared, ids)
+            prepared = self._predictor.prepare(concatenate([rows[i] for i in ids]), ids)
+            outputs = self._predictor.forward(prepared, ids)
             self._cut = self._cut.joined(prepared.cut)
             return outputs
         except UnlikeLengths:  # the rows could not be put in order of length, as one of them could not be read

@@ -25,7 +25,7 @@ def compute_chunks(session: Session, dataset: Dataset, model: LoadedModel, work:
     engine = Engine(
         source=dataset.source,
         grid=work.grid,
-        inference=model.inference,
+        predictor=model.predictor,
         recovery=model.recovery,
         row_type=model.row_type,
         keep=config.keep,

@@ -8,25 +8,25 @@ import torch
 
 from runner.chunks.grid import Grid
 from runner.comm import Comm
-from runner.comm.watchdog import Watch
+from runner.comm.watchdog import Watchdog
 from runner.config.options import Config
 from runner.data.rows import RowTypes
 from runner.engine.baseline import Speed
 from runner.engine.canary import Canary
 from runner.engine.observer import Observer
-from runner.engine.predictor import Inference
-from runner.engine.recovery import Rescue
+from runner.engine.predictor import Predictor
+from runner.engine.recovery import BatchRecovery
 from runner.host.stop import Stop
-from runner.records.failure import LastWord
+from runner.records.failure import FailureRecord
 from runner.records.recorder import Committed, Recorder
 from runner.sinks import Sink
 from runner.sources import Source
-from runner.telemetry.log import Stages
+from runner.telemetry.log import PhaseTracker
 from runner.telemetry.stats import RankStats
 from runner.telemetry.timeline import Timeline
 
 if TYPE_CHECKING:
-    from runner.parallel.member import Part
+    from runner.parallel.member import GroupMember
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class Session:
     config: Config
     everyone: Comm
     comm: Comm
-    group: "Part | None"
+    group: "GroupMember | None"
     recorder: Recorder
-    failure: LastWord
+    failure: FailureRecord
     stop: Stop
-    watchdog: Watch
-    phases: Stages
+    watchdog: Watchdog
+    phases: PhaseTracker
     timeline: Timeline
     stats: RankStats
 
@@ -94,11 +94,11 @@ class LoadedModel:
         canary_says: what it found at the start, in words.
     """
 
-    inference: Inference
+    predictor: Predictor
     device: torch.device
     digest: str
     row_type: RowTypes
-    recovery: Rescue
+    recovery: BatchRecovery
     canary: Canary | None
     canary_says: str
 

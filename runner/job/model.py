@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from runner.calls.binding import Calling
+from runner.calls.binding import Binding
 from runner.comm import Comm
 from runner.config.constants import read_constants
 from runner.config.options import Config, is_path
@@ -14,9 +14,9 @@ from runner.data.columns import types_by_name
 from runner.data.rows import RowType, RowTypes, named_types
 from runner.engine.batching import has_text, make_batching
 from runner.engine.canary import start_canary
-from runner.engine.predictor import Inference
+from runner.engine.predictor import Predictor
 from runner.engine.probing import probe
-from runner.engine.recovery import Rescue
+from runner.engine.recovery import BatchRecovery
 from runner.engine.transforms import find_postprocess, find_preprocess
 from runner.host.devices import gpu_name, local_device, return_freed_memory, shared_gpus
 from runner.host.launch import warn
@@ -43,15 +43,15 @@ def load_model(session: Session, dataset: Dataset) -> LoadedModel:
     phases.end(f"data: {source.num_rows:,} rows; on {device} with {stats.threads} CPU threads")
 
     phases.begin("model", "building the model")
-    inference, digest = assemble(config, comm, source, device, group.build if group else None)
+    predictor, digest = assemble(config, comm, source, device, group.build if group else None)
     phases.end(f"model{sent_in_words(comm)}")
     phases.begin("checks", "computing the first row and the canary")
     sets_aside = config.on_error == "quarantine"
-    row_type, good_row = probe(comm, inference, source, PROBES if sets_aside else 1)
-    recovery = Rescue(source, inference, good_row, sets_aside)
-    canary, says = start_canary(config, comm, inference, source, good_row, row_type)
-    phases.end(f"canary: {says or 'nothing to compare'}; the model is called with {inference.called_with}")
-    return LoadedModel(inference, device, digest, row_type, recovery, canary, says)
+    row_type, good_row = probe(comm, predictor, source, PROBES if sets_aside else 1)
+    recovery = BatchRecovery(source, predictor, good_row, sets_aside)
+    canary, says = start_canary(config, comm, predictor, source, good_row, row_type)
+    phases.end(f"canary: {says or 'nothing to compare'}; the model is called with {predictor.called_with}")
+    return LoadedModel(predictor, device, digest, row_type, recovery, canary, says)
 
 
 def assemble(
@@ -60,7 +60,7 @@ def assemble(
     source: Source,
     device: torch.device,
     build: Callable[[], tuple[Callable[..., Any], str]] | None = None,
-) -> tuple[Inference, str]:
+) -> tuple[Predictor, str]:
     """The way of a batch, and the digest of the weights; every rank calls it.
 
     Args:
@@ -82,8 +82,8 @@ def assemble(
     # a compiled one would be compiled once more, and one of a group or of layers that come and go takes long for a row
     is_users = not (isinstance(config.model, str) and is_path(config.model)) and build is None
 
-    def make() -> Inference:
-        inference = Inference(
+    def make() -> Predictor:
+        predictor = Predictor(
             model,
             _make_calling(config, source, columns, model, constants, preprocess is None, to),
             to,
@@ -97,11 +97,11 @@ def assemble(
             truncate=config.truncate,
             may_keep_tensors=is_users and not config.compile and config.offload is None,
         )
-        inference.text_options += [f"--truncate {config.truncate}"] * (config.truncate is not None)
-        if config.batch_tokens is not None and has_text(source.row_type, inference.ignored):
-            inference.text_options.append(f"--batch-tokens {config.batch_tokens}")
-        inference.batching = make_batching(config, source, inference, to.type)
-        return inference
+        predictor.text_options += [f"--truncate {config.truncate}"] * (config.truncate is not None)
+        if config.batch_tokens is not None and has_text(source.row_type, predictor.ignored):
+            predictor.text_options.append(f"--batch-tokens {config.batch_tokens}")
+        predictor.batching = make_batching(config, source, predictor, to.type)
+        return predictor
 
     return comm.on_each(make), weights_digest
 
@@ -114,7 +114,7 @@ def _make_calling(
     constants: dict[str, Any],
     is_raw: bool,
     device: torch.device,
-) -> Calling:
+) -> Binding:
     """How the model is called with the columns that it gets.
 
     Raises:
@@ -132,11 +132,11 @@ def _make_calling(
         types = types if len(types) > 1 else next(iter(types.values()))
     elif isinstance(types, RowType) and types.dtype.names is not None:
         types = types_by_name(types)
-    return Calling(signature, types, is_raw, constants, config.dtype, config.stack, device)
+    return Binding(signature, types, is_raw, constants, config.dtype, config.stack, device)
 
 
 def _check_truncate(config: Config, model: Callable[..., Any]) -> None:
-    if config.truncate is not None and not hasattr(model, "tokenise"):
+    if config.truncate is not None and not hasattr(model, "tokenize_texts"):
         raise UsageError(
             f"--truncate {config.truncate} is about texts that a model's tokenizer cuts, and this model has none: "
             "leave it out"

@@ -18,7 +18,7 @@ def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
     """
     config, comm, group = session.config, session.comm, session.group
     session.phases.begin("output", "opening the output and checking what is there", root_alone=True)
-    grid = make_grid(config, dataset.source, model.row_type, model.inference.ignored)
+    grid = make_grid(config, dataset.source, model.row_type, model.predictor.ignored)
     decided = {"chunk_size": grid.chunk_size, "weights": model.digest, "row_type": in_words(model.row_type)}
     where = group.in_words if group else describe_workers(comm, session.stats.threads)
 
@@ -34,7 +34,7 @@ def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
     mine = share(len(committed.to_check), comm.world.rank, comm.world.world_size)
     to_check = committed.to_check[mine.start : mine.stop]
     session.watchdog.main.begin("comparing the data with what earlier jobs have read")
-    comm.on_each(lambda: check_inputs(dataset.source, grid, to_check, model.inference.batching))
+    comm.on_each(lambda: check_inputs(dataset.source, grid, to_check, model.predictor.batching))
     ranks_write = config.collect in ("direct", "shards")
     sink = open_direct(comm, config.output or "", grid, model.row_type) if ranks_write else None
     session.phases.end(f"output: {len(committed.chunks):,} of {grid.num_chunks:,} chunks are there already")

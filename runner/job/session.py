@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from runner.comm import Comm, connect
-from runner.comm.watchdog import Watch
+from runner.comm.watchdog import Watchdog
 from runner.comm.workers import share_threads
 from runner.config.options import Config
 from runner.core.errors import as_runner_error
@@ -15,14 +15,14 @@ from runner.host.launch import Launch, detect_launch, process_start, set_log_def
 from runner.host.stop import Stop
 from runner.job.context import Session
 from runner.job.finish import draw_page
-from runner.records.failure import LastWord
+from runner.records.failure import FailureRecord
 from runner.records.file_recorder import FileRecorder
 from runner.records.recorder import MemoryRecorder, Recorder
-from runner.telemetry.log import Stages, make_timeline, spoken
+from runner.telemetry.log import PhaseTracker, make_timeline, rank_logging
 from runner.telemetry.stats import RankStats
 
 if TYPE_CHECKING:
-    from runner.parallel.member import Part
+    from runner.parallel.member import GroupMember
 
 
 @contextmanager
@@ -41,16 +41,16 @@ def open_session(config: Config) -> Iterator[Session]:
         from runner.reports.trace import horovods_timeline, write_trace
     with horovods_timeline(config) if config.trace else nullcontext() as horovods:
         comm = connect(launch, backend, config.collect, device_kind(config), config.stall_timeout)
-    failure, group = LastWord(config.output, comm.world), None
+    failure, group = FailureRecord(config.output, comm.world), None
     try:
         with (
-            spoken(comm.world, config.verbose),
+            rank_logging(comm.world, config.verbose),
             _make_recorder(config) as recorder,
             Stop(deadline(config)) as stop,
-            Watch(comm, config.stall_timeout, failure.note) as watchdog,
+            Watchdog(comm, config.stall_timeout, failure.note) as watchdog,
         ):
             group = _join_group(config, launch, comm) if is_split else None
-            phases = Stages(comm.world, watchdog, timeline)
+            phases = PhaseTracker(comm.world, watchdog, timeline)
             phases.end(f"connected: launcher {comm.world.launcher}, {comm.library or 'no MPI'}")
             phases.begin("data", "opening the data")
             threads = group.threads if group else share_threads(config, comm)
@@ -78,7 +78,7 @@ def _make_recorder(config: Config) -> Recorder:
     return MemoryRecorder(config.max_bad, config) if config.output is None else FileRecorder(config, config.output)
 
 
-def _join_group(config: Config, launch: Launch, comm: Comm) -> "Part":
-    from runner.parallel.member import Part  # PyTorch's distributed tensors take their time to import
+def _join_group(config: Config, launch: Launch, comm: Comm) -> "GroupMember":
+    from runner.parallel.member import GroupMember  # PyTorch's distributed tensors take their time to import
 
-    return Part(config, launch, comm)
+    return GroupMember(config, launch, comm)

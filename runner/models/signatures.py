@@ -20,7 +20,7 @@ def signature_of(model: Callable[..., Any]) -> Signature:
     noted = getattr(model, "signature", None)
     if isinstance(noted, Signature):
         return noted
-    if hasattr(model, "tokenise"):
+    if hasattr(model, "tokenize_texts"):
         return _PRETRAINED
     if isinstance(model, torch.jit.ScriptModule):
         return _of_script(model)

@@ -25,7 +25,7 @@ from runner.telemetry.timeline import Timeline
 _BUILD, _CALL, _CHECK, _ALIGN, _SUM_UP, _END = "build", "call", "check", "align", "sum up", "end"
 
 
-class Part:
+class GroupMember:
     """Of one rank; every rank makes one at the same point.
 
     Attributes:

@@ -27,7 +27,7 @@ from runner.core.errors import ModelError, describe
 from runner.engine.failed_batch import is_memory_shortage
 from runner.parallel.fake_tensors import is_unknown, kind_of
 from runner.parallel.stage_link import Inbound, NeighbourFailed, Outbound, Waiting
-from runner.parallel.stages import Stages
+from runner.parallel.stages import PipelineSplit
 
 _NEED_VALUES = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
 _NEEDS_MORE = (
@@ -52,7 +52,7 @@ class Pipeline:
     def __init__(
         self,
         model: nn.Module,
-        stages: Stages,
+        stages: PipelineSplit,
         groups: Groups,
         rank: int,
         device: torch.device,

@@ -32,7 +32,7 @@ class Replica:
         exchange: Exchange,
     ) -> None:
         self.model, self._say, self._check, self._device, self._exchange = model, say, check, device, exchange
-        for name in ("tokenise", "count_tokens", "prepare_images"):
+        for name in ("tokenize_texts", "count_tokens", "prepare_images"):
             if hasattr(model, name):
                 setattr(self, name, getattr(model, name))
 

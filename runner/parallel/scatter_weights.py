@@ -13,6 +13,7 @@ from runner.comm import Comm
 from runner.comm.groups import Groups
 from runner.comm.mpi import MpiComm
 from runner.comm.pieces import as_bytes
+from runner.core.errors import ModelError
 from runner.parallel.tensor import split_dimension
 
 
@@ -81,7 +82,13 @@ def fill(
     for name, buffer in list(model.named_buffers()):
         local = buffer.to_local() if isinstance(buffer, DTensor) else buffer  # each rank has all of it
         given = local if weights is None or name not in weights else weights[name].to(buffer.dtype)
-        own = given.clone(memory_format=torch.contiguous_format)  # a buffer may be a view of fewer numbers
+        if given.is_meta and comm.world.rank == 0:
+            raise ModelError(
+                f"the values of buffer {name} are not known: the weights do not have it, nor does the model"
+            )
+        own = torch.empty(given.shape, dtype=given.dtype)  # contiguous: a buffer may be a view of fewer numbers
+        if not given.is_meta:
+            own.copy_(given)
         comm.broadcast_([as_bytes(own)])
         own_state.update(as_bytes(own).numpy())
         owner, _, leaf = name.rpartition(".")

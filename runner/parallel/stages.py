@@ -15,7 +15,7 @@ from runner.core.errors import ModelError
 
 
 @dataclass(frozen=True)
-class Stages:
+class PipelineSplit:
     """A model cut into stages.
 
     Attributes:
@@ -37,7 +37,7 @@ class Stages:
         return self.has(stage, name.rpartition(".")[0])
 
 
-def cut_into_stages(model: nn.Module, count: int, split_points: Sequence[str] = ()) -> Stages:
+def cut_into_stages(model: nn.Module, count: int, split_points: Sequence[str] = ()) -> PipelineSplit:
     """Cut a model.
 
     Args:
@@ -67,7 +67,7 @@ def cut_into_stages(model: nn.Module, count: int, split_points: Sequence[str] = 
     for name in order:
         is_cut = any(begin.startswith(f"{name}.") or not name for begin in begins)
         modules[name] = tuple(range(count)) if is_cut else (stage_of(name),)
-    return Stages(begins, {name: stage_of(name) for name in units}, modules)
+    return PipelineSplit(begins, {name: stage_of(name) for name in units}, modules)
 
 
 def _units(model: nn.Module, prefix: str = "") -> Iterator[str]:

@@ -15,7 +15,7 @@ from runner.telemetry.report import read_record, read_report
 _NAME = "failure.json"
 
 
-class LastWord:
+class FailureRecord:
     """Keeps the error that ends a job; made by every rank.
 
     Args:
@@ -77,7 +77,7 @@ def last_end(folder: Path) -> dict[str, Any]:
     return {"how": "killed"}
 
 
-def forget_last_words(folder: Path) -> None:
+def clear_outcome(folder: Path) -> None:
     """A new job begins: what the last one said of its end is of no account any more."""
     for name in (_NAME, "report.json", "timeline.json", "report.html", "trace.json", "status.json"):
         (folder / name).unlink(missing_ok=True)

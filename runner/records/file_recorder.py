@@ -22,7 +22,7 @@ from runner.core.checksum import checksum
 from runner.core.errors import OutputError
 from runner.core.urls import is_url
 from runner.data.rows import RowTypes
-from runner.records.failure import forget_last_words, last_end
+from runner.records.failure import clear_outcome, last_end
 from runner.records.ledger import Ledger, run_folder
 from runner.records.lock import OutputLock
 from runner.records.manifest import make_manifest
@@ -103,7 +103,7 @@ class FileRecorder(Recorder):
             elif self._lacks_only_its_report():
                 os.replace(self._output, self._partial)  # to be checked and finished as any other unfinished run
             before = last_end(self._folder)
-            forget_last_words(self._folder)
+            clear_outcome(self._folder)
         if self._starts_over:
             self._ledger = Ledger(self._folder)
         self._write("config.toml", tomli_w.dumps(self._config.resolved()))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from runner.comm import Comm
-from runner.comm.watchdog import Watch
+from runner.comm.watchdog import Watchdog
 from runner.host.launch import World
 from runner.telemetry.timeline import Timeline
 
@@ -17,7 +17,7 @@ LOGGER = logging.getLogger("runner")
 
 
 @contextmanager
-def spoken(world: World, verbose: int) -> Iterator[None]:
+def rank_logging(world: World, verbose: int) -> Iterator[None]:
     """For as long as this lasts, what is logged names this rank, and is shown on stderr as far as `verbose` says.
 
     Args:
@@ -45,7 +45,7 @@ def spoken(world: World, verbose: int) -> Iterator[None]:
         LOGGER.removeFilter(name_rank)
 
 
-class Stages:
+class PhaseTracker:
     """What the main thread is at, for all that want to know: the watch, the timeline and the log.
 
     Args:
@@ -54,7 +54,7 @@ class Stages:
         timeline: of this rank.
     """
 
-    def __init__(self, world: World, watch: Watch, timeline: Timeline) -> None:
+    def __init__(self, world: World, watch: Watchdog, timeline: Timeline) -> None:
         self._world, self._watch, self._timeline = world, watch, timeline
         self._began = timeline.began
 
@@ -78,7 +78,7 @@ class Stages:
         LOGGER.info("%s, %.2f s", result, self._timeline.now() - self._began)
 
 
-class SpeakingTimeline(Timeline):
+class LoggingTimeline(Timeline):
     """One that says of each round that carried predictions how long it took."""
 
     def add(self, phase: str, began: float, ended: float) -> None:
@@ -90,7 +90,7 @@ class SpeakingTimeline(Timeline):
 def make_timeline(age_seconds: float, keeps_spans: bool, verbose: int) -> Timeline:
     """The timeline of a rank, one that speaks where somebody listens."""
     speaks = verbose > 1 or LOGGER.isEnabledFor(logging.DEBUG)
-    return (SpeakingTimeline if speaks else Timeline)(age_seconds, keeps_spans)
+    return (LoggingTimeline if speaks else Timeline)(age_seconds, keeps_spans)
 
 
 def sent_in_words(comm: Comm) -> str:

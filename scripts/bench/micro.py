@@ -91,7 +91,7 @@ def on_ranks(backend: str, collect: str, mebibytes: int, repeats: int) -> None:
     from runner.chunks.commit import Commit
     from runner.collect.collector import Collector
     from runner.comm import connect
-    from runner.comm.watchdog import Watch
+    from runner.comm.watchdog import Watchdog
     from runner.core.checksum import checksum
     from runner.host.launch import detect_launch
     from runner.host.stop import Stop
@@ -131,7 +131,7 @@ def on_ranks(backend: str, collect: str, mebibytes: int, repeats: int) -> None:
             lambda commit: None,
             False,
             Stop(None),
-            Watch(comm, 60),
+            Watchdog(comm, 60),
             Timeline(0.0),
         ) as collector:
             for index in range(num_chunks):

@@ -14,7 +14,7 @@ import runner.collect.collector
 from runner.chunks.commit import Commit
 from runner.collect.collector import Collector
 from runner.comm import connect
-from runner.comm.watchdog import Watch
+from runner.comm.watchdog import Watchdog
 from runner.core.checksum import checksum
 from runner.host.launch import detect_launch
 from runner.host.stop import Stop
@@ -53,7 +53,7 @@ if __name__ == "__main__":
         assert is_direct or commit.chunk in written, commit
         recorded.append(commit.chunk)
 
-    collector = Collector(comm, write, record, is_direct, Stop(None), Watch(comm, 60.0), Timeline(0.0))
+    collector = Collector(comm, write, record, is_direct, Stop(None), Watchdog(comm, 60.0), Timeline(0.0))
     most_queued = 0
     for index in range(NUM_CHUNKS):
         if (index % 7) % world.world_size == world.rank:  # uneven; with more ranks than 7 some have none

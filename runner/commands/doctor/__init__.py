@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 from runner.comm import Comm, connect
-from runner.comm.watchdog import Watch
+from runner.comm.watchdog import Watchdog
 from runner.comm.workers import share_threads
 from runner.commands.doctor.batch import check_batch
 from runner.commands.doctor.facts import gather_facts
-from runner.commands.doctor.finding import WRONG, Finding, Sheet
+from runner.commands.doctor.finding import WRONG, Finding, FindingList
 from runner.commands.doctor.judge import as_plain, judge
 from runner.commands.doctor.measure import check_clocks, check_rates, check_speed
 from runner.commands.doctor.storage import check_storage
@@ -38,13 +38,13 @@ def doctor(given: dict[str, Any], options: dict[str, Any]) -> int:
     """
     began, launch = time.monotonic(), detect_launch()
     config = make_config(_ATTENDANTS | {"stall_timeout": _STALL_SECONDS} | options)
-    sheet, facts = Sheet(speaks=launch.rank == 0), []
+    sheet, facts = FindingList(speaks=launch.rank == 0), []
     try:
         comm = connect(launch, config.comm, config.collect, device_kind(config), config.stall_timeout)
     except RunnerError as error:
         sheet.add([_failed("launch", error)])
     else:
-        with Watch(comm, config.stall_timeout) as watch:
+        with Watchdog(comm, config.stall_timeout) as watch:
             folder = given.get("folder") or os.path.dirname(config.output or "") or "."
             facts = _examine(config, comm, folder, sheet, watch)
         comm.close()
@@ -52,7 +52,7 @@ def doctor(given: dict[str, Any], options: dict[str, Any]) -> int:
     return sheet.exit_code
 
 
-def _examine(config: Config, comm: Comm, folder: str, sheet: Sheet, watch: Watch) -> list[dict[str, Any]]:
+def _examine(config: Config, comm: Comm, folder: str, sheet: FindingList, watch: Watchdog) -> list[dict[str, Any]]:
     """All checks of ranks that have found each other; returns their facts."""
     try:
         device = comm.on_each(lambda: local_device(config, comm.world.local_rank))

@@ -40,9 +40,9 @@ def check_batch(config: Config, comm: Comm, device: torch.device) -> list[Findin
 
 def _check_split(config: Config, everyone: Comm) -> list[Finding]:
     """The same where groups of ranks hold the model; the members of a group find nothing of their own."""
-    from runner.parallel.member import Part  # PyTorch's distributed tensors take their time to import
+    from runner.parallel.member import GroupMember  # PyTorch's distributed tensors take their time to import
 
-    part = Part(dataclasses.replace(config, comm="mpi"), detect_launch(), everyone)
+    part = GroupMember(dataclasses.replace(config, comm="mpi"), detect_launch(), everyone)
     if part.leaders is None:
         world = everyone.world
         part.serve(RankStats(world.rank, world.host, str(part.device), part.threads), Timeline(0.0), Activity())
@@ -67,13 +67,13 @@ def _check(
 ) -> list[Finding]:
     source = open_data(config, comm)
     began = time.perf_counter()
-    inference, _ = assemble(config, comm, source, device, build)
+    predictor, _ = assemble(config, comm, source, device, build)
     load_seconds = time.perf_counter() - began
     if not source.num_rows:
         return [Finding("batch", WARNING, f"the model is loaded; there are no rows in {config.data}")]
-    row_type, row = probe(comm, inference, source, 1)
+    row_type, row = probe(comm, predictor, source, 1)
     assert row is not None
-    canary = Canary(comm, inference, source, row, config.batch_size, row_bytes_of(row_type))
+    canary = Canary(comm, predictor, source, row, config.batch_size, row_bytes_of(row_type))
     says = canary.compare(config.stateful == "keep")
     grid = Grid(source.num_rows, config.batch_size, config.batch_size)
     ids = range(min(config.batch_size, source.num_rows))
@@ -81,12 +81,12 @@ def _check(
     def run() -> float:
         seconds = []
         for _ in range(_TIMES):
-            reader = BatchReader(source, grid, inference.batching)
+            reader = BatchReader(source, grid, predictor.batching)
             began = time.perf_counter()
             for part in reader.read(grid.chunk(0), 0, len(ids)):
                 if isinstance(part.rows, InputError):
                     raise part.rows
-                inference.forward(inference.prepare(part.rows, part.ids), part.ids)
+                predictor.forward(predictor.prepare(part.rows, part.ids), part.ids)
             seconds.append(time.perf_counter() - began)
         return min(seconds)
 

@@ -46,7 +46,7 @@ class Finding:
         return f"{text}\n{textwrap.fill(self.mend, width, initial_indent=' ' * 18 + '-> ', subsequent_indent=' ' * 21)}"
 
 
-class Sheet:
+class FindingList:
     """The findings of all checks, in order; printed as they come.
 
     Args:

@@ -14,9 +14,9 @@ import torch
 from runner.comm.single import SingleComm
 from runner.commands.plan.estimate import MPI_BYTES, Pace, Work, find_work, times
 from runner.commands.plan.fitting import Fitting
-from runner.commands.plan.former import Former
+from runner.commands.plan.former import PreviousReport
 from runner.commands.plan.layout import Layout, Memory, memory_of
-from runner.commands.plan.risks import Situation
+from runner.commands.plan.risks import PlannedJob
 from runner.commands.plan.room import find_room, free_here, wants_sizes
 from runner.commands.plan.sizes import Sizes
 from runner.commands.plan.text import render_plan
@@ -47,7 +47,7 @@ def plan(config: Config, given: dict[str, Any]) -> str:
         RunnerError: what the job would end with before its first chunk, or an option is wrong.
     """
     layout = _layout(config, given)
-    former = Former(given["report"]) if "report" in given else None
+    former = PreviousReport(given["report"]) if "report" in given else None
     output = _local_name(str(config.output))
     source = open_data(config, SingleComm(Launch("none", 0, 1)))
     known = _look_at_output(config, source, output)
@@ -71,7 +71,7 @@ def plan(config: Config, given: dict[str, Any]) -> str:
 
     work = find_work(trial.grid, committed, trial.output_bytes, config.collect, config.schedule, str(config.output))
     pace = former.pace if former else _pace(trial)
-    situation = Situation(
+    situation = PlannedJob(
         config=config,
         layout=layout,
         grid=trial.grid,
@@ -139,7 +139,7 @@ def _memory(
     layout: Layout,
     work: Work,
     trial: Trial,
-    former: Former | None,
+    former: PreviousReport | None,
     fitting: Fitting | None,
     report: str | None,
 ) -> Memory:

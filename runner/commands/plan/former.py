@@ -7,7 +7,7 @@ from runner.commands.plan.estimate import Pace
 from runner.core.errors import InputError, describe
 
 
-class Former:
+class PreviousReport:
     """A `report.json`.
 
     Attributes:

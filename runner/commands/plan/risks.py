@@ -15,7 +15,7 @@ _MOST_MARGIN = 0.9  # of a node's memory; the system wants some of it, too
 
 
 @dataclass(frozen=True)
-class Situation:
+class PlannedJob:
     """What is known of the job.
 
     Attributes:
@@ -35,13 +35,13 @@ class Situation:
     cpus_here: int
 
 
-def find_risks(job: Situation) -> list[str]:
+def find_risks(job: PlannedJob) -> list[str]:
     """Everything that is worth a look before the job is submitted."""
     of_nodes = find_risks_of_nodes(job.config, job.layout, job.memory, job.cpus_here)
     return [*_of_the_cut(job), *_of_time(job), *_of_collecting(job), *of_nodes, *_of_disk(job)]
 
 
-def _of_the_cut(job: Situation) -> Iterator[str]:
+def _of_the_cut(job: PlannedJob) -> Iterator[str]:
     ranks, items = job.layout.replicas, len(job.work.item_rows)
     if not items:
         return
@@ -60,7 +60,7 @@ def _of_the_cut(job: Situation) -> Iterator[str]:
         )
 
 
-def _smaller(job: Situation) -> str:
+def _smaller(job: PlannedJob) -> str:
     batch_size = job.config.batch_size
     chunk_size = batch_size * max(1, job.work.rows // batch_size // (16 * job.layout.replicas))
     if chunk_size < job.grid.chunk_size:
@@ -68,7 +68,7 @@ def _smaller(job: Situation) -> str:
     return f"; a --batch-size below {batch_size} would make more of them" if batch_size > 1 else ""
 
 
-def _of_time(job: Situation) -> Iterator[str]:
+def _of_time(job: PlannedJob) -> Iterator[str]:
     limit, found = job.config.time_limit, job.times
     if limit is None or found is None or found.total <= limit:
         return
@@ -82,7 +82,7 @@ def _of_time(job: Situation) -> Iterator[str]:
     )
 
 
-def _of_collecting(job: Situation) -> Iterator[str]:
+def _of_collecting(job: PlannedJob) -> Iterator[str]:
     layout, collect = job.layout, job.config.collect
     if collect == "allgather" and layout.replicas > _MOST_ALLGATHER:
         yield f"--collect allgather brings every prediction to all {layout.replicas:,} ranks: take --collect alltoall"
@@ -109,7 +109,7 @@ def find_risks_of_nodes(config: Config, layout: Layout, memory: Memory, cpus_her
         )
 
 
-def _of_disk(job: Situation) -> Iterator[str]:
+def _of_disk(job: PlannedJob) -> Iterator[str]:
     needed = round(job.work.output_bytes * (1 + job.work.fraction))
     if job.is_spooled and job.free_bytes is not None and needed > job.free_bytes:
         yield (

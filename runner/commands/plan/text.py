@@ -17,7 +17,7 @@ from runner.commands.plan.estimate import (
 )
 from runner.commands.plan.fitting import Fitting
 from runner.commands.plan.layout import Layout, Memory
-from runner.commands.plan.risks import Situation, find_risks
+from runner.commands.plan.risks import PlannedJob, find_risks
 from runner.commands.plan.trial import Trial, lacks_gpu
 from runner.commands.plan.words import in_columns, in_parts, in_table, in_units
 from runner.config.options import Config
@@ -29,7 +29,7 @@ _ENOUGH = 0.1  # of the time; ranks that save less buy nothing
 
 
 def render_plan(
-    job: Situation,
+    job: PlannedJob,
     source: Source,
     trial: Trial,
     pace: Pace | None,
@@ -76,7 +76,7 @@ def _chunks(trial: Trial) -> str:
     return f"{grid.num_chunks:,} of {grid.chunk_size:,} rows{files}"
 
 
-def _resumed(job: Situation, num_resumed: int) -> str:
+def _resumed(job: PlannedJob, num_resumed: int) -> str:
     if not num_resumed:
         return ""
     rows = job.grid.num_rows - job.work.rows
@@ -91,7 +91,7 @@ def ranks_in_words(layout: Layout) -> str:
     return f"{layout.ranks:,} on {nodes}, {threads}{replicas if layout.model_parallel > 1 else ''}"
 
 
-def _shares(job: Situation) -> str:
+def _shares(job: PlannedJob) -> str:
     layout, work = job.layout, job.work
     chunks = work.per_rank(layout.replicas, work.item_chunks)
     each = f"{min(chunks):,}" if min(chunks) == max(chunks) else f"{min(chunks):,} to {max(chunks):,}"
@@ -100,7 +100,7 @@ def _shares(job: Situation) -> str:
     return f"{each} chunks {who}{f', {idle:,} {what} idle' if idle else ''}"
 
 
-def _output(job: Situation, trial: Trial) -> str:
+def _output(job: PlannedJob, trial: Trial) -> str:
     line = (
         len(json.dumps(asdict(Commit(10**4, 10**7, 10**7, "xxh3:" + 32 * "0", "xxh3:" + 32 * "0", 100, 1.234567)))) + 1
     )
@@ -120,7 +120,7 @@ def memory_in_words(layout: Layout, memory: Memory) -> str:
     return f"rank 0 at most {in_units(memory.rank_0)} ({memory.how}{computed}){others}{node}"
 
 
-def _speed(job: Situation, trial: Trial, pace: Pace | None, report: str | None) -> str:
+def _speed(job: PlannedJob, trial: Trial, pace: Pace | None, report: str | None) -> str:
     if pace is None and not trial.grid.num_rows:
         return "there are no rows"
     if pace is None:
@@ -145,7 +145,7 @@ def speed_in_words(pace: Pace) -> str:
     return f"{pace.rows_per_second:,.0f} rows/s of {who}"
 
 
-def _time(job: Situation) -> str:
+def _time(job: PlannedJob) -> str:
     found = job.times
     if found is None or not job.work.rows:
         return ""
@@ -153,7 +153,7 @@ def _time(job: Situation) -> str:
     return f"{found.total:,.1f} s: {found.startup:,.1f} s start-up, {found.loop:,.1f} s of chunks{end}"
 
 
-def _table(job: Situation, pace: Pace) -> list[str]:
+def _table(job: PlannedJob, pace: Pace) -> list[str]:
     replicas, size = job.layout.replicas, job.layout.model_parallel
     counts = sorted({count for count in (replicas // 2, replicas, 2 * replicas, 4 * replicas) if count})
     rows = [("ranks", *["replicas"] * (size > 1), "nodes", "seconds", "node hours", "efficiency", "most of it")]
@@ -176,7 +176,7 @@ def _table(job: Situation, pace: Pace) -> list[str]:
     return in_table(rows)
 
 
-def _assumed(job: Situation, pace: Pace, report: str | None) -> list[str]:
+def _assumed(job: PlannedJob, pace: Pace, report: str | None) -> list[str]:
     work: Work = job.work
     notes = [*["nodes as fast as this one, now"] * (not report), "ranks do not slow one another down"]
     size = job.layout.model_parallel

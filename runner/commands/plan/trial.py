@@ -20,7 +20,7 @@ from runner.engine.loop import Engine
 from runner.engine.observer import Observer
 from runner.engine.probing import probe
 from runner.engine.reader import make_grid
-from runner.engine.recovery import Rescue
+from runner.engine.recovery import BatchRecovery
 from runner.host.devices import device_kind, keep_freed_memory, local_device
 from runner.host.launch import Launch, peak_rss_bytes, process_start
 from runner.job.model import PROBES, assemble
@@ -80,18 +80,18 @@ def try_out(config: Config, source: Source, threads: int, measure: bool) -> Tria
     threads = share_threads(dataclasses.replace(config, threads=threads), comm)
     device = torch.device("cpu") if lacks_gpu(config) else local_device(config, comm.world.local_rank)
     before = psutil.Process().memory_info().rss
-    inference, weights = assemble(config, comm, source, device)
+    predictor, weights = assemble(config, comm, source, device)
     model_bytes = max(0, psutil.Process().memory_info().rss - before)
-    row_type, good_row = probe(comm, inference, source, PROBES if config.on_error == "quarantine" else 1)
-    grid = make_grid(config, source, row_type, inference.ignored)
+    row_type, good_row = probe(comm, predictor, source, PROBES if config.on_error == "quarantine" else 1)
+    grid = make_grid(config, source, row_type, predictor.ignored)
     startup_seconds = time.time() - process_start()
     keep_freed_memory(device)
     speed, loaded = Speed(), _held(device)
     if measure:
-        rescue = Rescue(source, inference, good_row, config.on_error == "quarantine")
+        recovery = BatchRecovery(source, predictor, good_row, config.on_error == "quarantine")
         observer = Observer.silent()
         speed = measure_single_rank(
-            Engine(source, grid, inference, rescue, row_type, config.keep, config.on_nonfinite, observer, 0)
+            Engine(source, grid, predictor, recovery, row_type, config.keep, config.on_nonfinite, observer, 0)
         )
     is_known = isinstance(row_type, RowType) or not speed.rows
     return Trial(

@@ -20,7 +20,7 @@ from runner.models.weights.files import digest_settings
 
 
 def build_from_sentence_folder(config: Config, comm: Comm, device: torch.device, kind: str) -> tuple[Any, str]:
-    """The model on `device`, ready to be called with what its `tokenise` gives, and the digest of weights and settings.
+    """Load the model on `device`; also give the digest of its weights and settings.
 
     Args:
         config, comm, device: the job's.

@@ -16,7 +16,7 @@ from runner.models.sentences.tokens import Preprocessing
 
 
 class Sentences(nn.Module):
-    """A model of sentence-transformers, called with what `tokenise` gives.
+    """A model of sentence-transformers, called with what `tokenize_texts` gives.
 
     Args:
         model: the library's object.
@@ -24,7 +24,7 @@ class Sentences(nn.Module):
 
     Attributes:
         model: the library's object.
-        wants_names: whether `tokenise_named` is to be called, with the columns by name.
+        wants_names: whether `tokenize_named` is to be called, with the columns by name.
     """
 
     _num_columns = 1
@@ -53,7 +53,7 @@ class Sentences(nn.Module):
             return None
         return lambda *columns: self._preprocessing.lengths(self._rows(columns))
 
-    def tokenise(self, *columns: list[str]) -> Tokens:
+    def tokenize_texts(self, *columns: list[str]) -> Tokens:
         """The arguments of a call for rows of the one prompt that all have.
 
         Args:
@@ -74,7 +74,7 @@ class Sentences(nn.Module):
         part, lost = self._preprocessing.for_default(rows)
         return Tokens({"parts": [part], "order": None}, lost, self.model.max_seq_length)
 
-    def tokenise_named(self, columns: Mapping[str, list[str]], ids: Sequence[int]) -> Tokens:
+    def tokenize_named(self, columns: Mapping[str, list[str]], ids: Sequence[int]) -> Tokens:
         """The arguments of a call for rows that name their prompts.
 
         Args:
@@ -82,7 +82,7 @@ class Sentences(nn.Module):
             ids: the numbers of the rows.
 
         Returns:
-            As `tokenise`.
+            As `tokenize_texts`.
 
         Raises:
             InputError: a row names a prompt that the model does not have.

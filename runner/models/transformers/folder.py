@@ -1,6 +1,6 @@
 """Folders as Hugging Face's `save_pretrained` leaves them: config.json and the weights, run as Transformers runs them.
 
-Rank 0 alone reads the folder, and sends what the others need of it. Rows of text go through its tokeniser. What comes
+Rank 0 alone reads the folder, and sends what the others need of it. Rows of text go through its tokenizer. What comes
 out depends on the class that config.json or the user names: of one with a head
 (`...ForSequenceClassification`, `...ForImageClassification`) its outputs, for each token where they are of tokens; of
 one without, the hidden states pooled to one vector a row; of one that generates the tokens, or the text, that greedy
@@ -43,7 +43,7 @@ from runner.models.transformers.loading import (
 )
 from runner.models.transformers.options import check_options, check_values
 from runner.models.transformers.pretrained import Pretrained
-from runner.models.transformers.tokenizer import TOKENISER_FILES, Tokeniser
+from runner.models.transformers.tokenizer import TOKENISER_FILES, FolderTokenizer
 from runner.models.weights.broadcast import spread
 from runner.models.weights.files import broadcast_small_files
 
@@ -139,7 +139,7 @@ def open_folder(config: Config, comm: Comm) -> Folder:
     generation = comm.on_each(lambda: _generation(transformers, small, folder, architecture))
     _warn_of_other_decoding(comm, config, generation)
     dtype, has_pooler = comm.on_root(lambda: _look_at_weights(folder, architecture))
-    tokenise = Tokeniser(transformers, small, config)
+    tokenize_texts = FolderTokenizer(transformers, small, config)
     images = open_processor(
         comm,
         transformers,
@@ -156,7 +156,7 @@ def open_folder(config: Config, comm: Comm) -> Folder:
         adapter,
         gguf,
         lambda: build_like(architecture, dtype, has_pooler, generation),
-        lambda model: Pretrained(model, generates, config.model_args, tokenise, images),
+        lambda model: Pretrained(model, generates, config.model_args, tokenize_texts, images),
     )
 
 
@@ -178,7 +178,7 @@ def _import_transformers(trust_code: bool) -> Any:
 
 
 def _send_small_files(comm: Comm, config: Config, folder: Path, adapter: Adapter | None) -> str:
-    """A folder of this rank's own with the files beside the weights: an adapter's tokeniser goes before its base's."""
+    """A folder of this rank's own with the files beside the weights: an adapter's tokenizer goes before its base's."""
     patterns = ["config.json", _GENERATION, *TOKENISER_FILES, *PROCESSOR_FILES, *["*.py"] * config.trust_code]
     small = broadcast_small_files(comm, folder, patterns)
     if adapter is not None and adapter.folder != folder:

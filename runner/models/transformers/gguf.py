@@ -61,5 +61,5 @@ def unpack_settings(transformers: Any, folder: Path, file: str) -> Path:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=file, local_files_only=True)
         tokenizer.save_pretrained(own)
     except Exception as error:  # rows of tokens need none
-        LOGGER.info("--model %s: the tokeniser in %s cannot be read: %s", folder, file, describe(error))
+        LOGGER.info("--model %s: the tokenizer in %s cannot be read: %s", folder, file, describe(error))
     return Path(own)

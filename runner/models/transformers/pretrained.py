@@ -14,7 +14,7 @@ from runner.models.transformers.generation import generate, logits_of_new, reads
 from runner.models.transformers.heads import pick, pool
 from runner.models.transformers.lengths import BY_LENGTH, PADDED, call_apart, find_way
 from runner.models.transformers.scoring import log_likelihoods
-from runner.models.transformers.tokenizer import Tokeniser
+from runner.models.transformers.tokenizer import FolderTokenizer
 
 
 class Pretrained:
@@ -28,20 +28,25 @@ class Pretrained:
         generates: whether it is run to add tokens.
         options: `pooling` for a model without a head; `max_new_tokens` for a causal one, and `decode` for text instead
             of tokens; or `score`, for how likely it holds what is there.
-        tokenise: from text, or several columns of it, to the model's arguments.
+        tokenize_texts: from text, or several columns of it, to the model's arguments.
         images: prepares images for the model.
 
     Attributes:
-        tokenise: see above.
+        tokenize_texts: see above.
         count_tokens: from columns of text to the tokens of each row.
     """
 
     def __init__(
-        self, model: Any, generates: bool, options: dict[str, Any], tokenise: Tokeniser, images: ImageProcessor
+        self,
+        model: Any,
+        generates: bool,
+        options: dict[str, Any],
+        tokenize_texts: FolderTokenizer,
+        images: ImageProcessor,
     ) -> None:
         self._images = images
-        self.tokenise, self._decodes = tokenise, bool(options.get("decode"))
-        self.count_tokens = tokenise.lengths
+        self.tokenize_texts, self._decodes = tokenize_texts, bool(options.get("decode"))
+        self.count_tokens = tokenize_texts.lengths
         self.model, self._options, self._pooling = model, options, options.get("pooling", "mean")
         self._scores = bool(options.get("score"))
         self._max_new_tokens = options["max_new_tokens"] if generates and not self._scores else None
@@ -69,7 +74,7 @@ class Pretrained:
             found = call_apart(call, self._way, arguments)
         else:
             found = call(**arguments)
-        return self.tokenise.decode(found) if self._max_new_tokens and self._decodes else found
+        return self.tokenize_texts.decode(found) if self._max_new_tokens and self._decodes else found
 
     def _predict(self, **arguments: torch.Tensor) -> Any:
         mask = arguments.get("attention_mask")
@@ -98,7 +103,7 @@ class Pretrained:
         return model(**arguments, return_dict=True)
 
     def _generate(self, **arguments: torch.Tensor) -> torch.Tensor:
-        tokenizer = self.tokenise.library if getattr(self._bare.generation_config, "stop_strings", None) else None
+        tokenizer = self.tokenize_texts.library if getattr(self._bare.generation_config, "stop_strings", None) else None
         assert self._max_new_tokens is not None
         return generate(self.model, self._max_new_tokens, arguments, tokenizer)
 
@@ -106,9 +111,9 @@ class Pretrained:
     def _special_ids(self) -> list[int]:
         """The tokens that are no part of a text; one that stands for an unknown word is."""
         try:
-            tokenizer = self.tokenise.library
+            tokenizer = self.tokenize_texts.library
         except ModelError as error:
-            raise ModelError(f"pooling mean_tokens needs the folder's tokeniser: {error.message}") from error
+            raise ModelError(f"pooling mean_tokens needs the folder's tokenizer: {error.message}") from error
         return sorted({*tokenizer.all_special_ids} - {tokenizer.unk_token_id, tokenizer.mask_token_id})
 
     @functools.cached_property

@@ -12,7 +12,7 @@ from runner.core.errors import ModelError, describe
 from runner.data.tensors import Tokens
 from runner.models.transformers.encoder import Encoder
 
-_VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokeniser knows no word
+_VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokenizer knows no word
 TOKENISER_FILES = (
     *_VOCABULARY,
     "tokenizer_config.json",
@@ -20,14 +20,14 @@ TOKENISER_FILES = (
     "added_tokens.json",
     "merges.txt",
 )
-_NO_LIMIT = 1 << 20  # tokenisers that know no limit of length name a huge one
+_NO_LIMIT = 1 << 20  # tokenizers that know no limit of length name a huge one
 
 
-class Tokeniser:
-    """Text to token ids and mask, by the tokeniser of a folder, which is loaded when it is first used.
+class FolderTokenizer:
+    """Text to token ids and mask, by the tokenizer of a folder, which is loaded when it is first used.
 
     What is longer than the model takes, with the tokens that it is to add, or than `max_length` of the model's
-    arguments, is cut off, on the side that the tokeniser or --truncate says, and counted.
+    arguments, is cut off, on the side that the tokenizer or --truncate says, and counted.
     """
 
     def __init__(self, transformers: Any, folder: str, config: Config) -> None:
@@ -42,7 +42,7 @@ class Tokeniser:
         """The model's arguments for a batch of texts, or of pairs of texts, and what was cut off.
 
         Raises:
-            ModelError: there is no tokeniser in the folder.
+            ModelError: there is no tokenizer in the folder.
         """
         with self._lock:
             return self._to_be_scored(*texts) if self._scores else self._loaded(*texts)
@@ -51,7 +51,7 @@ class Tokeniser:
         """The tokens of each row, as far as they are not cut off.
 
         Raises:
-            ModelError: there is no tokeniser in the folder.
+            ModelError: there is no tokenizer in the folder.
         """
         with self._lock:
             if self._scores:
@@ -66,7 +66,7 @@ class Tokeniser:
         """The text of token ids `(batch, length)`, without special ones.
 
         Raises:
-            ModelError: there is no tokeniser in the folder.
+            ModelError: there is no tokenizer in the folder.
         """
         with self._lock:
             found: list[str] = self._loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True)
@@ -74,10 +74,10 @@ class Tokeniser:
 
     @property
     def library(self) -> Any:
-        """The tokeniser as Transformers has it.
+        """The tokenizer as Transformers has it.
 
         Raises:
-            ModelError: there is no tokeniser in the folder.
+            ModelError: there is no tokenizer in the folder.
         """
         with self._lock:
             return self._loaded.tokenizer
@@ -85,32 +85,32 @@ class Tokeniser:
     @functools.cached_property
     def _loaded(self) -> Encoder:
         if not any(file for pattern in _VOCABULARY for file in Path(self._folder).glob(pattern)):
-            raise ModelError(f"--model {self._name} has no tokeniser in it, which rows of text need")
+            raise ModelError(f"--model {self._name} has no tokenizer in it, which rows of text need")
         try:
-            tokenise = self._transformers.AutoTokenizer.from_pretrained(
+            tokenize_texts = self._transformers.AutoTokenizer.from_pretrained(
                 self._folder, local_files_only=True, trust_remote_code=self._trust_code
             )
             settings = self._transformers.AutoConfig.from_pretrained(
                 self._folder, local_files_only=True, trust_remote_code=self._trust_code
             )
         except Exception as error:
-            raise ModelError(f"--model {self._name}: its tokeniser cannot be loaded: {describe(error)}") from error
-        if tokenise.pad_token is None:
-            tokenise.pad_token = tokenise.eos_token or tokenise.unk_token
-        tokenise.padding_side = "right"
+            raise ModelError(f"--model {self._name}: its tokenizer cannot be loaded: {describe(error)}") from error
+        if tokenize_texts.pad_token is None:
+            tokenize_texts.pad_token = tokenize_texts.eos_token or tokenize_texts.unk_token
+        tokenize_texts.padding_side = "right"
         if self._truncate in ("left", "right"):
-            tokenise.truncation_side = self._truncate
+            tokenize_texts.truncation_side = self._truncate
         positions = getattr(settings, "max_position_embeddings", None) or _NO_LIMIT
-        limits = [self._max_length, tokenise.model_max_length, max(1, positions - self._max_new_tokens)]
+        limits = [self._max_length, tokenize_texts.model_max_length, max(1, positions - self._max_new_tokens)]
         known = [limit for limit in limits if limit and limit < _NO_LIMIT - self._max_new_tokens]
-        return Encoder(tokenise, min(known, default=None))
+        return Encoder(tokenize_texts, min(known, default=None))
 
 
-def to_be_scored(tokenise: Any, max_length: int | None, *texts: list[str], keeps_start: bool = False) -> Tokens:
+def to_be_scored(tokenize_texts: Any, max_length: int | None, *texts: list[str], keeps_start: bool = False) -> Tokens:
     """A causal model's arguments for texts, and which of the tokens are to be scored.
 
     Args:
-        tokenise: of the model.
+        tokenize_texts: of the model.
         max_length: of a row in tokens; what is longer loses its beginning.
         texts: one column, of which all is scored that follows its first token; or two, what is given and what is
             scored as its continuation.
@@ -121,11 +121,11 @@ def to_be_scored(tokenise: Any, max_length: int | None, *texts: list[str], keeps
     """
     if len(texts) > 2:
         raise ModelError(f"score takes one or two columns of text, not {len(texts)}: what is given, and what follows")
-    follows = tokenise(list(texts[-1]), add_special_tokens=len(texts) == 1)["input_ids"]
-    given = tokenise(list(texts[0]))["input_ids"] if len(texts) == 2 else [[]] * len(follows)
+    follows = tokenize_texts(list(texts[-1]), add_special_tokens=len(texts) == 1)["input_ids"]
+    given = tokenize_texts(list(texts[0]))["input_ids"] if len(texts) == 2 else [[]] * len(follows)
     whole = [before + after for before, after in zip(given, follows, strict=True)]
     rows = [row[:max_length] if keeps_start else row[-(max_length or _NO_LIMIT) :] for row in whole]
-    ids = torch.full((len(rows), max([1, *map(len, rows)])), tokenise.pad_token_id or 0)
+    ids = torch.full((len(rows), max([1, *map(len, rows)])), tokenize_texts.pad_token_id or 0)
     mask, scored = torch.zeros_like(ids), torch.zeros(ids.shape, dtype=torch.bool)
     lost = [len(full) - len(row) for full, row in zip(whole, rows, strict=True)]
     for index, (row, before) in enumerate(zip(rows, given, strict=True)):
