@@ -20,7 +20,7 @@ usage: scripts/setup.sh [switches]
   --help                  this text
 
 A switch that is not given is as it was the last time. When nothing has changed, nothing is done.
-pip's own configuration is honoured, PIP_* variables too: PIP_INDEX_URL and its like choose, say, a CPU-only torch.
+pip's own configuration is honored, PIP_* variables too: PIP_INDEX_URL and its like choose, say, a CPU-only torch.
 Wheels that had to be built are kept in ${XDG_CACHE_HOME:-~/.cache}/horovod-inference-runner for the next environment.
 USAGE
 }

@@ -35,7 +35,7 @@ class Outcome:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Of a launched command: this interpreter's programs, the tests' modules, one thread, no colours of a terminal."""
+    """Of a launched command: this interpreter's programs, the tests' modules, one thread, no colors of a terminal."""
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     return {**os.environ, **AS_ROOT, "PATH": path, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1", **extra}
 

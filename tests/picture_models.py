@@ -95,7 +95,7 @@ DATA = {
     "test_vit": "photos::file",
     "test_resnet": "last.npy",
     "test_efficientnet": "photos.tar::jpg@file",
-    "test_convnext": "grey.npy",
+    "test_convnext": "gray.npy",
 }
 
 
@@ -155,14 +155,14 @@ class Models:
         pixels = chance.integers(0, 256, (NUM_ROWS, 3, 40, 33), dtype=np.uint8)
         np.save(folder / "first.npy", pixels)
         np.save(folder / "last.npy", pixels.transpose(0, 2, 3, 1))
-        np.save(folder / "grey.npy", pixels[:, :1])
+        np.save(folder / "gray.npy", pixels[:, :1])
         photos = photographs(folder / "photos", NUM_ROWS)
         with tarfile.open(folder / "photos.tar", "w") as tar:
             for path in sorted((folder / "photos").iterdir()):
                 tar.add(path, f"{path.stem}.jpg")
         images = [Image.fromarray(image) for image in pixels.transpose(0, 2, 3, 1)]
-        greys = [Image.fromarray(image) for image in pixels[:, 0]]
-        self.images = {"first.npy": images, "last.npy": images, "grey.npy": greys}
+        grays = [Image.fromarray(image) for image in pixels[:, 0]]
+        self.images = {"first.npy": images, "last.npy": images, "gray.npy": grays}
         self.images |= {"photos::file": photos, "photos.tar::jpg@file": photos}
         self.expected = {name: self.answer(name) for name in DATA}
 

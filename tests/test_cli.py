@@ -97,7 +97,7 @@ def test_toml_and_command_line_give_one_configuration(tmp_path: Path) -> None:
 def test_options_of_python_are_checked() -> None:
     good = {"model": len, "data": [1.0]}
     assert make_config({**good, "output": Path("p.npy")}).output == "p.npy"
-    for wrong in ({"batch_size": 2.5}, {"model": 3}, {"threads": 0}, {"weights": 3}, {"colour": "red"}, {"fresh": 1}):
+    for wrong in ({"batch_size": 2.5}, {"model": 3}, {"threads": 0}, {"weights": 3}, {"color": "red"}, {"fresh": 1}):
         with pytest.raises(UsageError):
             make_config({**good, **wrong})
 

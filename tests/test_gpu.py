@@ -33,7 +33,7 @@ def test_bytes_equal_a_plain_loop(batch_size: int, launcher: str, tmp_path: Path
     assert np.load(tmp_path / "p.npy").tobytes() == plain_loop_on_gpu(zoo.mlp(), rows, batch_size).tobytes()
 
 
-def test_a_bad_row_does_not_touch_its_neighbours(tmp_path: Path) -> None:
+def test_a_bad_row_does_not_touch_its_neighbors(tmp_path: Path) -> None:
     rows = random_rows(5_000, 8)
     rows[[70, 71, 4_000], 0] = 1000.0
     np.save(tmp_path / "d.npy", rows)

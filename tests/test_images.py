@@ -126,8 +126,8 @@ def kinds() -> dict[str, tuple[Image.Image, dict[str, object]]]:
     rgba = Image.merge("RGBA", [*rgb.split(), alpha()])
     return {
         "rgb.png": (rgb, {}),
-        "grey.jpg": (rgb.convert("L"), {}),
-        "grey.png": (rgb.convert("L"), {}),
+        "gray.jpg": (rgb.convert("L"), {}),
+        "gray.png": (rgb.convert("L"), {}),
         "bits.png": (rgb.convert("1"), {}),
         "bits.tif": (rgb.convert("1"), {"compression": "group4"}),
         "palette.png": (rgb.quantize(5), {}),
@@ -261,7 +261,7 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
 
 
 @pytest.mark.parametrize("name", bad_files())
-def test_a_bad_image_is_named_and_its_neighbours_are_read(name: str, tmp_path: Path) -> None:
+def test_a_bad_image_is_named_and_its_neighbors_are_read(name: str, tmp_path: Path) -> None:
     content, message = bad_files()[name]
     good = [save(Image.fromarray(pixels(64, 64)), tmp_path / f"d/{name[0]}/{row}") for row in ("a.png", "c.png")]
     (tmp_path / f"d/{name[0]}/b.{name}").write_bytes(content)

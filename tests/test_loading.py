@@ -78,7 +78,7 @@ class Recurrent(nn.Module):
         return self.head(hidden[:, -1])
 
 
-@pytest.mark.filterwarnings("ignore")  # PyTorch's, that its quantisation is deprecated
+@pytest.mark.filterwarnings("ignore")  # PyTorch's, that its quantization is deprecated
 def test_8_bits_are_what_pytorch_makes_of_it(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     rows = random_rows(197, 6, 8)

@@ -122,7 +122,7 @@ def test_a_page_is_as_dark_as_the_system(browser: Browser, tmp_path: Path) -> No
     light = page.evaluate(
         "[getComputedStyle(document.body).backgroundColor, document.querySelector('.xtick text').style.fill]"
     )
-    assert [sum(map(int, re.findall(r"\d+", colour)[:3])) > 380 for colour in (*dark, *light)] == [
+    assert [sum(map(int, re.findall(r"\d+", color)[:3])) > 380 for color in (*dark, *light)] == [
         False,
         True,
         True,

@@ -125,7 +125,7 @@ def test_a_page_shows_the_groups(browser: Browser, tmp_path: Path) -> None:
     assert "2 groups of 2, under mpirun" in page.text("#summary .cards")
     others = page.table("a job like this one on other numbers of ranks, by a model")
     assert [cells[0] for _, cells in others] == [2, 4, 8, 16]
-    assert "weights, sent to all ranks" not in [name for name, _ in page.table("what travelled, and how fast")]
+    assert "weights, sent to all ranks" not in [name for name, _ in page.table("what traveled, and how fast")]
     assert "on 4 ranks in 2 groups of 2, " in summary(Record("groups.npy"))
     assert "groups of 2 ranks in 2 stages" in compare(["groups.npy", "stages.npy"])[0]
     narrow = shown(browser, html, tmp_path, width=400)

@@ -140,7 +140,7 @@ def test_scripts_of_pbs_and_lsf_run_with_their_variables(
     ("options", "message"),
     [
         (["--launcher", "slurm", "--batch-size", "0"], "--batch-size must be"),
-        (["--launcher", "slurm", "--colour", "red"], "unrecognized arguments: --colour red"),
+        (["--launcher", "slurm", "--color", "red"], "unrecognized arguments: --color red"),
         (["--launcher", "sge"], "invalid choice: 'sge'"),
         ([], "--launcher"),
         (["--launcher", "slurm", "--time", "90"], "--time '90' must be H:MM:SS"),

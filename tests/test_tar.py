@@ -178,7 +178,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("what", BAD)
-def test_a_bad_sample_is_named_and_its_neighbours_are_read(what: str, tmp_path: Path) -> None:
+def test_a_bad_sample_is_named_and_its_neighbors_are_read(what: str, tmp_path: Path) -> None:
     name, content, message = BAD[what]
     members = {
         f"{row}.{field}": value

@@ -26,7 +26,7 @@ from runner.comm.pieces import as_bytes
 from runner.core.errors import ModelError, describe
 from runner.engine.failed_batch import is_memory_shortage
 from runner.parallel.fake_tensors import is_unknown, kind_of
-from runner.parallel.stage_link import Inbound, NeighbourFailed, Outbound, Waiting
+from runner.parallel.stage_link import Inbound, NeighborFailed, Outbound, Waiting
 from runner.parallel.stages import PipelineSplit
 
 _NEED_VALUES = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
@@ -145,7 +145,7 @@ class Pipeline:
             dist.all_reduce(failed)
         if not failed:
             return
-        own = b"" if error is None or isinstance(error, NeighbourFailed) else describe(error).encode()[:_REASON_BYTES]
+        own = b"" if error is None or isinstance(error, NeighborFailed) else describe(error).encode()[:_REASON_BYTES]
         mine = torch.frombuffer(bytearray(own.ljust(_REASON_BYTES, b"\0")), dtype=torch.uint8)
         all_of_them = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
         dist.all_gather(all_of_them, mine)

@@ -22,7 +22,7 @@ _FRAME_BYTES = 4096  # what two stages say to each other, beside tensors, fits
 Waiting = Callable[[], AbstractContextManager[None]]
 
 
-class NeighbourFailed(Exception):
+class NeighborFailed(Exception):
     """Another stage could not compute the batch; it says why."""
 
 
@@ -49,7 +49,7 @@ class Inbound:
         """What the first layer is called with, with the values that are unknown here.
 
         Raises:
-            NeighbourFailed: the stage before has failed.
+            NeighborFailed: the stage before has failed.
             ModelError: other values are unknown than in the first micro-batch.
         """
         lacking = [index for index, leaf in enumerate(leaves) if is_unknown(leaf)]
@@ -73,14 +73,14 @@ class Inbound:
         while self.crossed < total and not self._has_ended:
             try:
                 self._receive()
-            except NeighbourFailed:
+            except NeighborFailed:
                 return
 
     def _receive(self) -> list[torch.Tensor]:
         specs = _hear(self._peer)
         if specs is None:
             self._has_ended = True
-            raise NeighbourFailed
+            raise NeighborFailed
         tensors = [torch.empty(shape, dtype=dtype, device=self._device) for shape, dtype in specs]
         for tensor in tensors:
             dist.recv(as_bytes(tensor), self._peer)

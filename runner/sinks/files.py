@@ -80,7 +80,7 @@ class FilesWriter:
 
 
 class PngWriter(FilesWriter):
-    """Images: `(height, width)` of grey or of classes, or `(1 or 3 or 4, height, width)`, of whole numbers.
+    """Images: `(height, width)` of gray or of classes, or `(1 or 3 or 4, height, width)`, of whole numbers.
 
     Those above 255 are kept with 16 bits; the gap of a bad row is the largest number.
     """

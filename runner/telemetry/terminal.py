@@ -25,7 +25,7 @@ _CONTROLLING = "/dev/tty"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 2.0, 60.0  # to redraw after others have printed, doubled each time
 _PATIENCE = 0.97  # and made shorter again with each time that nobody has printed
 
-Line = tuple[str, int]  # with its colours, and how many columns it takes
+Line = tuple[str, int]  # with its colors, and how many columns it takes
 
 
 def find_screen(stream: TextIO | None = None) -> "Screen | None":

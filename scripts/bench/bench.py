@@ -272,8 +272,8 @@ def plot(results: dict[str, dict[str, list[Measured]]], path: Path) -> None:
         walls = {k: statistics.median(m.wall_seconds for m in v) for k, v in systems.items() if k != "limit"}
         names = sorted(walls, key=lambda name: -walls[name])
         starts = [min(walls[n], statistics.median(m.startup_seconds for m in systems[n])) for n in names]
-        colours = ["#1f6fb4" if name.startswith("runner") else "#9aa5b1" for name in names]
-        panel.barh(names, [walls[name] for name in names], color=colours)
+        colors = ["#1f6fb4" if name.startswith("runner") else "#9aa5b1" for name in names]
+        panel.barh(names, [walls[name] for name in names], color=colors)
         panel.barh(names, starts, color="#00000033")
         for row, name in enumerate(names):
             panel.text(walls[name], row, f" {walls[name]:.1f}", va="center")

@@ -22,7 +22,7 @@ ROUND_BYTES, PIECE_BYTES = 64 * MIB, 8 * MIB
 BEYOND = (256, 1024, 4096)
 WAYS = ("horovod allgather", "horovod alltoall", "mpi allgather", "mpi alltoall")  # of a round
 WIDE = ("horovod direct", "horovod alltoall", "horovod allgather", "mpi alltoall")  # of jobs with large predictions
-LOOKS = (("#1f6fb4", "o"), ("#9aa5b1", "s"), ("#123b5d", "^"), ("#5f6b76", "v"))  # a colour and a mark each
+LOOKS = (("#1f6fb4", "o"), ("#9aa5b1", "s"), ("#123b5d", "^"), ("#5f6b76", "v"))  # a color and a mark each
 Runs = dict[str, list[dict[str, Any]]]  # launches, by number of ranks
 Pick = Callable[[dict[str, Any]], float]  # a figure of one rank
 
@@ -222,14 +222,14 @@ def plot(found: dict[str, Figure], path: Path) -> None:
     }
     figure, axes = pyplot.subplots(len(panels), figsize=(9, 3.6 * len(panels)), squeeze=False)
     for axis, (title, names) in zip(axes[:, 0], panels.items(), strict=True):
-        for name, (colour, marker) in zip(names, LOOKS, strict=False):
+        for name, (color, marker) in zip(names, LOOKS, strict=False):
             one, scale = found[name], 1e6 if "memory" in name else 1.0
             measured = [(n, value / scale) for (n, b), value in zip(one.points, one.values, strict=True) if b == 0]
             most = measured[-1][0]
             for first, last, style in ((measured[0][0], most, "-"), (most, BEYOND[-1], "--")):
                 counts = np.geomspace(first, last, 60)
-                axis.plot(counts, [one.at(n) / scale for n in counts], style, color=colour)
-            axis.plot(*zip(*measured, strict=True), marker, color=colour, label=name.partition(": ")[2] or name)
+                axis.plot(counts, [one.at(n) / scale for n in counts], style, color=color)
+            axis.plot(*zip(*measured, strict=True), marker, color=color, label=name.partition(": ")[2] or name)
         axis.set_xscale("log", base=2)
         if title.startswith("start-up"):
             axis.set_ylim(0, 2 * axis.get_ylim()[1])

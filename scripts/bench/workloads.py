@@ -69,7 +69,7 @@ def resnet18() -> nn.Module:
     return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
 
 
-def normalise(pixels: torch.Tensor) -> torch.Tensor:
+def normalize(pixels: torch.Tensor) -> torch.Tensor:
     """Bytes `(batch, 3, height, width)` to what the network was trained on."""
     mean = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)
     deviation = torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
@@ -175,7 +175,7 @@ class Workload:
 
 WORKLOADS = {
     "tabular": Workload(2_000_000, 8192, tabular_model, tabular_data),
-    "images": Workload(4_000, 32, images_model, images_data, normalise),
+    "images": Workload(4_000, 32, images_model, images_data, normalize),
     "sequences": Workload(5_000, 32, sequences_model, sequences_data, pad, True),
 }
 

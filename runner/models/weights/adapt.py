@@ -59,7 +59,7 @@ def refuse_adaptations(config: Config, but: Collection[str] = ()) -> None:
 
 
 def _quantize(model: nn.Module) -> nn.Module:
-    """Linear and recurrent layers with weights of 8 bits, one scale a layer, by PyTorch's dynamic quantisation.
+    """Linear and recurrent layers with weights of 8 bits, one scale a layer, by PyTorch's dynamic quantization.
 
     torchao's takes three times as long on a CPU, uncompiled.
     """

@@ -52,7 +52,7 @@ def size_of(text: str, what: str) -> Size:
 def decode(content: bytes, size: Size | None, what: str) -> np.ndarray:
     """An image, its first where there are several.
 
-    It is turned as EXIF says. Transparent pixels are laid on white, and 16 bits of grey are scaled to 8.
+    It is turned as EXIF says. Transparent pixels are laid on white, and 16 bits of gray are scaled to 8.
 
     Args:
         content: of the file, by which its format is known.
@@ -139,16 +139,16 @@ def _as_rgb(image: "Image.Image", what: str) -> "Image.Image":
 
 
 def _scaled_grey(image: "Image.Image", what: str) -> "Image.Image":
-    """Grey of 16 bits, which Pillow itself would cut off above 255."""
+    """Gray of 16 bits, which Pillow itself would cut off above 255."""
     from PIL import Image
 
     levels: np.ndarray[Any, Any] = np.asarray(image).astype(np.int64)
     if levels.size and (levels.min() < 0 or levels.max() > 0xFFFF):
         raise InputError(f"{what} holds numbers {levels.min()}..{levels.max()}. Save it with 8 or 16 bits, from 0 on")
-    grey = ((levels + 128) // 257).astype(np.uint8)
+    gray = ((levels + 128) // 257).astype(np.uint8)
     if isinstance(transparent := image.info.get("transparency"), int):
-        grey[levels == transparent] = 255
-    return Image.fromarray(grey).convert("RGB")
+        gray[levels == transparent] = 255
+    return Image.fromarray(gray).convert("RGB")
 
 
 def _cover(image: "Image.Image", size: Size, what: str) -> "Image.Image":
