@@ -42,8 +42,13 @@ def check_choice(option: str, value: Any, allowed: tuple[str, ...]) -> None:
 
 def check_positive(option: str, value: Any) -> None:
     """Raise UsageError unless a value is a whole number of 1 or more."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise UsageError(f"{option} must be a whole number of 1 or more, not {value!r}")
+    check_minimum(option, value, 1)
+
+
+def check_minimum(option: str, value: Any, minimum: int) -> None:
+    """Raise UsageError unless a value is a whole number of `minimum` or more."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < minimum:
+        raise UsageError(f"{option} must be a whole number of {minimum} or more, not {value!r}")
 
 
 def parse_memory(text: str) -> int:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Sequence
 import numpy as np
 import torch
 
-from runner.config.options import Config, is_path
+from runner.config.options import Config
+from runner.config.paths import is_path
 from runner.core.errors import ChunkError, InputError, ModelError, UsageError, describe, traceback_of
 from runner.data.columns import types_by_name
 from runner.data.rows import (

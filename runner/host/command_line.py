@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from runner.config.options import hide_secrets
+from runner.config.paths import hide_secrets
 from runner.host.launch import World, process_start, scheduler_job
 
 _LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "mpiexec.hydra", "prterun", "srun")

@@ -8,7 +8,8 @@ import torch
 from runner.calls.binding import Binding
 from runner.comm import Comm
 from runner.config.constants import read_constants
-from runner.config.options import Config, is_path
+from runner.config.options import Config
+from runner.config.paths import is_path
 from runner.core.errors import BatchTooLarge, UsageError
 from runner.data.columns import types_by_name
 from runner.data.rows import RowType, RowTypes, named_types

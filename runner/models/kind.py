@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from runner.comm import Comm
-from runner.config.options import MODEL_SUFFIXES, Config, is_path
+from runner.config.options import Config
+from runner.config.paths import MODEL_SUFFIXES, is_path
 from runner.core.errors import ModelError, UsageError
 from runner.models.advice import refusal
 from runner.models.formats import FOLDER, WHOLE_MODELS, detect_format

@@ -1,11 +1,14 @@
 """What run this is: by it a resume is told from another job, and a rank that sees other data from the others."""
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
 
 from runner.config.constants import constants_to_json
-from runner.config.options import Config, is_path
+from runner.config.option import ANSWER, ROUNDING
+from runner.config.options import Config
+from runner.config.paths import is_path
 from runner.core.errors import InputError
 from runner.core.imports import name_of
 from runner.data.rows import in_words
@@ -13,43 +16,35 @@ from runner.host.devices import device_kind
 from runner.models.weights.files import digest_settings
 from runner.sources import Source
 
+_LATER = ("data", "weights", "skip", "limit")  # in the fingerprint by what they name: digests and numbers of rows
+
 
 def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
-    """What must stay the same between a run and its resume, as far as it is known before the model is built."""
-    return {
+    """Return what must stay the same between a run and its resume, as far as it is known before the model is built.
+
+    That is every option that affects the answer or its rounding, by its declaration.
+    """
+    options = {
+        field.name: _plain(getattr(config, field.name))
+        for field in dataclasses.fields(config)
+        if field.metadata["affects"] in (ANSWER, ROUNDING) and field.name not in _LATER
+    }
+    return options | {
         "num_rows": source.num_rows,
         "data": source.digest(),
-        "columns": list(config.columns),
-        "keep": list(config.keep),
-        "model": name_of(config.model),
-        "model_args": config.model_args,
         "model_settings": _model_settings(config),
-        "weights_key": config.weights_key,
-        "strip_prefix": config.strip_prefix,
-        "ignore_keys": list(config.ignore_keys) or None,
-        "preprocess": config.preprocess and name_of(config.preprocess),
-        "postprocess": config.postprocess and name_of(config.postprocess),
-        "truncate": config.truncate,
-        "dtype": config.dtype,
-        "stack": config.stack,
         "input": constants_to_json(config.input),
-        "channels_last": config.channels_last,
-        "quantize": config.quantize,
-        "compile": config.compile,
-        "model_parallel": config.model_parallel,
-        "parallel_plan": config.parallel_plan and name_of(config.parallel_plan),
-        "pipeline_stages": config.pipeline_stages,
-        "split_points": list(config.split_points),
-        "micro_batches": config.micro_batches,
-        "batch_size": config.batch_size,
-        "batch_tokens": config.batch_tokens,
-        "batch_cost": config.batch_cost and name_of(config.batch_cost),
-        "batch_budget": config.batch_budget,
+        "ignore_keys": list(config.ignore_keys) or None,
         "output": "folder" if config.collect == "shards" else "file",
-        "on_nonfinite": config.on_nonfinite,
-        "stateful": config.stateful,
         "device": device_kind(config),
     }
+
+
+def _plain(value: Any) -> Any:
+    """Return the value of an option as JSON has it: functions by name, several names as a list."""
+    if isinstance(value, tuple):
+        return list(value)
+    return name_of(value) if callable(value) else value
 
 
 def _model_settings(config: Config) -> str | None:

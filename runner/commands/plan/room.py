@@ -13,7 +13,8 @@ from runner.commands.plan.sizes import Sizes
 from runner.commands.plan.trial import Trial, lacks_gpu
 from runner.commands.plan.words import in_units
 from runner.config.checks import parse_memory
-from runner.config.options import Config, is_path
+from runner.config.options import Config
+from runner.config.paths import is_path
 from runner.core.errors import ModelError, UsageError
 from runner.data.rows import RowType
 from runner.host.devices import device_kind

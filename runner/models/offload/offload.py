@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from runner.comm import Comm
-from runner.config.options import Config, is_path
+from runner.config.options import Config
+from runner.config.paths import is_path
 from runner.core.errors import ModelError, RunnerError, UsageError
 from runner.core.imports import name_of
 from runner.models.formats import SAFETENSORS as SAFETENSORS_FORMAT

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from runner.comm import Comm
-from runner.config.options import Config, is_path
+from runner.config.options import Config
+from runner.config.paths import is_path
 from runner.core.errors import ModelError, UsageError
 from runner.models.sentences.options import KINDS
 

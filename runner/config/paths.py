@@ -1,0 +1,19 @@
+"""Paths and URLs in options."""
+
+import re
+
+OUTPUT_SUFFIXES = (".npy", ".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".h5", ".hdf5", ".zarr", ".png/", ".npy/")
+MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
+
+# in a URL; records are for all to read
+_PASSWORD, _SECRET = re.compile(r"(://[^:/@]*):[^@/]*@"), re.compile(r"([?&](?:password|passwd)=)[^&]*")
+
+
+def hide_secrets(text: str) -> str:
+    """The same without the passwords of URLs."""
+    return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
+
+
+def is_path(model: str) -> bool:
+    """Whether --model is the path of a file or folder, and not a factory's name; such a path has a `/` or no `:`."""
+    return model.endswith(MODEL_SUFFIXES) or "/" in model or ":" not in model

@@ -1,0 +1,64 @@
+"""Options that say how the ranks share the work, and when they give up."""
+
+from dataclasses import dataclass
+
+from runner.config.option import ANSWER, NOTHING, SPEED, option
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Options that say how the ranks share the work, and when they give up."""
+
+    schedule: str = option(
+        "static",
+        "work",
+        "who computes what: even shares, or whoever is free takes the next rows",
+        affects=SPEED,
+        choices=("static", "dynamic"),
+    )
+    collect: str = option(
+        "allgather",
+        "work",
+        "how predictions come to the output: through all ranks, to rank 0 alone, or written by each rank, into "
+        "the one file or into a folder of several",
+        affects=SPEED,
+        choices=("allgather", "alltoall", "direct", "shards"),
+    )
+    comm: str = option(
+        "horovod",
+        "work",
+        "what carries them: Horovod, or MPI alone where it is missing",
+        affects=SPEED,
+        choices=("horovod", "mpi"),
+    )
+    device: str = option(
+        "auto", "work", "auto takes a GPU where there is one", affects=SPEED, choices=("auto", "cpu", "cuda")
+    )
+    threads: int | None = option(
+        None, "work", "CPU threads per rank; by default a fair share of the host", metavar="N", affects=SPEED, minimum=1
+    )
+    on_error: str = option(
+        "stop",
+        "work",
+        "for a row that fails: stop, or set it aside (quarantine) and go on",
+        affects=SPEED,
+        choices=("stop", "quarantine"),
+    )
+    on_nonfinite: str = option(
+        "keep",
+        "work",
+        "for a row with NaN or infinity in its predictions: keep and count it",
+        affects=ANSWER,
+        choices=("keep", "quarantine"),
+    )
+    max_bad: int | None = option(
+        None, "work", "stop after all when more rows than this are set aside", metavar="ROWS", affects=SPEED, minimum=0
+    )
+    time_limit: int | None = option(
+        None,
+        "work",
+        "stop in time to have ended this long after the start; what is done is kept",
+        metavar="SECONDS",
+        affects=NOTHING,
+        minimum=1,
+    )

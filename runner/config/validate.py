@@ -1,0 +1,156 @@
+"""Checks of the options of a job, each by itself and together; they open nothing."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from runner.config.checks import check_choice, check_minimum, check_postprocess, check_suffix, multiples_near
+from runner.config.constants import check_constants
+from runner.config.paths import OUTPUT_SUFFIXES, is_path
+from runner.core.errors import UsageError
+from runner.core.imports import split_spec
+
+if TYPE_CHECKING:
+    from runner.config.options import Config
+
+
+def validate(config: "Config") -> None:
+    """Raise UsageError where an option has a value that is not allowed, or two do not go together."""
+    _check_functions(config)
+    for field in dataclasses.fields(config):
+        _check_field(config, field)
+    _check_model(config)
+    _check_weights(config)
+    _check_output(config)
+    _check_groups(config)
+    _check_batches(config)
+    if config.stateful == "reset" and config.model_parallel > 1:
+        raise UsageError("--stateful reset and --model-parallel do not go together")
+    if config.quantize is not None:
+        _exclude(config, "--quantize", ("dtype", "share_weights", "compile"))
+    if config.offload is not None:
+        _check_offload(config)
+
+
+def _check_functions(config: "Config") -> None:
+    for name in ("model", "data"):
+        if isinstance(value := getattr(config, name), str) and not value:
+            raise UsageError(f"--{name} is missing")
+    for name in ("model", "preprocess", "postprocess", "batch_cost"):
+        value = getattr(config, name)
+        if value is not None and not isinstance(value, str) and not callable(value):
+            raise UsageError(f"--{name.replace('_', '-')} must be a name or a function, not {value!r}")
+    if isinstance(config.preprocess, str):
+        split_spec(config.preprocess, "--preprocess")
+    if isinstance(config.postprocess, str):
+        check_postprocess(config.postprocess)
+
+
+def _check_field(config: "Config", field: "dataclasses.Field[object]") -> None:
+    """Check the value of an option by its declaration."""
+    value, name = getattr(config, field.name), f"--{field.name.replace('_', '-')}"
+    if field.type is bool and not isinstance(value, bool):
+        raise UsageError(f"{name} must be true or false, not {value!r}")
+    if value is None and field.default is None:
+        return
+    if field.metadata["choices"]:
+        check_choice(name, value, field.metadata["choices"])
+    if field.metadata["minimum"] is not None:
+        check_minimum(name, value, field.metadata["minimum"])
+
+
+def _check_model(config: "Config") -> None:
+    if isinstance(config.model, str) and is_path(config.model):
+        if config.weights:
+            raise UsageError(f"--weights belongs to a factory; {config.model} is a whole model")
+    elif isinstance(config.model, str):
+        split_spec(config.model, "--model")
+    if not isinstance(config.model_args, dict) or not all(isinstance(key, str) for key in config.model_args):
+        raise UsageError(f"--model-args must be a JSON object, such as '{{\"n\": 64}}', not {config.model_args!r}")
+    check_constants(config.input)
+    for option, names in (("columns", config.columns), ("keep", config.keep)):
+        if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
+            raise UsageError(f"--{option} must be names, separated by commas, not {names!r}")
+
+
+def _check_output(config: "Config") -> None:
+    check_suffix("--output", config.output, OUTPUT_SUFFIXES)
+    if config.output is None:
+        if config.collect in ("direct", "shards"):
+            raise UsageError(f"--collect {config.collect} needs an --output")
+        return
+    if config.collect == "direct" and not config.output.endswith(".npy"):
+        raise UsageError(f"--collect direct writes .npy alone; --output {config.output} wants another way")
+    is_one_file = config.collect not in ("direct", "shards") and not config.output.endswith((".zarr", "/"))
+    if "://" in config.output and not is_one_file:
+        raise UsageError(f"--output {config.output}: what is copied to a URL is one file, which rank 0 writes")
+    if config.collect == "shards" and config.output.endswith((".zarr", "/")):
+        raise UsageError(f"--collect shards does not write {config.output}; choose .npy or .parquet")
+
+
+def _check_batches(config: "Config") -> None:
+    _check_budget(config)
+    if config.chunk_size is not None and config.chunk_size % config.batch_size:
+        raise UsageError(
+            f"--chunk-size {config.chunk_size} is not a multiple of --batch-size {config.batch_size}; "
+            f"near it are {multiples_near(config.chunk_size, config.batch_size)}"
+        )
+    if config.verbose not in range(3):
+        raise UsageError(f"--verbose must be 0, 1 or 2, not {config.verbose!r}")
+
+
+def _exclude(config: "Config", option: str, names: tuple[str, ...]) -> None:
+    """Raise UsageError where one of these is given beside an option that does not go with it."""
+    for name in names:
+        if getattr(config, name):
+            raise UsageError(f"{option} and --{name.replace('_', '-')} do not go together")
+
+
+def _check_weights(config: "Config") -> None:
+    if config.weights is not None and not isinstance(config.weights, str):
+        raise UsageError(f"--weights must be a path, not {config.weights!r}")
+    for name in ("weights_key", "strip_prefix"):
+        value, option = getattr(config, name), name.replace("_", "-")
+        if value is not None and (not isinstance(value, str) or not value):
+            raise UsageError(f"--{option} must be text, not {value!r}")
+    if not isinstance(config.ignore_keys, tuple) or not all(isinstance(p, str) and p for p in config.ignore_keys):
+        raise UsageError(f"--ignore-keys must be patterns, separated by commas, not {config.ignore_keys!r}")
+    for name in ("weights_key", "strip_prefix", "ignore_keys"):
+        if getattr(config, name) and config.weights is None:
+            raise UsageError(f"--{name.replace('_', '-')} says how --weights is read, which is missing")
+
+
+def _check_groups(config: "Config") -> None:
+    size, stages = config.model_parallel, config.pipeline_stages
+    if size % stages:
+        raise UsageError(
+            f"--pipeline-stages {stages} does not divide --model-parallel {size}: each stage is held by as many "
+            "ranks of a group"
+        )
+    if not isinstance(config.split_points, tuple) or not all(isinstance(name, str) for name in config.split_points):
+        raise UsageError(f"--split-points must be names of layers, separated by commas, not {config.split_points!r}")
+    if config.split_points and len(config.split_points) != stages - 1:
+        raise UsageError(
+            f"--split-points names the first layers of {len(config.split_points) + 1} stages, the first one's left "
+            f"out; --pipeline-stages says {stages}"
+        )
+    if config.micro_batches is not None and stages == 1:
+        raise UsageError("--micro-batches goes with --pipeline-stages")
+
+
+def _check_budget(config: "Config") -> None:
+    if (config.batch_cost is None) != (config.batch_budget is None):
+        raise UsageError("--batch-cost, what a row costs, and --batch-budget, what a batch may, go together")
+    if config.batch_cost is not None and config.batch_tokens is not None:
+        raise UsageError("--batch-cost and --batch-tokens do not go together: each says how large a batch may be")
+    if isinstance(config.batch_cost, str):
+        split_spec(config.batch_cost, "--batch-cost")
+
+
+def _check_offload(config: "Config") -> None:
+    if config.model_parallel != 1:
+        raise UsageError("--offload and --model-parallel do not go together: each is a way to hold a large model")
+    shared = ("share_weights",) if config.offload == "disk" else ()
+    _exclude(config, f"--offload {config.offload}", ("quantize", "compile", *shared))
+    is_factory = not isinstance(config.model, str) or not is_path(config.model)
+    if config.offload == "disk" and is_factory and config.weights is None:
+        raise UsageError("--offload disk reads the layers from --weights PATH.safetensors, which is missing")
