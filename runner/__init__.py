@@ -6,16 +6,22 @@ loaded when a job starts.
 
 from typing import TYPE_CHECKING, Any
 
+from runner.api import predict
 from runner.core.errors import InputError, ModelError, OutputError, RunnerError, UsageError
 
 if TYPE_CHECKING:
+    from runner.config.options import Config
     from runner.telemetry.report import Report
 
-__all__ = ["InputError", "ModelError", "OutputError", "RunnerError", "UsageError", "predict"]
+__all__ = ["Config", "InputError", "ModelError", "OutputError", "Report", "RunnerError", "UsageError", "predict"]
+
+_LATER = {"Config": "runner.config.options", "Report": "runner.telemetry.report"}
 
 
-def predict(**options: Any) -> "Report":
-    """Run one prediction job; see `runner.job.run.predict`, which this calls."""
-    from runner.job.run import predict as run_predict
+def __getattr__(name: str) -> Any:
+    """Import what few programs name when they name it."""
+    if name in _LATER:
+        import importlib
 
-    return run_predict(**options)
+        return getattr(importlib.import_module(_LATER[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import difflib
 import json
 import typing
 from collections.abc import Callable, Sequence
@@ -72,11 +73,18 @@ def parse(arguments: Sequence[str] | None) -> Command:
         given = vars(namespace)
         name = given.pop("command")
         if others and name not in _TAKE_PREDICTS:
-            parser.error(f"unrecognized arguments: {' '.join(others)}")
+            parser.error(f"unrecognized arguments: {' '.join(others)}{_nearest(others)}")
         return Command(name, given, tuple(others))
     except UsageError as error:
         error.shared = True
         raise
+
+
+def _nearest(words: Sequence[str]) -> str:
+    """Return which options the user may have meant, in words; empty where none is near."""
+    known = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Config)]
+    found = [match for word in words for match in difflib.get_close_matches(word.partition("=")[0], known, 1)]
+    return f"; did you mean {' '.join(found)}?" if found else ""
 
 
 def predict_options(arguments: Sequence[str]) -> dict[str, Any]:
@@ -146,6 +154,9 @@ def _make_parser() -> argparse.ArgumentParser:
         description="Distributed batch inference: the predictions of a trained model for a whole data set, in order.",
         epilog="Put horovodrun -np N, mpirun -np N or srun before it to use N ranks.",
         allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version", action=_ShowVersions, nargs=0, help="print the versions of the runner and its parts"
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (summary, description, add) in _COMMANDS.items():
@@ -272,6 +283,17 @@ def _add_option(group: "argparse._ActionsContainer", field: "dataclasses.Field[A
         kind = int
     default = "" if field.default in (None, "", (), dataclasses.MISSING) else f" (default {field.default})"
     group.add_argument(option, type=kind, metavar=field.metadata["metavar"], help=help_text + default)
+
+
+class _ShowVersions(argparse.Action):
+    """Prints the versions, which take their time to find, and ends the command."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from runner.host.versions import versions
+
+        found = versions()
+        print(f"hvd-runner {found.pop('runner')}: {', '.join(f'{name} {text}' for name, text in found.items())}")
+        parser.exit()
 
 
 class _Parser(argparse.ArgumentParser):
