@@ -48,7 +48,7 @@ def test_console_script_finds_modules_in_the_current_folder(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    "code", ["import runner", "import runner.cli.main", "from runner.cli.arguments import _make_parser as p; p()"]
+    "code", ["import runner", "import runner.cli.main", "from runner.cli.parser import make_parser as p; p()"]
 )
 def test_imports_nothing_heavy(code: str) -> None:
     loaded = f"{code}; import sys; print([n for n in ('torch', 'numpy', 'mpi4py', 'horovod') if n in sys.modules])"

@@ -142,7 +142,7 @@ def test_storage_that_fails_later_harms_nobody(tmp_path: Path, port: int) -> Non
     place = tmp_path / "place"
     place.mkdir()
     metrics = Metrics(port, str(place / "job.prom"), {"output": "p.npy"})
-    from runner.telemetry.status import Start, Tally
+    from runner.telemetry.tally import Start, Tally
 
     tally = Tally(Start(0, 0, 0, 1, "none", "here", 1.0, None))
     assert scrape(port) == ""  # the job has not begun

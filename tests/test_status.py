@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 import runner.telemetry.progress
-import runner.telemetry.status
 import runner.telemetry.status_text
+import runner.telemetry.tally
 from runner.telemetry.display import Display
-from runner.telemetry.status import Start, Tally, parse_status
+from runner.telemetry.status import parse_status
+from runner.telemetry.tally import Start, Tally
 
 
 class Clock(SimpleNamespace):
@@ -30,7 +31,7 @@ class Clock(SimpleNamespace):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(runner.telemetry.status, "time", clock)
+    monkeypatch.setattr(runner.telemetry.tally, "time", clock)
     monkeypatch.setattr(runner.telemetry.progress, "time", clock)
     return clock
 

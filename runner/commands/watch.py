@@ -11,8 +11,9 @@ from runner.records.explain import explain
 from runner.records.ledger import Ledger, run_folder
 from runner.records.lock import OutputLock
 from runner.telemetry.progress import STATUS, View, find_view
-from runner.telemetry.status import Start, Status, Tally, parse_status
+from runner.telemetry.status import Status, parse_status
 from runner.telemetry.status_text import duration, first_line
+from runner.telemetry.tally import Start, Tally
 
 _PAUSE_SECONDS = 0.5  # and ten times what a look takes: the ledger of a large job is long
 _OLD_SECONDS = 15.0  # a status is renewed every two seconds

@@ -198,3 +198,17 @@ def _stored_dtype(output: torch.Tensor) -> np.dtype[Any]:
 
 def _in_words(others: Mapping[Any, str]) -> str:
     return ", ".join(f"a {kind} as {name!r}" for name, kind in others.items())
+
+
+def check_num_rows(outputs: Outputs, ids: Sequence[int]) -> None:
+    """Raise ModelError unless each output has one row for each of the rows whose numbers are `ids`."""
+    for name, output in named(outputs).items():
+        if num_rows_of(output) == len(ids):
+            continue
+        what = f" as {name!r}" if isinstance(outputs, dict) else ""
+        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else None
+        found = f"{num_rows_of(output)} rows" if shape is None else f"shape {shape}"
+        raise ModelError(
+            f"the model gave {found}{what} for {name_rows(ids)}; its first axis must be the {len(ids)} rows of the "
+            "batch. Choose other outputs with --postprocess module:function"
+        )

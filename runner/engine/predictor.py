@@ -9,7 +9,7 @@ import torch
 from runner.calls.binding import Arguments, Binding
 from runner.core.errors import InputError, ModelError, UsageError
 from runner.data.columns import Columns
-from runner.data.outputs import Outputs, arrived, as_outputs, named, num_rows_of
+from runner.data.outputs import Outputs, arrived, as_outputs, check_num_rows
 from runner.data.rows import Rows, name_rows
 from runner.data.tensors import FileList, Tokens, as_batch, is_text, map_tensors
 from runner.engine.failed_batch import failure_of
@@ -184,19 +184,7 @@ class Predictor:
         outputs = as_outputs(output)
         if self.mode is Mode.GRADIENTS:
             outputs = map_tensors(outputs, torch.Tensor.detach)  # and with the graph goes its memory
-        for name, output in named(outputs).items():
-            if num_rows_of(output) != len(ids):
-                what = f" as {name!r}" if isinstance(outputs, dict) else ""
-                found = (
-                    f"shape {tuple(output.shape)}"
-                    if isinstance(output, torch.Tensor)
-                    else f"{num_rows_of(output)} rows"
-                )
-                raise ModelError(
-                    f"the model gave {found}{what} for {name_rows(ids)}; "
-                    f"its first axis must be the {len(ids)} rows of the batch. "
-                    "Choose other outputs with --postprocess module:function"
-                )
+        check_num_rows(outputs, ids)
         return outputs
 
     def kept(self, rows: Rows) -> Columns:

@@ -17,7 +17,8 @@ from runner.job.context import Session
 from runner.job.finish import draw_page
 from runner.records.failure import FailureRecord
 from runner.records.file_recorder import FileRecorder
-from runner.records.recorder import MemoryRecorder, Recorder
+from runner.records.memory_recorder import MemoryRecorder
+from runner.records.recorder import Recorder
 from runner.telemetry.log import PhaseTracker, make_timeline, rank_logging
 from runner.telemetry.stats import RankStats
 

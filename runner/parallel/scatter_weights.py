@@ -79,6 +79,19 @@ def fill(
                 columns.broadcast_(place, piece)
     for name, owner in known_by[own_stage].items():
         _put(model, name, filled[owner])
+    _fill_buffers(comm, model, weights, own_state, device)
+    columns.close()
+    return comm.bcast(f"xxh3:{state.hexdigest()}"), f"xxh3:{own_state.hexdigest()}"
+
+
+def _fill_buffers(
+    comm: Comm,
+    model: nn.Module,
+    weights: Mapping[str, torch.Tensor] | None,
+    own_state: xxhash.xxh3_128,
+    device: torch.device,
+) -> None:
+    """Give every buffer the values that rank 0 has, and add them to the digest of what this rank holds."""
     for name, buffer in list(model.named_buffers()):
         local = buffer.to_local() if isinstance(buffer, DTensor) else buffer  # each rank has all of it
         given = local if weights is None or name not in weights else weights[name].to(buffer.dtype)
@@ -93,8 +106,6 @@ def fill(
         own_state.update(as_bytes(own).numpy())
         owner, _, leaf = name.rpartition(".")
         model.get_submodule(owner)._buffers[leaf] = _like(own.to(device), buffer)
-    columns.close()
-    return comm.bcast(f"xxh3:{state.hexdigest()}"), f"xxh3:{own_state.hexdigest()}"
 
 
 def _known_by(held: Sequence[str], tied: Mapping[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Rank 0's side of the output: what every kind has in common, and the kind that stays in memory."""
+"""Rank 0's side of the output: what every kind of output has in common."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection
@@ -16,9 +16,8 @@ from runner.core.errors import InputError
 from runner.core.imports import name_of
 from runner.data.rows import RowTypes
 from runner.sinks import Sink
-from runner.sinks.memory import MemorySink
 from runner.telemetry.progress import Progress
-from runner.telemetry.status import Start
+from runner.telemetry.tally import Start
 
 if TYPE_CHECKING:
     from runner.telemetry.prometheus import Metrics
@@ -223,34 +222,3 @@ def _static_shares(grid: Grid, committed: Collection[int], num_slices: int) -> l
         short = grid.num_chunks * grid.chunk_size - grid.num_rows if has_last else 0
         shares.append(num_chunks * grid.chunk_size - short)
     return shares
-
-
-class MemoryRecorder(Recorder):
-    """Into memory, for callers from Python; nothing is left of a job that does not end."""
-
-    def prepare(self, fingerprint: dict[str, Any]) -> None:
-        self._open_metrics()
-
-    def open(
-        self, fingerprint: dict[str, Any], grid: Grid, row_type: RowTypes, job: dict[str, Any], where: str
-    ) -> Committed:
-        self._sink = MemorySink(grid.num_rows, row_type)
-        self._begin_progress(grid, (), job, where)
-        return Committed()
-
-    def finish(self) -> None:
-        self._end_progress()
-        assert isinstance(self._sink, MemorySink)
-        self.predictions = self._sink.predictions()
-
-    def suspend(self) -> None:
-        self._end_progress()
-
-    def write_report(self, report: str, timeline: str) -> None:
-        pass
-
-    def release(self) -> None:
-        super().release()
-
-    def _keep(self, commit: Commit) -> None:
-        pass

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from runner.chunks.commit import Commit
-from runner.telemetry.status import Start, Status, Tally
+from runner.telemetry.status import Status
 from runner.telemetry.status_text import first_line, line
+from runner.telemetry.tally import Start, Tally
 from runner.telemetry.terminal import Screen, find_screen
 
 if TYPE_CHECKING:

@@ -1,0 +1,210 @@
+"""The commands and options of the command line, for argparse."""
+
+import argparse
+import dataclasses
+import json
+import typing
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from runner.config.constants import parse_constant
+from runner.config.options import Config
+from runner.core.errors import UsageError
+
+_GROUPS = {"model": "the model", "data": "data and output", "work": "how to work"}
+_INSPECT_OPTIONS = (
+    "model_args",
+    "weights",
+    "weights_key",
+    "strip_prefix",
+    "ignore_keys",
+    "trust_pickle",
+    "dtype",
+    "input",
+)
+_VERIFY = "Read a finished output again: exit code 0 where every row is what was computed, 65 on any doubt."
+_EXPLAIN = "Say in plain words what has become of a job: how it ended, what is safe, and what to type next."
+_WATCH = "Show how far a running job is, until it ends; from any host that sees its files. Then what explain says."
+_REPORT = """Draw what the records of a job tell: where the time went, what each rank did when, speed, load, memory.
+Of several outputs: how they compare, and how the speed grows with the ranks."""
+_HOSTS = "Print a hostfile for mpirun and horovodrun, of the Slurm, PBS or LSF job that this is run in."
+_INSPECT = "Load a model as predict would, and say what it is: kind, parameters, dtypes, bytes, what it takes."
+_SUBMIT = "Write the batch script, or the command line, of a prediction job and submit it. Other options are predict's."
+_PLAN = "Say what a prediction job will take, before an allocation is spent on it. Other options are predict's."
+_DOCTOR = """Check launch, MPI, GPUs, CPUs, network, clocks and storage in a minute; put the job's launcher before it.
+With predict's --model and --data it runs a real batch, too. Exit code 0 where nothing is wrong."""
+_EXIT_CODES = """exit codes:
+  0   the output is whole
+  64  wrong usage, or a launch that cannot work
+  65  bad data, model or weights
+  70  a rank that hung (--stall-timeout) or computes wrong, or a bug of the runner
+  73  the output cannot be written
+  75  stopped early on purpose (time limit, signal); the same command goes on from there
+"""
+
+
+def _parse_json_object(text: str) -> Any:
+    """JSON as given to --model-args.
+
+    Raises:
+        UsageError: it is not JSON.
+    """
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"--model-args is not JSON ({error}): {text!r}") from error
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m runner",
+        description="Distributed batch inference: the predictions of a trained model for a whole data set, in order.",
+        epilog="Put horovodrun -np N, mpirun -np N or srun before it to use N ranks.",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--version", action=_ShowVersions, nargs=0, help="print the versions of the runner and its parts"
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, (summary, description, add) in _COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=description,
+            epilog=_EXIT_CODES if name == "predict" else None,
+            formatter_class=argparse.RawDescriptionHelpFormatter if name == "predict" else argparse.HelpFormatter,
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+        )
+        add(command)
+    return parser
+
+
+def _add_predict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", metavar="PATH", help="TOML file of these options; the command line wins over it")
+    groups = {key: parser.add_argument_group(title) for key, title in _GROUPS.items()}
+    for field in dataclasses.fields(Config):
+        _add_option(groups[field.metadata["group"]], field)
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("output", metavar="OUTPUT", help="what predict wrote; its records are in OUTPUT.run/")
+
+
+def _add_report(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("outputs", nargs="+", metavar="OUTPUT", help="what predict wrote; or a report.json, to compare")
+    parser.add_argument(
+        "--html", metavar="PATH", help="where to (default: OUTPUT.run/report.html; of several: comparison.html)"
+    )
+
+
+def _add_inspect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="as predict's --model")
+    for field in dataclasses.fields(Config):
+        if field.name in _INSPECT_OPTIONS:
+            _add_option(parser, field)
+
+
+def _add_hosts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("hosts", nargs="?", metavar="HOST:SLOTS,...", help="these hosts instead")
+    parser.add_argument("--slots", type=int, metavar="N", help="ranks of each host, whatever the scheduler says")
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--folder", metavar="PATH", help="where the output will be (default: that of --output, or this)"
+    )
+    parser.add_argument("--json", metavar="PATH", help="write what was found there, too")
+
+
+def _add_submit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--launcher", required=True, choices=("slurm", "pbs", "lsf", "mpirun", "horovodrun"))
+    parser.add_argument("--print", action="store_true", help="print what would be submitted or started, and do not")
+    parser.add_argument(
+        "--ranks-per-node", type=int, metavar="N", help="ranks of each node, or of this host (default 1)"
+    )
+    parser.add_argument("--cpus-per-rank", type=int, metavar="N", help="and as many --threads, unless they are given")
+    parser.add_argument("--hostfile", metavar="PATH", help="mpirun and horovodrun: a rank for each slot in it")
+    batch = parser.add_argument_group("slurm, pbs and lsf")
+    batch.add_argument("--nodes", type=int, metavar="N", help="nodes of the job (default 1)")
+    batch.add_argument("--gpus", action="store_true", help="a GPU for each rank")
+    batch.add_argument("--time", metavar="H:MM:SS", help="time limit of the job (default 1:00:00)")
+    batch.add_argument("--memory", metavar="SIZE", help="of each node, such as 64G (slurm, pbs)")
+    batch.add_argument("--partition", metavar="NAME", help="partition or queue")
+    batch.add_argument("--account", metavar="NAME", help="account or project")
+    batch.add_argument("--requeue", action="store_true", help="come back until the output is whole (slurm)")
+    batch.add_argument(
+        "--directive", action="append", metavar="TEXT", help="another option of the scheduler's: --directive=--qos=long"
+    )
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ranks", type=int, metavar="N", help="ranks of the job (default 1)")
+    parser.add_argument("--ranks-per-node", type=int, metavar="N", help="by default as many as this host has CPUs for")
+    parser.add_argument("--cpus-per-rank", type=int, metavar="N", help="CPU threads, unless --threads says so")
+    parser.add_argument("--memory", metavar="SIZE", help="of each node, such as 64G (default: as this host)")
+    parser.add_argument(
+        "--memory-per-rank",
+        metavar="SIZE",
+        help="of each rank, such as 40G of a GPU: which --model-parallel fits (default: of a GPU here, or a node's by "
+        "its ranks)",
+    )
+    parser.add_argument("--report", metavar="PATH", help="a former run's OUTPUT.run/report.json, instead of measuring")
+
+
+_Add = Callable[[argparse.ArgumentParser], None]
+_COMMANDS: dict[str, tuple[str, str, _Add]] = {
+    "predict": (
+        "run a model over a data set",
+        "Run a model over a data set. The same command goes on where a job that was ended had stopped.",
+        _add_predict,
+    ),
+    "verify": ("check a finished output against its certificate", _VERIFY, _add_verify),
+    "watch": ("how far a running job is", _WATCH, _add_verify),
+    "explain": ("what has become of a job", _EXPLAIN, _add_verify),
+    "report": ("a page to look at, of one job or of several", _REPORT, _add_report),
+    "inspect": ("what a model is, without running a job", _INSPECT, _add_inspect),
+    "plan": ("what a job will take, without running it", _PLAN, _add_plan),
+    "submit": ("the batch script of a job, submitted", _SUBMIT, _add_submit),
+    "doctor": ("check the ranks, their hosts and the storage", _DOCTOR, _add_doctor),
+    "hosts": ("a hostfile of this allocation", _HOSTS, _add_hosts),
+}
+TAKE_PREDICTS = ("plan", "submit", "doctor")
+
+
+def _add_option(group: "argparse._ActionsContainer", field: "dataclasses.Field[Any]") -> None:
+    option, help_text = f"--{field.name.replace('_', '-')}", field.metadata["help"]
+    if field.name == "verbose":
+        group.add_argument("-v", "--verbose", action="count", help=help_text)
+        return
+    if field.type is bool:
+        group.add_argument(option, action="store_true", help=help_text)
+        return
+    kind: Callable[[str], Any] = str
+    if field.name == "input":
+        group.add_argument(option, type=parse_constant, action="append", metavar="NAME=VALUE", help=help_text)
+        return
+    if field.name == "model_args":
+        kind = _parse_json_object
+    elif int in (field.type, *typing.get_args(field.type)):
+        kind = int
+    default = "" if field.default in (None, "", (), dataclasses.MISSING) else f" (default {field.default})"
+    group.add_argument(option, type=kind, metavar=field.metadata["metavar"], help=help_text + default)
+
+
+class _ShowVersions(argparse.Action):
+    """Prints the versions, which take their time to find, and ends the command."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from runner.host.versions import versions
+
+        found = versions()
+        print(f"hvd-runner {found.pop('runner')}: {', '.join(f'{name} {text}' for name, text in found.items())}")
+        parser.exit()
+
+
+class _Parser(argparse.ArgumentParser):
+    """Reports wrong usage as an exception, so that one rank prints it and the exit code is ours."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
