@@ -5,7 +5,6 @@ torch.distributed of its own, whose ranks are the places in the group. They meet
 """
 
 import io
-import os
 import pickle
 import socket
 import time
@@ -22,6 +21,7 @@ from runner.comm import Comm
 from runner.comm.groups import Groups
 from runner.comm.pieces import as_bytes
 from runner.core.errors import RunnerError, UsageError, describe
+from runner.host.environment import set_default
 from runner.host.launch import own_addresses
 
 # A member waits as long as the leader needs for its rows, or for a disk; what hangs is ended by the watch.
@@ -138,7 +138,7 @@ def _meet(comm: Comm, groups: Groups) -> Any:
     if leader != rank and not is_one_host:
         interface = _interface_to(address, port)
     if interface:
-        os.environ.setdefault("GLOO_SOCKET_IFNAME", interface)
+        set_default("GLOO_SOCKET_IFNAME", interface)
     return listening or TCPStore(address, port, groups.size, is_master=False)
 
 

@@ -1,7 +1,6 @@
 """Folders as timm's `save_for_hf` and `push_to_hf_hub` leave them: config.json and the weights, read by timm."""
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from runner.core.errors import ModelError, UsageError, describe
 from runner.core.imports import import_extra
 from runner.data.rows import name_rows
 from runner.data.tensors import FileList
+from runner.host.environment import set_default
 from runner.models.images.reading import are_channels_last, as_pictures, images_in, open_files
 from runner.models.weights.broadcast import spread
 from runner.models.weights.files import broadcast_small_files
@@ -109,7 +109,7 @@ def _check_options(options: dict[str, Any]) -> None:
 
 
 def _import_timm() -> Any:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # compute nodes have no internet; nothing is to be asked for there
+    set_default("HF_HUB_OFFLINE", "1")  # compute nodes have no internet; nothing is to be asked for there
     return import_extra("timm", "a folder of timm's", "timm")
 
 

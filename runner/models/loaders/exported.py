@@ -1,9 +1,7 @@
 """Programs of torch.export, `.pt2` files."""
 
-import os
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -11,6 +9,7 @@ import torch
 from runner.calls.signature import Input, Signature, declared
 from runner.config.options import Config
 from runner.core.errors import ModelError
+from runner.host.environment import variable
 
 # operations that do something else in training mode, and the argument that says so
 _TRAINING = {
@@ -111,17 +110,6 @@ def _refuse_compiled(path: str) -> None:
         )
 
 
-@contextmanager
-def _pickles(trusted: bool) -> Iterator[None]:
+def _pickles(trusted: bool) -> AbstractContextManager[None]:
     """Let no pickled code run unless it is trusted: torch.export.load itself unpickles what it finds."""
-    name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
-    former = os.environ.get(name)
-    if not trusted:
-        os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if former is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = former
+    return nullcontext() if trusted else variable("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")

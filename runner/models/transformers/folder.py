@@ -9,7 +9,6 @@ decoding adds, or how likely it holds a text.
 
 import atexit
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -24,6 +23,7 @@ from torch import nn
 from runner.comm import Comm
 from runner.config.options import Config
 from runner.core.errors import ModelError, UsageError, describe
+from runner.host.environment import set_default, set_variable
 from runner.models.images.processor import PROCESSOR_FILES, open_processor
 from runner.models.images.timm import is_timm_folder
 from runner.models.sentences.folder import find_kind
@@ -161,11 +161,12 @@ def open_folder(config: Config, comm: Comm) -> Folder:
 
 
 def _import_transformers(trust_code: bool) -> Any:
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # compute nodes have no internet; nothing is to be asked for there
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # threads beside those of the ranks
+    set_default("HF_HUB_OFFLINE", "1")  # compute nodes have no internet; nothing is to be asked for there
+    set_default("TOKENIZERS_PARALLELISM", "false")  # threads beside those of the ranks
     if trust_code:  # it is copied there before it runs: ranks must not write over one another's
-        os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="runner-code-")
-        atexit.register(shutil.rmtree, os.environ["HF_MODULES_CACHE"], ignore_errors=True)
+        copies = tempfile.mkdtemp(prefix="runner-code-")
+        set_variable("HF_MODULES_CACHE", copies)
+        atexit.register(shutil.rmtree, copies, ignore_errors=True)
     try:
         import transformers
     except ImportError as error:

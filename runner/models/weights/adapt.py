@@ -2,7 +2,6 @@
 
 import atexit
 import gc
-import os
 import shutil
 import tempfile
 import warnings
@@ -13,6 +12,7 @@ from torch import nn
 
 from runner.config.options import Config
 from runner.core.errors import ModelError, UsageError
+from runner.host.environment import set_variable
 
 
 def convert(model: nn.Module, config: Config) -> nn.Module:
@@ -32,7 +32,7 @@ def finish(model: nn.Module, config: Config) -> nn.Module:
         # a folder of its own: what ranks and jobs compile at the same time must not mix
         folder = tempfile.mkdtemp(prefix="runner-compiled-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+        set_variable("TORCHINDUCTOR_CACHE_DIR", folder)
         # one code for all numbers of rows: else it would depend on what this rank has seen before
         if type(model).compile is not nn.Module.compile:  # it knows which part of it is to be compiled
             model.compile(dynamic=True)

@@ -1,7 +1,6 @@
 """Rows of a folder as `datasets.Dataset.save_to_disk` leaves it, by Hugging Face's Datasets."""
 
 import json
-import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, UsageError, describe
 from runner.data.rows import Rows, RowTypes
+from runner.host.environment import set_default
 from runner.sources.files import file_stamp
 from runner.sources.tables.arrow import Columns
 
@@ -99,8 +99,8 @@ class DatasetsSource:
 
 def _import_datasets(what: str) -> Any:
     # compute nodes have no internet; nothing is to be asked for there
-    os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    set_default("HF_DATASETS_OFFLINE", "1")
+    set_default("HF_HUB_OFFLINE", "1")
     try:
         import datasets
     except ImportError as error:
