@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from runner.chunks.commit import Commit
 from runner.core.errors import InputError
+from runner.data.rows import FILE, RAGGED, TEXT, RowType, type_key
 from runner.records.ledger import Ledger
 
 FINGERPRINT = {"num_rows": 30, "chunk_size": 10, "model": "zoo:mlp"}
@@ -84,3 +86,10 @@ def test_withdrawn_commits_are_to_be_computed_again(tmp_path: Path) -> None:
     with (tmp_path / "ledger.jsonl").open("a") as file:
         file.write('{"withdrawn": 1}\n{"withdrawn": [[1], {}, null]}\n')  # damaged
     assert set(Ledger(tmp_path).commits) == {1, 2}
+
+
+def test_the_keys_of_types_in_records_never_change() -> None:
+    """A run that is under way could not be resumed by another version."""
+    floats, text = RowType((3,), np.dtype(np.float32)), RowType(RAGGED, TEXT)
+    assert (floats.key, text.key, RowType(RAGGED, FILE).key) == ("float32 (3,)", "text", "a file")
+    assert type_key({"a": floats, "b": RowType((-1, 2), np.dtype(np.int64))}) == "a: float32 (3,), b: int64 (-1, 2)"

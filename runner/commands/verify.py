@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.core.errors import InputError
 from runner.core.urls import is_url
-from runner.data.rows import Rows, in_words, rows_checksum
+from runner.data.rows import Rows, rows_checksum, type_key
 from runner.records.ledger import Ledger, run_folder
 from runner.records.manifest import chunks_checksum
 from runner.sinks import path_checksum
@@ -58,7 +58,7 @@ def verify(output: str) -> str:
 def _open(output: str, num_rows: int, row_type: str) -> Callable[[int, int], Rows]:
     """What reads rows of an output again, where it holds as many as it should, and of that type."""
     source = open_source(output)
-    found = in_words(source.row_type)
+    found = type_key(source.row_type)
     if (source.num_rows, found) != (num_rows, row_type):
         raise InputError(f"{output} holds {source.num_rows} rows of {found}; {num_rows} of {row_type} were computed")
     return source.read

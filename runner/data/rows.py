@@ -35,6 +35,11 @@ class RowType:
         return _NAMES.get(self.dtype) or f"{self.dtype} {self.shape}"
 
     @property
+    def key(self) -> str:
+        """The type as records and checksums hold it: never to be changed, or no run that is under way can resume."""
+        return {TEXT: "text", FILE: "a file"}.get(self.dtype) or f"{self.dtype} {self.shape}"
+
+    @property
     def is_ragged(self) -> bool:
         """Whether rows are of unlike lengths."""
         return self.shape[:1] == RAGGED
@@ -166,10 +171,17 @@ def zero_row(row_type: RowTypes) -> Rows:
 
 
 def in_words(row_type: RowTypes) -> str:
-    """A type for messages and fingerprints."""
+    """Return a type in words, for messages."""
     if isinstance(row_type, RowType):
         return str(row_type)
     return ", ".join(f"{name}: {column}" for name, column in row_type.items())
+
+
+def type_key(row_type: RowTypes) -> str:
+    """Return the identity of a type; see `RowType.key`."""
+    if isinstance(row_type, RowType):
+        return row_type.key
+    return ", ".join(f"{name}: {column.key}" for name, column in row_type.items())
 
 
 def named_types(row_type: RowTypes) -> Mapping[str, RowType]:

@@ -3,7 +3,7 @@
 from runner.chunks.grid import share
 from runner.collect.direct import open_direct
 from runner.comm.workers import describe_workers
-from runner.data.rows import in_words
+from runner.data.rows import type_key
 from runner.engine.reader import check_inputs, make_grid
 from runner.host.command_line import describe_job
 from runner.job.context import Dataset, LoadedModel, Session, Work
@@ -19,7 +19,7 @@ def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
     config, comm, group = session.config, session.comm, session.group
     session.phases.begin("output", "opening the output and checking what is there", root_alone=True)
     grid = make_grid(config, dataset.source, model.row_type, model.predictor.ignored)
-    decided = {"chunk_size": grid.chunk_size, "weights": model.digest, "row_type": in_words(model.row_type)}
+    decided = {"chunk_size": grid.chunk_size, "weights": model.digest, "row_type": type_key(model.row_type)}
     where = group.in_words if group else describe_workers(comm, session.stats.threads)
 
     def open_records() -> Committed:

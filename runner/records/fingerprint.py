@@ -11,7 +11,7 @@ from runner.config.options import Config
 from runner.config.paths import is_path
 from runner.core.errors import InputError
 from runner.core.imports import name_of
-from runner.data.rows import in_words
+from runner.data.rows import type_key
 from runner.host.devices import device_kind
 from runner.models.weights.files import digest_settings
 from runner.sources import Source
@@ -62,4 +62,4 @@ def check_same(config: Config, source: Source, rank_0: tuple[Any, ...]) -> None:
 
 def shape_of(config: Config, source: Source) -> tuple[Any, ...]:
     """What every rank must see alike."""
-    return source.num_rows, in_words(source.row_type), device_kind(config)
+    return source.num_rows, type_key(source.row_type), device_kind(config)

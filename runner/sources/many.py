@@ -13,7 +13,7 @@ import numpy as np
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, describe
 from runner.core.urls import is_url, storage_of
-from runner.data.rows import Rows, RowTypes, concatenate, in_words, take, zero_row
+from runner.data.rows import Rows, RowTypes, concatenate, take, type_key, zero_row
 from runner.sources import Scanned, Source, open_source
 from runner.sources.files import file_stamp
 
@@ -86,7 +86,7 @@ class ManySource:
             InputError: the rows of a file are of another type than those of the first.
         """
         known = [file for _, file in sorted((pair for scan in scans for pair in scan), key=lambda pair: pair[0])]
-        wanted = in_words(self.row_type)
+        wanted = type_key(self.row_type)
         for path, file in zip(self._paths, known, strict=True):
             if file.row_type != wanted:
                 raise InputError(
@@ -131,7 +131,7 @@ class ManySource:
             source.use([scan])
         every = -(-len(self._paths) // _DIGESTED_FILES)
         digest = "" if index % every else source.digest()
-        return _File(source.num_rows, in_words(source.row_type), source.row_bytes, digest, scan)
+        return _File(source.num_rows, type_key(source.row_type), source.row_bytes, digest, scan)
 
     def _at(self, index: int) -> Source:
         """A file for reading, of which the latest stays open."""
@@ -141,10 +141,10 @@ class ManySource:
             source, known = self._open(index), self._files()[index]
             if isinstance(source, Scanned):
                 source.use([known.scan])
-            if (source.num_rows, in_words(source.row_type)) != (known.num_rows, known.row_type):
+            if (source.num_rows, type_key(source.row_type)) != (known.num_rows, known.row_type):
                 raise InputError(
                     f"--data {self._paths[index]} has been written to: it had {known.num_rows} rows of "
-                    f"{known.row_type}, and has {source.num_rows} of {in_words(source.row_type)}"
+                    f"{known.row_type}, and has {source.num_rows} of {type_key(source.row_type)}"
                 )
             self._latest = latest = index, source
         return latest[1]

@@ -26,7 +26,7 @@ from runner.config.checks import check_positive, parse_memory
 from runner.config.options import Config
 from runner.core.errors import BatchTooLarge, RunnerError, UsageError
 from runner.core.urls import is_url
-from runner.data.rows import RowType, in_words
+from runner.data.rows import RowType, type_key
 from runner.engine.reader import open_data
 from runner.host.launch import Launch, fair_threads, requested_threads, usable_cpus
 from runner.records.file_recorder import FileRecorder
@@ -180,7 +180,7 @@ def _committed(config: Config, output: str, known: dict[str, Any], trial: Trial)
     if config.fresh or not Path(f"{output}.partial").exists():
         return frozenset()
     ledger = Ledger(run_folder(output))
-    found = known | {"chunk_size": trial.grid.chunk_size, "row_type": in_words(trial.row_type)}
+    found = known | {"chunk_size": trial.grid.chunk_size, "row_type": type_key(trial.row_type)}
     if config.model_parallel == 1:  # weights that are split have another digest than those of the whole model
         found["weights"] = trial.weights
     ledger.check(found)
