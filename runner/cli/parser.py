@@ -63,7 +63,11 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument(
-        "--version", action=_ShowVersions, nargs=0, help="print the versions of the runner and its parts"
+        "--version",
+        action=_ShowVersions,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="print the versions of the runner and its parts",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (summary, description, add) in _COMMANDS.items():

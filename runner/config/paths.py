@@ -2,7 +2,6 @@
 
 import re
 
-OUTPUT_SUFFIXES = (".npy", ".parquet", ".csv", ".tsv", ".jsonl", ".ndjson", ".h5", ".hdf5", ".zarr", ".png/", ".npy/")
 MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
 
 # in a URL; records are for all to read

@@ -3,9 +3,10 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-from runner.config.checks import check_choice, check_minimum, check_postprocess, check_suffix, multiples_near
+from runner.config.checks import check_choice, check_minimum, check_postprocess, multiples_near
 from runner.config.constants import check_constants
-from runner.config.paths import OUTPUT_SUFFIXES, is_path
+from runner.config.formats import find_output_format
+from runner.config.paths import is_path
 from runner.core.errors import UsageError
 from runner.core.imports import split_spec
 
@@ -73,17 +74,19 @@ def _check_model(config: "Config") -> None:
 
 
 def _check_output(config: "Config") -> None:
-    check_suffix("--output", config.output, OUTPUT_SUFFIXES)
     if config.output is None:
         if config.collect in ("direct", "shards"):
             raise UsageError(f"--collect {config.collect} needs an --output")
         return
-    if config.collect == "direct" and not config.output.endswith(".npy"):
+    if not isinstance(config.output, str):
+        raise UsageError(f"--output must be a path, not {config.output!r}")
+    format, _ = find_output_format(config.output)
+    if config.collect == "direct" and format.writer is not None:
         raise UsageError(f"--collect direct writes .npy alone; --output {config.output} wants another way")
-    is_one_file = config.collect not in ("direct", "shards") and not config.output.endswith((".zarr", "/"))
+    is_one_file = config.collect not in ("direct", "shards") and not format.is_folder
     if "://" in config.output and not is_one_file:
         raise UsageError(f"--output {config.output}: what is copied to a URL is one file, which rank 0 writes")
-    if config.collect == "shards" and config.output.endswith((".zarr", "/")):
+    if config.collect == "shards" and format.is_folder:
         raise UsageError(f"--collect shards does not write {config.output}; choose .npy or .parquet")
 
 

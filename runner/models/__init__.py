@@ -5,6 +5,7 @@ What a user has after training is a factory with a state dict (`factory.py`), a 
 module for each. Such a file is sent as it is, and each rank loads it.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -14,9 +15,10 @@ from torch import nn
 from runner.comm import Comm
 from runner.config.options import Config
 from runner.core.imports import load_attribute
+from runner.core.plugins import find_plugin
 from runner.models.formats import EXPORTED, FOLDER, ONNX, TORCHSCRIPT
 from runner.models.images.timm import build_from_timm, is_timm_folder
-from runner.models.kind import FACTORY, find_model_kind
+from runner.models.kind import FACTORY, PLUGIN, find_model_kind
 from runner.models.loaders.factory import build_from_factory
 from runner.models.loaders.onnx import build_from_onnx
 from runner.models.transformers.folder import build_from_folder
@@ -59,8 +61,24 @@ def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model
         return build_from_folder(config, comm, device)
     if kind == FACTORY:
         return build_from_factory(config, comm, device)
+    if kind == PLUGIN:
+        return build_from_factory(comm.on_each(lambda: _as_factory(config)), comm, device)
     comm.on_each(lambda: refuse_adaptations(config, but=("dtype",) if kind == EXPORTED else ()))
     load = comm.on_each(lambda: load_attribute(_LOADERS[kind], "--model"))
     file, digest = broadcast_file(comm, str(config.model), "--model")
     model = comm.on_each(lambda: load_model_file(load, file, config, device))
     return model, digest
+
+
+def _as_factory(config: Config) -> Config:
+    """Return the job with the loader of another package as the factory of its model."""
+    path = str(config.model)
+    spec = find_plugin("models", path)
+    assert spec is not None
+    load = load_attribute(spec, f"--model {path}")
+
+    def factory(**arguments: Any) -> Any:
+        return load(path, **arguments)
+
+    factory.__module__, factory.__qualname__ = load.__module__, load.__qualname__
+    return dataclasses.replace(config, model=factory)

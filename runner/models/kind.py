@@ -7,15 +7,16 @@ from runner.comm import Comm
 from runner.config.options import Config
 from runner.config.paths import MODEL_SUFFIXES, is_path
 from runner.core.errors import ModelError, UsageError
+from runner.core.plugins import find_plugin
 from runner.models.advice import refusal
 from runner.models.formats import FOLDER, WHOLE_MODELS, detect_format
 
-FACTORY = "factory"
+FACTORY, PLUGIN = "factory", "plug-in"
 _FETCHED = (".safetensors", ".bin", ".json", ".model")
 
 
 def find_model_kind(config: Config, comm: Comm) -> str:
-    """Return `FACTORY`, `FOLDER` or one of `WHOLE_MODELS`; every rank calls it, and rank 0 alone looks at files.
+    """Return `FACTORY`, `PLUGIN`, `FOLDER` or one of `WHOLE_MODELS`; every rank calls it, rank 0 alone reads.
 
     Raises:
         UsageError: --model names neither a factory nor a file, or other options do not go with a file.
@@ -47,6 +48,8 @@ def _find_kind_of_path(model: str, config: Config) -> str:
         _check_options(model, config)
     elif found == FOLDER:
         _check_fetched(Path(model))
+    elif find_plugin("models", model):
+        return PLUGIN
     else:
         raise refusal("--model", model, found)
     return found

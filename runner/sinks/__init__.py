@@ -1,4 +1,4 @@
-"""Where predictions go: the protocol of a sink, and the table that finds one for an output. Used by rank 0 alone."""
+"""Where predictions go: the protocol of a sink, and how one is found for an output. Used by rank 0 alone."""
 
 import functools
 import importlib
@@ -13,6 +13,7 @@ import numpy as np
 import xxhash
 
 from runner.chunks.grid import Grid
+from runner.config.formats import find_output_format
 from runner.core.errors import OutputError, UsageError
 from runner.core.imports import load_attribute
 from runner.data.columns import types_by_name
@@ -20,18 +21,6 @@ from runner.data.rows import RowType, RowTypes, in_words
 
 INDEX, HIDDEN_INDEX = "index.json", "_index.json"  # of an output that is a folder of files
 _READ_BYTES = 16 << 20
-_WRITERS = {  # of formats that are written from the first row to the last
-    ".parquet": "runner.sinks.parquet:ParquetWriter",
-    ".csv": "runner.sinks.csv:CsvWriter",
-    ".tsv": "runner.sinks.csv:CsvWriter",
-    ".jsonl": "runner.sinks.jsonl:JsonLinesWriter",
-    ".ndjson": "runner.sinks.jsonl:JsonLinesWriter",
-    ".h5": "runner.sinks.hdf5:Hdf5Writer",
-    ".hdf5": "runner.sinks.hdf5:Hdf5Writer",
-    ".zarr": "runner.sinks.zarr:ZarrWriter",
-    ".png/": "runner.sinks.files:PngWriter",
-    ".npy/": "runner.sinks.files:FilesWriter",
-}
 
 
 class Sink(Protocol):
@@ -178,9 +167,9 @@ def find_writer(output: str, row_type: RowTypes) -> Any:
     Raises:
         UsageError: the format cannot hold such rows, or its library is missing.
     """
-    suffix = _suffix_of(output)
-    if suffix != ".npy":
-        writer = load_attribute(_WRITERS[suffix], "--output")
+    format, _ = find_output_format(output)
+    if format.writer is not None:
+        writer = load_attribute(format.writer, "--output")
         writer.check(output, types_by_name(row_type))
         return writer
     if not isinstance(row_type, RowType):
@@ -188,10 +177,6 @@ def find_writer(output: str, row_type: RowTypes) -> Any:
             f"--output {output}: .npy cannot hold rows of unlike sizes ({in_words(row_type)}); .parquet and .jsonl can"
         )
     return None
-
-
-def _suffix_of(output: str) -> str:
-    return next(suffix for suffix in (".npy", *_WRITERS) if output.endswith(suffix))
 
 
 def open_sink(output: str, grid: Grid, row_type: RowTypes) -> Sink:
@@ -206,7 +191,7 @@ def open_sink(output: str, grid: Grid, row_type: RowTypes) -> Sink:
         OutputError: it cannot be opened.
         UsageError: the format cannot hold such rows, or its library is missing.
     """
-    suffix, writer = _suffix_of(output), find_writer(output, row_type)
+    (_, suffix), writer = find_output_format(output), find_writer(output, row_type)
     if writer:
         from runner.sinks.spool import SpooledFile, SpoolSink
 

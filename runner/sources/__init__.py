@@ -10,9 +10,11 @@ from torch.utils.data import Dataset
 
 from runner.core.errors import InputError, UsageError
 from runner.core.imports import load_attribute
+from runner.core.plugins import find_plugin
 from runner.data.rows import Rows, RowTypes
 
-# each is made of a path, the name after `::` in it or "", the columns to read (none for all), and those to keep beside
+# the class of each is called with a path, the name after `::` in it or "", the columns to read (none for all), and the
+# passthrough columns
 _BY_SUFFIX = {
     ".npy": "runner.sources.arrays.npy:NpySource",
     ".npz": "runner.sources.arrays.npz:NpzSource",
@@ -158,6 +160,8 @@ def _find(path: str) -> str:
     for suffix, spec in _BY_SUFFIX.items():
         if path.endswith(suffix):
             return spec
+    if plugin := find_plugin("sources", path):
+        return plugin
     if os.path.isdir(path):
         return "runner.sources.media.images:ImageSource"
     raise UsageError(

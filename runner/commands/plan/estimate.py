@@ -6,23 +6,13 @@ from dataclasses import dataclass
 
 from runner.chunks.grid import Grid, share
 from runner.chunks.schedule import MissingChunks
+from runner.config.formats import find_output_format
 
 # Assumptions, each named in the plan. Slow networks and storage are slower, fast ones faster.
 LAUNCH_SECONDS = 1.0  # MPI and Horovod
 NETWORK = 1e9  # bytes/s into one host
 ALLGATHER = 4e9  # bytes/s by ranks: each gets what all have; a fit to 2, 4 and 8 ranks on one host
 STORAGE = 5e8  # bytes/s of one writer
-FORMATTING = {  # bytes/s of predictions, from the spool into the format; as one core did it
-    ".parquet": 6e7,
-    ".csv": 4e7,
-    ".tsv": 4e7,
-    ".jsonl": 4e7,
-    ".ndjson": 4e7,
-    ".h5": 4e8,
-    ".hdf5": 4e8,
-    ".zarr": 4e7,
-    "/": 2e7,
-}
 MPI_BYTES = 80 << 20  # of memory, that MPI and Horovod take on a rank
 
 
@@ -37,7 +27,7 @@ class Work:
         fraction: the part of them that is still to be computed.
         collect: as the option.
         is_dynamic: whoever is free takes the next rows.
-        suffix: of the output.
+        format_speed: bytes a second from the spool into the format of the output; None where there is no spool.
     """
 
     item_rows: Sequence[int]
@@ -46,7 +36,7 @@ class Work:
     fraction: float
     collect: str
     is_dynamic: bool
-    suffix: str
+    format_speed: float | None
 
     @property
     def rows(self) -> int:
@@ -126,7 +116,7 @@ def find_work(
         fraction=sum(item_rows) / max(1, grid.num_rows),
         collect=collect,
         is_dynamic=schedule == "dynamic",
-        suffix="/" if output.endswith("/") else f".{output.rpartition('.')[2]}",
+        format_speed=find_output_format(output)[0].bytes_per_second,
     )
 
 
@@ -148,7 +138,7 @@ def times(work: Work, pace: Pace, ranks: int, model_parallel: int = 1) -> Times:
         compute=rows / pace.rows_per_second,
         collect=carried,
         write=new_bytes / STORAGE,
-        finish=work.output_bytes / FORMATTING[work.suffix] if work.suffix in FORMATTING else 0.0,
+        finish=work.output_bytes / work.format_speed if work.format_speed else 0.0,
     )
 
 

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from runner.chunks.commit import Commit
 from runner.commands.plan.estimate import (
     ALLGATHER,
-    FORMATTING,
     LAUNCH_SECONDS,
     NETWORK,
     STORAGE,
@@ -197,6 +196,6 @@ def _assumed(job: PlannedJob, pace: Pace, report: str | None) -> list[str]:
     elif work.collect == "alltoall":
         notes.append(f"predictions at {in_units(NETWORK)}/s")
     notes.append(f"storage at {in_units(STORAGE)}/s")
-    if work.suffix in FORMATTING:
-        notes.append(f"the output of its spool at {in_units(FORMATTING[work.suffix])}/s")
+    if work.format_speed:
+        notes.append(f"the output of its spool at {in_units(work.format_speed)}/s")
     return [f"assumed: {'; '.join(notes)}"]

@@ -1,0 +1,53 @@
+"""The formats of outputs: one row each, with what others ask about it."""
+
+from dataclasses import dataclass
+
+from runner.core.errors import UsageError
+from runner.core.plugins import find_plugin
+
+
+@dataclass(frozen=True)
+class OutputFormat:
+    """A format that predictions are written in.
+
+    Attributes:
+        suffixes: of the names of outputs.
+        writer: its class, as `package.module:name`; None where rows are put in place, in any order.
+        is_folder: whether the output is a folder.
+        bytes_per_second: of predictions that one core writes from the spool, as measured; None where there is no spool
+            or nothing is known.
+    """
+
+    suffixes: tuple[str, ...]
+    writer: str | None
+    is_folder: bool = False
+    bytes_per_second: float | None = None
+
+
+OUTPUT_FORMATS = (
+    OutputFormat((".npy",), None),
+    OutputFormat((".parquet",), "runner.sinks.parquet:ParquetWriter", bytes_per_second=6e7),
+    OutputFormat((".csv", ".tsv"), "runner.sinks.csv:CsvWriter", bytes_per_second=4e7),
+    OutputFormat((".jsonl", ".ndjson"), "runner.sinks.jsonl:JsonLinesWriter", bytes_per_second=4e7),
+    OutputFormat((".h5", ".hdf5"), "runner.sinks.hdf5:Hdf5Writer", bytes_per_second=4e8),
+    OutputFormat((".zarr",), "runner.sinks.zarr:ZarrWriter", is_folder=True, bytes_per_second=4e7),
+    OutputFormat((".png/",), "runner.sinks.files:PngWriter", is_folder=True, bytes_per_second=2e7),
+    OutputFormat((".npy/",), "runner.sinks.files:FilesWriter", is_folder=True, bytes_per_second=2e7),
+)
+
+
+def find_output_format(output: str) -> tuple[OutputFormat, str]:
+    """Return the format of an output by its suffix, built in or of another package, and that suffix.
+
+    Raises:
+        UsageError: there is none; the message says which there are.
+    """
+    for known in OUTPUT_FORMATS:
+        for suffix in known.suffixes:
+            if output.endswith(suffix):
+                return known, suffix
+    if (writer := find_plugin("sinks", output)) and not output.endswith("/"):
+        suffix = f".{output.rpartition('.')[2]}"
+        return OutputFormat((suffix,), writer), suffix
+    allowed = [suffix for known in OUTPUT_FORMATS for suffix in known.suffixes]
+    raise UsageError(f"--output {output!r} must end in {' or '.join(allowed)}")

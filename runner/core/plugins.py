@@ -1,0 +1,25 @@
+"""Formats that other installed packages add, by entry points.
+
+A package names its class or function by the suffix of the files, without the dot:
+
+    [project.entry-points."horovod_inference_runner.sources"]
+    avro = "my_package:AvroSource"
+
+Groups are `sources`, `sinks` and `models`. The built-in formats come first, and nothing is looked up for them.
+"""
+
+GROUP = "horovod_inference_runner"
+
+
+def find_plugin(kind: str, path: str) -> str | None:
+    """Return the `package.module:name` that an installed package gives for the suffix of a path; None where none does.
+
+    Args:
+        kind: "sources", "sinks" or "models".
+        path: of a file or folder.
+    """
+    from importlib.metadata import entry_points  # takes its time to import
+
+    name = path.rstrip("/")
+    found = [entry for entry in entry_points(group=f"{GROUP}.{kind}") if name.endswith(f".{entry.name}")]
+    return max(found, key=lambda entry: len(entry.name)).value if found else None
