@@ -141,7 +141,7 @@ def test_a_trace_that_cannot_be_written_costs_no_job(folder: Path) -> None:
     (folder / "p.npy.partial").write_bytes(b"")  # what an unfinished run has: its folder is not cleared
     outcome = run(command, folder)
     assert outcome.code == 0, outcome.output
-    assert "runner: warning: --trace: p.npy.run/trace.json.partial: No space left on device" in outcome.output
+    assert "runner: warning: --trace: p.npy.run/trace.json: No space left on device" in outcome.output
     assert (folder / "p.npy").exists()
     assert not (run_folder / "trace.json").exists()
 

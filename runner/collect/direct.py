@@ -5,13 +5,13 @@ whose ranks share a page cache: rows that lie side by side in a page cannot over
 several hosts write back whole pages. Lustre and GPFS keep the clients' caches coherent.
 """
 
-import os
 from pathlib import Path
 
 from runner.chunks.grid import Grid
 from runner.comm import Comm
 from runner.core.errors import OutputError, UsageError
 from runner.data.rows import RowTypes
+from runner.host.filesystem import file_system
 from runner.sinks import Sink, open_sink
 
 _COHERENT = ("lustre", "gpfs")
@@ -51,7 +51,7 @@ def close_direct(comm: Comm, sink: Sink | None) -> None:
 
 
 def _check_file_system(comm: Comm, output: str) -> None:
-    kind = _file_system(Path(output).parent)
+    kind = file_system(Path(output).parent)
     if comm.world.local_size < comm.world.world_size and kind not in _COHERENT:
         raise UsageError(
             f"--collect direct: the ranks are on several hosts, and {output} is on {kind}, where hosts may overwrite "
@@ -71,13 +71,3 @@ def _lock(output: str) -> str:
         return Path(f"{output}.run/lock").read_text()
     except OSError:
         return ""
-
-
-def _file_system(folder: Path) -> str:
-    """The type of the file system a folder is on, as the kernel calls it."""
-    device = os.stat(folder).st_dev
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        fields, _, rest = line.partition(" - ")
-        if fields.split()[2] == f"{os.major(device)}:{os.minor(device)}":
-            return rest.split()[0]
-    return "an unknown file system"

@@ -18,6 +18,7 @@ import tomli_w
 from runner.chunks.commit import Commit
 from runner.chunks.grid import Grid
 from runner.config.options import Config
+from runner.core.atomic import write_text
 from runner.core.checksum import checksum
 from runner.core.errors import OutputError
 from runner.core.urls import is_url
@@ -223,9 +224,7 @@ class FileRecorder(Recorder):
 
     def _write(self, name: str, text: str) -> None:
         with self._storage_errors():
-            beside = self._folder / f"{name}.partial"
-            beside.write_text(text)
-            os.replace(beside, self._folder / name)
+            write_text(self._folder / name, text)
 
     @contextmanager
     def _storage_errors(self) -> Iterator[None]:

@@ -5,7 +5,6 @@ each tensor that Horovod was busy with. `runner.reports.trace_format` knows the 
 """
 
 import json
-import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from runner.comm import Comm, wait
 from runner.comm.horovod import HorovodComm
 from runner.config.options import Config
+from runner.core.atomic import atomic_file
 from runner.core.errors import UsageError, shared
 from runner.host.launch import horovod_timeline_at, warn
 from runner.records.ledger import run_folder
@@ -82,13 +82,11 @@ def write_trace(config: Config, comm: Comm, timeline: Timeline, horovods: Horovo
     lines, error = _lines(comm, timeline, run_folder(str(config.output)), horovods), ""
     if comm.world.rank == 0:
         path = run_folder(str(config.output)) / "trace.json"
-        beside = path.with_name("trace.json.partial")
         try:
-            with beside.open("w") as file:
+            with atomic_file(path) as file:
                 file.writelines(f"{line}\n" for line in lines)
-            os.replace(beside, path)
         except OSError as failure:
-            error = f"--trace: {beside}: {failure.strerror}"
+            error = f"--trace: {path}: {failure.strerror}"
     for _ in lines:  # on every rank: the others go on to send, whatever has become of the file
         pass
     if horovods:

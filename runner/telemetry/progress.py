@@ -5,7 +5,6 @@ over: the job is what matters.
 """
 
 import contextlib
-import os
 import sys
 import threading
 import time
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 from runner.chunks.commit import Commit
+from runner.core.atomic import write_text
 from runner.telemetry.status import Status
 from runner.telemetry.status_text import first_line, line
 from runner.telemetry.tally import Start, Tally
@@ -136,13 +136,8 @@ class Progress:
             self._metrics.write(status)
         if self._folder is None:
             return
-        beside = self._folder / f"{STATUS}.partial"
-        try:
-            beside.write_text(status.to_json())
-            os.replace(beside, self._folder / STATUS)
-        except OSError:  # a storage that fails shows where rows are written
-            with contextlib.suppress(OSError):
-                beside.unlink()
+        with contextlib.suppress(OSError):  # a storage that fails shows where rows are written
+            write_text(self._folder / STATUS, status.to_json())
 
 
 def _print(text: str, stream: TextIO | None) -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from runner.comm import Comm
 from runner.commands.doctor.finding import OK, WARNING, WRONG, Finding, name_some
 from runner.core.errors import OutputError
+from runner.host.filesystem import file_system
 
 T = TypeVar("T")
 
@@ -82,7 +83,7 @@ def _look(comm: Comm, inside: Path, path: Path) -> Finding:
             exit_code=OutputError.exit_code,
         )
     where = "written, read and renamed" + (" between all hosts" if len(hosts) > 1 else "")
-    says = f"{path} ({_file_system(path)}): {where}, seen after {slowest:.1f} s at most"
+    says = f"{path} ({file_system(path)}): {where}, seen after {slowest:.1f} s at most"
     verdict = OK if slowest < _SLOW_SECONDS else WARNING
     mend = "" if verdict == OK else "resuming at once on another host may not see the last job's records; wait a little"
     return Finding("storage", verdict, says, mend, {"seconds_until_seen": slowest})
@@ -145,13 +146,3 @@ def _try(function: Callable[[], T], path: Path) -> T:
         return function()
     except OSError as error:
         raise OutputError(f"{path} cannot be written to: {error.strerror or error}") from error
-
-
-def _file_system(path: Path) -> str:
-    """Its kind, by the longest mount point above the path."""
-    best = ("", "unknown")
-    for line in Path("/proc/self/mounts").read_text().splitlines():
-        _, point, kind, *_ = line.split()
-        if (str(path) + "/").startswith(point.rstrip("/") + "/"):
-            best = max(best, (point, kind), key=lambda found: len(found[0]))
-    return best[1]

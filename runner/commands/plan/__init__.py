@@ -28,7 +28,7 @@ from runner.core.errors import BatchTooLarge, RunnerError, UsageError
 from runner.core.urls import is_url
 from runner.data.rows import RowType, type_key
 from runner.engine.reader import open_data
-from runner.host.launch import Launch, fair_threads, requested_threads, usable_cpus
+from runner.host.launch import fair_threads, requested_threads, usable_cpus
 from runner.records.file_recorder import FileRecorder
 from runner.records.fingerprint import fingerprint_of_options
 from runner.records.ledger import Ledger, run_folder
@@ -49,7 +49,7 @@ def plan(config: Config, given: dict[str, Any]) -> str:
     layout = _layout(config, given)
     former = PreviousReport(given["report"]) if "report" in given else None
     output = _local_name(str(config.output))
-    source = open_data(config, SingleComm(Launch("none", 0, 1)))
+    source = open_data(config, SingleComm())
     known = _look_at_output(config, source, output)
     sizes = _sizes(config) if wants_sizes(config, layout, given) else None
     process, free, cpus = psutil.Process().memory_info().rss, free_here(config), len(usable_cpus())

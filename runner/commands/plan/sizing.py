@@ -20,7 +20,6 @@ from runner.commands.plan.room import bytes_on_disk
 from runner.commands.plan.sizes import Sizes, Tensor
 from runner.config.options import Config
 from runner.core.errors import ModelError, RunnerError, UsageError
-from runner.host.launch import Launch
 from runner.models.formats import FOLDER, WHOLE_MODELS
 from runner.models.kind import find_model_kind
 from runner.models.sentences.folder import is_sentence_folder
@@ -40,7 +39,7 @@ def size_up(config: Config) -> Sizes:
     Raises:
         UsageError, ModelError: it cannot be built; or not be split, where --model-parallel says so.
     """
-    model_kind = find_model_kind(config, SingleComm(Launch("none", 0, 1)))
+    model_kind = find_model_kind(config, SingleComm())
     is_folder = model_kind == FOLDER
     if model_kind in WHOLE_MODELS or (config.model_parallel == 1 and is_sentence_folder(config.model)):
         whole = Tensor(str(config.model), (), "in its file", bytes_on_disk(config))
@@ -80,7 +79,7 @@ def size_up(config: Config) -> Sizes:
 
 
 def _kind(config: Config) -> Kind:
-    return find_kind(config, SingleComm(Launch("none", 0, 1)), torch.device("cpu"))
+    return find_kind(config, SingleComm(), torch.device("cpu"))
 
 
 def _refused(kind: Kind, model: nn.Module, config: Config) -> dict[int, str]:

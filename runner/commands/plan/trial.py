@@ -22,7 +22,7 @@ from runner.engine.probing import probe
 from runner.engine.reader import make_grid
 from runner.engine.recovery import BatchRecovery
 from runner.host.devices import device_kind, keep_freed_memory, local_device
-from runner.host.launch import Launch, peak_rss_bytes, process_start
+from runner.host.launch import peak_rss_bytes, process_start
 from runner.job.model import PROBES, assemble
 from runner.sources import Source
 
@@ -76,7 +76,7 @@ def try_out(config: Config, source: Source, threads: int, measure: bool) -> Tria
     Raises:
         InputError, ModelError, UsageError: as the job would.
     """
-    comm = SingleComm(Launch("none", 0, 1))
+    comm = SingleComm()
     threads = share_threads(dataclasses.replace(config, threads=threads), comm)
     device = torch.device("cpu") if lacks_gpu(config) else local_device(config, comm.world.local_rank)
     before = psutil.Process().memory_info().rss
