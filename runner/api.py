@@ -57,7 +57,6 @@ def predict(
     on_nonfinite: str = "keep",
     max_bad: int | None = None,
     time_limit: int | None = None,
-    canary: bool = False,
     baseline: bool = False,
     trace: bool = False,
     metrics_port: int | None = None,
@@ -130,7 +129,6 @@ def predict(
         on_nonfinite: for a row with NaN or infinity in its predictions: keep and count it.
         max_bad: stop after all when more rows than this are set aside.
         time_limit: stop in time to have ended this long after the start; what is done is kept.
-        canary: compare the ranks' answers to the same rows at the end, too, not only at the start.
         baseline: let rank 0 compute a few chunks alone first, for the efficiency in the report; takes 5 seconds.
         trace: write PATH.run/trace.json, what every rank did and when, for Perfetto or chrome://tracing.
         metrics_port: serve the progress to Prometheus from rank 0.

@@ -56,7 +56,7 @@ def test_the_last_bits_are_a_warning(folder: Path) -> None:
 
 
 def test_equal_ranks(folder: Path) -> None:
-    assert predict(folder, "mpirun-3", "zoo:mlp", "--canary").code == 0
+    assert predict(folder, "mpirun-3", "zoo:mlp").code == 0
     assert canary(folder) == "equal"
     assert is_right(folder)
 
@@ -67,7 +67,7 @@ def test_a_model_of_chance_is_refused_unless_it_is_meant(launcher: str, folder: 
     assert outcome.code == 65, outcome.output
     assert outcome.output.count("runner: error: the model gives another answer to row 0 when it is called again") == 1
     assert not list(folder.glob("p.npy*"))
-    outcome = predict(folder, launcher, "zoo:Chance", "--canary", "--stateful", "keep")
+    outcome = predict(folder, launcher, "zoo:Chance", "--stateful", "keep")
     assert outcome.code == 0, outcome.output
     assert "warning: the model gives another answer to row 0 at each call" in outcome.output
 
@@ -100,7 +100,7 @@ def test_nothing_to_reset(folder: Path) -> None:
 
 @pytest.mark.parametrize(("launcher", "rank"), [("mpirun-3", 2), ("mpirun-3", 0), ("alone", 0)])
 def test_a_rank_that_goes_wrong_on_the_way(launcher: str, rank: int, folder: Path) -> None:
-    options = ["--canary", "--time-limit", "140"]
+    options = ["--time-limit", "140"]
     (folder / "flag").touch()  # as long as it is there, the rank computes wrong from its 20th call on
     arguments = {"rank": rank, "off": 1.0, "after": 20, "flag": "flag"}
     outcome = predict(folder, launcher, "zoo:Deviates", *options, **arguments)
@@ -109,7 +109,7 @@ def test_a_rank_that_goes_wrong_on_the_way(launcher: str, rank: int, folder: Pat
     assert outcome.output.count("runner: error") == 1
     assert not (folder / "p.npy").exists()
     (folder / "flag").unlink()
-    outcome = predict(folder, "mpirun-2" if rank else "here", "zoo:Deviates", "--canary", **arguments)
+    outcome = predict(folder, "mpirun-2" if rank else "here", "zoo:Deviates", **arguments)
     assert outcome.code == 0, outcome.output
     assert is_right(folder)
     report = json.loads((folder / "p.npy.run/report.json").read_text())

@@ -128,12 +128,12 @@ JOBS = {
     ),
     "a rank that computes wrong": Job(
         "mpirun-2",
-        (*model("Deviates", rank=1, off=0.5), "--canary"),
+        (*model("Deviates", rank=1, off=0.5),),
         ("p.npy is not there, nor a record: p.npy.run is missing", "then its log tells why"),
     ),
     "a rank goes wrong": Job(
         "mpirun-2",
-        (*model("Deviates", rank=1, off=0.5, after=4), "--canary"),
+        (*model("Deviates", rank=1, off=0.5, after=4),),
         ("the answer to the canary is no longer what it was at the start on rank 1", "are taken back", "Safe: 896 of"),
     ),
     "read-only": Job(

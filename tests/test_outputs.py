@@ -51,7 +51,7 @@ def rows(tmp_path: Path) -> np.ndarray:
     ("launcher", "options"),
     [
         ("here", []),
-        ("mpirun-3", ["--canary"]),
+        ("mpirun-3", []),
         ("mpirun-2", ["--comm", "mpi", "--collect", "alltoall", "--schedule", "dynamic"]),
         ("mpirun-2", ["--collect", "direct"]),
     ],

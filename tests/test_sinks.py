@@ -125,7 +125,7 @@ def test_predictions_of_fixed_shape(launcher: str, folder: Path, tmp_path: Path)
 @pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
 def test_rows_of_unlike_lengths_and_text(launcher: str, folder: Path, tmp_path: Path) -> None:
     outputs = [tmp_path / f"p{suffix}" for suffix in (".parquet", ".jsonl")]
-    jobs = [{"model": "Unlike", "data": "d.npy", "output": str(output), "canary": True} for output in outputs]
+    jobs = [{"model": "Unlike", "data": "d.npy", "output": str(output)} for output in outputs]
     predict_several(folder, jobs, launcher)
     wanted = expected(Unlike(), np.load(folder / "d.npy"))
     for output in outputs:

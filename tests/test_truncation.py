@@ -49,7 +49,7 @@ def make_cases(folder: Path) -> dict[str, Case]:
     return {
         "as it is": Case(text, alone),
         "left": Case({**text, "truncate": "left"}, alone, "left"),
-        "right, measured": Case({**text, "truncate": "right", "canary": True, "baseline": True}, alone),
+        "right, measured": Case({**text, "truncate": "right", "baseline": True}, alone),
         "max_length": Case({**text, "model_args": {"max_length": 9}}, alone, limit=9),
         "columns": Case({"data": str(folder / "d.parquet")}, both),
         "a prompt": Case({**text, "preprocess": "texts:asked"}, [(row,) for row in asked(TEXTS)]),

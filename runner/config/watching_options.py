@@ -9,12 +9,6 @@ from runner.config.option import NOTHING, option
 class WatchingOptions:
     """Options that say what of a job can be seen."""
 
-    canary: bool = option(
-        False,
-        "work",
-        "compare the ranks' answers to the same rows at the end, too, not only at the start",
-        affects=NOTHING,
-    )
     baseline: bool = option(
         False,
         "work",

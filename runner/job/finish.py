@@ -24,7 +24,7 @@ def finish(session: Session, dataset: Dataset, model: LoadedModel, work: Work, c
     """
     config, comm, recorder, stats = session.config, session.comm, session.recorder, session.stats
     session.phases.begin("finish", "finishing the output", root_alone=True)
-    if model.canary and config.canary:
+    if model.canary:
         changed = {rank * config.model_parallel: who for rank, who in model.canary.compare_again().items()}
         comm.on_root(lambda: _trust(recorder, changed))
     comm.on_root(lambda: check_unmodified(dataset.source, dataset.stamp, name_of(config.data)))
