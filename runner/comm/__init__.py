@@ -164,7 +164,7 @@ def connect(launch: Launch, backend: str, collect: str, device: str, timeout_sec
     Args:
         launch: what the launcher said.
         backend: "horovod" or "mpi", for more than one rank.
-        collect: "alltoall" brings the pieces of a round to rank 0 alone, anything else to all ranks.
+        collect: one of `COLLECT_MODES`, by which the pieces of a round go to rank 0 alone or to all ranks.
         device: "cpu" or "cuda", what the ranks will compute on.
         timeout_seconds: the longest that the ranks may take to find each other.
 

@@ -25,7 +25,7 @@ class HorovodComm(MpiComm):
 
     Args:
         launch: what the launcher said.
-        collect: "alltoall" brings the pieces of a round to rank 0 alone, anything else to all ranks.
+        collect: one of `COLLECT_MODES`, by which the pieces of a round go to rank 0 alone or to all ranks.
         device: "cpu" or "cuda", what the ranks compute on.
         some, name: as `MpiComm` has them.
     """

@@ -17,6 +17,7 @@ import torch
 
 from runner.comm import Comm, Counter, Round, wait
 from runner.comm.pieces import Buffer, Columns, broadcast_pieces
+from runner.config.collect_modes import COLLECT_MODES
 from runner.core.errors import RunnerError, UsageError, as_runner_error, describe, render, shared
 from runner.host.launch import Launch, World
 
@@ -28,7 +29,7 @@ class MpiComm(Comm):
 
     Args:
         launch: what the launcher said.
-        collect: "alltoall" brings the pieces of a round to rank 0 alone, anything else to all ranks.
+        collect: one of `COLLECT_MODES`, by which the pieces of a round go to rank 0 alone or to all ranks.
         some: a communicator of some of the ranks; None for all.
         name: of this rank, where it is not to be known by its number among those.
     """
@@ -41,7 +42,7 @@ class MpiComm(Comm):
         self._ring = ranks.Dup()  # signs of life
         self._beat_sent: Any = None
         self._outgoing = Buffer()
-        self._to_root_alone = collect == "alltoall"
+        self._to_root_alone = COLLECT_MODES[collect].to_root_only
         self._host = host = self._mpi.Split_type(mpi.COMM_TYPE_SHARED)
         self.world = World(
             rank=self._mpi.Get_rank(),

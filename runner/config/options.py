@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.batches_options import BatchesOptions
+from runner.config.collect_modes import COLLECT_MODES, CollectMode
 from runner.config.data_options import DataOptions
 from runner.config.model_options import ModelOptions
 from runner.config.parallel_options import ParallelOptions
@@ -35,6 +36,11 @@ class Config(WatchingOptions, RunOptions, ParallelOptions, BatchesOptions, DataO
 
     def __post_init__(self) -> None:
         validate(self)
+
+    @property
+    def collect_mode(self) -> CollectMode:
+        """The way in which predictions reach the output."""
+        return COLLECT_MODES[self.collect]
 
     def resolved(self) -> dict[str, Any]:
         """The options as plain values, without those that are not set: what `config.toml` holds."""

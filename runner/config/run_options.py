@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from runner.config.collect_modes import COLLECT_MODES
 from runner.config.option import ANSWER, NOTHING, SPEED, option
 
 
@@ -22,7 +23,7 @@ class RunOptions:
         "how predictions come to the output: through all ranks, to rank 0 alone, or written by each rank, into "
         "the one file or into a folder of several",
         affects=SPEED,
-        choices=("allgather", "alltoall", "direct", "shards"),
+        choices=tuple(COLLECT_MODES),
     )
     comm: str = option(
         "horovod",

@@ -74,19 +74,20 @@ def _check_model(config: "Config") -> None:
 
 
 def _check_output(config: "Config") -> None:
+    mode = config.collect_mode
     if config.output is None:
-        if config.collect in ("direct", "shards"):
+        if not mode.moves_rows:
             raise UsageError(f"--collect {config.collect} needs an --output")
         return
     if not isinstance(config.output, str):
         raise UsageError(f"--output must be a path, not {config.output!r}")
     format, _ = find_output_format(config.output)
-    if config.collect == "direct" and format.writer is not None:
+    if not mode.moves_rows and not mode.output_is_folder and format.writer is not None:
         raise UsageError(f"--collect direct writes .npy alone; --output {config.output} wants another way")
-    is_one_file = config.collect not in ("direct", "shards") and not format.is_folder
+    is_one_file = mode.moves_rows and not format.is_folder
     if "://" in config.output and not is_one_file:
         raise UsageError(f"--output {config.output}: what is copied to a URL is one file, which rank 0 writes")
-    if config.collect == "shards" and format.is_folder:
+    if mode.output_is_folder and format.is_folder:
         raise UsageError(f"--collect shards does not write {config.output}; choose .npy or .parquet")
 
 

@@ -48,7 +48,7 @@ def make_grid(config: Config, source: Source, row_type: RowTypes, ignored: Seque
         is_ragged(source.row_type, ignored) or config.batch_cost is not None,
     )
     grid = Grid(source.num_rows, config.batch_size, chunk_size)
-    if config.collect == "shards":
+    if config.collect_mode.output_is_folder:
         return dataclasses.replace(grid, shard_chunks=choose_shard_chunks(grid, row_bytes_of(row_type)))
     return grid
 

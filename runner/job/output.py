@@ -35,7 +35,7 @@ def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
     to_check = committed.to_check[mine.start : mine.stop]
     session.watchdog.main.begin("comparing the data with what earlier jobs have read")
     comm.on_each(lambda: check_inputs(dataset.source, grid, to_check, model.predictor.batching))
-    ranks_write = config.collect in ("direct", "shards")
+    ranks_write = not config.collect_mode.moves_rows
     sink = open_direct(comm, config.output or "", grid, model.row_type) if ranks_write else None
     session.phases.end(f"output: {len(committed.chunks):,} of {grid.num_chunks:,} chunks are there already")
     return Work(grid, committed, ranks_write, sink)

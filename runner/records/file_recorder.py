@@ -170,7 +170,7 @@ class FileRecorder(Recorder):
     def _check_kind(self) -> None:
         """Refuse to replace a file by a folder, a folder by a file, and folders that are not ours."""
         output = self._output
-        if self._config.collect == "shards":
+        if self._config.collect_mode.output_is_folder:
             kind, index = "--collect shards writes", INDEX if output.suffix == ".npy" else HIDDEN_INDEX
         elif self._given.endswith("/"):
             kind, index = f"{self._given} is", HIDDEN_INDEX

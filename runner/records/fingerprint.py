@@ -35,7 +35,7 @@ def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
         "model_settings": _model_settings(config),
         "input": constants_to_json(config.input),
         "ignore_keys": list(config.ignore_keys) or None,
-        "output": "folder" if config.collect == "shards" else "file",
+        "output": "folder" if config.collect_mode.output_is_folder else "file",
         "device": device_kind(config),
     }
 

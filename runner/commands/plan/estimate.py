@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from runner.chunks.grid import Grid, share
 from runner.chunks.schedule import MissingChunks
+from runner.config.collect_modes import COLLECT_MODES
 from runner.config.formats import find_output_format
 
 # Assumptions, each named in the plan. Slow networks and storage are slower, fast ones faster.
@@ -130,8 +131,9 @@ def times(work: Work, pace: Pace, ranks: int, model_parallel: int = 1) -> Times:
         rows = min(rows, work.rows // ranks + max(work.item_rows, default=0))
     new_bytes = work.output_bytes * work.fraction
     carried = 0.0
-    if work.collect in ("allgather", "alltoall"):
-        rate = min(NETWORK, ALLGATHER / ranks) if work.collect == "allgather" else NETWORK
+    mode = COLLECT_MODES[work.collect]
+    if mode.moves_rows:
+        rate = NETWORK if mode.to_root_only else min(NETWORK, ALLGATHER / ranks)
         carried = new_bytes * (ranks - 1) / ranks / rate
     return Times(
         startup=startup,

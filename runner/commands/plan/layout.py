@@ -80,12 +80,12 @@ def memory_of(
     computed = computed_other = 0
     if layout.ranks > 1 and not has_mpi:
         computed = computed_other = MPI_BYTES
-        if config.collect in ("allgather", "alltoall"):
+        if config.collect_mode.moves_rows:
             piece = min(PIECE_BYTES, work.output_bytes)
             received = min(ROUND_BYTES, layout.replicas * piece)
             in_turn = min(layout.replicas, ROUND_BYTES // PIECE_BYTES)  # each in the middle of a chunk
             unfinished = in_turn * work.output_bytes // max(1, grid.num_chunks)
             computed += received + min(unfinished, work.output_bytes)
-            computed_other += 3 * piece + (received if config.collect == "allgather" else 0)
+            computed_other += 3 * piece + (0 if config.collect_mode.to_root_only else received)
     node = rank_0 + computed + (layout.together - 1) * (other + computed_other - shared)
     return Memory(rank_0 + computed, other + computed_other, node, computed, how)

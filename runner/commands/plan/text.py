@@ -19,6 +19,7 @@ from runner.commands.plan.layout import Layout, Memory
 from runner.commands.plan.risks import PlannedJob, find_risks
 from runner.commands.plan.trial import Trial, lacks_gpu
 from runner.commands.plan.words import in_columns, in_parts, in_table, in_units
+from runner.config.collect_modes import COLLECT_MODES
 from runner.config.options import Config
 from runner.core.imports import name_of
 from runner.data.rows import RowType, in_words
@@ -191,9 +192,10 @@ def _assumed(job: PlannedJob, pace: Pace, report: str | None) -> list[str]:
     else:
         notes.append(f"start-up as here, and for several ranks {LAUNCH_SECONDS:.0f} s for MPI")
         notes.append(f"weights at {in_units(NETWORK)}/s")
-    if work.collect == "allgather":
+    mode = COLLECT_MODES[work.collect]
+    if mode.moves_rows and not mode.to_root_only:
         notes.append(f"predictions at {in_units(ALLGATHER)}/s by ranks, at most {in_units(NETWORK)}/s")
-    elif work.collect == "alltoall":
+    elif mode.moves_rows:
         notes.append(f"predictions at {in_units(NETWORK)}/s")
     notes.append(f"storage at {in_units(STORAGE)}/s")
     if work.format_speed:
