@@ -14,6 +14,7 @@ class OutputFormat:
         suffixes: of the names of outputs.
         writer: its class, as `package.module:name`; None where rows are put in place, in any order.
         is_folder: whether the output is a folder.
+        index: the file in such a folder by which it is known to be an output.
         bytes_per_second: of predictions that one core writes from the spool, as measured; None where there is no spool
             or nothing is known.
     """
@@ -21,6 +22,7 @@ class OutputFormat:
     suffixes: tuple[str, ...]
     writer: str | None
     is_folder: bool = False
+    index: str = "_index.json"
     bytes_per_second: float | None = None
 
 
@@ -30,7 +32,7 @@ OUTPUT_FORMATS = (
     OutputFormat((".csv", ".tsv"), "runner.sinks.csv:CsvWriter", bytes_per_second=4e7),
     OutputFormat((".jsonl", ".ndjson"), "runner.sinks.jsonl:JsonLinesWriter", bytes_per_second=4e7),
     OutputFormat((".h5", ".hdf5"), "runner.sinks.hdf5:Hdf5Writer", bytes_per_second=4e8),
-    OutputFormat((".zarr",), "runner.sinks.zarr:ZarrWriter", is_folder=True, bytes_per_second=4e7),
+    OutputFormat((".zarr",), "runner.sinks.zarr:ZarrWriter", is_folder=True, index="zarr.json", bytes_per_second=4e7),
     OutputFormat((".png/",), "runner.sinks.files:PngWriter", is_folder=True, bytes_per_second=2e7),
     OutputFormat((".npy/",), "runner.sinks.files:FilesWriter", is_folder=True, bytes_per_second=2e7),
 )

@@ -17,6 +17,7 @@ import tomli_w
 
 from runner.chunks.commit import Commit
 from runner.chunks.grid import Grid
+from runner.config.formats import find_output_format
 from runner.config.options import Config
 from runner.core.atomic import write_text
 from runner.core.checksum import checksum
@@ -32,7 +33,6 @@ from runner.sinks import HIDDEN_INDEX, INDEX, open_sink, remove
 from runner.sinks.remote import Remote
 from runner.telemetry.report import read_status
 
-_ZARR_INDEX = "zarr.json"
 _CHECKERS = 4  # threads that read committed chunks again
 _SYNC_SECONDS = 15.0  # a crash of rank 0's host, unlike that of a process, may cost what was computed for this long
 
@@ -172,10 +172,8 @@ class FileRecorder(Recorder):
         output = self._output
         if self._config.collect_mode.output_is_folder:
             kind, index = "--collect shards writes", INDEX if output.suffix == ".npy" else HIDDEN_INDEX
-        elif self._given.endswith("/"):
-            kind, index = f"{self._given} is", HIDDEN_INDEX
-        elif output.suffix == ".zarr":
-            kind, index = "Zarr is", _ZARR_INDEX
+        elif (format := find_output_format(self._given)[0]).is_folder:
+            kind, index = f"{self._given} is", format.index
         elif output.is_dir():
             raise OutputError(f"--output {output} is a folder")
         else:
