@@ -1,4 +1,4 @@
-"""What a job is asked to do: one frozen dataclass, checked on construction. Pure; opens nothing."""
+"""Options of a job: one frozen dataclass, checked on construction. Opens nothing."""
 
 import dataclasses
 import os
@@ -30,24 +30,24 @@ TRUNCATE = ("left", "right", "refuse")
 
 _LISTS = ("ignore_keys", "columns", "keep", "split_points")  # options of several values
 
-# in a URL; records are for all to read
+# in a URL; records are readable by all
 _PASSWORD, _SECRET = re.compile(r"(://[^:/@]*):[^@/]*@"), re.compile(r"([?&](?:password|passwd)=)[^&]*")
 
 
 def _option(default: Any, group: str, help: str, metavar: str = "") -> Any:
-    """A field that is also a command-line option and a key of the TOML file."""
+    """Declare a field that is also a command-line option and a key of the TOML file."""
     return dataclasses.field(default=default, metadata={"group": group, "help": help, "metavar": metavar})
 
 
 @dataclass(frozen=True, kw_only=True)
 class Config:
-    """One prediction job.
+    """Options of one prediction job.
 
-    From the command line every value is text or a number. From Python, `model` may also be a function that
-    returns an `nn.Module`, `data` an array or tensor, and `preprocess` and `postprocess` functions.
+    On the command line every value is text or a number. In Python, `model` may also be a function that returns an
+    `nn.Module`, `data` an array or tensor, and `preprocess` and `postprocess` functions.
 
     Raises:
-        UsageError: a value is not allowed; the message says which are.
+        UsageError: a value is not allowed; the message names the allowed ones.
     """
 
     model: str | Callable[..., Any] = _option(
@@ -368,7 +368,7 @@ class Config:
             raise UsageError("--offload disk reads the layers from --weights PATH.safetensors, which is missing")
 
     def resolved(self) -> dict[str, Any]:
-        """The options as plain values, without those that are not set: what `config.toml` holds."""
+        """Return the options as plain values, without those that are not set: the content of `config.toml`."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["data"] = self.data if isinstance(self.data, str) else name_of(self.data)
         for name in ("model", "preprocess", "postprocess", "parallel_plan", "batch_cost"):
@@ -386,20 +386,20 @@ class Config:
 
 
 def hide_secrets(text: str) -> str:
-    """The same without the passwords of URLs."""
+    """Return a text with the passwords in its URLs hidden."""
     return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 def is_path(model: str) -> bool:
-    """Whether --model is the path of a file or folder, and not a factory's name; such a path has a `/` or no `:`."""
+    """Return whether --model is the path of a file or folder, not the name of a factory; a path has a `/` or no `:`."""
     return model.endswith(MODEL_SUFFIXES) or "/" in model or ":" not in model
 
 
 def make_config(values: dict[str, Any]) -> Config:
-    """A Config from keyword arguments as users write them: paths may be `Path`, functions may be functions.
+    """Make a Config from keyword arguments as users write them: paths may be `Path`, functions may be functions.
 
     Raises:
-        UsageError: an unknown option, or a value that is not allowed.
+        UsageError: an option is unknown, or a value is not allowed.
     """
     known = {field.name for field in dataclasses.fields(Config)}
     for name in values:
@@ -411,6 +411,6 @@ def make_config(values: dict[str, Any]) -> Config:
             plain[option] = tuple(name.strip() for name in names.split(","))
         elif isinstance(names, list):
             plain[option] = tuple(names)
-    if isinstance(pairs := plain.get("input"), list):  # of the command line
+    if isinstance(pairs := plain.get("input"), list):  # from the command line
         plain["input"] = dict(pairs)
     return Config(**plain)
