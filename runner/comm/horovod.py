@@ -1,4 +1,4 @@
-"""The backend of many ranks: Horovod over MPI for tensors, mpi4py for small objects. Nothing else imports Horovod."""
+"""Backend of many ranks: Horovod over MPI for tensors, mpi4py for small objects. Nothing else imports Horovod."""
 
 import functools
 import socket
@@ -14,9 +14,10 @@ from runner.comm.pieces import parts_of
 from runner.core.errors import RunnerError, UsageError, describe, shared
 from runner.host.launch import Launch, set_horovod_defaults, unbound
 
-# One round, all ranks together: past 2^32 Horovod returns garbage and reports success.
+# Limit for one round, all ranks together: past 2^32 Horovod returns garbage and reports success.
 _MAX_ROUND_BYTES = 1 << 30
-# Horovod notes some ten events a round, and one a rank; it stops after so many, as its file would grow without end.
+# Horovod records about ten events a round, and one a rank; the timeline stops after this many, as its file would grow
+# without end.
 _MOST_EVENTS, _EVENTS_A_ROUND = 200_000, 12
 
 
@@ -24,10 +25,10 @@ class HorovodComm(MpiComm):
     """The ranks of an MPI job, with Horovod.
 
     Args:
-        launch: what the launcher said.
+        launch: launch information of this process.
         collect: "alltoall" brings the pieces of a round to rank 0 alone, anything else to all ranks.
-        device: "cpu" or "cuda", what the ranks compute on.
-        some, name: as `MpiComm` has them.
+        device: device that the ranks compute on, "cpu" or "cuda".
+        some, name: see `MpiComm`.
     """
 
     def __init__(self, launch: Launch, collect: str, device: str, some: Any = None, name: str = "") -> None:
@@ -35,7 +36,7 @@ class HorovodComm(MpiComm):
         mpi = load_mpi(launch)
         ranks = some or mpi.COMM_WORLD
         hvd = _load_horovod(mpi, ranks)
-        # mpirun binds a rank to one core by itself. Horovod's thread must not share it: it spins there while it waits
+        # mpirun by default binds a rank to one core. Horovod's thread must not share it: it spins there while it waits
         # for the other ranks, which between hosts has kept the start from ever ending.
         with unbound():
             hvd.init(comm=ranks)
@@ -60,7 +61,7 @@ class HorovodComm(MpiComm):
             self._hvd.synchronize(handle)
 
     def stop_timeline(self) -> bool:
-        """Let Horovod end its own timeline, where it keeps one; its file is whole then. Whether it ended before."""
+        """Stop Horovod's own timeline, if it keeps one, to complete its file; return whether it had stopped before."""
         self._hvd.stop_timeline()
         return self._rounds_in_timeline <= 0
 
@@ -69,7 +70,7 @@ class HorovodComm(MpiComm):
         if self._rounds_in_timeline == 0:
             self.stop_timeline()
         size = sum(map(len, parts))
-        head = size.to_bytes(8) + header  # of the piece that follows
+        head = size.to_bytes(8) + header  # the head of the piece that follows
         if not self._to_root_alone:
             data = torch.from_numpy(self._outgoing.fill([head, *parts]))
             return _HorovodRound(self._hvd, self._hvd.allgather_async(data, name="collect"), len(head), True)
@@ -81,12 +82,12 @@ class HorovodComm(MpiComm):
 
     def close(self) -> None:
         self._barrier()  # the first rank to leave would shut Horovod down under the others
-        self._hvd.shutdown()  # its background thread takes CPU time for as long as it lives
+        self._hvd.shutdown()  # otherwise its background thread keeps taking CPU time
         super().close()
 
 
 class _HorovodRound(Round):
-    """One collective that brings each rank's head, and after it the rank's piece where `has_pieces`."""
+    """Collective that brings each rank's head, followed by the rank's piece where `has_pieces`."""
 
     def __init__(self, hvd: Any, handle: Any, head_bytes: int, has_pieces: bool) -> None:
         self._hvd, self._handle, self._head_bytes, self._has_pieces = hvd, handle, head_bytes, has_pieces
@@ -111,10 +112,10 @@ class _HorovodRound(Round):
 
 
 def _load_horovod(mpi: Any, ranks: Any) -> Any:
-    """Horovod's PyTorch module on all ranks, or the same error on all."""
+    """Load Horovod's PyTorch module on all ranks, or raise the same error on all."""
     outcome: Any = None
     try:
-        # mpi4py has been imported before, and so owns MPI: only then can Horovod start again after a shutdown
+        # mpi4py, imported before, owns MPI: only then can Horovod start again after a shutdown
         import horovod.torch as hvd
     except Exception as error:
         outcome = UsageError(

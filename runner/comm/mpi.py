@@ -1,7 +1,7 @@
-"""The backend of many ranks on mpi4py alone, and what the Horovod backend has in common with it.
+"""Backend of many ranks on mpi4py alone, and the base of the Horovod backend.
 
-mpi4py is imported here and nowhere else. Whoever waits, polls and sleeps: a blocking call spins on a core that a
-computing rank on the same host may need, and cannot be interrupted from Python.
+mpi4py is imported here and nowhere else. Every wait polls and sleeps: a blocking call spins on a core that a computing
+rank on the same host may need, and cannot be interrupted from Python.
 """
 
 import contextlib
@@ -27,18 +27,18 @@ class MpiComm(Comm):
     """The ranks of an MPI job.
 
     Args:
-        launch: what the launcher said.
+        launch: launch information of this process.
         collect: "alltoall" brings the pieces of a round to rank 0 alone, anything else to all ranks.
         some: a communicator of some of the ranks; None for all.
-        name: of this rank, where it is not to be known by its number among those.
+        name: name of this rank, if its number among those is not to be shown.
     """
 
     def __init__(self, launch: Launch, collect: str, some: Any = None, name: str = "") -> None:
         mpi = load_mpi(launch)
         self._library, self.library = mpi, library_name(mpi)
         ranks = some or mpi.COMM_WORLD
-        self._mpi = ranks.Dup()  # our own messages, apart from Horovod's
-        self._ring = ranks.Dup()  # signs of life
+        self._mpi = ranks.Dup()  # messages of the runner, apart from Horovod's
+        self._ring = ranks.Dup()  # for heartbeats
         self._beat_sent: Any = None
         self._outgoing = Buffer()
         self._to_root_alone = collect == "alltoall"
@@ -97,21 +97,21 @@ class MpiComm(Comm):
         error.who = self.world.who
         print(render(error), file=sys.stderr, flush=True)
         sys.stdout.flush()
-        time.sleep(0.1)  # what the launcher has not read yet when the job is aborted may be lost
+        time.sleep(0.1)  # output that the launcher has not read before the abort may be lost
         self._library.COMM_WORLD.Abort(error.exit_code)
 
     def only(self, is_one_of_them: bool) -> Any:
-        """A communicator of those ranks that say so; every rank calls this. None for the others."""
+        """Make a communicator of the ranks that pass True; every rank calls this. Returns None on the others."""
         some = self._mpi.Split(0 if is_one_of_them else self._library.UNDEFINED, self.world.rank)
         return some if is_one_of_them else None
 
     def columns(self, size: int) -> Columns:
-        """What sends something else to each place of groups of so many ranks; collective."""
+        """Make the communicators from rank 0 to each place of groups of `size` ranks; collective."""
         return Columns(self._mpi, size)
 
     def close(self) -> None:
         self._barrier()  # the first rank to leave would end Horovod and MPI under the others
-        self._take_beats()  # all have stopped to send: nothing is left on its way when MPI ends
+        self._take_beats()  # no rank sends any more: nothing is in transit when MPI ends
         for communicator in (self._host, self._ring, self._mpi):
             communicator.Free()
 
@@ -126,7 +126,7 @@ class MpiComm(Comm):
 
 
 class _MpiRound(Round):
-    """The sizes first, to all; then the pieces."""
+    """Exchange of the heads with all ranks, then of the pieces."""
 
     def __init__(self, mpi: Any, head: bytes, piece: np.ndarray, to_root_alone: bool) -> None:
         self._mpi, self._piece = mpi, piece
@@ -165,7 +165,7 @@ class _MpiRound(Round):
 
 
 class _MpiCounter(Counter):
-    """A number in rank 0's memory, reached by one-sided operations: no rank serves it."""
+    """A number in rank 0's memory, reached by one-sided operations: no rank has to serve it."""
 
     def __init__(self, library: Any, mpi: Any) -> None:
         self._library = library
@@ -174,7 +174,7 @@ class _MpiCounter(Counter):
             self._window.Lock(0)
             np.frombuffer(self._window.tomemory(), np.int64)[0] = 0
             self._window.Unlock(0)
-        wait(mpi.Ibarrier().Test)  # none may count, or hold a lock that rank 0 would wait for, before it is 0
+        wait(mpi.Ibarrier().Test)  # until it is 0, none may count, or hold a lock that rank 0 would wait for
         self._window.Lock_all()
 
     def next(self) -> int:
@@ -189,10 +189,10 @@ class _MpiCounter(Counter):
 
 
 def load_mpi(launch: Launch) -> Any:
-    """mpi4py's MPI, started, and of the launcher's size.
+    """Load mpi4py's MPI, started, and check that it fits the launch.
 
     Raises:
-        UsageError: it is missing, or the launch cannot work.
+        UsageError: mpi4py is missing, or the launch cannot work.
     """
     if launch.launcher == "horovodrun --gloo":
         raise shared(UsageError("started by horovodrun with Gloo; the runner needs MPI: horovodrun --mpi -np N ..."))
@@ -219,14 +219,14 @@ def load_mpi(launch: Launch) -> Any:
 
 
 def library_name(mpi: Any) -> str:
-    """The MPI library and its version."""
+    """Return the MPI library and its version."""
     return str(mpi.Get_library_version()).split(",")[0].split("\n")[0].strip("\0 ")
 
 
 def _abort_on_exception(who: str, mpi_comm: Any) -> None:
-    """Make an exception that ends this process end the job: other ranks would wait for this one for ever.
+    """Make an exception that ends this process end the job: other ranks would wait for this one forever.
 
-    It stays for the life of the process, because the script that called us may still fail between two jobs.
+    The hook stays for the life of the process, because the script that called the runner may fail between two jobs.
     """
     former_hook = sys.excepthook
     if getattr(former_hook, "ends_the_job", False):
