@@ -1,7 +1,7 @@
-"""How far the job is, shown by rank 0 while it runs: on a terminal or in a log, in `status.json`, for Prometheus.
+"""Progress of a job, shown by rank 0 while it runs: on a terminal or in a log, in `status.json`, for Prometheus.
 
-A thread of its own looks every now and then; whoever commits a chunk only counts it. What goes wrong here is passed
-over: the job is what matters.
+A separate thread looks at the counts now and then; a commit only adds to them. Errors of files and terminals are
+ignored here: the job is what matters.
 """
 
 import contextlib
@@ -23,29 +23,29 @@ if TYPE_CHECKING:
 STATUS = "status.json"
 _STATUS_SECONDS = 2.0
 _DRAW_SECONDS = 1.0
-# So long between two lines in a log, while the job is younger than this: a day's job should not fill pages.
+# Time between two lines in a log, while the job is younger than this: a long job should not fill pages.
 _LOG_SECONDS = ((300, 30.0), (900, 60.0), (3600, 120.0), (4 * 3600, 300.0), (float("inf"), 600.0))
 _LAST_WAIT_SECONDS = 5.0  # for a file system that hangs
 
 
 class View(Protocol):
-    """What a person looks at.
+    """Progress view for a person.
 
     Attributes:
-        seconds: between two looks at the job.
+        seconds: time between two looks at the job.
     """
 
     seconds: float
 
     def show(self, status: Status) -> None:
-        """The job is so far now."""
+        """Show the current status."""
 
     def close(self, status: Status | None) -> None:
-        """Leave things tidy; None where it is not known how far the job is."""
+        """Leave the terminal or log tidy; `status` is None if it is not known."""
 
 
 class LogView:
-    """A line every so often; no control characters."""
+    """View in a log: a line every so often; no control characters."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._began = stream, time.monotonic()
@@ -64,10 +64,10 @@ class LogView:
 
 
 class TerminalView:
-    """A live display."""
+    """Live display on a terminal."""
 
     def __init__(self, screen: Screen) -> None:
-        from runner.telemetry.display import Display  # only here: rich takes its time to import
+        from runner.telemetry.display import Display  # imported only here: rich is slow to import
 
         self._screen, self._display = screen, Display()
         self.seconds = _DRAW_SECONDS
@@ -80,19 +80,19 @@ class TerminalView:
 
 
 def find_view(stream: TextIO | None = None) -> View:
-    """What suits the place that the messages of this process go to (sys.stderr by default)."""
+    """Choose the view that suits the destination of this process's messages (sys.stderr by default)."""
     screen = find_screen(stream)
     return TerminalView(screen) if screen else LogView(stream or sys.stderr)
 
 
 class Progress:
-    """Counts what is committed, and shows it.
+    """Progress of one job: counts committed chunks, and shows them.
 
     Args:
-        start: of the job.
-        folder: for `status.json`; None for none.
-        metrics: for Prometheus; None for none.
-        stream: where to, by default sys.stderr.
+        start: the job at its start.
+        folder: folder of `status.json`; None for none.
+        metrics: metrics for Prometheus; None for none.
+        stream: destination of messages; by default sys.stderr.
     """
 
     def __init__(
@@ -107,11 +107,11 @@ class Progress:
         self._thread.start()
 
     def add(self, commit: Commit) -> None:
-        """A chunk is committed."""
+        """Count a committed chunk."""
         self._tally.add(commit.rank, commit.stop - commit.start, commit.seconds, len(commit.bad))
 
     def close(self) -> None:
-        """Say that this is the end, and leave the terminal tidy."""
+        """Show the end of the job, and leave the terminal tidy."""
         self._ended.set()
         self._thread.join(_LAST_WAIT_SECONDS)
 
@@ -139,11 +139,11 @@ class Progress:
         try:
             beside.write_text(status.to_json())
             os.replace(beside, self._folder / STATUS)
-        except OSError:  # a storage that fails shows where rows are written
+        except OSError:  # failing storage shows where rows are written
             with contextlib.suppress(OSError):
                 beside.unlink()
 
 
 def _print(text: str, stream: TextIO | None) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody reads any more
+    with contextlib.suppress(OSError, ValueError):  # the reader is gone
         print(text, file=stream or sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""How a running job does, from nothing but what its commits tell: counted on rank 0, kept in `status.json`. Pure."""
+"""Status of a running job, derived from its commits alone: counted on rank 0, kept in `status.json`."""
 
 import dataclasses
 import json
@@ -10,24 +10,24 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-# The speed of the job is that of its last minute, and of at least so many samples: chunks may take longer than that.
+# The speed of the job is that of its last minute, and of at least this many samples: a chunk may take longer than that.
 _RECENT_SECONDS, _SAMPLE_SECONDS, _FEWEST_SAMPLES = 60.0, 0.5, 3
-# The speed of a rank is an average that forgets what is older than this, but not more than this much with one chunk.
+# The speed of a rank is an average that forgets what is older than this, but at most this share with one chunk.
 _FORGET_SECONDS, _MOST_FORGOTTEN = 20.0, 0.3
-_SLOW = 0.5  # of the median: slower is a straggler
-_EVIDENCE_SECONDS = 2.0  # a rank is not judged by less than this
-_SILENT, _SILENT_SECONDS = 3.0, 5.0  # times what its chunks usually take, and never less than these seconds
+_SLOW = 0.5  # relative to the median: a slower rank is a straggler
+_EVIDENCE_SECONDS = 2.0  # a rank is not judged by less time than this
+_SILENT, _SILENT_SECONDS = 3.0, 5.0  # factor over the usual time of its chunks, and a minimum in seconds
 
 
 @dataclass(frozen=True)
 class RankStatus:
-    """One rank.
+    """Status of one rank.
 
     Attributes:
-        rows: committed, in this job.
-        share: rows that it is to compute in this job; None where whoever is free takes the next.
-        seconds_since_last: since its last chunk was committed, or since the start where there was none.
-        rows_per_second: lately, by the time it was at work; 0 before its first chunk.
+        rows: rows committed in this job.
+        share: rows that it is to compute in this job; None with dynamic scheduling.
+        seconds_since_last: time since its last chunk was committed, or since the start where there was none.
+        rows_per_second: recent speed, over the time it was at work; 0 before its first chunk.
     """
 
     rank: int
@@ -39,17 +39,17 @@ class RankStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """A job at one moment; seconds and rows as the names say.
+    """Status of a job at one moment; seconds and rows as the names tell.
 
     Attributes:
-        time, started: of this, and of the job's first process; since 1970.
-        done_rows: committed, by this job and earlier ones, quarantined ones included.
-        resumed_rows: of these, what earlier jobs have left, but quarantined ones.
-        rows_per_second: of all ranks, lately.
-        seconds_left: until all rows are done, at this speed; None where nobody can tell, as nothing comes in.
-        where: who works on it, in words.
+        time, started: this moment, and the start of the job's first process; in seconds since 1970.
+        done_rows: rows committed, by this job and earlier ones, quarantined ones included.
+        resumed_rows: rows of these that earlier jobs have left, without quarantined ones.
+        rows_per_second: recent speed of all ranks.
+        seconds_left: time until all rows are done, at this speed; None if it is unknown, because no chunk comes in.
+        where: the ranks that work on it, in words.
         stragglers: ranks that the others will have to wait for, in order.
-        ended: the job has come to an end of its own; False stays behind where it was killed.
+        ended: whether the job has ended by itself; stays False where it was killed.
     """
 
     time: float
@@ -69,21 +69,21 @@ class Status:
 
     @property
     def share_done(self) -> float:
-        """0 to 1."""
+        """Share of the rows that are done, 0 to 1."""
         return self.done_rows / self.num_rows if self.num_rows else 1.0
 
     @property
     def median_rows_per_second(self) -> float:
-        """Of the ranks that have computed anything, the upper one; 0 where none has."""
+        """Upper median of the speeds of the ranks that have computed anything; 0 where none has."""
         return _median([rank.rows_per_second for rank in self.ranks if rank.rows_per_second] or [0.0])
 
     def to_json(self) -> str:
-        """One line."""
+        """Return the status as one line of JSON."""
         return json.dumps(dataclasses.asdict(self)) + "\n"
 
 
 def parse_status(text: str) -> Status | None:
-    """What `to_json` has written; None where it is damaged, or of another kind."""
+    """Read the text of `Status.to_json`; None where it is damaged, or of another kind."""
     try:
         values: dict[str, Any] = json.loads(text)
         ranks = [RankStatus(**_known(RankStatus, rank)) for rank in values.pop("ranks")]
@@ -101,11 +101,11 @@ def _known(kind: type, values: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Start:
-    """What is known of a job when it begins; as `Status` has it.
+    """Facts of a job at its start; see `Status`.
 
     Attributes:
-        shares: the rows each rank is to compute; None where whoever is free takes the next.
-        group_size: ranks that hold one replica of the model together; of each such group the first alone counts.
+        shares: rows that each rank is to compute; None with dynamic scheduling.
+        group_size: number of ranks that hold one replica of the model together; only the first of each group counts.
     """
 
     num_rows: int
@@ -120,10 +120,10 @@ class Start:
 
 
 class Tally:
-    """Counts commits; may be asked for the status from any thread.
+    """Counts of committed rows; gives the status of the job to any thread.
 
     Args:
-        start: of the job.
+        start: the job at its start.
     """
 
     def __init__(self, start: Start) -> None:
@@ -134,16 +134,16 @@ class Tally:
         self._ranks = [_Rank(self._latest) for _ in range(0, start.world_size, start.group_size)]
 
     def add(self, rank: int, rows: int, seconds: float, bad: int) -> None:
-        """A chunk is committed.
+        """Count a committed chunk.
 
         Args:
-            rank: who has computed it.
-            rows, bad: how many, and how many of these failed.
-            seconds: how long that rank was at it.
+            rank: the rank that has computed it.
+            rows, bad: number of its rows, and of those that failed.
+            seconds: time that the rank took for it.
         """
         now = time.monotonic()
         with self._lock:
-            if self._is_first:  # what came before the first chunk is neither speed nor silence
+            if self._is_first:  # the time before the first chunk counts neither for speed nor for silence
                 self._is_first, began = False, max(self._samples[0][0], now - seconds)
                 self._samples[0] = (began, self._done)
                 for other in self._ranks:
@@ -154,7 +154,7 @@ class Tally:
             self._ranks[rank // self._start.group_size].add(now, rows, seconds)
 
     def status(self, ended: bool = False) -> Status:
-        """How the job does now."""
+        """Return the current status of the job."""
         now, start = time.monotonic(), self._start
         with self._lock:
             while len(self._samples) > _FEWEST_SAMPLES and self._samples[1][0] < now - _RECENT_SECONDS:
@@ -189,7 +189,7 @@ class Tally:
             )
 
     def _seconds_left(self, now: float, speed: float, ranks: list[RankStatus]) -> float | None:
-        """By the speed of all, and by that of the rank that will be the last; None while nothing comes in."""
+        """Return the longer estimate, by the speed of all and of the last rank; None while no chunk comes in."""
         left = self._start.num_rows - self._done
         if not left:
             return 0.0
@@ -209,11 +209,11 @@ class Tally:
                 continue
             if counted.seconds >= _EVIDENCE_SECONDS and counted.pace < _SLOW * median:
                 slow.add(rank.rank)
-            # where there are no shares, ranks that found nothing more to take fall silent with the last of the others
+            # without shares, ranks that found nothing more to take fall silent with the last of the others
             silence = (now if rank.share is not None else self._latest) - counted.latest
             if silence > max(_SILENT_SECONDS, _SILENT * (counted.usual or usual_of_all)):
                 silent.add(rank.rank)
-        if len(silent) > len(ranks) / 2:  # then it is not these ranks that keep the others waiting
+        if len(silent) > len(ranks) / 2:  # then it is not these ranks for which the others wait
             silent.clear()
         return sorted(slow | silent)
 
@@ -222,12 +222,12 @@ class Tally:
 
 
 def _median(values: list[float]) -> float:
-    """The upper one of an even number."""
+    """Return the median; the upper one of an even number of values."""
     return sorted(values)[len(values) // 2]
 
 
 class _Rank:
-    """The averages of one rank, over the time that it was at work."""
+    """Averages of one rank, over the time that it was at work."""
 
     def __init__(self, began: float) -> None:
         self.latest, self.rows = began, 0
@@ -242,10 +242,10 @@ class _Rank:
 
     @property
     def pace(self) -> float:
-        """Rows a second."""
+        """Rows per second."""
         return self._recent_rows / self.seconds if self.seconds else 0.0
 
     @property
     def usual(self) -> float:
-        """Seconds that a chunk takes; 0 before the first."""
+        """Usual time of a chunk, in seconds; 0 before the first."""
         return self.seconds / self._chunks if self._chunks else 0.0
