@@ -1,7 +1,8 @@
-"""Rank 0's side of an output file: sink and records together, so that a chunk is recorded once it is written.
+"""Recorder of an output file: joins sink and records, so that a chunk is recorded only after it is written.
 
-The folder `NAME.run/` beside the output `NAME` keeps the records: `config.toml`, `ledger.jsonl`, `quarantine.jsonl`,
-`manifest.json`, `report.json` or `failure.json`, and of the job at work the `lock` and `status.json`.
+The folder `NAME.run/` beside the output `NAME` holds the records: `config.toml`, `ledger.jsonl`, `quarantine.jsonl`,
+`manifest.json`, `timeline.json`, `report.json` or `failure.json`, and those of the running job, `lock` and
+`status.json`.
 """
 
 import json
@@ -32,16 +33,16 @@ from runner.sinks.remote import Remote
 from runner.telemetry.report import read_status
 
 _ZARR_INDEX = "zarr.json"
-_CHECKERS = 4  # threads that read committed chunks again
-_SYNC_SECONDS = 15.0  # a crash of rank 0's host, unlike that of a process, may cost what was computed for this long
+_CHECKERS = 4  # threads that read committed chunks again to check them
+_SYNC_SECONDS = 15.0  # a crash of rank 0's host, unlike that of a process, may lose the rows of this time
 
 
 class FileRecorder(Recorder):
-    """Into a file, with a ledger to go on from.
+    """Recorder of a job whose output is a file or folder, with a ledger from which the next job resumes.
 
     Args:
-        config: the job.
-        output: its output; where that is a URL, it is made in the current folder, under the last part of its name.
+        config: options of the job.
+        output: its output; for a URL, it is made in the current folder, under the last part of its name.
     """
 
     def __init__(self, config: Config, output: str) -> None:
@@ -77,7 +78,7 @@ class FileRecorder(Recorder):
             raise OutputError(f"--output {output} exists already; --overwrite replaces it once the new one is whole")
         if self._remote and self._remote.exists() and not self._config.overwrite and not lacks_only_its_report:
             raise OutputError(f"--output {given} exists already; --overwrite replaces it")
-        # without its rows a ledger is worth nothing
+        # a ledger is worth nothing without the rows
         has_rows = self._partial.exists() or lacks_only_its_report
         self._starts_over = self._config.fresh or not has_rows
         if not self._starts_over:
@@ -93,7 +94,7 @@ class FileRecorder(Recorder):
         self._lock.acquire()
         if not self._starts_over:
             self._ledger = Ledger(self._folder)
-            self._ledger.check(fingerprint)  # before anything is changed
+            self._ledger.check(fingerprint)  # before any change
         with self._storage_errors():
             if self._starts_over:
                 remove(self._partial)
@@ -101,7 +102,7 @@ class FileRecorder(Recorder):
                     if path.name != "lock":
                         path.unlink()
             elif self._lacks_only_its_report():
-                os.replace(self._output, self._partial)  # to be checked and finished as any other unfinished run
+                os.replace(self._output, self._partial)  # to be checked and finished like any other unfinished run
             before = last_end(self._folder)
             clear_outcome(self._folder)
         if self._starts_over:
@@ -149,7 +150,7 @@ class FileRecorder(Recorder):
     def write_report(self, report: str, timeline: str) -> None:
         self._write("timeline.json", timeline)
         self._write("report.json", report)
-        if self._is_whole:  # and only now does all that has been computed exist once more
+        if self._is_whole:  # the last record is written: the pieces the output was made from may go
             self._sink.discard()
             if self._remote:
                 with self._storage_errors():
@@ -167,7 +168,7 @@ class FileRecorder(Recorder):
         self._lock.release()
 
     def _check_kind(self) -> None:
-        """Refuse to replace a file by a folder, a folder by a file, and folders that are not ours."""
+        """Raise OutputError if a file would replace a folder, or a folder a file, or one not made by the runner."""
         output = self._output
         if self._config.collect == "shards":
             kind, index = "--collect shards writes", INDEX if output.suffix == ".npy" else HIDDEN_INDEX
@@ -212,13 +213,13 @@ class FileRecorder(Recorder):
         self._ledger.close()
 
     def _lacks_only_its_report(self) -> bool:
-        """Whether a job died between giving the output its name and its last record."""
+        """Return whether a job died after it had given the output its name, but before its last record."""
         if not self._output.exists() or self._partial.exists() or read_status(self._folder) == "whole":
             return False
         return Ledger(self._folder).is_complete
 
     def _is_finishing(self) -> bool:
-        """Whether a job died after it had given the output its name, with all that it is made of still there."""
+        """Return whether a job died after it had given the output its name, with the partial file still there."""
         return self._partial.is_file() and Ledger(self._folder).is_complete and read_status(self._folder) != "whole"
 
     def _write(self, name: str, text: str) -> None:
