@@ -77,7 +77,7 @@ def set_horovod_defaults(device: str, environ: dict[str, str] | os._Environ[str]
 
 
 def set_log_defaults(verbose: int, environ: dict[str, str] | os._Environ[str] = os.environ) -> None:
-    """Set the log level of Horovod and NCCL to info with -vv, unless the user has set it; else keep their defaults."""
+    """Let Horovod and NCCL log at level info with -vv, unless the user has set theirs; else only problems."""
     if verbose > 1:
         environ.setdefault("HOROVOD_LOG_LEVEL", "info")
         environ.setdefault("NCCL_DEBUG", "INFO")
