@@ -1,7 +1,7 @@
-"""Distributed batch inference for HPC: a trained PyTorch model over a large data set, whole, once each, in order.
+"""Distributed batch inference for HPC: run a trained PyTorch model once over each row of a large data set, in order.
 
-Importing it costs milliseconds, because every rank does so at once from one file system: PyTorch, MPI and Horovod are
-loaded when a job starts.
+Importing this package costs milliseconds, because every rank imports it at once from one file system: PyTorch, MPI and
+Horovod are loaded when a job starts.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,1 +1,1 @@
-"""What a model is called with, from the rows and the model's signature."""
+"""Calls of a model: its arguments, from the rows and the model's signature."""

@@ -1,4 +1,4 @@
-"""What a model is called with: which columns go to which of its inputs, in which dtype, and how many rows at once."""
+"""Binding of columns to the inputs of a model: their dtypes, and the number of rows in a call."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,31 +16,31 @@ from runner.data.tensors import Batch, is_text, pad
 
 
 class Arguments(NamedTuple):
-    """What a model is called with, by position and by name."""
+    """Arguments of a call of the model, by position and by name."""
 
     positional: tuple[Any, ...]
     named: dict[str, Any]
 
 
 class Binding:
-    """The way from the rows of a batch to the arguments of a model, decided by what both are and not by the values.
+    """Conversion of the rows of a batch to the arguments of a model, decided by the types of both, not by the values.
 
     Args:
-        signature: what the model takes.
-        row_type: the columns that it gets.
-        is_raw: whether they go to the model as they are, and not through --preprocess.
+        signature: inputs of the model.
+        row_type: columns that the model gets.
+        is_raw: whether they go to the model unchanged, and not through --preprocess.
         constants: values for inputs that are the same in every call.
-        dtype: that of --dtype.
+        dtype: see `Config.dtype`.
         stack: whether the columns become one matrix.
-        device: where the constants are to be.
+        device: device of the constants.
 
     Attributes:
-        pads: whether rows of unlike lengths may be in one batch, because the model is told what is padding.
+        pads: whether variable-length rows may be in one batch, because the model is told where the padding is.
         takes_text: whether the model itself takes text.
-        casts: by input, from and to which dtype its rows have been converted, in words.
+        casts: by input, in words: from and to which dtype its rows have been converted.
 
     Raises:
-        UsageError: the columns, the constants or the dtype do not fit what the model takes.
+        UsageError: the columns, the constants or the dtype do not fit the inputs of the model.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Binding:
             self._matching.check_columns()
 
     def stacked(self, batch: Any, ids: Sequence[int]) -> Any:
-        """The batch, its columns as one matrix `(rows, columns)` where that is asked for."""
+        """Return the batch, its columns stacked to one matrix `(rows, columns)` if that is asked for."""
         if not self._stacks:
             return batch
         columns = batch if isinstance(batch, dict) else {"the one column": batch}
@@ -76,10 +76,11 @@ class Binding:
         return torch.stack([cast(value, dtype, f"--stack: {name}", ids) for name, value in columns.items()], dim=1)
 
     def from_rows(self, batch: Batch | dict[str, Batch], ids: Sequence[int]) -> Any:
-        """Rows as they are to what the model is called with: lists of unlike lengths padded, with their mask.
+        """Convert rows without --preprocess to the arguments of the model; pad variable-length rows and add their mask.
 
         Raises:
-            ModelError: rows are of unlike lengths, and the model would not be told where they end.
+            ModelError: rows are of variable length, and the model gets no mask; or it takes one mask, and columns
+                differ.
         """
         columns: dict[str, Any] = dict(batch) if isinstance(batch, dict) else {"": batch}
         lists = {name: column for name, column in columns.items() if isinstance(column, list) and not is_text(column)}
@@ -105,15 +106,15 @@ class Binding:
         return Arguments((columns[""],), {self._mask: mask}) if self._mask else (columns[""], mask)
 
     def bind(self, inputs: Any, ids: Sequence[int], are_columns: bool) -> Arguments:
-        """What the model is called with for a batch, but for constants: each input in the dtype that it declares.
+        """Return the arguments of the model for a batch, without constants; each in the dtype that its input declares.
 
         Args:
             inputs: one argument, a tuple of them, or a dict by name.
-            ids: the numbers of the rows.
+            ids: numbers of the rows.
             are_columns: whether names are those of columns, which may go to inputs by position, too.
 
         Raises:
-            ModelError: they do not fit what the model takes.
+            ModelError: the arguments do not fit the inputs of the model.
         """
         if isinstance(inputs, list) and self.signature.declares_dtypes and not is_text(inputs):
             inputs = tuple(inputs)
@@ -136,9 +137,9 @@ class Binding:
         )
 
     def call(self, model: Callable[..., Any], arguments: Arguments, num_rows: int) -> Any:
-        """What a model gives for the rows of a batch; a batch that is too short for it is filled up with its last row.
+        """Call the model with a batch; one that is too short for it is padded with copies of its last row.
 
-        What it gives for the rows that fill up is cut off again.
+        The outputs of these copies are cut off again.
         """
         size = max(num_rows, self.signature.least)
         if size == num_rows:
@@ -157,7 +158,7 @@ class Binding:
         return cut(model(*positional, **named), num_rows, size)
 
     def describe(self, arguments: Arguments) -> str:
-        """What a model is called with, in words, its constants included."""
+        """Return the arguments of a call, constants included, in words."""
         names = [value.name for value in self._matching.inputs]
         names += ["" for _ in arguments.positional[len(names) :]]
         described = [f"{n} {describe_value(v)}".strip() for n, v in zip(names, arguments.positional, strict=False)]
@@ -165,7 +166,7 @@ class Binding:
         return ", ".join([*described, *(f"{n}={describe_value(v)}" for n, v in self._constants.items())]) or "nothing"
 
     def _arranged(self, arguments: Arguments) -> Arguments:
-        """With constants; what cannot be given by keyword is in its place."""
+        """Add the constants; arguments that cannot be given by keyword get their position."""
         named = arguments.named | self._constants
         if all(value.by_keyword or value.name not in named for value in self.signature.inputs):
             return Arguments(arguments.positional, named)
@@ -179,7 +180,7 @@ class Binding:
         return Arguments((*positional, *rest), named)
 
     def _fit(self, slot: Input | None, value: Any, ids: Sequence[int]) -> Any:
-        """An argument as an input takes it."""
+        """Return an argument in the form that an input takes."""
         if isinstance(value, np.ndarray) and value.dtype.kind in "biufc" and self.signature.takes_tensors:
             value = torch.from_numpy(value)
         if slot is None or (slot.dtype is None and not slot.is_text):

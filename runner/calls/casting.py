@@ -1,4 +1,4 @@
-"""Tensors in the dtype that a model declares, where nothing is lost by it."""
+"""Casts of tensors to the dtype that a model declares, without loss."""
 
 from collections.abc import Sequence
 
@@ -15,20 +15,20 @@ _EXACT_INTEGERS = {torch.float16: 1 << 11, torch.bfloat16: 1 << 8, torch.float32
 def cast(
     tensor: torch.Tensor, dtype: torch.dtype, what: str, ids: Sequence[int], allowed: str | None = None
 ) -> torch.Tensor:
-    """The values of a tensor in another dtype.
+    """Return the values of a tensor in another dtype.
 
-    Whole numbers and bool must come out as the same numbers. float64 is rounded to float32, as everywhere in the
-    field, but not to infinity; anything to float16 or bfloat16 only where it is `allowed`.
+    Whole numbers and bool must keep their value. float64 is rounded to float32, as everywhere in the field, but not to
+    infinity; anything is rounded to float16 or bfloat16 only if that is `allowed`.
 
     Args:
         tensor: rows `(rows, ...)`, or a single value.
-        dtype: the new one.
+        dtype: the new dtype.
         what: the input, for messages.
-        ids: the numbers of the rows; none where it is not of rows.
-        allowed: float16 or bfloat16, where floating-point numbers may be rounded to it.
+        ids: numbers of the rows; empty if the tensor does not hold rows.
+        allowed: float16 or bfloat16, if floating-point numbers may be rounded to it.
 
     Raises:
-        ModelError: something would be lost; it names the first row where it would.
+        ModelError: a value would be lost; the message names the first row where it would.
     """
     if tensor.dtype == dtype:
         return tensor
@@ -62,7 +62,7 @@ def _is_negative(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _require(fits: torch.Tensor, tensor: torch.Tensor, what: str, wanted: str, ids: Sequence[int]) -> None:
-    """Raise ModelError where a value does not fit, naming the first of them and its row."""
+    """Raise ModelError if a value does not fit, naming the first such value and its row."""
     if bool(fits.all()):
         return
     where = (~fits).reshape(-1).nonzero()[0, 0].item()

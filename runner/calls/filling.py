@@ -1,4 +1,4 @@
-"""Batches that are too short for a model, filled up; and what the model gives for them, cut off again."""
+"""Padding of batches that are too short for a model, and removal of the padding from its outputs."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import torch
 
 
 def fill(value: Any, num_rows: int, size: int) -> Any:
-    """An argument with its last row repeated, where its first axis is the rows."""
+    """Return an argument padded with copies of its last row to `size` rows, if its first axis is the rows."""
     if isinstance(value, torch.Tensor) and value.ndim and len(value) == num_rows:
         return torch.cat([value, value[-1:].expand(size - num_rows, *value.shape[1:])])
     if isinstance(value, list) and len(value) == num_rows:
@@ -15,7 +15,7 @@ def fill(value: Any, num_rows: int, size: int) -> Any:
 
 
 def cut(output: Any, num_rows: int, size: int) -> Any:
-    """An output without what came of the rows that filled it up, where its first axis is the rows."""
+    """Return an output without the results of padding rows, if its first axis is the rows."""
     if isinstance(output, dict):
         return {name: cut(value, num_rows, size) for name, value in output.items()}
     if isinstance(output, torch.Tensor):

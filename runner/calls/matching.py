@@ -1,4 +1,4 @@
-"""Which columns of the data go to which inputs of a model, and why they cannot."""
+"""Matching of the columns of the data to the inputs of a model, with the reason where they do not match."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -8,15 +8,15 @@ from runner.data.rows import TEXT, RowType
 
 
 class Matching:
-    """Columns and the inputs of a model.
+    """Match of columns and the inputs of a model.
 
     Args:
-        signature: what the model takes.
-        types: the columns that it gets; of one without a name under "".
-        constants: the names of inputs that are the same in every call.
+        signature: inputs of the model.
+        types: columns that the model gets; a single one without a name is under "".
+        constants: names of the inputs that are the same in every call.
 
     Attributes:
-        inputs: those that are given by position, without constants.
+        inputs: inputs that are given by position, without constants.
         has_text: whether there is a column of text.
         carries_mask: whether a column is the mask of others.
         mask: the input for the mask of padded rows: its name, "" for the second of two, None where there is none.
@@ -40,14 +40,14 @@ class Matching:
         return "" if "" in self._types and (is_pair or is_open) else None
 
     def by_position(self, names: Collection[str]) -> bool:
-        """Whether columns go to inputs in their order, because none has the name of one and there are as many."""
+        """Return whether columns go to inputs in order, because none has the name of an input and there are as many."""
         if any(self._signature.find(name) for name in names) or self._signature.more_named:
             return False
         counts = (len(self.inputs), sum(value.is_required for value in self.inputs))
         return len(names) in counts and all(value.of_rows for value in self.inputs[: len(names)])
 
     def misfit(self, num_positional: int, names: Sequence[str]) -> str:
-        """What is wrong with so many arguments by position and these by name; empty where nothing is."""
+        """Return the problem with so many arguments by position and these names; empty where there is none."""
         signature, inputs = self._signature, self.inputs
         given = {value.name for value in inputs[:num_positional]}
         unknown = [name for name in names if not signature.find(name) or name in given]
@@ -62,7 +62,7 @@ class Matching:
         return ""
 
     def check_inputs(self, is_raw: bool, dtype: str | None) -> None:
-        """Raise UsageError where an input gets neither rows nor a constant, or none is of the dtype of --dtype."""
+        """Raise UsageError if an input gets neither rows nor a constant, or no input has the dtype of --dtype."""
         signature = self._signature
         for value in signature.inputs:
             if is_raw and value.is_required and not value.of_rows and value.name not in self._constants:
@@ -75,7 +75,7 @@ class Matching:
             raise UsageError(f"--dtype {dtype}: the model takes {signature}")
 
     def check_columns(self) -> None:
-        """Raise UsageError where columns, by their names or in their order, are not what the model takes."""
+        """Raise UsageError if columns, by their names or in their order, do not fit the inputs of the model."""
         is_padded = any(column.is_ragged and column.dtype != TEXT for column in self._types.values())
         names = [*self._types, *([self.mask] if self.mask and is_padded else [])]
         if self.by_position(names) or not (problem := self.misfit(0, names)):
@@ -88,7 +88,7 @@ class Matching:
 
 
 def check_stack(types: Mapping[str, RowType]) -> None:
-    """Raise UsageError unless all columns are of numbers, one a row."""
+    """Raise UsageError unless all columns are of numbers, one per row."""
     for name, column in types.items():
         if column.shape or column.dtype.kind not in "biuf":
             what = f"column {name!r}" if name else "the data"

@@ -1,4 +1,4 @@
-"""The inputs that a model takes, as far as it declares them: names, dtypes, shapes, and rows per call."""
+"""Inputs that a model takes, as far as it declares them: names, dtypes, shapes, and rows per call."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
@@ -6,22 +6,22 @@ from typing import Any
 
 import torch
 
-MASKS = ("attention_mask", "mask")  # the names of inputs that get the mask of padded rows, if a model has one
+MASKS = ("attention_mask", "mask")  # names of inputs that get the mask of padded rows, if a model has one
 
 
 @dataclass(frozen=True)
 class Input:
-    """One input of a model.
+    """Description of one input of a model.
 
     Attributes:
-        name: what the model calls it.
-        dtype: that it must have; None where the model does not say.
-        shape: its axes, the rows first; None for an axis left open, and for all of them where the model does not say.
+        name: name of the input in the model.
+        dtype: dtype it must have; None if the model declares none.
+        shape: its axes, the rows first; None for an axis left open, and for all of them if the model declares none.
         is_text: whether it takes text.
         is_scalar: whether it takes a Python number or string instead of a tensor.
         is_required: whether the model cannot be called without it.
         of_rows: whether its first axis is the rows of a batch.
-        by_keyword: whether it is passed by keyword where it is given by name; else by position.
+        by_keyword: whether it is passed by keyword if it is given by name; else by position.
     """
 
     name: str
@@ -46,14 +46,14 @@ class Input:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a model is called with.
+    """Inputs of a model, and limits on the rows of a call.
 
     Attributes:
-        inputs: in order of position.
-        num_positional: how many of them may be given by position.
+        inputs: inputs in order of position.
+        num_positional: number of inputs that may be given by position.
         more_positional, more_named: whether it takes arguments that are not listed.
         takes_tensors: whether arrays must become tensors for it.
-        least, most: rows that it can be called with at once; None for no limit.
+        least, most: limits on the rows of one call; None for no upper limit.
     """
 
     inputs: tuple[Input, ...] = ()
@@ -71,21 +71,21 @@ class Signature:
 
     @property
     def names(self) -> list[str]:
-        """Of the inputs."""
+        """Names of the inputs."""
         return [value.name for value in self.inputs]
 
     @property
     def mask(self) -> Input | None:
-        """The input for the mask of padded rows, by its name."""
+        """The input for the mask of padded rows, found by its name."""
         first = self.inputs[0].name if self.num_positional else None
         return next((value for value in self.inputs if value.name in MASKS and value.name != first), None)
 
     def find(self, name: str) -> Input | None:
-        """The input of this name."""
+        """Return the input with this name, or None."""
         return next((value for value in self.inputs if value.name == name), None)
 
     def open_inputs(self, constants: Collection[str]) -> list[Input]:
-        """Those that are given by position and are not constants."""
+        """Return the inputs that are given by position and are not constants."""
         return [value for value in self.inputs[: self.num_positional] if value.name not in constants]
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ class Signature:
         return ", ".join(described) or "nothing"
 
     def rows_in_words(self) -> str:
-        """How many rows it takes at once; empty where any number will do."""
+        """Return the limits on the rows of a call, in words; empty where there are none."""
         if self.most == self.least:
             return f"{self.most} rows, no more; shorter ones are filled up"
         limits = [f"at least {self.least} rows; shorter ones are filled up"] * (self.least > 1)
@@ -101,12 +101,12 @@ class Signature:
 
 
 def name_of_dtype(dtype: torch.dtype) -> str:
-    """A dtype as users write it, without `torch.`."""
+    """Return the name of a dtype without `torch.`, as users write it."""
     return str(dtype).removeprefix("torch.")
 
 
 def describe_value(value: Any) -> str:
-    """What an argument is, for messages: dtype and shape, or the value of a number."""
+    """Describe an argument for messages: dtype and shape, or the value of a number."""
     if isinstance(value, torch.Tensor):
         return f"{name_of_dtype(value.dtype)} {tuple(value.shape)}"
     if isinstance(value, bool | int | float):
@@ -123,16 +123,16 @@ def describe_value(value: Any) -> str:
 def declared(
     inputs: Sequence[Input], num_positional: int, constants: Collection[str], least: int = 1, most: int | None = None
 ) -> Signature:
-    """The signature of a model that declares its inputs' shapes.
+    """Make the signature of a model that declares the shapes of its inputs.
 
-    The rows are the first axis of the first input that has one and is no constant, and of all others whose first axis
-    is of the same size.
+    The rows are the first axis of the first input that has one and is no constant, and of all other inputs whose first
+    axis has the same size.
 
     Args:
-        inputs: in order.
-        num_positional: how many of them are given by position.
-        constants: the names of those that have one value for all calls.
-        least, most: rows at once, where the first axis is open.
+        inputs: inputs in order.
+        num_positional: number of inputs that are given by position.
+        constants: names of the inputs that have one value for all calls.
+        least, most: limits on the rows of one call, if the first axis is open.
     """
     first = next((value for value in inputs if value.shape and value.name not in constants), None)
     if first is None or first.shape is None:

@@ -1,1 +1,1 @@
-"""The unit of work: the partition of the rows, and which rank takes what."""
+"""The unit of work: the partition of the rows into chunks, and the chunks of each rank."""

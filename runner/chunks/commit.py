@@ -1,4 +1,4 @@
-"""What is recorded of a chunk whose predictions are in the output."""
+"""Record of a chunk whose predictions are in the output."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -6,22 +6,22 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Commit:
-    """One committed chunk.
+    """Record of a committed chunk.
 
     Attributes:
-        chunk: its index.
-        start, stop: its rows.
-        checksum: of its rows' bytes as they are in the output.
-        inputs: the checksum of the rows it was computed from; empty where some could not be read.
-        rank: who computed it.
-        seconds: the time that took.
-        began: when, in seconds since the start of the job.
-        nonfinite: how many of its rows hold a NaN or an infinity, bad rows not counted.
-        bad: its rows that failed, each with `row`, `error` and `traceback`; the output has a gap there.
-        halved: `[first, last]` of each batch that was computed in smaller pieces, for want of memory.
-        cut_rows: how many of its rows are texts that the model's tokenizer cut, bad rows not counted.
-        cut_tokens: how many tokens they lost.
-        token_limit: the most tokens of a row; 0 where none was cut.
+        chunk: index of the chunk.
+        start, stop: its half-open range of rows.
+        checksum: checksum of the bytes of its rows as they are in the output.
+        inputs: checksum of the rows it was computed from; empty where some could not be read.
+        rank: the rank that computed it.
+        seconds: time of the computation, in seconds.
+        began: start of the computation, in seconds since the start of the job.
+        nonfinite: number of its rows that hold a NaN or an infinity, bad rows not counted.
+        bad: its rows that failed, each with `row`, `error` and `traceback`; the output has the fill value there.
+        halved: `[first, last]` of each batch that was computed in smaller pieces, because it ran out of memory.
+        cut_rows: number of its rows that are texts cut by the model's tokenizer, bad rows not counted.
+        cut_tokens: number of tokens that these rows lost.
+        token_limit: the most tokens a row may have; 0 where none was cut.
     """
 
     chunk: int

@@ -1,4 +1,4 @@
-"""Which chunks a rank computes: an iterator of chunks. Knows nothing of what is done with them."""
+"""Schedules: iterators over the chunks that one rank computes. Knows nothing of what is done with them."""
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 
@@ -6,30 +6,33 @@ import numpy as np
 
 from runner.chunks.grid import Chunk, Grid, share
 
-_BLOCKS = 8  # a rank takes 1 / (8 * ranks) of what is left, so that one that is 8 times slower is not the last
+_BLOCKS = 8  # a rank takes 1 / (8 * ranks) of the remainder, so that one that is 8 times slower is not the last
 
 
 def make_schedule(
     grid: Grid, committed: Collection[int], draw: Callable[[], int] | None, rank: int, world_size: int
 ) -> Iterator[Chunk]:
-    """The chunks of one rank: what it draws, where a function draws the next number of all ranks; else its slice."""
+    """Return an iterator over the chunks of one rank: the chunks it draws, if `draw` is given; else its static slice.
+
+    `draw` returns the next number of a counter that all ranks share.
+    """
     if draw is None:
         return static_slice(grid, committed, rank, world_size)
     return dynamic_share(grid, committed, draw, world_size)
 
 
 def static_slice(grid: Grid, committed: Collection[int], rank: int, world_size: int) -> Iterator[Chunk]:
-    """The slice of one rank: its even, contiguous share of the chunks that are not committed yet."""
+    """Yield the chunks of one rank: its even, contiguous share of the chunks that are not committed yet."""
     missing = MissingChunks(grid, committed)
     for position in share(len(missing), rank, world_size):
         yield from map(grid.chunk, missing[position])
 
 
 def dynamic_share(grid: Grid, committed: Collection[int], draw: Callable[[], int], world_size: int) -> Iterator[Chunk]:
-    """Whatever this rank is free to take: block after block of the missing chunks, each by drawing a number.
+    """Yield chunks as this rank becomes free: block after block of the missing chunks, each by drawing a number.
 
     Guided self-scheduling (Polychronopoulos and Kuck, 1987): blocks are large at first, so that a rank reads rows that
-    lie together, and single chunks in the end, so that all ranks end together.
+    lie together, and single chunks in the end, so that all ranks finish together.
     """
     missing = MissingChunks(grid, committed)
     blocks = guided_blocks(len(missing), world_size)
@@ -39,9 +42,9 @@ def dynamic_share(grid: Grid, committed: Collection[int], draw: Callable[[], int
 
 
 class MissingChunks:
-    """The chunks that are not committed yet, in order; one item has those that one rank must compute.
+    """Sequence of the chunks that are not committed yet, in order; an item lists the chunks that one rank must compute.
 
-    That is each chunk by itself; or all of a file, which no two ranks may write to. It takes 16 bytes a chunk.
+    An item is one chunk; or all missing chunks of a file, which no two ranks may write to. Takes 16 bytes per chunk.
     """
 
     def __init__(self, grid: Grid, committed: Collection[int]) -> None:
@@ -63,7 +66,7 @@ class MissingChunks:
 
 
 def guided_blocks(num_items: int, world_size: int) -> Sequence[range]:
-    """The items `0..num_items` in order, in blocks that become smaller; the same on every rank."""
+    """Split the items `0..num_items`, in order, into blocks that become smaller; equal on every rank."""
     blocks, start = [], 0
     while start < num_items:
         stop = start + max(1, (num_items - start) // (_BLOCKS * world_size))

@@ -1,1 +1,1 @@
-"""The command line: arguments, commands, exit codes."""
+"""Command line: arguments, commands, exit codes."""

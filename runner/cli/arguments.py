@@ -1,4 +1,4 @@
-"""The arguments of the command line, and TOML, to a Config and what else a command takes."""
+"""Parser of the command line and of TOML files: arguments become a Config and the options of each command."""
 
 import dataclasses
 import difflib
@@ -15,12 +15,12 @@ _REQUIRED = ("model", "data", "output")
 
 @dataclass(frozen=True)
 class Command:
-    """A command and what it is given.
+    """A command and its options.
 
     Attributes:
-        name: such as "predict".
-        given: its own options, by name.
-        predict: the options of `predict` among its arguments, as they were given; only for commands that take them.
+        name: name of the command, such as "predict".
+        given: the command's own options, by name.
+        predict: the arguments of `predict` among its own, unparsed; only for commands that take them.
     """
 
     name: str
@@ -29,10 +29,10 @@ class Command:
 
 
 def parse(arguments: Sequence[str] | None) -> Command:
-    """A command from the words that follow `python -m runner`; None for those of this process.
+    """Return the command in the words that follow `python -m runner`; None stands for those of this process.
 
     Raises:
-        UsageError: they are not as they should be; it is shared, as every rank has the same ones.
+        UsageError: the arguments are wrong; the error is shared, as every rank has the same arguments.
     """
     try:
         parser = make_parser()
@@ -55,19 +55,19 @@ def _nearest(words: Sequence[str]) -> str:
 
 
 def predict_options(arguments: Sequence[str]) -> dict[str, Any]:
-    """The options of `predict` from its arguments, those of its TOML file included; as they are, not checked.
+    """Return the options of `predict` from its arguments and its TOML file, without checking their values.
 
     Raises:
-        UsageError: an argument is unknown, or the file cannot be read; shared.
+        UsageError: an argument is unknown, or the file cannot be read; the error is shared.
     """
     return _with_config(parse(["predict", *arguments]).given)
 
 
 def make_predict_config(given: dict[str, Any]) -> Config:
-    """The Config of a job, from options by name.
+    """Return the Config of a job, made from options by name.
 
     Raises:
-        UsageError: one is missing or not as it should be; shared.
+        UsageError: an option is missing or wrong; the error is shared.
     """
     try:
         values = _with_config(given)
@@ -86,7 +86,7 @@ def _with_config(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_toml(path: str) -> dict[str, Any]:
-    """The options in a TOML file, which has the names of the command line (`batch-size` or `batch_size`).
+    """Read the options in a TOML file; names are those of the command line (`batch-size` or `batch_size`).
 
     Raises:
         UsageError: the file cannot be read, or is not TOML.

@@ -1,4 +1,4 @@
-"""The command line: what each command does, exceptions to messages and exit codes; nothing else."""
+"""Command line: runs each command and turns exceptions into messages and exit codes; nothing else."""
 
 import gc
 import signal
@@ -14,7 +14,7 @@ from runner.host.stop import SIGNALS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line and return the exit code."""
     try:
         command = parse(arguments)
         return _COMMANDS[command.name](command)
@@ -25,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _predict(command: Command) -> int:
     config = make_predict_config(command.given)
-    # Loading PyTorch makes so many objects that the garbage collector, which would find nothing, takes a tenth of the
-    # time; and at the end of the process, unless they are frozen, it takes longer than many a job's start.
+    # Loading PyTorch makes so many objects that the garbage collector, which finds nothing to free, takes a tenth of
+    # the time. At the end of the process, unless they are frozen, it takes longer than the start of many a job.
     gc.disable()
     from runner.job.run import run
 
@@ -73,7 +73,7 @@ def _report(command: Command) -> int:
 
 
 def _inspect(command: Command) -> int:
-    config = make_config({**command.given, "data": ()})  # there is none
+    config = make_config({**command.given, "data": ()})  # inspect takes no data
     from runner.commands.inspect import inspect_model
 
     print(inspect_model(config))
@@ -126,7 +126,7 @@ _COMMANDS: dict[str, Callable[[Command], int]] = {
 
 
 def _show(error: RunnerError) -> None:
-    """Print an error once: rank 0 speaks for all where every rank has it, else a rank speaks for itself."""
+    """Print an error once: rank 0 prints an error that every rank has; otherwise the failed rank prints its own."""
     launch = detect_launch()
     if launch.rank == 0:
         print(render(error), file=sys.stderr, flush=True)
@@ -139,9 +139,9 @@ def _show(error: RunnerError) -> None:
 
 
 def _leave_together() -> None:
-    """Wait a moment, so that each rank leaves with the exit code it has, and rank 0 with its message.
+    """Wait a moment, so that each rank leaves with its own exit code, and rank 0 after it has printed its message.
 
-    A launcher ends the other ranks, by a signal, as soon as one has left with an exit code that is not 0.
+    A launcher ends the other ranks by a signal as soon as one has left with an exit code other than 0.
     """
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)

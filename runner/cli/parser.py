@@ -44,10 +44,10 @@ _EXIT_CODES = """exit codes:
 
 
 def _parse_json_object(text: str) -> Any:
-    """JSON as given to --model-args.
+    """Parse the JSON given to --model-args.
 
     Raises:
-        UsageError: it is not JSON.
+        UsageError: the text is not JSON.
     """
     try:
         return json.loads(text)
@@ -208,7 +208,7 @@ class _ShowVersions(argparse.Action):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports wrong usage as an exception, so that one rank prints it and the exit code is ours."""
+    """Parser that raises wrong usage as an exception, so that one rank prints it and the exit code is ours."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")

@@ -1,1 +1,1 @@
-"""Predictions to the output, through rank 0 or by each rank."""
+"""Collection of predictions into the output, through rank 0 or by each rank."""

@@ -1,16 +1,17 @@
-"""From every rank to rank 0: rolling rounds, while the ranks compute. Knows nothing of files.
+"""Collection of predictions on rank 0 in rolling rounds, while the ranks compute. Knows nothing of files.
 
 Each rank has an outgoing stream of bytes: framed chunks, one after another. A round brings a header of every rank to
-all ranks, and a piece of its stream of up to a cap to rank 0. At most one round is in flight; a rank starts the next
-when it has a full piece, when another rank is known to have more, or when a short time has passed. Rank 0 puts the
-streams together again. Collection ends with the round in which all ranks say they are done.
+all ranks, and a piece of each rank's stream, up to a limit, to rank 0. At most one round is in flight; a rank starts
+the next when it has a full piece, when another rank is known to have more, or when a short time has passed. Rank 0
+reassembles the streams. Collection ends with the round in which all ranks report that they are done.
 
-Bytes are bytes: any dtype, ranks with different numbers of chunks, ranks with none. Memory is bounded, at any number of
-ranks: one whose stream is too far ahead waits, and rank 0 holds two rounds and a few unfinished chunks (`turns.py`).
+Bytes are bytes: any dtype, ranks with different numbers of chunks, ranks with none. Memory is bounded at any number of
+ranks: a rank whose stream is too far ahead waits (backpressure), and rank 0 holds two rounds and a few unfinished
+chunks (see `flow_control.py`).
 
-Where ranks write their rows themselves, the frames carry none, and tell rank 0 what to record.
+Where ranks write their rows themselves, the frames carry no rows, and tell rank 0 what to record.
 
-The rounds run in a thread of their own, so that they go on during a long forward call.
+The rounds run in a thread of their own, so that they continue during a long forward call.
 """
 
 import struct
@@ -33,28 +34,28 @@ from runner.telemetry.timeline import Timeline
 Write = Callable[[int, np.ndarray], None]
 Record = Callable[[Commit], None]
 
-# The longest time between two rounds. Shorter shows progress sooner and costs every rank more CPU time.
+# The longest time between two rounds. A shorter one shows progress sooner and costs every rank more CPU time.
 _PACE_SECONDS = 0.1
 
-_HEADER = struct.Struct(">4s??BQ")  # magic, done, in the middle of a chunk, why to stop, bytes that stay queued
+_HEADER = struct.Struct(">4s??BQ")  # magic, done, in the middle of a chunk, stop code, bytes left in queue
 _MAGIC = b"RND3"
 
 
 class Collector:
-    """One rank's end of the collection; made by every rank, at the same point.
+    """Collector of one rank; every rank makes one at the same point.
 
     Args:
         comm: the ranks.
-        write: puts rows into the output, from a row on; called on rank 0 for every chunk, or with `is_direct` on each
-            rank for its own. In the collector's thread, as is `record`.
+        write: writes rows into the output, from a given row on; called on rank 0 for every chunk, or with `is_direct`
+            on each rank for its own. Called in the collector's thread, like `record`.
         record: called on rank 0 when a chunk is written.
-        is_direct: each rank writes its own rows.
-        watch: learns what is waited for.
-        stop: a request of any rank to stop reaches all through the rounds.
-        timeline: learns where the time of this rank goes.
+        is_direct: whether each rank writes its own rows.
+        stop: a request of any rank to stop reaches all ranks through the rounds.
+        watch: watchdog; is told what the ranks wait for.
+        timeline: receives the times of this rank.
 
     Attributes:
-        received_bytes: what rank 0 has received of the other ranks.
+        received_bytes: bytes of all pieces that have arrived at this rank.
     """
 
     def __init__(
@@ -63,14 +64,14 @@ class Collector:
         self._comm, self._write, self._record, self._stop, self._watch = comm, write, record, stop, watch
         self._is_direct, self._timeline = is_direct, timeline
         self._is_root = comm.world.rank == 0
-        self._cap = min(PIECE_BYTES, ROUND_BYTES // comm.world.world_size)  # so much makes a round worth its while
+        self._cap = min(PIECE_BYTES, ROUND_BYTES // comm.world.world_size)  # enough bytes for a round
         self._turns = FlowControl(comm.world.world_size, ROUND_BYTES, PIECE_BYTES)
         self._allowed = self._turns.small  # bytes of this rank in the next round
         self._changed = threading.Condition()
         self._chunks: deque[tuple[Commit, np.ndarray]] = deque()  # handed over by this rank
-        self._stream: deque[deque[memoryview]] = deque()  # what goes to rank 0, by chunk
-        self._is_unfinished = False  # a part of the first of these is gone
-        self._queued_bytes = 0  # of both
+        self._stream: deque[deque[memoryview]] = deque()  # on the way to rank 0, by chunk
+        self._is_unfinished = False  # part of the first chunk of the stream has been sent
+        self._queued_bytes = 0  # of chunks and stream
         self._closing = self._abandoned = False
         self._error: BaseException | None = None
         self.received_bytes = 0
@@ -81,8 +82,8 @@ class Collector:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """After an error, leave nothing at work behind: what has been handed over is delivered, nothing else."""
-        if kind is None or self._comm.world.world_size > 1:  # then the job ends, and this process with it
+        """Deliver what has been handed over, and no more, after an error in a job of one rank; then stop the thread."""
+        if kind is None or self._comm.world.world_size > 1:  # otherwise the job ends, and this process with it
             return
         with self._changed:
             self._abandoned = True
@@ -90,14 +91,14 @@ class Collector:
         self._thread.join()
 
     def put(self, commit: Commit, rows: np.ndarray) -> None:
-        """Hand over a chunk; waits while too much is on its way.
+        """Hand over a chunk; wait while too many bytes are queued.
 
         Args:
-            commit: what there is to know of it.
+            commit: record of the chunk.
             rows: its predictions, contiguous; not to be changed any more.
 
         Raises:
-            RunnerError: collecting has failed.
+            RunnerError: the collection has failed.
         """
         self._watch.main.wait()
         self._timeline.turn("wait_room")
@@ -109,10 +110,10 @@ class Collector:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Say that no chunk follows, and wait until every rank's are delivered.
+        """Announce that no chunk follows, and wait until the chunks of every rank are delivered.
 
         Raises:
-            RunnerError: collecting has failed.
+            RunnerError: the collection has failed.
         """
         self._watch.main.wait()
         self._timeline.turn("wait_ranks")
@@ -129,13 +130,13 @@ class Collector:
     def _run(self) -> None:
         try:
             decoders = [Decoder() for _ in range(self._comm.world.world_size)]
-            arrived: list[np.ndarray] = []  # of the last round, by rank
+            arrived: list[np.ndarray] = []  # data of the last round, by rank
             all_done, more = False, False
             while not all_done and not (self._abandoned and not self._chunks):
                 own, header, parts = self._next_round(more)
                 began = time.perf_counter()
                 exchange = self._comm.start_round(header, parts)
-                self._deliver(decoders, arrived, own)  # while it is under way
+                self._deliver(decoders, arrived, own)  # during the exchange
                 wait(exchange.done)
                 all_done, more, arrived, carried = True, False, [], 0
                 queued, unfinished = [], []
@@ -164,7 +165,7 @@ class Collector:
         """Wait until it is time for a round.
 
         Returns:
-            (own, header, piece): chunks of rank 0 to deliver here, and what this rank gives to the round.
+            (own, header, piece): chunks of rank 0 to deliver locally, and this rank's header and piece for the round.
         """
         with self._changed:
             if not at_once:
@@ -188,7 +189,7 @@ class Collector:
     def _deliver(
         self, decoders: list[Decoder], arrived: list[np.ndarray], own: list[tuple[Commit, np.ndarray]]
     ) -> None:
-        """Rank 0: write and record what has arrived, and what it has computed itself."""
+        """Write and record the chunks that have arrived, and rank 0's own; on rank 0."""
         if not self._is_root:
             return
         for decoder, data in zip(decoders, arrived, strict=False):  # before the first round nothing has arrived
@@ -199,7 +200,7 @@ class Collector:
         self._count_queued(0)
 
     def _count_queued(self, taken_bytes: int) -> None:
-        """`taken_bytes` of what this rank has handed over, and all that it hands over from now on, are on their way."""
+        """Set the queued bytes: `taken_bytes` of earlier chunks, and all chunks not yet taken."""
         with self._changed:
             self._queued_bytes = taken_bytes + sum(rows.nbytes for _, rows in self._chunks)
             self._changed.notify_all()
@@ -215,7 +216,7 @@ class Collector:
         self._timeline.add("write", began, time.perf_counter())
 
     def _take_piece(self) -> list[memoryview]:
-        """The next bytes of the stream, up to what is allowed; in a turn, a chunk is cut only where it is the first."""
+        """Take the next bytes of the stream, up to the allowed number; in a turn, only a first chunk may be split."""
         parts: list[memoryview] = []
         room, has_turn = self._allowed, self._allowed > self._turns.small
         while self._stream and room:

@@ -1,8 +1,8 @@
-"""Ranks that write their rows into the output themselves: where that is safe, and with what.
+"""Output that each rank writes by itself: checks whether that is safe, and opens and closes the sinks.
 
-Into a folder it is safe wherever they share a file system: each file is one rank's. Into one file it is on one host,
-whose ranks share a page cache: rows that lie side by side in a page cannot overwrite one another. Clients of NFS on
-several hosts write back whole pages. Lustre and GPFS keep the clients' caches coherent.
+A folder is safe wherever the ranks share a file system: each file belongs to one rank. A single file is safe on one
+host, whose ranks share a page cache: adjacent rows in a page cannot overwrite one another. Clients of NFS on several
+hosts write back entire pages. Lustre and GPFS keep the clients' caches coherent.
 """
 
 from pathlib import Path
@@ -18,12 +18,12 @@ _COHERENT = ("lustre", "gpfs")
 
 
 def open_direct(comm: Comm, output: str, grid: Grid, row_type: RowTypes) -> Sink | None:
-    """What a rank writes its rows with, once rank 0 has opened the output; None on rank 0, which has it.
+    """Open the sink of this rank, after rank 0 has opened the output; return None on rank 0, which already has one.
 
     Args:
         comm: the ranks; each calls this.
         output: the final name.
-        grid, row_type: of the whole output.
+        grid, row_type: partition and row type of the complete output.
 
     Raises:
         UsageError: the ranks may not write into one file together.
@@ -36,7 +36,7 @@ def open_direct(comm: Comm, output: str, grid: Grid, row_type: RowTypes) -> Sink
 
 
 def close_direct(comm: Comm, sink: Sink | None) -> None:
-    """Make what a rank has written survive a crash, and let go of it; every rank calls this, with what it was given.
+    """Flush the rows that a rank has written to the storage, and close its sink, if it has one; every rank calls this.
 
     Raises:
         OutputError: the storage failed.
@@ -66,7 +66,7 @@ def _open(output: str, grid: Grid, row_type: RowTypes, lock: str) -> Sink:
 
 
 def _lock(output: str) -> str:
-    """What is in the lock of the output; by it a host knows that it sees the same file."""
+    """Read the lock of the output, by which a host knows that it sees the same file; empty if there is none."""
     try:
         return Path(f"{output}.run/lock").read_text()
     except OSError:

@@ -1,25 +1,25 @@
-"""Who may send how much to rank 0 in the next round. Pure; the same on every rank, from what all said in the last one.
+"""Flow control: bytes that each rank may send to rank 0 in the next round; computed alike by all, from the last one.
 
-Where there are more ranks than a round has room for, they take turns with whole chunks. If all sent what little room
-each has, rank 0 would hold an unfinished chunk of every rank: its memory would grow with their number.
+If a round has no room for all ranks, they take turns with complete chunks. If all sent what little room each has, rank
+0 would hold an unfinished chunk of every rank: its memory would grow with their number.
 """
 
 from collections.abc import Sequence
 
-# All ranks' pieces of one round together, at any number of ranks: what every rank allocates for what it receives. Far
-# below the 2^31 bytes at which an MPI count overflows.
+# All ranks' pieces of one round together, at any number of ranks: every rank allocates this much for what it receives.
+# Far below the 2^31 bytes at which an MPI count overflows.
 ROUND_BYTES = 64 << 20
-# One rank's piece: large enough that the latency of a round does not matter. Twice as much was no faster. With room for
+# One rank's piece: large enough that the latency of a round does not matter. Twice as much was no faster. Has room for
 # two chunks of the usual size and their heads.
 PIECE_BYTES = 9 << 20
 
 
 class FlowControl:
-    """The turns of one job; every rank makes it alike.
+    """Turns of the ranks of one job; every rank makes an equal one.
 
     Attributes:
-        all_fit: a round has room for a piece of every rank: none takes turns.
-        small: bytes that a rank may send at any time; chunks that are larger wait for their turn.
+        all_fit: whether a round has room for a piece of every rank, so that none takes turns.
+        small: bytes that a rank may send at any time; larger chunks wait for their turn.
     """
 
     def __init__(self, world_size: int, round_bytes: int = ROUND_BYTES, piece_bytes: int = PIECE_BYTES) -> None:
@@ -30,11 +30,11 @@ class FlowControl:
         self._first = 0
 
     def next(self, queued: Sequence[int], unfinished: Sequence[bool]) -> list[int]:
-        """The bytes that each rank may send, by rank.
+        """Return the bytes that each rank may send in the next round, by rank.
 
         Args:
-            queued: bytes that each has left.
-            unfinished: whether it is in the middle of a chunk; it goes on at once.
+            queued: bytes left in the queue of each rank.
+            unfinished: whether each rank is in the middle of a chunk; such a rank continues at once.
         """
         count, room = len(queued), self._room
         allowed = [self.small] * count

@@ -1,4 +1,4 @@
-"""Chunks as a stream of bytes: a frame is a description of the chunk, and its rows unless they are written already."""
+"""Framing of chunks in a stream of bytes: a frame holds the record of a chunk, and its rows if they must travel."""
 
 import json
 import struct
@@ -12,12 +12,12 @@ from runner.core.checksum import as_bytes, checksum
 from runner.core.errors import RunnerError
 from runner.data.rows import dtype_from_json, dtype_to_json
 
-_HEAD = struct.Struct(">4sI")  # magic, bytes of the description (JSON), from which those of the rows follow
+_HEAD = struct.Struct(">4sI")  # magic, bytes of the description (JSON), which gives those of the rows
 _MAGIC = b"FRM1"
 
 
 def frame(commit: Commit, rows: np.ndarray | None) -> list[memoryview]:
-    """The bytes of a chunk, without a copy of its rows; rows are None where they need not travel."""
+    """Return the frame of a chunk, without a copy of its rows; rows are None where they need not travel."""
     layout = None if rows is None else [dtype_to_json(rows.dtype), rows.shape]
     description = json.dumps([asdict(commit), layout]).encode()
     head = memoryview(_HEAD.pack(_MAGIC, len(description)) + description)
@@ -25,19 +25,19 @@ def frame(commit: Commit, rows: np.ndarray | None) -> list[memoryview]:
 
 
 class Decoder:
-    """Cuts one rank's stream, which arrives in pieces, into chunks again."""
+    """Decoder of one rank's stream, which arrives in pieces, into chunks."""
 
     def __init__(self) -> None:
-        self._head = bytearray()  # of the frame that is arriving: header and description
+        self._head = bytearray()  # of the arriving frame: header and description
         self._commit: Commit | None = None
         self._layout: tuple[np.dtype, tuple[int, ...]] | None = None
         self._raw = np.empty(0, np.uint8)
         self._size = self._filled = 0
 
     def feed(self, data: np.ndarray) -> Iterator[tuple[Commit, np.ndarray | None]]:
-        """Take the next piece (1-D uint8); yield the chunks that are complete with it.
+        """Take the next piece (1-D uint8) of the stream; yield the chunks that it completes.
 
-        The rows may lie in `data` itself.
+        The rows may be views of `data`.
         """
         while len(data):
             if self._commit is None:
@@ -46,7 +46,7 @@ class Decoder:
                     return
             count = min(len(data), self._size - self._filled)
             if count == self._size:
-                self._raw = data[:count]  # it came whole
+                self._raw = data[:count]  # arrived in one piece
             else:
                 if not self._filled:
                     self._raw = np.empty(self._size, np.uint8)
@@ -67,7 +67,7 @@ class Decoder:
                     "(checksum)"
                 )
         self._commit, self._layout, self._head, self._filled = None, None, bytearray(), 0
-        self._raw = np.empty(0, np.uint8)  # or the chunk, and the round that it came in, were held until the next one
+        self._raw = np.empty(0, np.uint8)  # otherwise chunk and round would stay in memory until the next chunk
         return commit, rows
 
     def _feed_head(self, data: np.ndarray) -> np.ndarray:

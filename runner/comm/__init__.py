@@ -1,7 +1,7 @@
-"""Communication between ranks: what the rest of the runner may ask for, and which backend answers.
+"""Communication between ranks: the interface for the rest of the runner, and the choice of its backend.
 
-The backends are one rank (`single.py`), Horovod over MPI (`horovod.py`) and MPI alone (`mpi.py`), of one shape. Every
-method except `fail` and `beat` is collective: every rank calls it, in the same order.
+The backends are one rank (`single.py`), Horovod over MPI (`horovod.py`) and MPI alone (`mpi.py`), with one interface.
+Every method except `fail` and `beat` is collective: every rank calls it, in the same order.
 """
 
 import time
@@ -20,36 +20,36 @@ T = TypeVar("T")
 
 
 class Round(ABC):
-    """One exchange that is under way."""
+    """An exchange in progress."""
 
     @abstractmethod
     def done(self) -> bool:
-        """Whether it is complete; moves it on."""
+        """Return whether the exchange is complete; also advances it."""
 
     @abstractmethod
     def result(self) -> list[tuple[bytes, "np.ndarray"]]:
-        """By rank, once it is done: the header, and on rank 0 the piece (elsewhere perhaps an empty one)."""
+        """Return, by rank, once it is done: the header, and on rank 0 the piece (on others perhaps an empty one)."""
 
 
 class Counter(ABC):
-    """A number that all ranks share, which begins with 0."""
+    """A number that all ranks share; it starts at 0."""
 
     @abstractmethod
     def next(self) -> int:
-        """The number, which is one higher then. Any rank may call it at any time."""
+        """Return the number and increase it by one. Any rank may call it at any time."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of it; collective."""
+        """Release the counter; collective."""
 
 
 class Comm(ABC):
-    """The ranks of one job.
+    """The ranks of one job and their communication.
 
     Attributes:
         world: this rank among them.
-        library: what carries messages, with its version; empty where there is one rank.
-        broadcast_bytes, broadcast_seconds: what `broadcast_` has sent and taken so far.
+        library: name and version of the library that carries messages; empty where there is one rank.
+        broadcast_bytes, broadcast_seconds: bytes that `broadcast_` has sent so far, and the time it took.
     """
 
     world: World
@@ -59,11 +59,11 @@ class Comm(ABC):
 
     @abstractmethod
     def bcast(self, value: T) -> T:
-        """Rank 0's value, on every rank. For small objects."""
+        """Return rank 0's value, on every rank. For small objects."""
 
     @abstractmethod
     def gather_all(self, value: T) -> list[T]:
-        """Every rank's value by rank, on every rank. For small objects."""
+        """Return every rank's value, in order of ranks, on every rank. For small objects."""
 
     def broadcast_(self, pieces: "Sequence[torch.Tensor]") -> None:
         """Overwrite each tensor in place with rank 0's.
@@ -78,23 +78,23 @@ class Comm(ABC):
 
     @abstractmethod
     def _broadcast(self, pieces: "Sequence[torch.Tensor]") -> None:
-        """See `broadcast_`."""
+        """Broadcast the tensors; see `broadcast_`."""
 
     @abstractmethod
     def broadcast_to_hosts_(self, pieces: "Sequence[torch.Tensor]") -> None:
-        """As `broadcast_`, but to the first rank of each host (local rank 0) alone; the others give no pieces."""
+        """Overwrite tensors with rank 0's on the first rank of each host, see `broadcast_`; others give no pieces."""
 
     @abstractmethod
     def bcast_on_host(self, value: T) -> T:
-        """The value of the first rank of this host, on every rank of it. For small objects."""
+        """Return the value of the first rank of this host, on every rank of it. For small objects."""
 
     @abstractmethod
     def start_round(self, header: bytes, parts: Sequence[memoryview]) -> Round:
-        """Start to bring every rank's header to every rank, and every rank's piece to rank 0. One at a time.
+        """Start to send every rank's header to every rank, and every rank's piece to rank 0. One at a time.
 
         Args:
-            header: of the same length on every rank.
-            parts: bytes that together are the piece, of any length; all ranks' together at most 1 GiB.
+            header: bytes, of the same length on every rank.
+            parts: bytes that together are the piece, of any length; of all ranks together at most 1 GiB.
         """
 
     @abstractmethod
@@ -103,9 +103,9 @@ class Comm(ABC):
 
     @abstractmethod
     def beat(self, state: str) -> list[str] | None:
-        """Send a sign of life to the next rank; return those that have come from the previous one since the last call.
+        """Send a heartbeat to the next rank; return those that have come from the previous one since the last call.
 
-        Not collective; may be called in a thread of its own. None where there is no other rank.
+        Not collective; may be called in a thread of its own. Returns None where there is no other rank.
         """
 
     @property
@@ -115,14 +115,14 @@ class Comm(ABC):
 
     @abstractmethod
     def fail(self, error: RunnerError) -> None:
-        """End the job at once because of an error on this rank alone.
+        """Abort the job because of an error on this rank alone.
 
-        Returns only where this is the only rank and the call is in its main thread, which can raise the error.
+        Returns only if this is the only rank and the call is in its main thread, which can raise the error.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Leave the job; waits until every rank is about to."""
+        """Leave the job; waits until every rank is about to leave."""
 
     def on_root(self, function: Callable[[], T]) -> T:
         """Call a function on rank 0 alone; every rank gets its result, or raises its error."""
@@ -141,7 +141,7 @@ class Comm(ABC):
 
 
 def _settle(outcome: T | RunnerError, who: str = "") -> T:
-    """The result of a function, or its error raised as one that every rank has; `who` is the rank to blame for it."""
+    """Return the result of a function, or raise its error as a shared one; `who` is the rank to blame for it."""
     if isinstance(outcome, RunnerError):
         outcome.shared = True
         outcome.who = who
@@ -188,12 +188,12 @@ def connect(launch: Launch, backend: str, collect: str, device: str, timeout_sec
 
 
 def connect_leaders(everyone: Comm, size: int, launch: Launch, backend: str, collect: str, device: str) -> Comm | None:
-    """Join the first ranks of all groups of `size` ranks; every rank calls this. None for the others.
+    """Join the first ranks of all groups of `size` ranks; every rank calls this. Returns None on the others.
 
     Args:
         everyone: all ranks, by MPI.
-        size: of a group.
-        launch, backend, collect, device: as `connect` has them.
+        size: number of ranks of a group.
+        launch, backend, collect, device: see `connect`.
     """
     from runner.comm.mpi import MpiComm
 
@@ -209,7 +209,7 @@ def connect_leaders(everyone: Comm, size: int, launch: Launch, backend: str, col
 
 
 def wait(done: Callable[[], bool]) -> None:
-    """Return when `done()` says so, without taking the core from the ranks that still compute."""
+    """Return once `done()` is true, without taking the core from ranks that still compute."""
     pause = 0.0002
     while not done():
         time.sleep(pause)

@@ -1,6 +1,6 @@
-"""The start of a job must not hang either: while MPI starts, a process beside this one has an eye on the time.
+"""Guard against a hang at the start of a job: while MPI starts, a process beside this one watches the time.
 
-A process and not a thread: MPI starts while Python's lock is held, and no thread of this process gets to run.
+A process and not a thread: MPI starts while Python's lock is held, and no thread of this process can run.
 """
 
 import os
@@ -17,29 +17,29 @@ from runner.host.launch import Launch, own_addresses
 
 @contextmanager
 def guarded_start(launch: Launch, seconds: float) -> Iterator[None]:
-    """End this process, with a message, when what is done inside takes longer; the launcher then ends the others."""
+    """End this process, with a message, if the `with` block takes longer; the launcher then ends the other ranks."""
     read, write = os.pipe()
     process = os.getpid()
     child = os.fork()
     if not child:
         os.close(write)
-        # all ranks at once would be noise: the first whose time is up ends the job
+        # messages of all ranks would be noise: the first whose time is up ends the job
         _watch(read, process, launch, seconds, late_seconds=3 + 0.2 * min(launch.rank, 20) if launch.rank else 0)
     try:
         yield
     finally:
-        os.close(write)  # by which the child knows
+        os.close(write)  # tells the child to end
         os.close(read)
         os.waitpid(child, 0)
 
 
 def _watch(read: int, process: int, launch: Launch, seconds: float, late_seconds: float) -> NoReturn:
-    """In a copy of a process that may have had threads: so nothing here waits for a lock of theirs."""
+    """Wait for the end of the start or the timeout; a forked process, it takes no lock that a thread may have held."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     if not select.select([read], [], [], seconds + late_seconds)[0]:
         os.write(2, _message(launch, seconds).encode())
-        time.sleep(0.1)  # what the launcher has not read yet may be lost
+        time.sleep(0.1)  # output that the launcher has not read yet may be lost
         os.kill(process, signal.SIGKILL)
     os._exit(0)
 

@@ -1,4 +1,4 @@
-"""The backend of many ranks: Horovod over MPI for tensors, mpi4py for small objects. Nothing else imports Horovod."""
+"""Backend of many ranks: Horovod over MPI for tensors, mpi4py for small objects. Nothing else imports Horovod."""
 
 import functools
 import socket
@@ -60,7 +60,7 @@ class HorovodComm(MpiComm):
             self._hvd.synchronize(handle)
 
     def stop_timeline(self) -> bool:
-        """Let Horovod end its own timeline, where it keeps one; its file is whole then. Whether it ended before."""
+        """Stop Horovod's own timeline, if it keeps one, to complete its file; return whether it had stopped before."""
         self._hvd.stop_timeline()
         return self._rounds_in_timeline <= 0
 
@@ -86,7 +86,7 @@ class HorovodComm(MpiComm):
 
 
 class _HorovodRound(Round):
-    """One collective that brings each rank's head, and after it the rank's piece where `has_pieces`."""
+    """Collective that brings each rank's head, followed by the rank's piece where `has_pieces`."""
 
     def __init__(self, hvd: Any, handle: Any, head_bytes: int, has_pieces: bool) -> None:
         self._hvd, self._handle, self._head_bytes, self._has_pieces = hvd, handle, head_bytes, has_pieces
@@ -111,7 +111,7 @@ class _HorovodRound(Round):
 
 
 def _load_horovod(mpi: Any, ranks: Any) -> Any:
-    """Horovod's PyTorch module on all ranks, or the same error on all."""
+    """Load Horovod's PyTorch module on all ranks, or raise the same error on all."""
     outcome: Any = None
     try:
         # mpi4py has been imported before, and so owns MPI: only then can Horovod start again after a shutdown

@@ -1,7 +1,7 @@
-"""The backend of many ranks on mpi4py alone, and what the Horovod backend has in common with it.
+"""Backend of many ranks on mpi4py alone, and the base of the Horovod backend.
 
-mpi4py is imported here and nowhere else. Whoever waits, polls and sleeps: a blocking call spins on a core that a
-computing rank on the same host may need, and cannot be interrupted from Python.
+mpi4py is imported here and nowhere else. Every wait polls and sleeps: a blocking call spins on a core that a computing
+rank on the same host may need, and cannot be interrupted from Python.
 """
 
 import contextlib
@@ -102,12 +102,12 @@ class MpiComm(Comm):
         self._library.COMM_WORLD.Abort(error.exit_code)
 
     def only(self, is_one_of_them: bool) -> Any:
-        """A communicator of those ranks that say so; every rank calls this. None for the others."""
+        """Make a communicator of the ranks that pass True; every rank calls this. Returns None on the others."""
         some = self._mpi.Split(0 if is_one_of_them else self._library.UNDEFINED, self.world.rank)
         return some if is_one_of_them else None
 
     def columns(self, size: int) -> Columns:
-        """What sends something else to each place of groups of so many ranks; collective."""
+        """Make the communicators from rank 0 to each place of groups of `size` ranks; collective."""
         return Columns(self._mpi, size)
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class MpiComm(Comm):
 
 
 class _MpiRound(Round):
-    """The sizes first, to all; then the pieces."""
+    """Exchange of the heads with all ranks, then of the pieces."""
 
     def __init__(self, mpi: Any, head: bytes, piece: np.ndarray, to_root_alone: bool) -> None:
         self._mpi, self._piece = mpi, piece
@@ -166,7 +166,7 @@ class _MpiRound(Round):
 
 
 class _MpiCounter(Counter):
-    """A number in rank 0's memory, reached by one-sided operations: no rank serves it."""
+    """A number in rank 0's memory, reached by one-sided operations: no rank has to serve it."""
 
     def __init__(self, library: Any, mpi: Any) -> None:
         self._library = library
@@ -190,10 +190,10 @@ class _MpiCounter(Counter):
 
 
 def load_mpi(launch: Launch) -> Any:
-    """mpi4py's MPI, started, and of the launcher's size.
+    """Load mpi4py's MPI, started, and check that it fits the launch.
 
     Raises:
-        UsageError: it is missing, or the launch cannot work.
+        UsageError: mpi4py is missing, or the launch cannot work.
     """
     if launch.launcher == "horovodrun --gloo":
         raise shared(UsageError("started by horovodrun with Gloo; the runner needs MPI: horovodrun --mpi -np N ..."))
@@ -220,14 +220,14 @@ def load_mpi(launch: Launch) -> Any:
 
 
 def library_name(mpi: Any) -> str:
-    """The MPI library and its version."""
+    """Return the MPI library and its version."""
     return str(mpi.Get_library_version()).split(",")[0].split("\n")[0].strip("\0 ")
 
 
 def _abort_on_exception(who: str, mpi_comm: Any) -> None:
-    """Make an exception that ends this process end the job: other ranks would wait for this one for ever.
+    """Make an exception that ends this process end the job: other ranks would wait for this one forever.
 
-    It stays for the life of the process, because the script that called us may still fail between two jobs.
+    The hook stays for the life of the process, because the script that called the runner may fail between two jobs.
     """
     former_hook = sys.excepthook
     if getattr(former_hook, "ends_the_job", False):

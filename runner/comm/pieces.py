@@ -1,4 +1,4 @@
-"""Tensors and bytes as MPI takes them."""
+"""Tensors and bytes in the form that MPI takes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 
 from runner.comm import wait
 
-_PIECE_BYTES = 256 << 20  # one broadcast: far below 2^31, the most elements one MPI call can count
+_PIECE_BYTES = 256 << 20  # of one broadcast: far below 2^31, the most elements one MPI call can count
 
 
 def broadcast_pieces(mpi: Any, pieces: Sequence[torch.Tensor]) -> None:
@@ -18,17 +18,17 @@ def broadcast_pieces(mpi: Any, pieces: Sequence[torch.Tensor]) -> None:
 
 
 def parts_of(pieces: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """The same memory, in order, in tensors that one broadcast each can carry."""
+    """Split tensors, without a copy, into parts that one broadcast each can carry, in order."""
     return [part for piece in pieces for part in torch.split(piece, _PIECE_BYTES) if len(part)]
 
 
 def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """The memory of a contiguous tensor, 1-D uint8: any dtype travels as bytes."""
+    """Return the memory of a contiguous tensor, 1-D uint8: any dtype travels as bytes."""
     return tensor.detach().reshape(-1).view(torch.uint8)
 
 
 class Columns:
-    """From rank 0 to the ranks at one place of their groups, which are `size` ranks one after another."""
+    """Communicators from rank 0 to the ranks at one place of their groups, which are `size` ranks one after another."""
 
     def __init__(self, mpi: Any, size: int) -> None:
         ranks = range(mpi.Get_size())
@@ -40,24 +40,24 @@ class Columns:
                 self._columns[place] = mpi.Create_group(own, tag=place)
 
     def broadcast_(self, place: int, piece: torch.Tensor) -> None:
-        """Overwrite a contiguous CPU tensor with rank 0's, on the ranks at a place; the others do nothing."""
+        """Overwrite a contiguous CPU tensor with rank 0's, on the ranks at a place; other ranks do nothing."""
         if place in self._columns and piece.numel():
             broadcast_pieces(self._columns[place], [as_bytes(piece)])
 
     def close(self) -> None:
-        """Let go of them; collective."""
+        """Release the communicators; collective."""
         for column in self._columns.values():
             column.Free()
 
 
 class Buffer:
-    """Memory that is used again and again: fresh memory costs a page fault every 4 KiB."""
+    """Memory that is reused: fresh memory costs a page fault every 4 KiB."""
 
     def __init__(self) -> None:
         self._memory = np.empty(0, np.uint8)
 
     def fill(self, parts: Sequence["bytes | memoryview"]) -> np.ndarray:
-        """The parts, one after another: 1-D uint8, good until the next call."""
+        """Return the parts, one after another, as 1-D uint8 that is valid until the next call."""
         size = sum(map(len, parts))
         if size > len(self._memory):
             self._memory = np.empty(size, np.uint8)

@@ -1,4 +1,4 @@
-"""The backend of one rank, with or without a launcher; needs neither MPI nor Horovod."""
+"""Backend of one rank, with or without a launcher; needs neither MPI nor Horovod."""
 
 import itertools
 import os
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 class SingleComm(Comm):
-    """A world of one: every collective is the identity."""
+    """World of one rank: every collective is the identity."""
 
     def __init__(self, launch: Launch = Launch("none", 0, 1)) -> None:  # noqa: B008
         self.world, self.library = single_world(launch.launcher), ""

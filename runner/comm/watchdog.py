@@ -1,8 +1,8 @@
-"""Nothing hangs: a thread on every rank that ends the job when a rank makes no progress or has fallen silent.
+"""Watchdog against hangs: a thread on every rank that ends the job when a rank makes no progress or falls silent.
 
-What a rank is doing is told by itself (`Activity`). If it does the same thing for too long, its own watch says so. A
-rank that cannot say anything any more, because it is stopped, or its host or network is gone, is missed by the next
-rank: the ranks form a ring, and each sends the next a sign of life every second.
+Each rank reports its own activity (`Activity`). If it does the same thing for too long, its own watchdog ends the job.
+A rank that cannot report any more, because it is stopped, or its host or network is gone, is missed by the next rank:
+the ranks form a ring, and each sends the next one a heartbeat every second.
 """
 
 import threading
@@ -18,36 +18,36 @@ _BEAT_SECONDS = 1.0
 
 @dataclass
 class Activity:
-    """What one thread is doing.
+    """Current activity of one thread.
 
     Attributes:
-        what: in words; empty while it waits for others, who then are the ones to blame.
-        since: when it began, by the monotonic clock.
+        what: the activity in words; empty while it waits for others, who are then to blame.
+        since: when it began, by the monotonic clock, in seconds.
     """
 
     what: str = ""
     since: float = field(default_factory=time.monotonic)
 
     def begin(self, what: str) -> None:
-        """Do something else from now on."""
+        """Begin another activity."""
         self.what, self.since = what, time.monotonic()
 
     def wait(self) -> None:
-        """Wait for others from now on."""
+        """Begin to wait for others."""
         self.begin("")
 
 
 class Watchdog:
-    """Ends the job, with a message, when this rank or the one before it in the ring hangs.
+    """Watchdog that ends the job, with a message, if this rank or the previous one in the ring hangs.
 
     Args:
         comm: the ranks.
-        timeout_seconds: the longest that one thing may take.
-        note: keeps the error that ends the job.
+        timeout_seconds: the longest that one activity may take.
+        note: records the error that ends the job.
 
     Attributes:
-        main: what the main thread is doing.
-        collector: what the thread that collects is doing.
+        main: activity of the main thread.
+        collector: activity of the collector's thread.
     """
 
     def __init__(
@@ -73,21 +73,21 @@ class Watchdog:
         while not self._ended.is_set():
             now = time.monotonic()
             if (gap := now - ticked - _BEAT_SECONDS) > 2 * _BEAT_SECONDS:
-                # this process was suspended, as then all may have been: that time counts against nobody
+                # this process was suspended, as perhaps all were: that time counts against nobody
                 heard += gap
                 self.main.since += gap
                 self.collector.since += gap
             ticked = now
             beats = self._comm.beat(self.main.what)
             if beats is None:
-                heard = now  # there is no rank before this one
+                heard = now  # there is no previous rank
             elif beats:
                 heard, last_words = now, beats[-1]
             for activity in (self.main, self.collector):
                 seconds = now - activity.since
                 if activity.what and seconds > self._timeout:
                     self._end(f"no progress for {seconds:.0f} s while {activity.what}")
-            if now - heard > self._timeout + 2 * _BEAT_SECONDS:  # it has had the time to speak for itself
+            if now - heard > self._timeout + 2 * _BEAT_SECONDS:  # it has had the time to report its error itself
                 self._end(
                     f"{self._comm.previous} has been silent for {now - heard:.0f} s"
                     + (f", and was last {last_words}" if last_words else "")

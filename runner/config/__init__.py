@@ -1,1 +1,1 @@
-"""Options: declarations, checks."""
+"""Options of a job: declarations and checks."""

@@ -1,4 +1,4 @@
-"""What values of options may be. Pure."""
+"""Checks of the values of options."""
 
 import re
 from typing import Any
@@ -25,7 +25,7 @@ def check_postprocess(spec: str) -> None:
 
 
 def check_suffix(option: str, path: str | None, allowed: tuple[str, ...]) -> None:
-    """Raise UsageError unless a path, where there is one, ends in one of these."""
+    """Raise UsageError unless the path is None or ends in one of the allowed suffixes."""
     if path is None:
         return
     if not isinstance(path, str):
@@ -35,7 +35,7 @@ def check_suffix(option: str, path: str | None, allowed: tuple[str, ...]) -> Non
 
 
 def check_choice(option: str, value: Any, allowed: tuple[str, ...]) -> None:
-    """Raise UsageError unless a value is one of these."""
+    """Raise UsageError unless a value is one of the allowed ones."""
     if value not in allowed:
         raise UsageError(f"{option} {value!r} is not one of {', '.join(allowed)}")
 
@@ -52,10 +52,10 @@ def check_minimum(option: str, value: Any, minimum: int) -> None:
 
 
 def parse_memory(text: str) -> int:
-    """The bytes of a node's memory, given as 900M, 64G or 2T.
+    """Return the bytes of a node's memory, given as 900M, 64G or 2T.
 
     Raises:
-        UsageError: it is not of that form.
+        UsageError: the text is not of that form.
     """
     if not re.fullmatch(r"[1-9]\d*[MGT]", text):
         raise UsageError(f"--memory {text!r} must be like 900M, 64G or 2T, of a node")
@@ -63,6 +63,6 @@ def parse_memory(text: str) -> int:
 
 
 def multiples_near(value: int, step: int) -> str:
-    """The multiples of a number next to another, in words."""
+    """Return the multiples of `step` next to a value, in words."""
     below = value // step * step
     return " and ".join(str(n) for n in (below, below + step) if n)

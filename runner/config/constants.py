@@ -1,4 +1,4 @@
-"""Values for inputs of a model that are the same in every call: a number, text, a list, or the array of a .npy file."""
+"""Constant inputs of a model, the same in every call: a number, text, a list, or the array of a .npy file."""
 
 import json
 from collections.abc import Mapping
@@ -8,10 +8,10 @@ from runner.core.errors import InputError, UsageError, describe
 
 
 def parse_constant(text: str) -> tuple[str, Any]:
-    """The name and value of `NAME=VALUE`; the value is JSON, or the path of a .npy file.
+    """Parse `NAME=VALUE` into name and value; the value is JSON, or the path of a .npy file.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the value is neither, or there is no name.
     """
     name, equals, value = text.partition("=")
     if not name or not equals:
@@ -25,7 +25,7 @@ def parse_constant(text: str) -> tuple[str, Any]:
 
 
 def check_constants(values: Any) -> None:
-    """Raise UsageError unless they are numbers, text, lists or arrays by name."""
+    """Raise UsageError unless the values are numbers, text, lists or arrays by name."""
     is_mapping = isinstance(values, Mapping) and all(isinstance(name, str) for name in values)
     if not is_mapping or any(
         not isinstance(v, bool | int | float | str | list) and not hasattr(v, "dtype") for v in values.values()
@@ -34,18 +34,18 @@ def check_constants(values: Any) -> None:
 
 
 def read_constants(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Each value, or of a path that ends in .npy the array in that file; called on rank 0 alone.
+    """Return the values by name, with the array for each path of a .npy file; called on rank 0 alone.
 
     Raises:
         InputError: a file cannot be read.
-        UsageError: a list is not of numbers.
+        UsageError: the items of a list differ in length, or an array is not of numbers.
     """
     return {name: _read(name, value) for name, value in values.items()}
 
 
 def constants_to_json(values: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells other constants from these ones; arrays by shape and checksum."""
-    from runner.core.checksum import checksum  # as NumPy, it takes its time to import
+    """Return what identifies the constants, for the fingerprint: values, and arrays by dtype, shape and checksum."""
+    from runner.core.checksum import checksum  # it imports NumPy, which takes its time
 
     described = {}
     for name, value in read_constants(values).items():

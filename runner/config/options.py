@@ -25,13 +25,13 @@ _LISTS = ("ignore_keys", "columns", "keep", "split_points")  # options of severa
 # a dataclass has the fields of its last base first
 @dataclass(frozen=True, kw_only=True)
 class Config(WatchingOptions, RunOptions, ParallelOptions, BatchesOptions, DataOptions, ModelOptions):
-    """One prediction job.
+    """Options of one prediction job.
 
-    From the command line every value is text or a number. From Python, `model` may also be a function that
-    returns an `nn.Module`, `data` an array or tensor, and `preprocess` and `postprocess` functions.
+    On the command line every value is text or a number. In Python, `model` may also be a function that returns an
+    `nn.Module`, `data` an array or tensor, and `preprocess` and `postprocess` functions.
 
     Raises:
-        UsageError: a value is not allowed; the message says which are.
+        UsageError: a value is not allowed; the message names the allowed ones.
     """
 
     def __post_init__(self) -> None:
@@ -43,7 +43,7 @@ class Config(WatchingOptions, RunOptions, ParallelOptions, BatchesOptions, DataO
         return COLLECT_MODES[self.collect]
 
     def resolved(self) -> dict[str, Any]:
-        """The options as plain values, without those that are not set: what `config.toml` holds."""
+        """Return the options as plain values, without those that are not set: the content of `config.toml`."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["data"] = self.data if isinstance(self.data, str) else name_of(self.data)
         for name in ("model", "preprocess", "postprocess", "parallel_plan", "batch_cost"):
@@ -61,10 +61,10 @@ class Config(WatchingOptions, RunOptions, ParallelOptions, BatchesOptions, DataO
 
 
 def make_config(values: dict[str, Any]) -> Config:
-    """A Config from keyword arguments as users write them: paths may be `Path`, functions may be functions.
+    """Make a Config from keyword arguments as users write them: paths may be `Path`, functions may be functions.
 
     Raises:
-        UsageError: an unknown option, or a value that is not allowed.
+        UsageError: an option is unknown, or a value is not allowed.
     """
     known = [field.name for field in dataclasses.fields(Config)]
     for name in values:

@@ -9,10 +9,10 @@ _PASSWORD, _SECRET = re.compile(r"(://[^:/@]*):[^@/]*@"), re.compile(r"([?&](?:p
 
 
 def hide_secrets(text: str) -> str:
-    """The same without the passwords of URLs."""
+    """Return a text with the passwords in its URLs hidden."""
     return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
 def is_path(model: str) -> bool:
-    """Whether --model is the path of a file or folder, and not a factory's name; such a path has a `/` or no `:`."""
+    """Return whether --model is the path of a file or folder, not the name of a factory; a path has a `/` or no `:`."""
     return model.endswith(MODEL_SUFFIXES) or "/" in model or ":" not in model

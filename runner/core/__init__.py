@@ -1,1 +1,1 @@
-"""Errors and helpers that know nothing of the rest."""
+"""Errors and helpers that know nothing of the other packages."""

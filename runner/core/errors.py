@@ -1,13 +1,13 @@
-"""The exceptions of the runner and the exit code of each; knows nothing else.
+"""Exceptions of the runner and their exit codes; knows nothing else.
 
 RunnerError             70  a rank that hung or computes wrong, or a bug of ours
-+-- UsageError          64  wrong options, or a wrong launch
++-- UsageError          64  wrong options, or a launch that cannot work
 |   +-- BatchTooLarge   64  --batch-size is more than the model takes
 +-- InputError          65  bad data
-|   +-- ChunkError      65  rows of which some are bad, it is not known which
+|   +-- ChunkError      65  rows of which some are bad; which ones is not known
 |   +-- ModelError      65  bad model, weights, pre- or post-processing
-|       +-- UnlikeLengths   65  rows of unlike lengths in one batch, without a mask
-|       +-- MemoryShortage  65  a batch that does not fit the memory of its device
+|       +-- UnlikeLengths   65  variable-length rows in one batch, without a mask
+|       +-- MemoryShortage  65  out of memory: a batch does not fit its device
 +-- OutputError         73  the output cannot be written
 +-- Interrupted         75  a second ^C
 """
@@ -16,18 +16,18 @@ import traceback
 from typing import Any
 
 EXIT_WHOLE = 0
-EXIT_STOPPED = 75  # on purpose and in time; the same command goes on from there
+EXIT_STOPPED = 75  # on purpose and in time; the same command resumes the job
 
 
 class RunnerError(Exception):
-    """An error with a message for the user.
+    """Base of all errors with a message for the user.
 
     Args:
-        message: what happened, on what, what is allowed, what to do.
+        message: what happened, on what, what is allowed, what to do about it.
         details: more text for the user, such as the traceback of the user's own code.
 
     Attributes:
-        shared: every rank raises this same error at the same point, so rank 0 can speak for all.
+        shared: every rank raises this same error at the same point, so rank 0 can report it for all.
         who: the rank and host it happened on; empty where every rank has it, or there is one process.
     """
 
@@ -51,11 +51,11 @@ class UsageError(RunnerError):
 
 
 class BatchTooLarge(UsageError):
-    """A batch size that is more than the model takes.
+    """A batch size larger than the model takes.
 
     Args:
         message: see `RunnerError`.
-        size: the most rows that it takes.
+        size: the largest batch the model takes, in rows.
     """
 
     def __init__(self, message: str, size: int) -> None:
@@ -81,33 +81,33 @@ class ModelError(InputError):
 
 
 class UnlikeLengths(ModelError):
-    """Rows of unlike lengths in one batch, for a model that would not be told where they end."""
+    """Variable-length rows in one batch, for a model that gets no mask to tell where they end."""
 
 
 class MemoryShortage(ModelError):
-    """A batch that does not fit the memory of its device."""
+    """Out of memory: a batch that does not fit the memory of its device."""
 
 
 class OutputError(RunnerError):
-    """The output cannot be written."""
+    """An output that cannot be written."""
 
     exit_code = 73
 
 
 class Interrupted(RunnerError):
-    """Asked a second time to stop, by hand."""
+    """A second request to stop, by hand (^C)."""
 
     exit_code = EXIT_STOPPED
 
 
 def shared(error: RunnerError) -> RunnerError:
-    """The error, as one that every rank has."""
+    """Mark an error as one that every rank has, and return it."""
     error.shared = True
     return error
 
 
 def as_runner_error(error: BaseException) -> RunnerError:
-    """`error` itself where it is for users already; otherwise a RunnerError that carries its traceback."""
+    """Return `error` itself if it is a RunnerError, Interrupted for ^C, else a RunnerError with its traceback."""
     if isinstance(error, RunnerError):
         return error
     if isinstance(error, KeyboardInterrupt):
@@ -116,17 +116,17 @@ def as_runner_error(error: BaseException) -> RunnerError:
 
 
 def describe(error: BaseException) -> str:
-    """The type of an exception and its text, as one phrase."""
+    """Return the type and the text of an exception as one phrase."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def traceback_of(error: BaseException) -> str:
-    """The traceback of an exception, as text."""
+    """Return the traceback of an exception as text."""
     return "".join(traceback.format_exception(error)).rstrip()
 
 
 def render(error: RunnerError) -> str:
-    """The text shown to the user: details first, so that the message is the last thing on the screen."""
+    """Return the text shown to the user: details first, so that the message is the last thing on the screen."""
     where = f" [{error.who}]" if error.who else ""
     details = f"{error.details}\n" if error.details else ""
     return f"{details}runner: error{where}: {error.message}"

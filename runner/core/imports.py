@@ -1,4 +1,4 @@
-"""Imports by name: the user's `module:attribute`, and our own optional libraries."""
+"""Imports by name: the user's `module:attribute`, and optional libraries of the runner."""
 
 import importlib
 import importlib.util
@@ -9,7 +9,7 @@ from runner.core.errors import ModelError, RunnerError, UsageError, describe, tr
 
 
 def split_spec(spec: str, option: str) -> tuple[str, str]:
-    """The two halves of `package.module:attribute`.
+    """Split `package.module:attribute` into its two halves.
 
     Raises:
         UsageError: the text is not of that form.
@@ -23,13 +23,14 @@ def split_spec(spec: str, option: str) -> tuple[str, str]:
 
 
 def load_attribute(spec: str, option: str) -> Any:
-    """What `package.module:attribute` names, searched from the current folder on.
+    """Import and return the object that `package.module:attribute` names; the current folder is searched first.
 
     Raises:
         ModelError: the module cannot be imported, or has no such attribute.
+        UsageError: see `split_spec`.
     """
     module_name, attribute = split_spec(spec, option)
-    if "" not in sys.path:  # `python -m` has put the folder there, the console script has not
+    if "" not in sys.path:  # `python -m` has put the current folder there, the console script has not
         sys.path.insert(0, "")
     try:
         found: Any = importlib.import_module(module_name)
@@ -50,7 +51,7 @@ def load_attribute(spec: str, option: str) -> Any:
 
 
 def name_of(thing: Any) -> str:
-    """A stable name for a spec, a function or a class: what a run's records call it."""
+    """Return a stable name for a spec, a function or a class, as the records of a run store it."""
     if isinstance(thing, str):
         return thing
     named = thing if hasattr(thing, "__qualname__") else type(thing)
@@ -61,12 +62,12 @@ def import_extra(name: str, needed_by: str, extra: str) -> Any:
     """Import an optional library.
 
     Args:
-        name: of its module.
-        needed_by: what cannot be done without it, as the subject of a sentence.
-        extra: of this project, which brings it.
+        name: name of the module.
+        needed_by: the feature that needs it, as the subject of a sentence.
+        extra: the extra of this project that installs it.
 
     Raises:
-        UsageError: it is missing, or is there and cannot be imported.
+        UsageError: the library is missing, or is installed and cannot be imported.
     """
     try:
         return importlib.import_module(name)
@@ -77,7 +78,7 @@ def import_extra(name: str, needed_by: str, extra: str) -> Any:
 
 
 def why_not_imported(error: BaseException) -> str:
-    """An exception in words; where something could not be imported, that for which it could not."""
+    """Describe an exception; for a failed import, the cause of the failure."""
     while isinstance(error, ImportError) and (inner := error.__cause__ or error.__context__) is not None:
         error = inner
     return describe(error)

@@ -1,4 +1,4 @@
-"""What URLs name, by fsspec: `s3://`, `webhdfs://`, `gs://`, `https://`, `memory://` and whatever else it knows."""
+"""URLs of files, by fsspec: `s3://`, `webhdfs://`, `gs://`, `https://`, `memory://` and all others that it knows."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ from runner.core.errors import InputError, UsageError, describe
 
 
 def is_url(path: str) -> bool:
-    """Whether a path names something that fsspec reaches."""
+    """Return whether a path is a URL, which fsspec reaches."""
     return "://" in path
 
 
 def storage_of(url: str, option: str) -> tuple[Any, str]:
-    """The storage, and what the URL is called there.
+    """Return the fsspec file system of a URL, and the path in it.
 
     Raises:
-        UsageError: fsspec, or what it needs for this kind of URL, is missing.
-        InputError: it cannot be reached.
+        UsageError: fsspec, or the library it needs for this kind of URL, is missing.
+        InputError: the storage cannot be reached.
     """
     try:
         import fsspec
@@ -26,6 +26,6 @@ def storage_of(url: str, option: str) -> tuple[Any, str]:
     except ImportError as error:
         extra = " (pip install 'horovod-inference-runner[url]' brings s3fs and aiohttp)"
         raise UsageError(f"{option} {url}: {describe(error)}{extra}") from error
-    except Exception as error:  # of one kind or another by what the URL is of
+    except Exception as error:  # the kind of exception depends on the kind of URL
         raise InputError(f"{option} {url}: {describe(error).splitlines()[0]}") from error
     return storage, name

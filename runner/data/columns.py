@@ -1,7 +1,7 @@
-"""Predictions of several columns, and as bytes where rows are not all of one size: so they travel and are checked.
+"""Predictions of several columns, and their form as bytes, in which variable-length rows travel and are checked.
 
-The columns one after another: of one of fixed shape its values, of one of unlike lengths the lengths (int64), then the
-values. Types and number of rows are known to whoever unpacks them. Pure.
+The bytes hold one column after another: the values of a column of fixed shape; the lengths (int64), then the values, of
+a variable-length one. The reader of the bytes must know types and number of rows.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,11 +14,11 @@ from runner.data.finite import nonfinite_rows
 from runner.data.rows import TEXT, Column, Ragged, RowType, RowTypes, ragged
 
 Columns = dict[str, Column]
-UNNAMED = "predictions"  # what one output is called, where it needs a name
+UNNAMED = "predictions"  # the name of a single output, where it needs one
 
 
 def types_by_name(row_type: RowTypes) -> dict[str, RowType]:
-    """The type of each column; of one alone under the name that it gets then."""
+    """Return the type of each column by name; a single unnamed column gets the name `UNNAMED`."""
     if not isinstance(row_type, RowType):
         return dict(row_type)
     if row_type.dtype.fields is None:
@@ -28,14 +28,14 @@ def types_by_name(row_type: RowTypes) -> dict[str, RowType]:
 
 
 def joined(types: Mapping[str, RowType]) -> RowTypes:
-    """One type with a field for each column, where all are of fixed shape; else they themselves."""
+    """Return one type with a field for each column if all are of fixed shape; otherwise the types by name."""
     if any(row_type.is_ragged for row_type in types.values()):
         return dict(types)
     return RowType((), np.dtype([(name, row_type.dtype, row_type.shape) for name, row_type in types.items()]))
 
 
 def pack(columns: Columns) -> np.ndarray:
-    """The columns as bytes, 1-D uint8."""
+    """Return the columns packed as bytes, 1-D uint8."""
     parts: list[np.ndarray] = []
     for column in columns.values():
         if isinstance(column, Ragged):
@@ -46,14 +46,14 @@ def pack(columns: Columns) -> np.ndarray:
 
 
 def unpack(packed: np.ndarray, types: Mapping[str, RowType], num_rows: int) -> Columns:
-    """The columns again, in memory of their own."""
+    """Return the columns in packed bytes, see `pack`, in memory of their own."""
     columns: Columns = {}
     position = 0
 
     def read(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         nonlocal position
         size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        found = packed[position : position + size].copy().view(dtype).reshape(shape)  # aligned, as libraries want it
+        found = packed[position : position + size].copy().view(dtype).reshape(shape)  # aligned, as libraries need it
         position += size
         return found
 
@@ -69,7 +69,7 @@ def unpack(packed: np.ndarray, types: Mapping[str, RowType], num_rows: int) -> C
 
 
 def fill(column: Column, indices: Sequence[int]) -> Column:
-    """A column with gaps at some rows: NaN, -1, the largest unsigned number, False; or nothing where lengths differ."""
+    """Return a column with fill values at some rows: NaN, -1, the largest unsigned number, False; or an empty row."""
     if not indices:
         return column
     if isinstance(column, Ragged):
@@ -83,7 +83,7 @@ def fill(column: Column, indices: Sequence[int]) -> Column:
 
 
 def nonfinite(columns: Mapping[str, Column]) -> set[int]:
-    """The indices of the rows that hold a NaN or an infinity in one of the columns."""
+    """Return the indices of the rows that hold a NaN or an infinity in one of the columns."""
     found: set[int] = set()
     for column in columns.values():
         if not isinstance(column, Ragged):
@@ -94,7 +94,7 @@ def nonfinite(columns: Mapping[str, Column]) -> set[int]:
 
 
 def without(columns: Columns, names: Collection[str]) -> Columns:
-    """The columns but some."""
+    """Return the columns except those named."""
     return {name: column for name, column in columns.items() if name not in names}
 
 

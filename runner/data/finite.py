@@ -1,11 +1,11 @@
-"""Which predictions are not finite numbers. Pure."""
+"""Detection of predictions that are not finite numbers."""
 
 import numpy as np
 import torch
 
 
 def nonfinite_rows(rows: np.ndarray) -> list[int]:
-    """The indices of the rows that hold a NaN or an infinity; none where the dtype has neither.
+    """Return the indices of the rows that hold a NaN or an infinity; none where the dtype has neither.
 
     Args:
         rows: `(n, ...)`, contiguous.
@@ -15,7 +15,7 @@ def nonfinite_rows(rows: np.ndarray) -> list[int]:
     if rows.dtype.kind not in "fc" or not rows.size:
         return []
     values = torch.from_numpy(rows)
-    # a sum is quick, and finite where every number is: only where it is not (it may overflow) is each looked at
+    # a sum is quick, and finite where every number is: only where it is not (it may overflow) each number is checked
     total = values.sum(dtype=torch.float32 if values.dtype == torch.float16 else None)
     if torch.isfinite(total):
         return []

@@ -1,4 +1,4 @@
-"""What a model gives for a batch: one output or several by name, each a tensor, rows of unlike lengths, or text."""
+"""Outputs of a model for a batch: one, or several by name; each a tensor, variable-length rows, or text."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -17,14 +17,14 @@ Outputs = Output | dict[str, Output]
 
 
 def as_outputs(found: Any) -> Outputs:
-    """One output, or several by name, of what a model may give.
+    """Convert the result of a model to one output, or several by name.
 
-    An output is a tensor or array, a nested tensor of PyTorch's, whose rows may be of unlike lengths, or a list of
-    strings. Several are in a mapping, a dataclass, a tuple or a list; items without a name get their number as one;
-    None counts as not there; of one item alone no name is kept.
+    An output is a tensor or array, a nested tensor of PyTorch, whose rows may be of variable length, or a list of
+    strings. Several are in a mapping, a dataclass, a tuple or a list; items without a name are named by their number;
+    None counts as absent; a single item keeps no name.
 
     Raises:
-        ModelError: there is something else in it.
+        ModelError: the result holds anything else.
     """
     if (output := _as_output(found)) is not None:
         return output
@@ -48,20 +48,20 @@ def as_outputs(found: Any) -> Outputs:
 
 
 def named(outputs: Outputs) -> dict[str, Output]:
-    """Each output by its name."""
+    """Return the outputs by name; a single one gets the name `UNNAMED`."""
     return outputs if isinstance(outputs, dict) else {UNNAMED: outputs}
 
 
 def num_rows_of(output: Output) -> int | None:
-    """How many rows an output has; None where it has no axis for them."""
+    """Return the number of rows of an output; None where it has no axis for rows."""
     tensor = output if isinstance(output, torch.Tensor) else output.lengths
     return tensor.shape[0] if tensor.ndim else None
 
 
 def row_type_of(outputs: Outputs) -> RowTypes:
-    """The shape and dtype of a row: one, with a field for each of several outputs, where all are of fixed shape.
+    """Return the shape and dtype of a row: one, with a field for each of several outputs, if all are of fixed shape.
 
-    Else those of each by name.
+    Otherwise return the type of each output by name.
 
     Raises:
         ModelError: NumPy has no dtype for one of them.
@@ -72,7 +72,7 @@ def row_type_of(outputs: Outputs) -> RowTypes:
 
 
 def check_row_type(outputs: Outputs, row_type: RowTypes, kept: Sequence[str], ids: Sequence[int]) -> None:
-    """Raise ModelError unless a batch of predictions has rows of this type, but for the columns that are kept."""
+    """Raise ModelError unless a batch of predictions has rows of this type, the passthrough columns `kept` left out."""
     found, expected = row_type_of(outputs), row_type
     if kept or not isinstance(row_type, RowType):
         found = types_by_name(found)
@@ -85,10 +85,10 @@ def check_row_type(outputs: Outputs, row_type: RowTypes, kept: Sequence[str], id
 
 
 def with_kept(row_type: RowTypes, kept: Mapping[str, RowType]) -> RowTypes:
-    """The type of a row of predictions with columns of the data before them.
+    """Return the type of a row of predictions with the passthrough columns before them.
 
     Raises:
-        UsageError: an output has the name of such a column.
+        UsageError: an output has the name of a passthrough column.
     """
     if not kept:
         return row_type
@@ -108,12 +108,12 @@ def copy_out(outputs: Outputs, rows: np.ndarray) -> None:
 
 
 def as_columns(outputs: Outputs) -> dict[str, Column]:
-    """Predictions in memory of their own."""
+    """Return predictions as columns by name, in memory of their own."""
     return {name: _as_column(output) for name, output in named(outputs).items()}
 
 
 def join(parts: Sequence[Outputs]) -> Outputs:
-    """The rows of several outputs of one kind, one after another, on the CPU."""
+    """Concatenate the rows of several outputs of one kind, on the CPU."""
     parts = [on_cpu(part) for part in parts]
     if not isinstance(parts[0], dict):
         return _join([part for part in parts if not isinstance(part, dict)])
@@ -122,13 +122,13 @@ def join(parts: Sequence[Outputs]) -> Outputs:
 
 
 def on_cpu(outputs: Outputs) -> Outputs:
-    """The same, on the CPU."""
+    """Return the outputs on the CPU."""
     moved: Outputs = map_tensors(outputs, torch.Tensor.cpu)
     return moved
 
 
 def arrived(waiting: Any) -> Any:
-    """Outputs with functions instead of tensors: call them all."""
+    """Return outputs that hold functions instead of tensors with each function called."""
     if isinstance(waiting, dict):
         return {name: arrived(item) for name, item in waiting.items()}
     if isinstance(waiting, tuple):
@@ -185,7 +185,7 @@ def _join(parts: Sequence[Output]) -> Output:
 
 
 def _stored_dtype(output: torch.Tensor) -> np.dtype[Any]:
-    """How predictions are kept: as they are, but bfloat16, which NumPy lacks, as float32, which holds it exactly."""
+    """Return the dtype in which predictions are stored: float32 for bfloat16, which NumPy lacks, without loss."""
     if output.dtype == torch.bfloat16:
         return np.dtype(np.float32)
     try:

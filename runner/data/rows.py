@@ -1,4 +1,4 @@
-"""Rows in memory: an array whose first axis they are, rows of unlike lengths, or several columns of these. Pure."""
+"""Rows in memory: an array with the rows along its first axis, variable-length rows, or several columns of these."""
 
 import itertools
 from collections.abc import Collection, Mapping, Sequence
@@ -22,10 +22,10 @@ _NAMES = {TEXT: "text", FILE: "a file"}
 
 @dataclass(frozen=True)
 class RowType:
-    """The shape and dtype of one row.
+    """Shape and dtype of one row.
 
-    Rows of unlike lengths have -1 for the first number of their shape; text is RAGGED, of dtype TEXT, files
-    of dtype FILE.
+    Variable-length rows have -1 as the first number of their shape; text is RAGGED, of dtype TEXT, files are RAGGED, of
+    dtype FILE.
     """
 
     shape: tuple[int, ...]
@@ -41,23 +41,23 @@ class RowType:
 
     @property
     def is_ragged(self) -> bool:
-        """Whether rows are of unlike lengths."""
+        """Whether rows are of variable length."""
         return self.shape[:1] == RAGGED
 
     @property
     def row_bytes(self) -> int:
-        """Bytes of one row; a guess where rows are of unlike lengths."""
+        """The bytes of one row; a guess where rows are of variable length."""
         shape = (_GUESSED_LENGTH, *self.shape[1:]) if self.is_ragged else self.shape
         return self.dtype.itemsize * int(np.prod(shape, dtype=np.int64))
 
 
 @dataclass(frozen=True)
 class Ragged:
-    """Rows of unlike lengths.
+    """Variable-length rows.
 
     Attributes:
-        values: one row after another, along the first axis; of dtype TEXT the bytes of text.
-        offsets: 1-D int64, where each row begins, and the end of the last.
+        values: one row after another, along the first axis; with dtype TEXT the bytes of text.
+        offsets: 1-D int64, `(n + 1,)`, the start of each row in `values`, and the end of the last.
     """
 
     values: np.ndarray
@@ -68,7 +68,7 @@ class Ragged:
 
     @property
     def lengths(self) -> np.ndarray:
-        """Of each row."""
+        """The length of each row, 1-D int64."""
         return np.diff(self.offsets)
 
 
@@ -78,37 +78,37 @@ RowTypes = RowType | Mapping[str, RowType]
 
 
 def ragged(parts: Sequence[np.ndarray], dtype: np.dtype[Any]) -> Ragged:
-    """Rows of these arrays, which are alike but for their first axis."""
+    """Make variable-length rows from arrays whose shapes differ in the first axis only."""
     offsets = np.cumsum([0, *map(len, parts)], dtype=np.int64)
     tail = parts[0].shape[1:] if parts else ()
     return Ragged(np.concatenate([np.empty((0, *tail), dtype), *parts]).astype(dtype, copy=False), offsets)
 
 
 def ragged_text(texts: Sequence[str]) -> Ragged:
-    """Rows of text."""
+    """Make rows of text from strings."""
     encoded = [text.encode() for text in texts]
     offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
     return Ragged(np.frombuffer(b"".join(encoded), TEXT), offsets)
 
 
 def texts_of(column: Ragged) -> list[str]:
-    """Rows of text, as strings; raises UnicodeDecodeError where they are not UTF-8."""
+    """Return rows of text as strings; raise UnicodeDecodeError if they are not UTF-8."""
     text, bounds = column.values.tobytes(), column.offsets.tolist()
     return [text[first:last].decode() for first, last in itertools.pairwise(bounds)]
 
 
 def num_rows_of(rows: Rows) -> int:
-    """How many rows there are."""
+    """Return the number of rows."""
     return len(next(iter(rows.values()))) if isinstance(rows, dict) else len(rows)
 
 
 def dtype_to_json(dtype: np.dtype[Any]) -> Any:
-    """A dtype as JSON can hold it: `numpy.lib.format`'s description, a list where it has fields."""
+    """Return a dtype in a form for JSON: the description of `numpy.lib.format`, a list if it has fields."""
     return np.lib.format.dtype_to_descr(dtype)
 
 
 def dtype_from_json(description: Any) -> np.dtype[Any]:
-    """The dtype of a description that has been through JSON; raises TypeError or ValueError where it is none."""
+    """Return the dtype of a description that was read from JSON; raise TypeError or ValueError if it is none."""
     if isinstance(description, list):
         description = [tuple(tuple(item) if isinstance(item, list) else item for item in f) for f in description]
     found: np.dtype[Any] = np.dtype(description)
@@ -116,14 +116,14 @@ def dtype_from_json(description: Any) -> np.dtype[Any]:
 
 
 def take(rows: Rows, indices: Sequence[int] | np.ndarray) -> Rows:
-    """Some of the rows, in the order asked for, in memory of their own."""
+    """Return the rows `indices`, in this order, in memory of their own."""
     if isinstance(rows, dict):
         return {name: take_column(column, indices) for name, column in rows.items()}
     return take_column(rows, indices)
 
 
 def take_column(column: Column, indices: Sequence[int] | np.ndarray) -> Column:
-    """The same of one column."""
+    """Return the rows `indices` of one column, in memory of their own."""
     if isinstance(column, np.ndarray):
         return column[np.asarray(indices, np.int64)]
     bounds = [(int(column.offsets[index]), int(column.offsets[index + 1])) for index in indices]
@@ -131,14 +131,14 @@ def take_column(column: Column, indices: Sequence[int] | np.ndarray) -> Column:
 
 
 def slice_rows(rows: Rows, start: int, stop: int) -> Rows:
-    """Consecutive rows, in memory of their own."""
+    """Return the rows `start..stop`, in memory of their own."""
     if isinstance(rows, dict):
         return {name: slice_column(column, start, stop) for name, column in rows.items()}
     return slice_column(rows, start, stop)
 
 
 def slice_column(column: Column, start: int, stop: int) -> Column:
-    """The same of one column."""
+    """Return the rows `start..stop` of one column, in memory of their own."""
     if isinstance(column, np.ndarray):
         return column[start:stop].copy()
     offsets = column.offsets[start : stop + 1]
@@ -146,7 +146,7 @@ def slice_column(column: Column, start: int, stop: int) -> Column:
 
 
 def concatenate(parts: Sequence[Rows]) -> Rows:
-    """All rows of the parts, at least one, which are of one kind."""
+    """Concatenate the rows of all parts; at least one part, all of one kind."""
     if isinstance(parts[0], dict):
         columns = [part for part in parts if isinstance(part, dict)]
         return {name: concatenate_columns([part[name] for part in columns]) for name in parts[0]}
@@ -154,7 +154,7 @@ def concatenate(parts: Sequence[Rows]) -> Rows:
 
 
 def concatenate_columns(parts: Sequence[Column]) -> Column:
-    """The same of one column."""
+    """Concatenate the rows of one column from all parts; see `concatenate`."""
     if isinstance(parts[0], np.ndarray):
         return np.concatenate([part for part in parts if isinstance(part, np.ndarray)])
     several = [part for part in parts if isinstance(part, Ragged)]
@@ -164,7 +164,7 @@ def concatenate_columns(parts: Sequence[Column]) -> Column:
 
 
 def zero_row(row_type: RowTypes) -> Rows:
-    """One row of zeros, of one number or an empty text where rows are of unlike lengths; of files a black image."""
+    """Return one row of zeros; if of variable length, a single zero or an empty text; for files, a black image."""
     if isinstance(row_type, RowType):
         return _zero_row(row_type)
     return {name: _zero_row(column) for name, column in row_type.items()}
@@ -185,24 +185,24 @@ def type_key(row_type: RowTypes) -> str:
 
 
 def named_types(row_type: RowTypes) -> Mapping[str, RowType]:
-    """The types of columns by name; none of one that has no name."""
+    """Return the types of columns by name; empty if there is one type without a name."""
     return {} if isinstance(row_type, RowType) else row_type
 
 
 def row_bytes_of(row_type: RowTypes) -> int:
-    """Bytes of one row of all columns; a guess where rows are of unlike lengths."""
+    """Return the bytes of one row of all columns; a guess where rows are of variable length."""
     return sum(column.row_bytes for column in ([row_type] if isinstance(row_type, RowType) else row_type.values()))
 
 
 def is_ragged(row_type: RowTypes, ignored: Collection[str] = ()) -> bool:
-    """Whether rows, or a column of them that is not ignored, are of unlike lengths, which batches are to be cut by."""
+    """Return whether rows, or one of their columns not ignored, are of variable length, and are batched by it."""
     if isinstance(row_type, RowType):
         return row_type.is_ragged and row_type.dtype != FILE
     return any(is_ragged(found) for name, found in row_type.items() if name not in ignored)
 
 
 def lengths_of(rows: Rows, ignored: Collection[str] = ()) -> np.ndarray | None:
-    """Of each row, of its longest column that is not ignored; None where all are of one length."""
+    """Return the length of each row, in its longest column that is not ignored; None if all are of one length."""
     columns = [c for name, c in rows.items() if name not in ignored] if isinstance(rows, dict) else [rows]
     lengths = [column.lengths for column in columns if isinstance(column, Ragged) and column.values.dtype != FILE]
     longest: np.ndarray | None = np.max(lengths, axis=0) if lengths else None
@@ -210,7 +210,7 @@ def lengths_of(rows: Rows, ignored: Collection[str] = ()) -> np.ndarray | None:
 
 
 def length_keys(rows: Rows, ignored: Collection[str] = ()) -> np.ndarray:
-    """Numbers that are equal for rows whose columns have equal lengths, each column for itself."""
+    """Return a number for each row; equal for rows whose lengths are equal in every column."""
     columns = [c for name, c in rows.items() if name not in ignored] if isinstance(rows, dict) else [rows]
     lengths = np.stack([column.lengths for column in columns if isinstance(column, Ragged)], axis=1)
     keys: np.ndarray = np.unique(lengths, axis=0, return_inverse=True)[1].reshape(-1)
@@ -218,7 +218,7 @@ def length_keys(rows: Rows, ignored: Collection[str] = ()) -> np.ndarray:
 
 
 def rows_checksum(rows: Rows) -> str:
-    """The checksum of rows."""
+    """Return the checksum of rows."""
     if isinstance(rows, dict):
         return checksum_of_text(" ".join(f"{name} {rows_checksum(column)}" for name, column in rows.items()))
     if isinstance(rows, np.ndarray):
@@ -227,12 +227,12 @@ def rows_checksum(rows: Rows) -> str:
 
 
 def span(ids: Sequence[int]) -> tuple[int, int]:
-    """The smallest `(first, last)` range that holds these rows; at once where they are one."""
+    """Return the smallest `(first, last)` range that holds these rows; fast for a `range`."""
     return (ids.start, ids.stop) if isinstance(ids, range) else (min(ids), max(ids) + 1)
 
 
 def name_rows(ids: Sequence[int]) -> str:
-    """Some rows of the data set, in words."""
+    """Return words that name some rows of the data set, for messages."""
     first, last = span(ids)
     if len(ids) == 1:
         return f"row {first}"

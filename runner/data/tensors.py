@@ -1,4 +1,4 @@
-"""Rows as PyTorch takes and gives them."""
+"""Rows as PyTorch tensors, on their way into a model and out of it."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ class FileList(list[torch.Tensor]):
 
 
 class RaggedTensor(NamedTuple):
-    """Rows of unlike lengths: `values` one after another along the first axis, and `lengths`, 1-D int64."""
+    """Variable-length rows: `values`, one row after another along the first axis, and `lengths`, 1-D int64."""
 
     values: torch.Tensor
     lengths: torch.Tensor
@@ -30,12 +30,12 @@ class TextTensor(NamedTuple):
 
 
 class Tokens(NamedTuple):
-    """A batch of texts as a tokenizer gives it.
+    """A batch of texts from a tokenizer.
 
     Attributes:
         inputs: the model's arguments by name.
-        lost: for each row, how many of its tokens were cut off.
-        limit: the most tokens of a row; None where there is no limit.
+        lost: number of tokens cut off, for each row.
+        limit: the most tokens a row may have; None where there is no limit.
     """
 
     inputs: Mapping[str, Any]
@@ -44,7 +44,7 @@ class Tokens(NamedTuple):
 
 
 def as_batch(rows: Rows) -> Batch | dict[str, Batch]:
-    """Rows for PyTorch: a tensor, a list of 1-D tensors or of strings; a dict of these where there are columns.
+    """Convert rows for PyTorch: a tensor, a list of tensors or of strings; a dict of these if there are columns.
 
     Raises:
         UnicodeDecodeError: text is not UTF-8.
@@ -68,24 +68,24 @@ def _as_batch(column: Column) -> Batch:
 
 
 def is_text(column: Batch) -> bool:
-    """Whether rows of unlike lengths are text."""
+    """Return whether a column of a batch is text."""
     return isinstance(column, list) and bool(column) and isinstance(column[0], str)
 
 
 def pad(batch: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rows of unlike lengths as one tensor `(batch, longest)`, filled up with 0, and a bool mask, True at its rows."""
+    """Pad variable-length rows with 0 to a tensor `(rows, longest, ...)`; return it and a bool mask, True at values."""
     lengths = torch.tensor([len(row) for row in batch])
     padded = torch.nn.utils.rnn.pad_sequence(batch, batch_first=True)
     return padded, torch.arange(padded.shape[1]) < lengths[:, None]
 
 
 def map_tensors(inputs: Any, function: Callable[[torch.Tensor], Any]) -> Any:
-    """The inputs or outputs of a model, with each tensor in them replaced by what the function gives for it."""
+    """Return the inputs or outputs of a model with each tensor replaced by the result of `function` for it."""
     if isinstance(inputs, torch.Tensor):
         return function(inputs)
     if isinstance(inputs, dict):
         return {key: map_tensors(value, function) for key, value in inputs.items()}
-    if isinstance(inputs, tuple) and hasattr(inputs, "_fields"):  # with names
+    if isinstance(inputs, tuple) and hasattr(inputs, "_fields"):  # a named tuple
         return type(inputs)(*(map_tensors(value, function) for value in inputs))
     if isinstance(inputs, list | tuple):
         return type(inputs)(map_tensors(value, function) for value in inputs)

@@ -1,1 +1,1 @@
-"""One rank's work: chunks of rows through the model."""
+"""Work of one rank: chunks of rows through the model."""

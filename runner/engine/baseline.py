@@ -1,4 +1,4 @@
-"""The speed of this rank alone, measured on a few chunks whose results are discarded."""
+"""Speed of this rank alone, measured on a few chunks whose results are discarded."""
 
 import dataclasses
 import time
@@ -10,19 +10,19 @@ from runner.engine.loop import Engine
 from runner.engine.observer import Observer
 
 _WARM_CHUNKS, _MOST_CHUNKS, _SECONDS = 2, 200, 5.0
-_MOST_BATCHES = 4  # of a chunk: a few
-_STRIDE = 0.618034  # the golden section: however many chunks are taken, they lie about evenly over the data
+_MOST_BATCHES = 4  # of a chunk
+_STRIDE = 0.618034  # the golden section: any number of chunks lies about evenly over the data
 
 
 @dataclass(frozen=True)
 class Speed:
-    """What was found.
+    """Speed of one rank alone.
 
     Attributes:
-        rows: how many were timed.
-        seconds: what they took.
-        forward_seconds: of these, in forward calls.
-        output_bytes: their predictions.
+        rows: number of rows that were timed.
+        seconds: time they took.
+        forward_seconds: part of it in forward calls.
+        output_bytes: size of their predictions.
     """
 
     rows: int = 0
@@ -32,7 +32,7 @@ class Speed:
 
     @property
     def rows_per_second(self) -> float | None:
-        """None where nothing could be timed."""
+        """Rows per second; None where nothing could be timed."""
         return self.rows / self.seconds if self.seconds else None
 
 
@@ -60,7 +60,7 @@ def measure_single_rank(engine: Engine) -> Speed:
 
 
 def _some_chunks(grid: Grid) -> Iterator[Chunk]:
-    """Beginnings of chunks all over the data, of a few batches each; the first are to warm up with."""
+    """Yield beginnings of chunks all over the data, of a few batches each; the first ones serve as warm-up."""
     for number in range(min(_MOST_CHUNKS, _WARM_CHUNKS + grid.num_chunks) if grid.num_chunks else 0):
         chunk = grid.chunk(int(number * _STRIDE % 1 * grid.num_chunks))
         yield dataclasses.replace(chunk, stop=min(chunk.stop, chunk.start + _MOST_BATCHES * grid.batch_size))

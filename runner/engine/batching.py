@@ -1,6 +1,6 @@
-"""How the rows of a chunk are put into batches, where not by their order alone: by length, tokens or cost.
+"""Batching of a chunk's rows where their order alone does not decide: by length, tokens or cost.
 
-What is in a batch depends on the chunk alone, so that it is the same whichever rank computes it.
+The rows of a batch depend on the chunk alone, so that they are the same whichever rank computes it.
 """
 
 import contextlib
@@ -33,15 +33,15 @@ from runner.sources import Source
 from runner.telemetry.log import LOGGER
 
 Batching = Callable[[Rows, int], list[np.ndarray]]
-"""From the rows of a chunk, and the number of the first, to the positions of each batch's rows in it."""
+"""Function from the rows of a chunk, and the number of the first, to the positions of each batch's rows in it."""
 
-# What a call costs by itself, in tokens. On one thread of a CPU, MiniLM's takes as long as 36 tokens do, and from 32 to
-# 128 make no difference of 1 %; a GPU computes many tokens in the time in which a call is started.
+# The cost of a call by itself, in tokens. On one CPU thread, a call of MiniLM takes as long as 36 tokens, and values
+# from 32 to 128 differ by less than 1 %; a GPU computes many tokens in the time in which a call is started.
 _CALL_TOKENS = {"cpu": 64, "cuda": 1024}
 
 
 def make_batching(config: Config, source: Source, predictor: Predictor, device_type: str) -> Batching | None:
-    """How the rows of chunks are put into batches; None where they are taken as they come.
+    """Return the batching of the rows of chunks; None if rows are taken in their order.
 
     Raises:
         UsageError: an option does not fit the data or the model.
@@ -62,23 +62,23 @@ def make_batching(config: Config, source: Source, predictor: Predictor, device_t
 
 
 class ByLength:
-    """The longest first, cut for the least time: where padding would cost more than another call.
+    """Batching by length, longest rows first, cut for the least time: where padding would cost more than another call.
 
     Args:
-        config: the most rows and tokens of a batch.
-        source: where rows are from.
-        inference: the way of a batch.
-        call_tokens: what a call costs by itself, in tokens.
+        config: holds the most rows and tokens of a batch.
+        source: the data set.
+        predictor: knows the columns that the model gets, and counts tokens.
+        call_tokens: the cost of a call by itself, in tokens.
 
     Raises:
-        UsageError: tokens are to be counted, and nothing counts them.
+        UsageError: tokens are to be counted, and the model has no tokenizer that counts them.
     """
 
     def __init__(self, config: Config, source: Source, predictor: Predictor, call_tokens: int) -> None:
         self._batch_size, self._most, self._predictor = config.batch_size, config.batch_tokens, predictor
         is_folder = isinstance(config.model, str) and is_path(config.model)
         new_tokens = config.model_args.get("max_new_tokens", 0) if is_folder else 0
-        self._call_tokens = call_tokens * (1 + new_tokens)  # each token that is added takes another call
+        self._call_tokens = call_tokens * (1 + new_tokens)  # each generated token takes another call
         self._count = predictor.count_tokens
         self._is_text = has_text(source.row_type, predictor.ignored)
         self._says = True
@@ -91,7 +91,7 @@ class ByLength:
     def __call__(self, rows: Rows, start: int) -> list[np.ndarray]:
         lengths = self._lengths(rows, start)
         order = np.argsort(-lengths, kind="stable")
-        # lengths may be of anything, such as samples of a sound, of which a call costs more than of tokens
+        # lengths may be of anything, such as samples of a sound; a call then costs more of these than of tokens
         call_length = max(self._call_tokens, float(lengths.mean()))
         if self._most is not None and self._says and lengths[order[0]] > self._most:
             self._says = False
@@ -112,7 +112,7 @@ class ByLength:
             raise ChunkError(error.message, error.details) from error
 
     def _texts(self, rows: Rows, start: int) -> list[list[str]]:
-        """The columns of text that go into the tokenizer."""
+        """Return the columns of text that go into the tokenizer."""
         ids = range(start, start + num_rows_of(rows))
         step = len(ids) if self._predictor.preprocess is None else self._batch_size
         parts: list[list[list[str]]] = []
@@ -133,11 +133,11 @@ class ByLength:
 
 
 class ByEqualLength:
-    """Rows of one length together, for a model that would not be told what is padding.
+    """Batching of rows of equal length, for a model that gets no mask of the padding.
 
     Args:
-        config: the most rows of a batch.
-        inference: knows which columns the model gets.
+        config: holds the most rows of a batch.
+        predictor: knows which columns the model gets.
     """
 
     def __init__(self, config: Config, predictor: Predictor) -> None:
@@ -154,11 +154,11 @@ class ByEqualLength:
 
 
 class ByCost:
-    """In the order of the data, as many as cost no more than the budget together.
+    """Batching in the order of the data: as many rows as cost no more than the budget together.
 
     Args:
-        config: the user's function and the budget.
-        inference: knows what the function is called with.
+        config: holds the user's function and the budget.
+        predictor: makes the argument of the function.
 
     Raises:
         ModelError: the function cannot be found.
@@ -196,7 +196,7 @@ class ByCost:
         return costs
 
     def _costs_one_by_one(self, rows: Rows, ids: Sequence[int], error: ModelError) -> np.ndarray:
-        """Infinite for a row of which the function makes nothing: it goes alone, and the model may say what it is."""
+        """Return the cost of each row, infinite where the function fails; such a row goes through the model alone."""
         costs = np.full(len(ids), np.inf)
         for index, row in enumerate(ids):
             with contextlib.suppress(ModelError):
@@ -207,7 +207,7 @@ class ByCost:
 
 
 def has_text(row_type: RowTypes, ignored: Collection[str]) -> bool:
-    """Whether a column that the model gets is text."""
+    """Return whether a column that the model gets is text."""
     return any(kind.dtype == TEXT for name, kind in types_by_name(row_type).items() if name not in ignored)
 
 

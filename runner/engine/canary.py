@@ -1,8 +1,8 @@
-"""The canary: the same small batch twice on every rank, so that what computes wrong is named before it does harm.
+"""Canary: the same small batch twice on every rank, so that a rank that computes wrong is named before it does harm.
 
 A model that gives another answer the second time keeps a state, or depends on chance: with it the predictions would
-depend on how rows are shared out. Ranks on unlike processors, or with unlike numbers of threads, may differ in the last
-bits: that is said, and no error.
+depend on how rows are shared among ranks. Ranks on different processors, or with different numbers of threads, may
+differ in the last bits: this gives a warning, not an error.
 """
 
 from collections import Counter
@@ -22,19 +22,19 @@ from runner.sources import Source
 
 EQUAL = "equal"
 _ROWS, _BYTES = 8, 4 << 20  # at most
-_TOLERANCE = 0.02  # of the largest value: more than rounding does, even in bfloat16
+_TOLERANCE = 0.02  # relative to the largest value: more than rounding error, even in bfloat16
 
 
 class Canary:
-    """One rank's end of it; every rank makes it and calls its methods, at the same points.
+    """Canary of one rank; every rank makes one and calls its methods at the same points.
 
     Args:
         comm: the ranks.
-        inference: the way of a batch.
-        source: where the rows are.
-        row: one that works; it is repeated to make a batch.
+        predictor: computes the batch.
+        source: the data set.
+        row: a row that works; it is repeated to make a batch.
         batch_size: the most rows of a batch.
-        row_bytes: of a row of predictions.
+        row_bytes: bytes of a row of predictions.
     """
 
     def __init__(
@@ -47,17 +47,17 @@ class Canary:
         self._first: Columns
 
     def compare(self, may_change: bool = False) -> str:
-        """Compare the ranks' answers, and each one's with its own second answer.
+        """Compare the ranks' answers, and each rank's with its own second answer.
 
         Args:
             may_change: whether a model may give another answer at each call.
 
         Returns:
-            EQUAL, or in words how answers differ where that is to be expected.
+            EQUAL, or words that tell how answers differ where that is to be expected.
 
         Raises:
             ModelError: on every rank alike: the model gives another answer at the second call.
-            RunnerError: on every rank alike, naming those that compute something else than most.
+            RunnerError: on every rank alike, naming the ranks whose answers differ from most by more than rounding.
         """
         self._first = self._comm.on_each(self._answer)
         change = max(self._comm.gather_all(_change(self._comm.on_each(self._answer), self._first)))
@@ -69,7 +69,7 @@ class Canary:
         digests = self._comm.gather_all(checksum(pack(self._first)))
         if len(set(digests)) == 1:
             return EQUAL
-        most = Counter(digests).most_common(1)[0][0]  # of equally many, that of the lowest rank
+        most = Counter(digests).most_common(1)[0][0]  # among equally frequent ones, that of the lowest rank
         is_reference = self._comm.world.rank == digests.index(most)
         reference = self._comm.gather_all(self._first if is_reference else None)[digests.index(most)]
         assert reference is not None
@@ -77,13 +77,13 @@ class Canary:
         return self._comm.on_each(lambda: self._judge(found))
 
     def compare_again(self) -> dict[int, str]:
-        """The ranks whose answer is no longer what it was, each in words."""
+        """Return the ranks whose answer has changed since `compare`, each with its name in words."""
         off = _deviation(self._comm.on_each(self._answer), self._first) if self._repeats else 0.0
         found = self._comm.gather_all((off, self._comm.world.who))
         return {rank: who for rank, (off, who) in enumerate(found) if not off <= _TOLERANCE}
 
     def _judge(self, found: list[tuple[float, str]]) -> str:
-        """Per rank: how far off it is, and its name. The same on every rank."""
+        """Return how answers differ, by each rank's deviation and name. Every rank raises RunnerError if one is off."""
         if wrong := [f"{who} (off by {off:.2g})" for off, who in found if not off <= _TOLERANCE]:
             raise RunnerError(
                 f"the ranks do not agree on row {self._row}: {', '.join(wrong)} of the largest value, from what most "
@@ -101,7 +101,7 @@ class Canary:
 
 
 def _about_state(predictor: Predictor, row: int, change: float) -> str:
-    """What to tell of a model whose second answer is another one."""
+    """Return the message about a model whose second answer differs."""
     reset = f"--stateful reset calls its {predictor.reset_name}() before each batch" if predictor.reset_name else ""
     return (
         f"the model gives another answer to row {row} when it is called again, off by {change:.2g} of the largest "
@@ -113,7 +113,7 @@ def _about_state(predictor: Predictor, row: int, change: float) -> str:
 
 
 def _change(again: Columns, first: Columns) -> float:
-    """How far off a second answer is; 0 where it is the first but for rounding, as some libraries and GPUs do."""
+    """Return the deviation of a second answer; 0 if it is no more than rounding, as some libraries and GPUs have."""
     return max(
         off if (off := _deviation_of(again[name], column)) > _rounding(column) else 0.0
         for name, column in first.items()
@@ -121,13 +121,13 @@ def _change(again: Columns, first: Columns) -> float:
 
 
 def _rounding(column: Column) -> float:
-    """The difference, relative to the largest value, that may be rounding: half of the digits of the dtype."""
+    """Return the difference, relative to the largest value, that may be rounding: half of the digits of the dtype."""
     values = column.values if isinstance(column, Ragged) else column
     return float(np.sqrt(np.finfo(values.dtype).eps)) if values.dtype.kind in "fc" else 0.0
 
 
 def _deviation(answer: Columns, reference: Columns) -> float:
-    """The largest difference, relative to the largest value of the column; infinite where finite meets not finite."""
+    """Return the largest difference, relative to the largest value of the column; infinite if only one is finite."""
     return max(_deviation_of(answer[name], column) for name, column in reference.items())
 
 
@@ -157,9 +157,9 @@ def _deviation_of(answer: Column, reference: Column) -> float:
 def start_canary(
     config: Config, comm: Comm, predictor: Predictor, source: Source, row: int | None, row_type: RowTypes
 ) -> tuple[Canary | None, str]:
-    """The canary, and what it says at the start; every rank calls this.
+    """Make the canary and compare the answers; return it with its result in words. Every rank calls this.
 
-    None where there is no row to do it with.
+    The canary is None if there is no row to compute it with.
     """
     if row is None:
         return None, ""

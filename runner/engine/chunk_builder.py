@@ -1,4 +1,4 @@
-"""A chunk that is being computed: predictions batch by batch, in the order of the data, with gaps for bad rows."""
+"""Assembly of a chunk: predictions batch by batch, in the order of the data, with the fill value for bad rows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -21,12 +21,12 @@ _Places = slice | np.ndarray
 
 
 class ChunkBuilder:
-    """The predictions of one chunk, and what there is to know of it.
+    """Builder of one chunk: its predictions and its record.
 
     Args:
-        chunk: its rows.
-        row_type: of the predictions, with the columns that are kept of the data.
-        kept: their names.
+        chunk: the chunk.
+        row_type: type of a row of predictions, with the passthrough columns.
+        kept: names of the passthrough columns.
     """
 
     def __init__(self, chunk: Chunk, row_type: RowTypes, kept: Sequence[str]) -> None:
@@ -42,13 +42,13 @@ class ChunkBuilder:
     def add(
         self, ids: Sequence[int], batch: RecoveredBatch, outputs: Outputs | None, kept: Columns, digest: str | None
     ) -> None:
-        """Put a batch into it.
+        """Add a batch to the chunk.
 
         Args:
-            ids: the numbers of its rows.
-            batch: how it went.
-            outputs: its predictions, None where all rows are bad.
-            kept: columns of the data.
+            ids: numbers of its rows.
+            batch: the result of the batch, with its bad and cut rows.
+            outputs: its predictions; None where all rows are bad.
+            kept: its passthrough columns.
             digest: see `Part.checksum`.
 
         Raises:
@@ -70,7 +70,7 @@ class ChunkBuilder:
             self._input_checksums.append(digest)
 
     def finish(self, rank: int, began: float, seconds: float, on_nonfinite: str) -> tuple[Commit, np.ndarray]:
-        """The record of the chunk, and its predictions: `(rows, ...)`, or packed as 1-D bytes."""
+        """Return the record of the chunk, and its predictions: `(rows, ...)`, or packed as 1-D uint8."""
         chunk = self._chunk
         found = self._rows.nonfinite(self._kept) - {row.row - chunk.start for row in self._bad}
         if on_nonfinite == "quarantine":
@@ -106,7 +106,7 @@ class _Rows(Protocol):
 
 
 class _Fixed:
-    """Rows of one size: each batch goes to its place at once."""
+    """Rows of fixed shape: each batch goes to its place at once."""
 
     def __init__(self, num_rows: int, row_type: RowType) -> None:
         self._rows = np.empty((num_rows, *row_type.shape), row_type.dtype)
@@ -144,7 +144,7 @@ class _Fixed:
 
 
 class _Packed:
-    """Rows of unlike sizes: batches are put in order at the end."""
+    """Variable-length rows: batches are put in order at the end."""
 
     def __init__(self, num_rows: int, row_type: Mapping[str, RowType]) -> None:
         self._num_rows, self._row_type = num_rows, row_type

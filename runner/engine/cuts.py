@@ -1,22 +1,22 @@
-"""Where to cut rows into batches, from a number for each row. Pure; knows no data."""
+"""Cuts of rows into batches, from a number for each row. Knows no data."""
 
 import numpy as np
 
 
 def cut_by_length(lengths: np.ndarray, batch_size: int, call_length: float, most: int | None = None) -> list[int]:
-    """The cut that takes the least time, where a call takes as long as its padded length and `call_length` more.
+    """Cut rows for the least time, where a call takes as long as its padded length and `call_length` more.
 
     Args:
-        lengths: of the rows, the longest first; a batch is padded to its first.
+        lengths: `(rows,)`, lengths of the rows, the longest first; a batch is padded to its first.
         batch_size: the most rows of a batch.
-        call_length: what a call costs by itself, in the unit of lengths.
+        call_length: the cost of a call by itself, in the unit of lengths.
         most: the greatest padded length of a batch (its rows times its longest); a longer row is alone. None for any.
 
     Returns:
-        The position of each batch's first row; of equally good cuts that with the longest first batches.
+        The position of each batch's first row; of equally good cuts, the one with the largest first batches.
     """
     num_rows = len(lengths)
-    best, stops = np.zeros(num_rows + 1), np.zeros(num_rows, np.int64)  # of the rows from each position on
+    best, stops = np.zeros(num_rows + 1), np.zeros(num_rows, np.int64)  # for the rows from each position on
     sizes = np.arange(1, batch_size + 1)
     for start in range(num_rows - 1, -1, -1):
         stop = min(start + batch_size, num_rows)
@@ -30,12 +30,12 @@ def cut_by_length(lengths: np.ndarray, batch_size: int, call_length: float, most
 
 
 def cut_by_cost(costs: np.ndarray, batch_size: int, budget: float) -> list[int]:
-    """Batches of rows in their order, each as large as it may be.
+    """Cut rows into batches in their order, each as large as possible.
 
     Args:
-        costs: of the rows.
+        costs: `(rows,)`, costs of the rows.
         batch_size: the most rows of a batch.
-        budget: the most that the rows of a batch cost together; one that costs more is alone.
+        budget: the most that the rows of a batch may cost together; a row that costs more is alone.
 
     Returns:
         The position of each batch's first row.

@@ -1,4 +1,4 @@
-"""Exceptions of a batch, as errors that name its rows."""
+"""Exceptions of a batch, turned into errors that name its rows."""
 
 import traceback
 from collections.abc import Sequence
@@ -10,28 +10,28 @@ from runner.data.rows import name_rows
 
 
 def failure_of(what: str, ids: Sequence[int], error: Exception, hint: str = "") -> Exception:
-    """Make an error of an exception: of its own kind where it is one of ours, and lets go of the memory it holds.
+    """Make an error that names the rows, of `error`'s type if it is an InputError; if out of memory, clear its frames.
 
     Args:
-        what: failed, in words.
-        ids: the numbers of the rows.
+        what: the step that failed, in words.
+        ids: numbers of the rows.
         error: the exception.
-        hint: what to do; begins with a space.
+        hint: advice; begins with a space.
     """
     kind: type[InputError] = ModelError
     why, details = describe(error), traceback_of(error)
-    if isinstance(error, InputError):  # one of ours, which says all
+    if isinstance(error, InputError):  # its message is complete
         kind, why, details = type(error), error.message, error.details
     elif is_memory_shortage(error):
         kind = MemoryShortage
     failure = kind(f"{what} failed on {name_rows(ids)}: {why}.{hint}", details)
     if kind is MemoryShortage:
-        traceback.clear_frames(error.__traceback__)  # the model's frames hold what it had allocated
+        traceback.clear_frames(error.__traceback__)  # the model's frames hold the memory that it has allocated
     return failure
 
 
 def is_memory_shortage(error: Exception) -> bool:
-    """Whether a batch did not fit the memory of its device."""
+    """Return whether a batch did not fit the memory of its device."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # on the CPU it has no type
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # has no type on the CPU

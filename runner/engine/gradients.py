@@ -1,4 +1,4 @@
-"""How a model is called: without gradients, or with them where it needs them itself, as forces by autograd do."""
+"""Modes of calling a model: without gradients, or with them where the model needs them, as forces by autograd do."""
 
 import re
 from collections.abc import Iterator
@@ -7,12 +7,12 @@ from enum import Enum
 
 import torch
 
-# of PyTorch's messages where something is differentiated that was computed without a graph
+# matches PyTorch's messages when something computed without a graph is differentiated
 _AUTOGRAD = re.compile(r"requires?[_ ]grad|grad_fn|inference ?(tensor|mode)|differentiated tensors", re.IGNORECASE)
 
 
 class Mode(Enum):
-    """How PyTorch computes.
+    """Mode in which PyTorch computes.
 
     Attributes:
         INFERENCE: in inference mode, the fastest; no tensor can be differentiated later.
@@ -27,13 +27,13 @@ class Mode(Enum):
 
 @contextmanager
 def computing_in(mode: Mode) -> Iterator[None]:
-    """For as long as this lasts, PyTorch computes in this mode, in this thread."""
+    """Let PyTorch compute in this mode, in this thread, inside the `with` block."""
     with torch.inference_mode(mode is Mode.INFERENCE), torch.set_grad_enabled(mode is Mode.GRADIENTS):
         yield
 
 
 def wants_gradients(error: BaseException | None) -> bool:
-    """Whether an error, or what has caused it, is that of a model that was called without gradients and needs them."""
+    """Return whether an error, or its cause, comes from a model that was called without gradients and needs them."""
     while error is not None:
         if isinstance(error, RuntimeError) and _AUTOGRAD.search(str(error)):
             return True

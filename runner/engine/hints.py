@@ -1,4 +1,4 @@
-"""What to tell of a model that has failed: what it was called with, and what may be done."""
+"""Advice for a model that has failed: the arguments it was called with, and a remedy."""
 
 from typing import Any, TypeGuard
 
@@ -11,11 +11,11 @@ from runner.data.tensors import is_text
 
 
 def find_hint(model: Any, inputs: Arguments, called_with: str) -> str:
-    """Return what a model was called with, and what to do where that is text, or of another dtype than its weights.
+    """Return the arguments of a failed call in words, and advice if they are text or not of the dtype of the weights.
 
     Args:
         model: the model.
-        inputs, called_with: what it was called with; and in words.
+        inputs, called_with: the arguments of the call; the same in words.
     """
     hint = f" It was called with {called_with}."
     values = [*inputs.positional, *inputs.named.values()]
@@ -36,5 +36,5 @@ def find_hint(model: Any, inputs: Arguments, called_with: str) -> str:
 
 
 def _is_of_numbers(value: Any) -> TypeGuard[torch.Tensor]:
-    """Whether it is a tensor that is no list of indices, as whole numbers may be."""
+    """Return whether a value is a tensor of numbers; integers other than uint8 are not, as they may be indices."""
     return isinstance(value, torch.Tensor) and (value.is_floating_point() or value.dtype == torch.uint8)

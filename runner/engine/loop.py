@@ -1,4 +1,4 @@
-"""One rank's loop: read ahead, batch, forward, hand over whole chunks. Knows nothing of other ranks."""
+"""Loop of one rank: read ahead, batch, forward, hand over complete chunks. Knows nothing of other ranks."""
 
 import time
 from collections import deque
@@ -30,18 +30,18 @@ _READ_AHEAD = 2  # batches that are read and preprocessed while one is in the mo
 
 @dataclass(frozen=True)
 class Engine:
-    """One rank's loop: read ahead, prepare, forward, hand over whole chunks. Knows nothing of other ranks.
+    """Loop of one rank: read ahead, prepare, forward, hand over complete chunks. Knows nothing of other ranks.
 
     Attributes:
-        source: where the rows are.
+        source: the data set.
         grid: the partition of the rows.
-        inference: the way of a batch.
-        recovery: what is done with a batch that fails.
-        row_type: of a row of predictions, with the passthrough columns.
+        predictor: the model with its pre- and post-processing.
+        recovery: handles a batch that fails.
+        row_type: type of a row of predictions, with the passthrough columns.
         keep: names of the passthrough columns.
-        on_nonfinite: what is done with predictions that are not finite.
-        observer: learns what the loop is at, and says when it stops.
-        rank: of this process, for the records.
+        on_nonfinite: the handling of predictions that are not finite, see `Config.on_nonfinite`.
+        observer: is told what the loop is doing, and tells when it must stop.
+        rank: rank of this process, for the records.
     """
 
     source: Source
@@ -55,14 +55,15 @@ class Engine:
     rank: int
 
     def run(self, chunks: Iterable[Chunk]) -> Iterator[tuple[Commit, np.ndarray]]:
-        """Compute chunks, until there are no more or it is time to stop.
+        """Compute chunks until there are no more or it is time to stop.
 
         Yields:
-            (commit, predictions): what there is to know of a chunk, and its predictions, with a fill value for each bad
-            row; of shape `(commit.stop - commit.start, *row_type.shape)`, or packed where rows are variable-length.
+            (commit, predictions): the record of a chunk, and its predictions, with a fill value for each bad row; of
+            shape `(commit.stop - commit.start, *row_type.shape)`, or packed as 1-D uint8 where rows are of variable
+            length.
 
         Raises:
-            InputError, ModelError: what `recovery` does not deal with; a batch whose rows are not of `row_type`.
+            InputError, ModelError: `recovery` cannot handle it, or the rows of a batch are not of `row_type`.
         """
         timeline = self.observer.timeline
         for computed in delayed(self._compute(chunks), self.predictor.num_behind):
@@ -79,7 +80,7 @@ class Engine:
                 yield computed.builder.finish(self.rank, began, seconds, self.on_nonfinite)
 
     def _compute(self, chunks: Iterable[Chunk]) -> "Iterator[_Computed]":
-        """Yield the batches of chunks, in order, as they come from the model."""
+        """Yield the batches of chunks, in order, as they come out of the model."""
         stop, activity, timeline = self.observer.stop, self.observer.activity, self.observer.timeline
         reader = BatchReader(self.source, self.grid, self.predictor.batching)
         batches = ((chunk, first, last) for chunk in chunks for first, last in self.grid.batches(chunk))
@@ -107,7 +108,7 @@ class Engine:
                 waited_since = time.perf_counter()
 
     def _read(self, reader: BatchReader, chunk: Chunk, first: int, last: int) -> "list[_Prepared]":
-        """Read and prepare a batch; the reader's thread calls it."""
+        """Read and prepare a batch; called in the reader's thread."""
         began = time.perf_counter()
         prepared = []
         for ids, rows, digest in reader.read(chunk, first, last):
@@ -127,7 +128,7 @@ class Engine:
         return prepared
 
     def _kept_one_by_one(self, ids: Sequence[int]) -> Columns:
-        """The passthrough columns of a batch that cannot be read as a whole, from the rows that can be."""
+        """Return the passthrough columns of a batch that fails when read in one piece; zeros for unreadable rows."""
         rows = []
         for row in ids:
             try:
@@ -147,17 +148,17 @@ class Engine:
 
 @dataclass(frozen=True)
 class _Prepared:
-    """Rows that go through the model together."""
+    """Rows of one forward call."""
 
     ids: Sequence[int]
-    inputs: Prepared | InputError  # an error, of reading or preparing, is for the main thread to see to, in its turn
-    checksum: str | None  # of the rows as they were read, before preprocessing, which may change them in place
-    kept: Columns  # of the data, beside the predictions
+    inputs: Prepared | InputError  # the main thread handles an error of reading or preparing, in its turn
+    checksum: str | None  # of the rows as read, before preprocessing, which may change them in place
+    kept: Columns  # passthrough columns
 
 
 @dataclass(frozen=True)
 class _Computed:
-    """Rows that have been through the model; their predictions may still be on their way from the device."""
+    """Rows that have been through the model; their predictions may still be in transfer from the device."""
 
     builder: ChunkBuilder
     part: _Prepared
@@ -181,7 +182,7 @@ def delayed(items: Iterable[Item], depth: int) -> Iterator[Item]:
 def read_ahead(items: Iterable[Item], read: Callable[[Item], Read], depth: int) -> Iterator[tuple[Item, Read]]:
     """Yield `(item, read(item))` in order, reading up to `depth` items ahead in one thread.
 
-    A thread, because a process forked after MPI has started is unsafe on many fabrics.
+    A thread, because a process forked after MPI has started is unsafe on many network fabrics.
     """
     pool = ThreadPoolExecutor(1, thread_name_prefix="reader")
     pending: deque[tuple[Item, Future[Read]]] = deque()

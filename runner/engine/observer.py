@@ -1,4 +1,4 @@
-"""What follows a rank's loop from outside."""
+"""Observers of one rank's loop."""
 
 from dataclasses import dataclass
 
@@ -9,12 +9,12 @@ from runner.telemetry.timeline import Timeline
 
 @dataclass(frozen=True)
 class Observer:
-    """The stop signal, the watchdog's view of the main thread, and the timeline of one rank.
+    """Stop request, activity as the watchdog sees it, and timeline of one rank.
 
     Attributes:
-        stop: says when no other chunk may be started.
-        activity: what the main thread is doing.
-        timeline: where its time goes.
+        stop: tells when no other chunk may be started.
+        activity: the current activity of the main thread.
+        timeline: the time of the main thread, by phase.
     """
 
     stop: Stop
@@ -23,5 +23,5 @@ class Observer:
 
     @classmethod
     def silent(cls) -> "Observer":
-        """Make an observer that never stops the loop, and whose figures nobody sees."""
+        """Make an observer that never stops the loop, and whose figures are discarded."""
         return cls(Stop(None), Activity(), Timeline(0.0))

@@ -1,4 +1,4 @@
-"""The way of one batch: rows, preprocess, model, postprocess, predictions. Knows nothing of chunks or ranks."""
+"""Path of one batch: rows, preprocess, model, postprocess, predictions. Knows nothing of chunks or ranks."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from runner.engine.transforms import Transform
 
 
 class Prepared(NamedTuple):
-    """A batch on its way to the model: its input, what a tokenizer has cut off, and whether it was text."""
+    """A batch ready for the model: its input, the rows that a tokenizer has cut, and whether it was text."""
 
     inputs: Any
     cut: Cut
@@ -30,37 +30,36 @@ class Prepared(NamedTuple):
 
 
 class Predictor:
-    """A model with what comes before and after it.
+    """A model with its pre- and post-processing.
 
     Args:
         model: from a batch to its predictions, a tensor or an array; a module is in evaluation mode, on `device`.
-        calling: how it is called with a batch.
+        calling: binds a batch to the arguments of the model.
         device: where the model wants its batches.
-        preprocess: from a CPU tensor of rows `(batch, *row_shape)`, a list of 1-D tensors where rows are ragged, or a
-            dict of tensors where they have several fields, to the model's input; None leaves it as it is, and pads
-            ragged rows. Of an input that is a tuple or a dict the model gets the items as its arguments. What is text
-            then goes through the model's tokenizer, where it has one.
+        preprocess: from a CPU tensor of rows `(batch, *row_shape)`, a list of tensors where rows are ragged, or a dict
+            of these by column, to the model's input; None pads ragged rows and leaves others unchanged. The items of a
+            tuple or dict become the model's arguments. Text goes through the model's tokenizer, where it has one.
         postprocess: from the model's output to what `as_outputs` takes, or None.
-        dtype: of floating-point inputs; None leaves them.
-        channels_last: the memory format of inputs with four axes.
-        columns: of several, those that the model gets; none for all that are not in `keep`.
-        keep: columns that are kept beside the predictions.
+        dtype: dtype of floating-point inputs; None leaves it unchanged.
+        channels_last: whether inputs with four axes get the channels-last memory format.
+        columns: columns that the model gets; empty for all that are not in `keep`.
+        keep: passthrough columns.
         resets: whether the model's state is reset before each batch.
-        truncate: whether texts may be cut: `refuse` lets none be; None where nothing is said of it.
+        truncate: `refuse` if no text may be cut; see `Config.truncate`.
         may_keep_tensors: whether the model is code of the user's, which may keep tensors from one call to another.
 
     Attributes:
         num_behind: see `Transfer.num_behind`.
         ignored: columns that the model does not get.
-        mode: in which preprocess, model and postprocess are called; the first row decides.
+        mode: mode in which preprocess, model and postprocess are called; the first row decides.
         can_have_gradients: whether the model can be called with gradients.
         tokenize_texts: the model's tokenizer, from columns of text to `Tokens`; None where it has none.
-        count_tokens: from columns of text to the tokens of each row; None where the model cannot tell.
+        count_tokens: from columns of text to the number of tokens of each row; None where the model cannot count.
         batching: see `make_batching`.
-        text_options: those given that are about text alone.
+        text_options: the user's options that are about text alone.
         pads: see `Binding.pads`.
-        called_with: what the model was called with first, in words; "" before that.
-        reset_name: of the model's method that resets its state; empty where it has none.
+        called_with: the arguments of the first call of the model, in words; "" before that.
+        reset_name: name of the model's method that resets its state; empty where it has none.
 
     Raises:
         UsageError: the model has no method to reset its state.
@@ -102,7 +101,7 @@ class Predictor:
         self.num_behind = self._transfer.num_behind
 
     def prepare(self, rows: Rows, ids: Sequence[int]) -> Prepared:
-        """The model's input for rows whose numbers are `ids`, on its way to the device.
+        """Make the model's input for the rows `ids`, and start its transfer to the device.
 
         Raises:
             InputError: a text is too long, and none may be cut.
@@ -131,10 +130,10 @@ class Predictor:
         return Prepared(staged, cut, is_text)
 
     def given(self, rows: Rows, ids: Sequence[int]) -> Any:
-        """A batch as it comes to `preprocess`.
+        """Return a batch in the form that `preprocess` gets.
 
         Raises:
-            InputError: text is not UTF-8.
+            InputError: a text is not UTF-8.
         """
         try:
             return self._calling.stacked(as_batch(self._for_the_model(rows)), ids)
@@ -142,10 +141,10 @@ class Predictor:
             raise InputError(f"{name_rows(ids)}: the text is not UTF-8: {error}") from error
 
     def preprocessed(self, batch: Any, ids: Sequence[int]) -> Any:
-        """What `preprocess` makes of a batch.
+        """Return the result of `preprocess` for a batch.
 
         Raises:
-            ModelError: it failed.
+            ModelError: the function failed.
         """
         assert self.preprocess is not None
         try:
@@ -155,10 +154,10 @@ class Predictor:
             raise failure_of("--preprocess", ids, error) from error
 
     def forward(self, prepared: Prepared, ids: Sequence[int]) -> Outputs:
-        """The predictions for a prepared batch: each `(len(ids), ...)`, on the model's device.
+        """Return the predictions for a prepared batch: each `(len(ids), ...)`, on the model's device.
 
         Raises:
-            ModelError: the model or the user's function failed, or gave something else than one row for each.
+            ModelError: the model or the user's function failed, or the output has not one row for each input row.
             MemoryShortage: the batch does not fit the memory of the device.
         """
         inputs = Arguments((), {})
@@ -188,18 +187,18 @@ class Predictor:
         return outputs
 
     def kept(self, rows: Rows) -> Columns:
-        """The columns that are kept beside the predictions."""
+        """Return the passthrough columns."""
         return {name: rows[name] for name in self.keep} if isinstance(rows, dict) else {}
 
     def _for_the_model(self, rows: Rows) -> Rows:
-        """Without what is only kept; one column alone without its name."""
+        """Return rows without the columns that are only passed through; a single remaining column without its name."""
         if not isinstance(rows, dict) or not self.keep:
             return rows
         names = self._columns or [name for name in rows if name not in self.keep]
         return {name: rows[name] for name in names} if len(names) > 1 else rows[names[0]]
 
     def _tokenized(self, inputs: Any, ids: Sequence[int]) -> Any:
-        """What --preprocess gives, with text as `Tokens` where the model has a tokenizer."""
+        """Return the result of --preprocess, with text as `Tokens` where the model has a tokenizer."""
         texts = text_columns(inputs) if self.tokenize_texts else None
         if self.tokenize_texts is None or texts is None:
             return inputs
@@ -207,7 +206,7 @@ class Predictor:
         return self.tokenize_texts(*texts)
 
     def _as_inputs(self, batch: Any, ids: Sequence[int]) -> Any:
-        """The model's input for a batch as it is: images as it takes them, text as `Tokens`, lists padded."""
+        """Return the model's input for a batch without --preprocess: prepared images, `Tokens` of text, padded rows."""
         prepare_images = getattr(self._model, "prepare_images", None)
         if prepare_images is not None and (inputs := prepare_images(batch, ids)) is not None:
             return inputs
@@ -236,10 +235,11 @@ class Predictor:
         return tensor
 
     def fetch(self, outputs: Outputs, ids: Sequence[int]) -> Callable[[], Outputs]:
-        """Start to bring predictions to the CPU, while the next batch is in the model.
+        """Start to copy predictions to the CPU, while the next batch is in the model.
 
         Returns:
-            What waits for them. It raises ModelError where the device has failed at this batch.
+            A function that waits for them and returns them. It raises ModelError if the device has failed at this
+            batch.
         """
         arriving = map_tensors(outputs, self._transfer.fetch)
 

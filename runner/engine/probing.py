@@ -1,4 +1,4 @@
-"""The first row: what a row of predictions is, and how the model is to be called."""
+"""First row: computing it finds the type of a row of predictions, and the mode in which the model is called."""
 
 from runner.comm import Comm
 from runner.core.errors import InputError, ModelError, UsageError
@@ -11,14 +11,14 @@ from runner.telemetry.log import LOGGER
 
 
 def probe(comm: Comm, predictor: Predictor, source: Source, num_tries: int) -> tuple[RowTypes, int | None]:
-    """The shape and dtype of a row of predictions, with what is kept, and the row by which they were found.
+    """Compute a first row; return the type of a row of predictions, passthrough columns included, and the row's number.
 
-    Rank 0 tries the first `num_tries` rows, until one works; a row of zeros where there are none. Where the model
-    works with gradients alone, all ranks call it so from now on. Every rank calls this.
+    Rank 0 tries the first `num_tries` rows until one works; without any rows, a row of zeros (the number is None). If
+    the model works only with gradients, all ranks call it so from now on. Every rank calls this.
 
     Raises:
         InputError, ModelError: the error of the first row, where none works.
-        UsageError: an output has the name of a column that is kept; or an option for text is given, and there is none.
+        UsageError: an output has the name of a passthrough column; or an option for text is given, and there is none.
     """
 
     def find() -> tuple[RowTypes, int | None, Mode]:
@@ -45,10 +45,10 @@ def _find(predictor: Predictor, source: Source, num_tries: int) -> tuple[RowType
 
 
 def _try(predictor: Predictor, source: Source, rows: Rows, row: int) -> RowTypes:
-    """The type of what one row gives; finds the mode of the model on the way.
+    """Return the type of the result for one row, and set the predictor's mode.
 
-    A module of the user's is first called without gradients, but not in inference mode: what it may keep of its first
-    call, such as a table, could never be differentiated if it had been made there.
+    A module of the user's is first called without gradients, but not in inference mode: tensors that it may keep from
+    its first call, such as a table, could never be differentiated if they had been made there.
     """
     if predictor.mode is Mode.GRADIENTS:
         return _row_type(predictor, source, rows, row)

@@ -1,4 +1,4 @@
-"""What a chunk is computed from: its rows, batch by batch, and their checksum, by which changed data is found."""
+"""Input of chunks: their rows, batch by batch, and their checksums, by which changed data is found."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ _MOST_NAMED = 3
 
 
 def open_data(config: Config, comm: Comm) -> Source:
-    """The data set; what must be looked through, such as the lines of a large file, is shared out among the ranks.
+    """Open the data set; work such as finding the lines of a large file is shared among the ranks.
 
     Raises:
         InputError, UsageError: on every rank alike.
@@ -39,7 +39,7 @@ def _check_kept(config: Config, source: Source) -> None:
 
 
 def make_grid(config: Config, source: Source, row_type: RowTypes, ignored: Sequence[str]) -> Grid:
-    """The cut of the data set; the same on every rank, and at every resume."""
+    """Return the partition of the data set; the same on every rank, and at every resume."""
     row_bytes = source.row_bytes + row_bytes_of(row_type)
     chunk_size = config.chunk_size or choose_chunk_size(
         source.num_rows,
@@ -54,12 +54,13 @@ def make_grid(config: Config, source: Source, row_type: RowTypes, ignored: Seque
 
 
 class Part(NamedTuple):
-    """Rows that go through the model together.
+    """Rows of one forward call.
 
     Attributes:
-        ids: their numbers.
-        rows: or why they cannot be read.
-        checksum: of the rows; empty where they cannot be read, None where an earlier part of the chunk has it for all.
+        ids: numbers of the rows.
+        rows: the rows, or the reason why they cannot be read.
+        checksum: checksum of the rows; empty where they cannot be read, None where an earlier part of the chunk has it
+            for all rows.
     """
 
     ids: Sequence[int]
@@ -68,30 +69,30 @@ class Part(NamedTuple):
 
 
 class BatchReader:
-    """Reads batches, one after another.
+    """Reader of batches, one after another.
 
     Args:
-        source: where the rows are.
-        grid: the cut.
-        batching: from the rows of a chunk to its batches; None where they are those of the grid. Chunks are then read
-            as a whole.
+        source: the data set.
+        grid: the partition of the rows.
+        batching: from the rows of a chunk to its batches; None where the grid cuts them. Chunks are read in one piece
+            if it is given.
     """
 
     def __init__(self, source: Source, grid: Grid, batching: Batching | None = None) -> None:
         self._source, self._grid, self._batching = source, grid, batching
-        self._chunk: Chunk | None = None  # that is at hand
+        self._chunk: Chunk | None = None  # the chunk in memory
         self._rows: Rows | ChunkError
         self._batches: list[np.ndarray] = []
         self._checksum: str | None = None
         self._position = 0
 
     def read(self, chunk: Chunk, first: int, last: int) -> list[Part]:
-        """What goes through the model together, perhaps in several parts.
+        """Read a batch, perhaps in several parts.
 
         Args:
             chunk: the chunk; its batches are read in order.
-            first, last: which of them, by what `Grid.batches` gives. Of batches that are cut otherwise, those whose
-                last row, in the order of the batches, lies there: maybe none, but not at the end of the chunk.
+            first, last: rows of the batch, from `Grid.batches`. With `batching`, all its batches whose last row, in the
+                order of the batches, lies there: maybe none, but not at the end of the chunk.
         """
         if self._batching is None:
             try:
@@ -124,10 +125,10 @@ class BatchReader:
             self._rows = ChunkError(error.message, error.details)
 
     def checksum(self, chunk: Chunk) -> str:
-        """The checksum of a chunk's rows as they are now.
+        """Return the checksum of a chunk's rows as they are now.
 
         Raises:
-            InputError: they cannot be read.
+            InputError: the rows cannot be read.
         """
         whole = [(chunk.start, chunk.stop)]
         pieces = self._grid.batches(chunk) if self._batching is None else whole
@@ -135,18 +136,18 @@ class BatchReader:
 
 
 def chunk_checksum(batch_checksums: Sequence[str]) -> str:
-    """The checksum of a chunk's rows, from those of its batches in order."""
+    """Return the checksum of a chunk's rows, from the checksums of its batches in order."""
     return checksum_of_text(" ".join(batch_checksums))
 
 
 def check_inputs(
     source: Source, grid: Grid, computed_from: Sequence[tuple[int, str]], batching: Batching | None
 ) -> None:
-    """Raise InputError where the rows of committed chunks are not what their predictions were computed from.
+    """Raise InputError if the rows of committed chunks are not those that their predictions were computed from.
 
     Args:
         source: the data as it is now.
-        grid: its cut.
+        grid: the partition of its rows.
         computed_from: committed chunks, and the checksums of their rows.
         batching: see `BatchReader`.
     """
@@ -164,12 +165,12 @@ def check_inputs(
 
 
 def check_unmodified(source: Source, stamp: str, name: str) -> None:
-    """Raise InputError where the data is not what it was when this job began.
+    """Raise InputError if the data has changed since this job began.
 
     Args:
         source: the data.
-        stamp: what it said then.
-        name: for the message.
+        stamp: its `stamp()` at the start.
+        name: name of the data, for the message.
     """
     if source.stamp() != stamp:
         raise InputError(

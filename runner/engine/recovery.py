@@ -1,4 +1,4 @@
-"""A batch that fails: rows that are bad, or too little memory. Knows nothing of ranks or files."""
+"""Recovery of a batch that fails: bad rows, or out of memory. Knows nothing of ranks or files."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _TRACEBACK_LINES = 6
 
 @dataclass(frozen=True)
 class BadRow:
-    """A row that fails alone, too."""
+    """A bad row: it fails by itself, too, or its prediction is not finite."""
 
     row: int
     error: str
@@ -24,13 +24,13 @@ class BadRow:
 
 @dataclass(frozen=True)
 class RecoveredBatch:
-    """What a batch gives that has failed at first.
+    """Result of a batch; for one that failed at first, after recovery.
 
     Attributes:
-        outputs: its predictions, where bad rows have any; None where all rows are bad.
+        outputs: its predictions, with those of a good row in place of bad ones; None where all rows are bad.
         bad: its bad rows.
-        halved: whether it was computed in smaller pieces, for want of memory.
-        cut: its rows whose text was cut; of bad ones it does not matter.
+        halved: whether it was computed in smaller pieces, because it ran out of memory.
+        cut: its rows whose text was cut; entries of bad rows have no meaning.
     """
 
     outputs: Outputs | None
@@ -40,31 +40,31 @@ class RecoveredBatch:
 
 
 class BatchRecovery:
-    """What to do with a batch that has failed.
+    """Recovery of failed batches: splits a batch that runs out of memory, and finds bad rows by bisection.
 
-    The bad rows are found by halving it: about `1.5 k log2(n / k)` calls of the model for k of n rows. A batch that
-    does not fit the memory of the device is halved until the pieces do.
+    Finding k bad rows of n takes about `1.5 k log2(n / k)` calls of the model. A batch that does not fit the memory of
+    the device is halved until the pieces fit.
 
     Args:
-        source: where the rows are.
-        inference: the way of a batch.
-        known_good_row: a row that has worked before, None where there was none.
-        set_aside: go on without the bad rows; else raise the error of the first.
+        source: the data set.
+        predictor: computes a batch.
+        known_good_row: a row that has worked before; None where there was none.
+        set_aside: go on without the bad rows; else raise the error of the first bad row.
     """
 
     def __init__(self, source: Source, predictor: Predictor, known_good_row: int | None, set_aside: bool) -> None:
         self._source, self._predictor, self._known_good_row = source, predictor, known_good_row
         self._sets_aside = set_aside
         self._halved = False
-        self._cut = Cut()  # of what was computed last
+        self._cut = Cut()  # of the last computation
 
     def __call__(self, ids: Sequence[int], error: InputError) -> RecoveredBatch:
-        """The predictions of the rows of these numbers, which have failed together with `error`.
+        """Return the predictions of the rows `ids`, which have failed together with `error`.
 
         Raises:
-            InputError: `error` itself where the rows work one by one, and it is not about others of their chunk; that
-                of the first bad row where none is to be set aside; one that says so where not even the row works that
-                had worked before.
+            InputError: `error` itself, if the rows work one by one and it is not about other rows of their chunk; the
+                error of the first bad row, if none may be set aside; an error that says so, if even the known good row
+                fails now.
         """
         rows, unreadable = self._read(ids)
         if isinstance(error, MemoryShortage):
@@ -83,7 +83,7 @@ class BatchRecovery:
         return self._with_all(ids, rows, error)
 
     def _with_all(self, ids: Sequence[int], rows: dict[int, Rows], error: InputError) -> RecoveredBatch:
-        """What rows give that all work; raises `error` unless it was about others of their chunk."""
+        """Compute rows that all work one by one; raise `error` unless it is about other rows of their chunk."""
         if not isinstance(error, ChunkError):
             raise error
         self._halved, self._cut = False, Cut()
@@ -93,8 +93,8 @@ class BatchRecovery:
     def _without_the_bad(
         self, ids: Sequence[int], rows: dict[int, Rows], unreadable: dict[int, InputError], error: InputError
     ) -> RecoveredBatch:
-        # The other rows are computed once more in a batch of the same size, in which a good row stands for each bad
-        # one: so they get the very bytes that they would have had.
+        # The other rows are computed once more in a batch of the same size, with a good row in place of each bad one:
+        # so they get the very bytes that they would have had without the bad rows.
         bad = unreadable | dict(self._search([row for row in ids if row in rows], rows, surely=not unreadable))
         if not bad:
             return self._with_all(ids, rows, error)
@@ -116,7 +116,7 @@ class BatchRecovery:
         return RecoveredBatch(None, found, False)
 
     def _read(self, ids: Sequence[int]) -> tuple[dict[int, Rows], dict[int, InputError]]:
-        """The rows one by one, and the errors of those that cannot be read."""
+        """Read the rows one by one; return them, and the errors of those that cannot be read."""
         rows: dict[int, Rows] = {}
         unreadable: dict[int, InputError] = {}
         for row in ids:
@@ -129,7 +129,7 @@ class BatchRecovery:
     def _search(
         self, candidates: Sequence[int], rows: dict[int, Rows], surely: bool
     ) -> Iterator[tuple[int, InputError]]:
-        """The rows that fail and their errors, in order; `surely` where the candidates are known to fail together."""
+        """Yield the rows that fail and their errors, in order; `surely` if the candidates are known to fail jointly."""
         if not candidates:
             return
         if not surely or len(candidates) == 1:
@@ -153,13 +153,13 @@ class BatchRecovery:
             outputs = self._predictor.forward(prepared, ids)
             self._cut = self._cut.joined(prepared.cut)
             return outputs
-        except UnlikeLengths:  # the rows could not be put in order of length, as one of them could not be read
+        except UnlikeLengths:  # an unreadable row kept the rows from being sorted by length
             is_memory = False
         except MemoryShortage:
             if len(ids) == 1:
                 raise
             is_memory = True
-        self._halved |= is_memory  # and out of the `except`: it holds on to the memory that the call had taken
+        self._halved |= is_memory  # outside of the `except`, which holds on to the memory that the call has taken
         half = len(ids) // 2
         return join([on_cpu(self._compute(rows, ids[:half])), self._compute(rows, ids[half:])])
 

@@ -1,4 +1,4 @@
-"""At the end of a job: what every rank has noted, brought together in `report.json` and `timeline.json`."""
+"""Report of a job: the figures of all ranks, gathered at its end into `report.json` and `timeline.json`."""
 
 import json
 import time
@@ -26,12 +26,12 @@ _MOST_BINS, _MOST_CELLS = 240, 30_000  # of the timeline; cells are bins of all 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What rank 0 knows of a job beside what the ranks and the recorder tell; see `Report`.
+    """Facts of a job that only rank 0 knows, beside the figures of the ranks and of the recorder; see `Report`.
 
     Attributes:
-        num_chunks: that this job had to compute.
-        stopped_by: why it may have stopped before its end; empty for no reason.
-        alone: the speed of one rank, where it was measured.
+        num_chunks: number of chunks that this job had to compute.
+        stopped_by: the reason for which it may have stopped early; empty where there is none.
+        alone: the speed of one rank alone, where it was measured.
     """
 
     num_rows: int
@@ -46,7 +46,7 @@ class Outcome:
 def sum_up(
     config: Config, comm: Comm, recorder: Recorder | None, stats: RankStats, timeline: Timeline, outcome: Outcome | None
 ) -> Report:
-    """Make the report of a job that has ended, and keep it; every rank calls it with its own figures.
+    """Make the report of a job that has ended, and store it; every rank calls it with its own figures.
 
     Raises:
         OutputError: the storage failed; on every rank alike.
@@ -66,11 +66,11 @@ def sum_up(
 
 
 def _complete(stats: RankStats, timeline: Timeline) -> None:
-    """Put into a rank's figures what its timeline has."""
+    """Copy the figures of a rank's timeline into its statistics."""
     timeline.end()
     seconds = timeline.seconds()
     stats.seconds = seconds | {"wait": sum(seconds[phase] for phase in _WAITS)}
-    if stats.group_seconds:  # a group's first rank counts calls for --baseline, too, which are no part of its forward
+    if stats.group_seconds:  # a group's first rank also counts calls for --baseline, which are not part of its forward
         forward = seconds["forward"]
         stats.group_seconds = min(forward, stats.group_seconds * forward / (forward + seconds["baseline"] or 1.0))
     stats.began = timeline.began
@@ -82,11 +82,12 @@ def _complete(stats: RankStats, timeline: Timeline) -> None:
 
 
 def _gather_timelines(comm: Comm, timeline: Timeline) -> dict[str, Any]:
-    """The timelines of all ranks, as `timeline.json` has them; every rank calls it.
+    """Gather the timelines of all ranks in the form of `timeline.json`; every rank calls it.
 
     Returns:
         `began` and `ended`, in seconds since rank 0's process started; `bins`, their number; `phases`, by phase, rank
-        and bin the share of its time in per cent; `rows`, by bin; `main` and `others`, which phases are of which.
+        and bin the share of its time in per cent; `rows`, rows by bin; `main` and `others`, the phases of the main
+        thread and of other threads.
     """
     spans = comm.gather_all((timeline.began, timeline.now()))
     began, ended = min(first for first, _ in spans), max(last for _, last in spans)

@@ -1,4 +1,4 @@
-"""Batches that are text, and what a tokenizer cuts off their rows. Knows no model."""
+"""Batches of text, and the tokens that a tokenizer cuts off their rows. Knows no model."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,36 +14,36 @@ class Cut:
     """The rows of a batch whose text was longer than the model takes.
 
     Attributes:
-        lost: by the number of the row, how many of its tokens were cut off.
-        limit: the most tokens of a row; 0 where nothing was cut.
+        lost: number of tokens cut off, by the number of the row.
+        limit: the most tokens a row may have; 0 where nothing was cut.
     """
 
     lost: Mapping[int, int] = field(default_factory=dict)
     limit: int = 0
 
     def joined(self, other: "Cut") -> "Cut":
-        """The rows of both."""
+        """Return the cut rows of both."""
         return Cut({**self.lost, **other.lost}, max(self.limit, other.limit))
 
 
 def text_columns(inputs: Any) -> list[list[str]] | None:
-    """The columns of a batch that is nothing but text: a list of strings, or a tuple or dict of such lists; or None."""
+    """Return the columns of a batch that is only text: a list of strings, or a tuple or dict of these; else None."""
     columns = list(inputs.values()) if isinstance(inputs, dict) else inputs if isinstance(inputs, tuple) else [inputs]
     return list(columns) if columns and all(is_text(column) for column in columns) else None
 
 
 def check_num_texts(columns: Sequence[list[str]], ids: Sequence[int]) -> None:
-    """Raise ModelError unless --preprocess has given one text for each row."""
+    """Raise ModelError unless each column that --preprocess returned has one text per row."""
     for column in columns:
         if len(column) != len(ids):
             raise ModelError(f"--preprocess gave {len(column)} texts for {name_rows(ids)}: one for each row is needed")
 
 
 def find_cut(tokens: Tokens, ids: Sequence[int], refuses: bool) -> Cut:
-    """What a tokenizer has cut off the rows of these numbers.
+    """Return the cut of a tokenizer: the rows among `ids` that have lost tokens.
 
     Raises:
-        InputError: it has cut one off, and `refuses` says that none may be.
+        InputError: a text was cut, and `refuses` forbids it.
     """
     lost = {row: number for row, number in zip(ids, tokens.lost, strict=True) if number}
     if not lost or tokens.limit is None:

@@ -1,4 +1,4 @@
-"""Between a host's memory and a GPU's, while the GPU computes: pinned memory, and a stream of copies each way."""
+"""Copies between the memory of a host and of a GPU, during computation: pinned memory, a stream for each direction."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,32 +9,32 @@ from runner.data.tensors import map_tensors
 
 
 class Transfer:
-    """Nothing to copy: the model is on the CPU.
+    """Transfer to a model on the CPU: nothing is copied.
 
     Attributes:
-        num_behind: how many batches may be computing while the results of an earlier one are taken.
+        num_behind: number of batches that may be computing while the results of an earlier one are fetched.
     """
 
     num_behind = 0
 
     def stage(self, inputs: Any) -> Any:
-        """Start to bring a batch to the device; may be called in another thread than `take`."""
+        """Start to copy a batch to the device; may be called in another thread than `take`."""
         return inputs
 
     def take(self, staged: Any) -> Any:
-        """The batch on the device, for computations that are started after this call."""
+        """Return the batch on the device, for computations that are started after this call."""
         return staged
 
     def fetch(self, output: torch.Tensor) -> Callable[[], torch.Tensor]:
-        """Start to bring predictions to the host; what is returned waits for them."""
+        """Start to copy predictions to the host; return a function that waits for them and returns them."""
         return lambda: output
 
 
 class CudaTransfer(Transfer):
-    """Copies overlap with the computing of other batches.
+    """Transfer to and from a GPU, in which copies overlap with the computation of other batches.
 
-    Memory is safe by what PyTorch's allocators keep track of: pinned memory is used again after the copies that were
-    started from it, a tensor on the GPU after the work on the streams it was recorded for.
+    PyTorch's allocators keep memory safe: pinned memory is reused only after the copies that were started from it, a
+    tensor on the GPU only after the work on the streams it was recorded for.
 
     Args:
         device: the GPU.
@@ -66,7 +66,7 @@ class CudaTransfer(Transfer):
         if not output.is_cuda:
             return lambda: output
         self._to_host.wait_event(torch.cuda.current_stream(self._device).record_event())
-        arrived = torch.cuda.Event(blocking=True)  # whoever waits for it sleeps
+        arrived = torch.cuda.Event(blocking=True)  # a thread that waits for it sleeps
         with torch.cuda.stream(self._to_host):
             on_host = torch.empty(output.shape, dtype=output.dtype, pin_memory=True)
             on_host.copy_(output, non_blocking=True)
@@ -80,14 +80,14 @@ class CudaTransfer(Transfer):
         return wait
 
     def _copy_in(self, tensor: torch.Tensor) -> torch.Tensor:
-        if tensor.is_cuda:  # put there by the user's preprocessing, on the stream that all threads begin with
+        if tensor.is_cuda:  # put there by the user's preprocessing, on the default stream, with which all threads begin
             return tensor
-        if tensor.requires_grad and not tensor.is_leaf:  # the model may go back through how it was computed
+        if tensor.requires_grad and not tensor.is_leaf:  # the model may differentiate through its computation
             return tensor.to(self._device)
         copied = tensor.detach().pin_memory().to(self._device, non_blocking=True)
         return copied.requires_grad_() if tensor.requires_grad else copied
 
 
 def make_transfer(device: torch.device) -> Transfer:
-    """What brings batches to a device, and predictions from there."""
+    """Return the transfer for a device."""
     return CudaTransfer(device) if device.type == "cuda" else Transfer()

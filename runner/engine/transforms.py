@@ -1,4 +1,4 @@
-"""What happens to a batch before and after the model: the named post-processings and the user's own functions."""
+"""Steps before and after the model: the named post-processings and the user's own functions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,19 +13,19 @@ Transform = Callable[[Any], Any]
 
 
 def find_preprocess(spec: str | Transform | None) -> Transform | None:
-    """The function from a batch of rows to the model's input; None leaves rows as they are.
+    """Return the function from a batch of rows to the model's input; None leaves rows unchanged.
 
     Raises:
-        ModelError: it cannot be imported or called.
+        ModelError: the function cannot be imported or called.
     """
     return _find_function(spec, "--preprocess")
 
 
 def find_cost(spec: str | Transform | None) -> Transform:
-    """The function from a batch of rows to what each costs.
+    """Return the function from a batch of rows to the cost of each.
 
     Raises:
-        ModelError: it cannot be imported or called.
+        ModelError: the function cannot be imported or called.
     """
     found = _find_function(spec, "--batch-cost")
     assert found is not None
@@ -33,13 +33,13 @@ def find_cost(spec: str | Transform | None) -> Transform:
 
 
 def find_postprocess(spec: str | Transform | None) -> Transform | None:
-    """The function from the model's output to the predictions; None leaves the output as it is.
+    """Return the function from the model's output to the predictions; None leaves the output unchanged.
 
-    `argmax` gives int64 class indices, `softmax` probabilities in the output's dtype, `topk:K` the int64 indices of
-    the K largest, best first. The classes are axis 1, as everywhere in PyTorch.
+    `argmax` gives int64 class indices, `softmax` probabilities in the output's dtype, `topk:K` the int64 indices of the
+    K largest, best first. The classes are axis 1, as everywhere in PyTorch.
 
     Raises:
-        ModelError: it cannot be imported or called.
+        ModelError: the function cannot be imported or called.
     """
     if spec == "argmax":
         return lambda output: _of_classes(output, "argmax", lambda scores: torch.argmax(scores, dim=1))
@@ -60,7 +60,7 @@ def _find_function(spec: str | Transform | None, option: str) -> Transform | Non
 
 
 def _of_classes(output: Any, name: str, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:
-    """What a function gives for scores `(rows, classes, ...)`; of rows of unlike lengths for each item of a row."""
+    """Apply a function to scores `(rows, classes, ...)`; if ragged, to the scores of each item of a row."""
     if isinstance(output, RaggedTensor):
         return RaggedTensor(_of_classes(output.values, name, function), output.lengths)
     if not isinstance(output, torch.Tensor) or output.ndim < 2:

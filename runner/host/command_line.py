@@ -1,4 +1,4 @@
-"""How this process was started: its own command line, and its launcher's."""
+"""Command lines of this process and of its launcher."""
 
 import contextlib
 import os
@@ -14,16 +14,16 @@ _LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "mpiexec.hydra", "prterun", "sr
 
 
 def own_command() -> str:
-    """As one would type it; without passwords."""
+    """Return the command line of this process as a user would type it, without passwords."""
     return hide_secrets(shlex.join(["python", *sys.orig_argv[1:]]))
 
 
 def launchers_above() -> list[tuple[int, list[str]]]:
-    """The launchers above this process that can be seen on this host, the outermost last: pid and words of each."""
-    import psutil  # on rank 0 alone
+    """Return pid and words of each launcher above this process that this host shows, the outermost last."""
+    import psutil  # imported on rank 0 alone
 
     found = []
-    with contextlib.suppress(psutil.Error):  # above may be processes of others
+    with contextlib.suppress(psutil.Error):  # processes above may belong to other users
         for parent in psutil.Process().parents():
             words = parent.cmdline()
             if any(os.path.basename(word) in _LAUNCHERS for word in words[:2]):
@@ -32,18 +32,18 @@ def launchers_above() -> list[tuple[int, list[str]]]:
 
 
 def launcher_command() -> str:
-    """That of the outermost launcher above this process; empty where none runs on this host."""
+    """Return the command line of the outermost launcher above this process; empty where none runs on this host."""
     launchers = launchers_above()
     return hide_secrets(shlex.join(launchers[-1][1])) if launchers else ""
 
 
 def describe_job(world: World, model_parallel: int, data: str) -> dict[str, Any]:
-    """What the ledger keeps of a job.
+    """Return the description of a job for the ledger.
 
     Args:
         world: rank 0.
-        model_parallel: ranks that hold one replica of the model together.
-        data: what the data set says of itself.
+        model_parallel: number of ranks that hold one replica of the model together.
+        data: stamp of the data set.
     """
     epoch = process_start()
     return {

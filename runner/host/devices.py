@@ -1,4 +1,4 @@
-"""What a rank computes with: its device, its threads, its time."""
+"""Resources of a rank: its device, its CPU threads, its memory, its time."""
 
 import ctypes
 from collections.abc import Sequence
@@ -13,21 +13,21 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # of mallopt(3)
 
 
 def device_kind(config: Config) -> str:
-    """What the ranks compute on, "cpu" or "cuda"."""
+    """Return the kind of device that the ranks compute on, "cpu" or "cuda"."""
     if config.device != "auto":
         return config.device
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def local_device(config: Config, local_rank: int) -> torch.device:
-    """The device of a rank: of GPUs, the one that its number on the host chooses.
+    """Return the device of a rank; of several GPUs, the one chosen by its number on the host.
 
     Args:
-        config: says on what kind of device.
-        local_rank: the number of this rank among those of its host.
+        config: holds the kind of device.
+        local_rank: number of this rank among the ranks of its host.
 
     Raises:
-        UsageError: there is no GPU, and one was asked for.
+        UsageError: a GPU was asked for, and there is none.
     """
     if device_kind(config) == "cpu":
         return torch.device("cpu")
@@ -42,7 +42,7 @@ def local_device(config: Config, local_rank: int) -> torch.device:
 
 
 def gpu_name(device: torch.device) -> str:
-    """What a GPU is known by, whatever its number is for a process: model and UUID. Empty for the CPU."""
+    """Return model and UUID of a GPU, which do not depend on its number in this process; empty for the CPU."""
     if device.type == "cpu":
         return ""
     properties = torch.cuda.get_device_properties(device)
@@ -50,10 +50,10 @@ def gpu_name(device: torch.device) -> str:
 
 
 def shared_gpus(ranks: Sequence[tuple[str, str]]) -> str:
-    """Which ranks take the same GPU, in words; empty where each has its own.
+    """Return which ranks use the same GPU, in words; empty where each has its own.
 
     Args:
-        ranks: per rank, its name and that of its GPU, which is empty for the CPU.
+        ranks: for each rank, its name and the name of its GPU, which is empty for the CPU.
     """
     users: dict[str, list[str]] = {}
     for who, gpu in ranks:
@@ -63,11 +63,11 @@ def shared_gpus(ranks: Sequence[tuple[str, str]]) -> str:
 
 
 def set_threads(config: Config, local_cpus: Sequence[frozenset[int]]) -> int:
-    """Fix the CPU threads of this rank, and return how many.
+    """Set the number of CPU threads of this rank, and return it.
 
     Args:
-        config: says how many, where the user does.
-        local_cpus: the CPUs that each rank of this host may use, this one's among them.
+        config: holds the number, where the user sets it.
+        local_cpus: the CPUs that each rank of this host may use, this rank included.
     """
     threads = config.threads or requested_threads() or fair_threads(usable_cpus(), local_cpus)
     torch.set_num_threads(threads)
@@ -75,10 +75,10 @@ def set_threads(config: Config, local_cpus: Sequence[frozenset[int]]) -> int:
 
 
 def return_freed_memory() -> None:
-    """Let large blocks go back to the kernel as soon as they are freed, for while a model is loaded.
+    """Give large blocks of memory back to the kernel as soon as they are freed; meant for loading a model.
 
-    By itself glibc raises the size from which it does so to that of the largest that was freed: what a model was
-    read into stays with the process after it has been converted or moved.
+    By default glibc raises the size from which it does so to that of the largest freed block: the memory into which a
+    model was read would stay with the process after it has been converted or moved.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
@@ -86,10 +86,10 @@ def return_freed_memory() -> None:
 
 
 def keep_freed_memory(device: torch.device) -> None:
-    """Let the memory that the model frees stay with the process, for the next batch to use.
+    """Keep the memory that the model frees in the process, for the next batch to use.
 
-    By itself glibc gives every large block back to the kernel, and the next forward call pays a page fault for each
-    4 KiB of it again: on a CPU a quarter of the time of a convolutional network.
+    By default glibc gives every large block back to the kernel, and the next forward call pays a page fault for each 4
+    KiB of it again: on a CPU a quarter of the time of a convolutional network.
     """
     libc = ctypes.CDLL(None)
     if device.type == "cpu" and hasattr(libc, "mallopt"):
@@ -98,6 +98,6 @@ def keep_freed_memory(device: torch.device) -> None:
 
 
 def deadline(config: Config) -> float | None:
-    """When this process must have ended: by the user's limit or by the scheduler's, whichever is sooner."""
+    """Return when this process must have ended, in seconds since the epoch: by the user's or the scheduler's limit."""
     limits = [job_end(), process_start() + config.time_limit if config.time_limit else None]
     return min((limit for limit in limits if limit is not None), default=None)

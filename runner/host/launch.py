@@ -1,4 +1,4 @@
-"""Who am I: rank, world size, host, threads. The only module that reads the environment; knows nothing of MPI calls."""
+"""Identity of this process: rank, world size, host, CPUs. Alone in reading launchers' variables; makes no MPI calls."""
 
 import contextlib
 import os
@@ -20,14 +20,14 @@ _LAUNCHERS = (
     ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
 )
 
-# The pause between two looks of Horovod's background thread, in milliseconds. Its own default of 1 ms takes a good
+# The pause between two cycles of Horovod's background thread, in milliseconds. Its own default of 1 ms takes a good
 # part of a core, which a CPU model needs itself; a GPU host has cores to spare and gains from shorter rounds.
 _CYCLE_TIME_MS = {"cpu": 10, "cuda": 5}
 
 
 @dataclass(frozen=True)
 class Launch:
-    """What the launcher told this process, before MPI starts. Without a launcher: one process, rank 0."""
+    """Launch information of this process before MPI starts. Without a launcher: one process, rank 0."""
 
     launcher: str
     rank: int
@@ -36,7 +36,7 @@ class Launch:
 
 @dataclass(frozen=True)
 class World:
-    """This process among the ranks of the job, as MPI sees it."""
+    """This process among the ranks of the job, as MPI reports it."""
 
     rank: int
     world_size: int
@@ -44,16 +44,16 @@ class World:
     local_size: int
     host: str
     launcher: str
-    name: str = ""  # in words, where it is not to be known by its rank in this world
+    name: str = ""  # in words; empty if the rank in this world names it
 
     @property
     def who(self) -> str:
-        """This rank in words, for messages."""
+        """The name of this rank in words, for messages."""
         return self.name or f"rank {self.rank} of {self.world_size} on {self.host}"
 
 
 def detect_launch(environ: Mapping[str, str] = os.environ) -> Launch:
-    """The launch this process is part of, from the variables of the known launchers."""
+    """Return the launch this process is part of, from the variables of the known launchers."""
     for launcher, size_name, rank_name in _LAUNCHERS:
         size, rank = environ.get(size_name, ""), environ.get(rank_name, "0")
         if size.isdecimal() and rank.isdecimal():
@@ -62,22 +62,22 @@ def detect_launch(environ: Mapping[str, str] = os.environ) -> Launch:
 
 
 def single_world(launcher: str) -> World:
-    """The world of one rank."""
+    """Return the world of a single rank."""
     return World(rank=0, world_size=1, local_rank=0, local_size=1, host=socket.gethostname(), launcher=launcher)
 
 
 def set_horovod_defaults(device: str, environ: dict[str, str] | os._Environ[str] = os.environ) -> None:
-    """Set what Horovod reads when it starts, except where the user has set it.
+    """Set the variables that Horovod reads when it starts, except those that the user has set.
 
     Args:
-        device: "cpu" or "cuda", what the ranks compute on.
+        device: device that the ranks compute on, "cpu" or "cuda".
         environ: the environment to change.
     """
     environ.setdefault("HOROVOD_CYCLE_TIME", str(_CYCLE_TIME_MS[device]))
 
 
 def set_log_defaults(verbose: int, environ: dict[str, str] | os._Environ[str] = os.environ) -> None:
-    """Set how much Horovod and NCCL say, except where the user has: with -vv all they do, else only what is wrong."""
+    """Let Horovod and NCCL log at level info with -vv, unless the user has set theirs; else only problems."""
     if verbose > 1:
         environ.setdefault("HOROVOD_LOG_LEVEL", "info")
         environ.setdefault("NCCL_DEBUG", "INFO")
@@ -85,7 +85,7 @@ def set_log_defaults(verbose: int, environ: dict[str, str] | os._Environ[str] = 
 
 @contextmanager
 def horovod_timeline_at(path: str, environ: dict[str, str] | os._Environ[str] = os.environ) -> Iterator[bool]:
-    """Horovod, if it starts inside, writes its timeline there, unless the user has said where; yields whether."""
+    """Let a Horovod that starts inside write its timeline to `path`; yield False if the user has set another path."""
     if environ.get("HOROVOD_TIMELINE"):
         yield False
         return
@@ -97,7 +97,7 @@ def horovod_timeline_at(path: str, environ: dict[str, str] | os._Environ[str] = 
 
 
 def own_addresses() -> dict[str, str]:
-    """The IPv4 addresses of this host, by interface, without the loopback's."""
+    """Return the IPv4 addresses of this host by interface, without the loopback's."""
     import psutil
 
     return {
@@ -109,7 +109,7 @@ def own_addresses() -> dict[str, str]:
 
 
 def shared_memory_bytes(folder: str = "/dev/shm") -> int:
-    """What is free of the memory that MPI uses between the ranks of a host."""
+    """Return the free bytes of the shared memory that MPI uses between the ranks of a host; 0 if there is none."""
     try:
         found = os.statvfs(folder)
     except OSError:
@@ -118,30 +118,31 @@ def shared_memory_bytes(folder: str = "/dev/shm") -> int:
 
 
 def job_end(environ: Mapping[str, str] = os.environ) -> float | None:
-    """When the scheduler will end this job, in seconds since the epoch; None where it does not say (Slurm does)."""
+    """Return when the scheduler will end this job (Slurm tells), in seconds since the epoch; None if it is unknown."""
     value = environ.get("SLURM_JOB_END_TIME", "")
     return float(value) if value.isdecimal() else None
 
 
 def scheduler_job(environ: Mapping[str, str] = os.environ) -> str:
-    """The number that the scheduler has given this job; empty without one."""
+    """Return the scheduler's number of this job; empty without a scheduler."""
     return next((environ[name] for name in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID") if environ.get(name)), "")
 
 
 def read_variables(names: Sequence[str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Those of the environment's variables that are set, and not empty."""
+    """Return the environment variables among `names` that are set and not empty."""
     return {name: environ[name] for name in names if environ.get(name)}
 
 
 def usable_cpus() -> frozenset[int]:
-    """The CPUs this process may run on."""
+    """Return the CPUs this process may run on."""
     return frozenset(os.sched_getaffinity(0))
 
 
 def cpu_quota(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> float | None:
-    """How many CPUs the control groups let this process use at a time; None where they set no limit.
+    """Return how many CPUs the control groups let this process use at a time; None where they set no limit.
 
-    Of version 2: https://docs.kernel.org/admin-guide/cgroup-v2.html, "cpu.max". A group's limit counts for all below.
+    Control groups of version 2: https://docs.kernel.org/admin-guide/cgroup-v2.html, "cpu.max". A group's limit holds
+    for all groups below.
     """
     quotas = []
     with contextlib.suppress(OSError):
@@ -154,7 +155,7 @@ def cpu_quota(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> f
 
 
 def loaded_libraries(stem: str) -> tuple[str, ...]:
-    """The files of a shared library, such as "libmpi", that this process has loaded; each once, links followed."""
+    """Return the loaded files of a shared library, such as "libmpi", of this process; each once, links resolved."""
     with open("/proc/self/maps") as file:
         paths = {line.split(None, 5)[5].rstrip("\n") for line in file if line.count("/")}
     pattern = re.compile(rf"{stem}(_cray|_ibm|_gnu_\d+)?\.so[.\d]*")
@@ -163,45 +164,45 @@ def loaded_libraries(stem: str) -> tuple[str, ...]:
 
 @contextmanager
 def unbound() -> Iterator[None]:
-    """Let the threads that are started inside run on any CPU of this job, whatever core the launcher chose for us."""
+    """Let threads that are started inside run on any CPU of this job, whatever core the launcher bound the rank to."""
     own = os.sched_getaffinity(0)
     try:
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # the kernel keeps to the CPUs of the job's control group
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # the kernel clips it to the job's control group
         yield
     finally:
         os.sched_setaffinity(0, own)
 
 
 def fair_threads(cpus: frozenset[int], local_cpus: Sequence[frozenset[int]]) -> int:
-    """CPU threads for one rank: a CPU that k local ranks may use counts 1/k.
+    """Return the CPU threads of one rank: a CPU that k local ranks may use counts 1/k.
 
     Args:
         cpus: the CPUs this rank may use.
-        local_cpus: the same of every rank on this host, this one included.
+        local_cpus: the CPUs of every rank on this host, this rank included.
     """
     return max(1, int(sum(1 / sum(cpu in other for other in local_cpus) for cpu in cpus) + 1e-9))
 
 
 def requested_threads(environ: Mapping[str, str] = os.environ) -> int | None:
-    """The user's OMP_NUM_THREADS, where it is a plain number."""
+    """Return the user's OMP_NUM_THREADS if it is a plain number, else None."""
     value = environ.get("OMP_NUM_THREADS", "")
     return int(value) if value.isdecimal() and int(value) > 0 else None
 
 
 def peak_rss_bytes() -> int:
-    """The most memory this process has held, by the kernel's count, in bytes."""
-    with open("/proc/self/status") as file:  # getrusage would count what was there before exec, too
+    """Return the most memory this process has held, as the kernel counts it, in bytes."""
+    with open("/proc/self/status") as file:  # getrusage would also count memory from before exec
         return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) * 1024
 
 
 def process_start() -> float:
-    """When this process started, in seconds since the epoch."""
+    """Return when this process started, in seconds since the epoch."""
     age_seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - start_ticks(os.getpid()) / os.sysconf("SC_CLK_TCK")
     return time.time() - age_seconds
 
 
 def start_ticks(pid: int) -> int:
-    """When a process of this host started, in clock ticks since it was booted: with the pid it names the process.
+    """Return when a process of this host started, in clock ticks since boot; pid and start together identify a process.
 
     Raises:
         OSError: there is no such process.
@@ -210,7 +211,7 @@ def start_ticks(pid: int) -> int:
 
 
 def is_running(pid: int, ticks: int) -> bool:
-    """Whether the process of this host with this pid and start time runs; one that is dead but not reaped does not."""
+    """Return whether the process of this host with this pid and start time runs; a dead one not yet reaped does not."""
     try:
         fields = _stat_fields(pid)
     except OSError:
@@ -219,12 +220,12 @@ def is_running(pid: int, ticks: int) -> bool:
 
 
 def _stat_fields(pid: int) -> list[str]:
-    """/proc/PID/stat from field 3, the state, on: the program's name before it may hold spaces."""
+    """Return the fields of /proc/PID/stat from field 3, the state, on; the program's name before it may hold spaces."""
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rpartition(")")[2].split()
 
 
 def warn(world: World, what: str) -> None:
-    """Let rank 0 say something on stderr, with or without -v; nothing where it is empty."""
+    """Print a warning on stderr, with or without -v; on rank 0 alone, and only if it is not empty."""
     if world.rank == 0 and what:
         print(f"runner: warning: {what}", file=sys.stderr, flush=True)

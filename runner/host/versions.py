@@ -1,4 +1,4 @@
-"""Versions of what the runner stands on."""
+"""Versions of Python, of the main libraries and of the runner."""
 
 import importlib.metadata
 import platform
@@ -7,7 +7,7 @@ _PACKAGES = ("torch", "horovod", "mpi4py", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """By name; "none" for what is not installed."""
+    """Return versions by name; "none" for a package that is not installed."""
     packages = {name: _version(name) for name in _PACKAGES}
     return {"Python": platform.python_version(), **packages, "runner": _version("horovod-inference-runner")}
 

@@ -1,1 +1,1 @@
-"""One job from its options to its report; every rank calls it alike."""
+"""Stages of a job, from its options to its report; every rank calls them alike."""

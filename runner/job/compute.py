@@ -1,4 +1,4 @@
-"""The fifth stage of a job: chunks through the model, and predictions to the output."""
+"""The fifth stage of a job: compute chunks with the model, and collect predictions in the output."""
 
 import importlib
 import threading
@@ -38,7 +38,7 @@ def compute_chunks(session: Session, dataset: Dataset, model: LoadedModel, work:
     draw = counter.next if counter else None
     chunks = make_schedule(work.grid, work.committed.chunks, draw, comm.world.rank, comm.world.world_size)
     keep_freed_memory(model.device)
-    if comm.world.rank == 0:  # what is needed at the end, when nothing hides the time
+    if comm.world.rank == 0:  # imported now, because nothing hides the time at the end
         threading.Thread(target=importlib.import_module, args=("runner.reports.pages",), daemon=True).start()
     session.phases.begin("wait_rows", "reading the first rows")
     write = work.sink.write if work.sink else session.recorder.write

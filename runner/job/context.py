@@ -1,4 +1,4 @@
-"""What each stage of a job makes, and hands to the next ones."""
+"""Results of the stages of a job, passed on to the next ones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,19 +31,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Session:
-    """The ranks of a job and what follows them, from the start to the end.
+    """The ranks of a job, and all that accompanies them from start to end.
 
     Attributes:
         config: the options.
         everyone: all ranks.
-        comm: the ranks that compute: all, or the first one of each model-parallel group.
-        group: this rank's membership in a model-parallel group; None where each rank holds the whole model.
-        recorder: of the output; used on rank 0 alone.
+        comm: the ranks that compute: all, or the first rank of each model-parallel group.
+        group: this rank's membership in a model-parallel group; None where each rank holds the complete model.
+        recorder: recorder of the output; used on rank 0 alone.
         failure: keeps the error that ends the job.
         stop: the signal or time limit that ends the job early.
         watchdog: ends a job that hangs.
-        phases: tells watchdog, timeline and log what the main thread is at.
-        timeline: where the time of this rank goes.
+        phases: reports the current phase of the main thread to watchdog, timeline and log.
+        timeline: the time of this rank, by phase.
         stats: the figures of this rank for the report.
     """
 
@@ -61,18 +61,18 @@ class Session:
 
     @property
     def observer(self) -> Observer:
-        """What follows the loop of this rank."""
+        """The observer of this rank's loop."""
         return Observer(self.stop, self.watchdog.main, self.timeline)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The data, opened.
+    """The opened data set.
 
     Attributes:
         source: its rows.
-        stamp: what it said of itself before a row was read.
-        fingerprint: what must be the same in every job of a run, as far as options and data tell.
+        stamp: result of `source.stamp()` before a row was read.
+        fingerprint: values of options and data that must be the same in every job of a run.
     """
 
     source: Source
@@ -85,13 +85,13 @@ class LoadedModel:
     """The model, ready on every rank.
 
     Attributes:
-        inference: the way of a batch.
-        device: of this rank.
-        digest: of the weights and settings.
-        row_type: of a row of predictions, with the passthrough columns.
-        recovery: what is done with a batch that fails.
+        predictor: the model with its pre- and post-processing.
+        device: device of this rank.
+        digest: digest of the weights and settings.
+        row_type: type of a row of predictions, with the passthrough columns.
+        recovery: handles a batch that fails.
         canary: compares the ranks' answers; None where the data has no row for it.
-        canary_says: what it found at the start, in words.
+        canary_says: its result at the start, in words.
     """
 
     predictor: Predictor
@@ -105,13 +105,13 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class Work:
-    """The output, opened, and what is left to compute.
+    """The opened output, and the remaining work.
 
     Attributes:
         grid: the partition of the rows into chunks.
-        committed: what earlier jobs of the run have done.
+        committed: chunks that earlier jobs of the run have committed.
         ranks_write: whether each rank writes its predictions by itself.
-        sink: into which this rank does; None on rank 0, whose recorder does, and where that writes those of all.
+        sink: sink of this rank, where ranks write; None on rank 0, whose recorder writes, or if it writes all.
     """
 
     grid: Grid
@@ -122,10 +122,10 @@ class Work:
 
 @dataclass(frozen=True)
 class Computed:
-    """What the loop has done.
+    """Result of the loop.
 
     Attributes:
-        collect_bytes: received by this rank.
+        collect_bytes: bytes received by this rank.
         baseline: the speed of one rank alone, where it was measured; on rank 0.
     """
 

@@ -1,4 +1,4 @@
-"""The second stage of a job: the data is opened, and what can be rejected early is."""
+"""The second stage of a job: open the data, and reject early what can be rejected."""
 
 from runner.engine.reader import open_data
 from runner.job.context import Dataset, Session

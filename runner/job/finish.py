@@ -1,4 +1,4 @@
-"""The last stage of a job: the output is completed, and the report and its page are written."""
+"""The last stage of a job: complete the output, and write the report and its page."""
 
 import dataclasses
 import time
@@ -17,7 +17,7 @@ from runner.telemetry.report import Report
 
 
 def finish(session: Session, dataset: Dataset, model: LoadedModel, work: Work, computed: Computed) -> Report:
-    """Complete the output, or leave it to the next job, and report; every rank that computes calls it.
+    """Complete the output, or leave it to the next job, and make the report; every rank that computes calls it.
 
     Raises:
         RunnerError: on every rank alike.
@@ -50,19 +50,19 @@ def finish(session: Session, dataset: Dataset, model: LoadedModel, work: Work, c
 
 
 def serve(session: Session) -> Report:
-    """Do whatever the first rank of this rank's model-parallel group says, until the job ends.
+    """Follow the first rank of this rank's model-parallel group until the job ends.
 
     Raises:
-        RunnerError: with which that rank ended.
+        RunnerError: the error with which that rank ended.
     """
     assert session.group is not None
     report = session.group.serve(session.stats, session.timeline, session.watchdog.main)
-    assert report is not None  # a first rank that has no report ends with an error
+    assert report is not None  # a first rank without a report ends with an error
     return report
 
 
 def draw_page(config: Config) -> None:
-    """Rank 0: draw the page of the run from its records, where it has any."""
+    """Draw the page of the run from its records, if it has any; on rank 0."""
     if config.output is not None:
         from runner.reports.pages import write_page
 
@@ -70,11 +70,11 @@ def draw_page(config: Config) -> None:
 
 
 def _complete(recorder: Recorder, other_rows: int) -> None:
-    """Rank 0: make the output whole, or leave it to the next job.
+    """Complete the output, or leave it to the next job; on rank 0.
 
     Args:
-        recorder: of the output.
-        other_rows: those of the data set that this job has not computed.
+        recorder: recorder of the output.
+        other_rows: number of rows of the data set that this job has not computed.
     """
     if other_rows > recorder.resumed_rows + recorder.bad_rows:
         recorder.suspend()
@@ -83,7 +83,7 @@ def _complete(recorder: Recorder, other_rows: int) -> None:
 
 
 def _trust(recorder: Recorder, changed: dict[int, str]) -> None:
-    """Rank 0, at the end: take back what ranks have computed that no longer compute what they did at the start."""
+    """Discard the rows of ranks whose canary answer has changed since the start, and raise RunnerError; on rank 0."""
     if changed:
         rows = recorder.distrust(changed)
         raise RunnerError(

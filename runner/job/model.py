@@ -1,4 +1,4 @@
-"""The third stage of a job: the model, with what comes before and after it, is made ready on every rank."""
+"""The third stage of a job: make the model, with its pre- and post-processing, ready on every rank."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,7 +27,7 @@ from runner.models.signatures import signature_of
 from runner.sources import Source, inner_name
 from runner.telemetry.log import sent_in_words
 
-PROBES = 1000  # rows that are tried for one that works, where bad rows are set aside
+PROBES = 1000  # rows to try until one works, where bad rows are set aside
 
 
 def load_model(session: Session, dataset: Dataset) -> LoadedModel:
@@ -62,11 +62,11 @@ def assemble(
     device: torch.device,
     build: Callable[[], tuple[Callable[..., Any], str]] | None = None,
 ) -> tuple[Predictor, str]:
-    """The way of a batch, and the digest of the weights; every rank calls it.
+    """Make the predictor of a job; return it with the digest of the weights. Every rank calls it.
 
     Args:
-        config, comm, source: the job's.
-        device: of this rank.
+        config, comm, source: options, ranks and data of the job.
+        device: device of this rank.
         build: makes the model, where this rank does not load it by itself.
 
     Raises:
@@ -80,7 +80,7 @@ def assemble(
     to = input_device(model, device)
     comm.on_each(lambda: _check_truncate(config, model))
     constants = comm.on_root(lambda: read_constants(config.input))
-    # a compiled one would be compiled once more, and one of a group or of layers that come and go takes long for a row
+    # not a compiled model, which would be compiled once more; nor a split or offloaded one, which takes long for a row
     is_users = not (isinstance(config.model, str) and is_path(config.model)) and build is None
 
     def make() -> Predictor:
@@ -116,10 +116,10 @@ def _make_calling(
     is_raw: bool,
     device: torch.device,
 ) -> Binding:
-    """How the model is called with the columns that it gets.
+    """Return the binding of the columns that the model gets to its inputs.
 
     Raises:
-        UsageError: they do not fit, or --batch-size is more than it takes.
+        UsageError: they do not fit, or --batch-size is larger than the model takes.
     """
     signature = signature_of(model)
     if signature.most is not None and config.batch_size > signature.most:

@@ -1,4 +1,4 @@
-"""The fourth stage of a job: the output is opened, and what earlier jobs of the run have done is checked."""
+"""The fourth stage of a job: open the output, and check the chunks that earlier jobs of the run have committed."""
 
 from runner.chunks.grid import share
 from runner.collect.direct import open_direct
@@ -11,7 +11,7 @@ from runner.records.recorder import Committed
 
 
 def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
-    """Open the output, and find out what is left to compute; every rank that computes calls it.
+    """Open the output, and find the chunks that are left to compute; every rank that computes calls it.
 
     Raises:
         InputError, OutputError: on every rank alike.

@@ -1,4 +1,4 @@
-"""The story of a job, in its stages; nothing else joins the parts."""
+"""The story of a job, in its stages."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ def predict(**options: Any) -> Report:
 
     Returns:
         The report, on every rank. Where its `status` is "stopped", a signal or the time limit has ended the job before
-        the output was whole; the same call goes on.
+        the output was complete; the same call resumes it.
 
     Raises:
         RunnerError: on every rank alike. An error on one rank alone ends the job, with exit code and message.

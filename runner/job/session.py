@@ -1,4 +1,4 @@
-"""The first stage of a job: the ranks connect, and what follows them begins; and how a job ends that fails."""
+"""The first stage of a job: connect the ranks and start their monitoring; also the end of a job that fails."""
 
 import time
 from collections.abc import Iterator
@@ -28,17 +28,17 @@ if TYPE_CHECKING:
 
 @contextmanager
 def open_session(config: Config) -> Iterator[Session]:
-    """Connect the ranks, for as long as this lasts; every rank calls it.
+    """Connect the ranks for the duration of a `with` block; every rank calls it.
 
     Raises:
-        RunnerError: whatever was raised within; on every rank alike, or this rank has ended the job for all.
+        RunnerError: any error raised in the block; on every rank alike, or this rank has ended the job for all.
     """
     timeline = make_timeline(time.time() - process_start(), config.trace, config.verbose)
     timeline.turn("connect")
     set_log_defaults(config.verbose)
     launch, is_split = detect_launch(), config.model_parallel > 1
     backend = "mpi" if is_split else config.comm
-    if config.trace:  # what few need is not to cost all others its import
+    if config.trace:  # most jobs do not trace and need not pay for the import
         from runner.reports.trace import horovods_timeline, write_trace
     with horovods_timeline(config) if config.trace else nullcontext() as horovods:
         comm = connect(launch, backend, config.collect, device_kind(config), config.stall_timeout)
@@ -75,11 +75,11 @@ def open_session(config: Config) -> Iterator[Session]:
 
 
 def _make_recorder(config: Config) -> Recorder:
-    """What keeps the predictions; used on rank 0 alone."""
+    """Make the recorder of the predictions; used on rank 0 alone."""
     return MemoryRecorder(config.max_bad, config) if config.output is None else FileRecorder(config, config.output)
 
 
 def _join_group(config: Config, launch: Launch, comm: Comm) -> "GroupMember":
-    from runner.parallel.member import GroupMember  # PyTorch's distributed tensors take their time to import
+    from runner.parallel.member import GroupMember  # slow to import: PyTorch's distributed tensors
 
     return GroupMember(config, launch, comm)

@@ -1,1 +1,1 @@
-"""The run folder OUTPUT.run: what is done, by whom, from what."""
+"""The run folder OUTPUT.run: committed chunks, jobs, inputs."""

@@ -1,7 +1,7 @@
-"""`python -m runner explain OUTPUT`: what has become of a job, what is safe, and what to type next.
+"""Explanation of a job, `python -m runner explain OUTPUT`: how it ended, what is safe, and what to type next.
 
-The records that it reads may be of a job that was killed half-way, damaged, or of another version: what is not as it
-should be is passed over, or told.
+The records may come from a killed job, be damaged, or be of another version: what cannot be read is ignored or
+reported.
 """
 
 import math
@@ -32,15 +32,15 @@ _KILLED = (
     "--batch-size, fewer ranks on a host, --share-weights, a larger --model-parallel."
 )
 _RECORDS = ("report.json", "failure.json", "status.json", "timeline.json")
-_LITTLE_BYTES = 1 << 20  # so little room is no room for a chunk, nor for a last word
+_LITTLE_BYTES = 1 << 20  # too little room for a chunk, and for a failure record
 _MOST_JOBS = 5  # of the history
 
 
 def explain(output: str) -> str:
-    """A few lines in plain words.
+    """Return a few lines in plain words about a job.
 
     Raises:
-        InputError: there is nothing to tell of.
+        InputError: there is no record of a job.
     """
     output = _meant(output)
     folder = run_folder(output)
@@ -58,7 +58,7 @@ def explain(output: str) -> str:
         OutputLock(folder, output).refuse_if_held()
     except OutputError as held:
         return "\n".join([held.message + ".", _progress(Ledger(folder))])
-    if _is_whole(output, folder):  # by now: telling whether a job is at work takes some seconds
+    if _is_whole(output, folder):  # check again: finding whether a job is at work takes some seconds
         return _whole(output, folder)
     report = read_report(folder) or {}
     ledger = Ledger(folder)
@@ -70,7 +70,7 @@ def explain(output: str) -> str:
 
 
 def _meant(output: str) -> str:
-    """The output, where what was given is one of the things beside it."""
+    """Return the output that is meant, if `output` names its run folder or partial file."""
     for suffix in (".run", ".partial"):
         stem = output.rstrip("/").removesuffix(suffix)
         if output.rstrip("/").endswith(suffix) and not run_folder(output).is_dir() and run_folder(stem).is_dir():
@@ -86,7 +86,7 @@ def _whole(output: str, folder: Path) -> str:
     report = read_report(folder) or {}
     try:
         num_jobs = len(Ledger(folder).jobs)
-    except InputError:  # its first line is damaged, which matters to nobody any more
+    except InputError:  # its first line is damaged, which no longer matters
         num_jobs = 1
     jobs = f" It took {num_jobs} jobs." if num_jobs > 1 else ""
     bad = _number(report.get("quarantined_rows"))
@@ -118,7 +118,7 @@ def _last_word(folder: Path, ledger: Ledger, report: dict[str, Any]) -> str:
 
 
 def _signs_of_life(folder: Path, ledger: Ledger) -> str:
-    """What is known of the end of a job that could say nothing."""
+    """Return the known facts about the end of a job that left no record of it."""
     job = ledger.jobs[-1] if ledger.jobs else {}
     status, signs = read_record(folder / "status.json") or {}, []
     last, epoch = ledger.latest, _number(job.get("epoch"))
@@ -135,7 +135,7 @@ def _signs_of_life(folder: Path, ledger: Ledger) -> str:
 
 
 def _room(folder: Path) -> str:
-    """Whether the storage is as it is when a job can neither write nor say so."""
+    """Return what is wrong with the storage, if a job may have failed to write and to report because of it."""
     found = os.statvfs(folder)
     if found.f_flag & os.ST_RDONLY:
         return f"The file system of {folder} is read-only now: that may be what ended it, and is to be mended first."
@@ -146,7 +146,7 @@ def _room(folder: Path) -> str:
 
 
 def _history(ledger: Ledger) -> list[str]:
-    """How the jobs before the last one ended."""
+    """Return how the jobs before the last one ended, as lines."""
     lines = []
     for job, next_job in list(zip(ledger.jobs, ledger.jobs[1:], strict=False))[-_MOST_JOBS:]:
         before = next_job.get("before")
@@ -160,7 +160,7 @@ def _history(ledger: Ledger) -> list[str]:
 
 
 def _next(output: str, ledger: Ledger) -> list[str]:
-    """What is safe, and what to type."""
+    """Return which rows are safe, and what to type, as lines."""
     folder, partial = run_folder(output), Path(f"{output.rpartition('/')[2] if is_url(output) else output}.partial")
     job = ledger.jobs[-1] if ledger.jobs else {}
     started_by = job.get("launcher_command") or job.get("command")
@@ -192,7 +192,7 @@ def _ranks(job: dict[str, Any]) -> str:
 def _progress(ledger: Ledger) -> str:
     num_rows = _number((ledger.fingerprint or {}).get("num_rows"))
     done = sum(commit.stop - commit.start for commit in ledger.commits.values())
-    share = f" ({int(100 * done / num_rows)}%)" if num_rows else ""  # rounded down: 100% is all of them
+    share = f" ({int(100 * done / num_rows)}%)" if num_rows else ""  # rounded down: 100% means all
     return (
         f"Safe: {done:,} of {num_rows:,} rows{share}, in {len(ledger.commits):,} chunks. They are checked again before "
         "they are trusted."
@@ -200,7 +200,7 @@ def _progress(ledger: Ledger) -> str:
 
 
 def _damaged(folder: Path) -> list[str]:
-    """Records that are there and cannot be read."""
+    """Return a line that names the unreadable records; none if all can be read."""
     names = [name for name in _RECORDS if (folder / name).exists() and not read_record(folder / name)]
     return [f"Damaged, and passed over: {', '.join(f'{folder}/{name}' for name in names)}."] if names else []
 
@@ -216,7 +216,7 @@ def _toml_problem(path: Path) -> str:
 
 
 def _number(value: Any) -> Any:
-    """What should be a number; 0 where it is none."""
+    """Return a value that should be a number; 0 if it is none."""
     return value if isinstance(value, int | float) and math.isfinite(value) else 0
 
 

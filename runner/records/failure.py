@@ -1,4 +1,4 @@
-"""The last word of a job that fails, `NAME.run/failure.json`, for whoever asks later what has happened."""
+"""Failure record of a job, `NAME.run/failure.json`: the error with which it ended, for later explanation."""
 
 import contextlib
 import json
@@ -16,10 +16,10 @@ _NAME = "failure.json"
 
 
 class FailureRecord:
-    """Keeps the error that ends a job; made by every rank.
+    """Failure record of a job; made by every rank.
 
     Args:
-        output: of the job, None for none.
+        output: output of the job; None for none.
         world: this rank among the others.
     """
 
@@ -28,17 +28,17 @@ class FailureRecord:
         self._folder: Path | None = None
 
     def begin(self) -> None:
-        """The output is this job's from now on; until then another job's last word may be there."""
+        """Use the run folder from now on; until then, a record of another job may be in it."""
         self._folder = run_folder(self._output) if self._output else None
 
     def note(self, error: RunnerError) -> bool:
-        """Keep an error; called by every rank that has it. Rank 0 keeps one that all have.
+        """Record an error; called by every rank that has it. Rank 0 records one that all have.
 
-        Of several ranks that fail on their own the first is kept, as the others may have failed because of it. What
-        goes wrong here is passed over: the error itself is on its way to the user.
+        If several ranks fail on their own, the first is kept, as the others may have failed because of it. Errors of
+        the storage are ignored here: the error itself is on its way to the user.
 
         Returns:
-            Whether this one is kept.
+            Whether this error is the one recorded.
         """
         if self._folder is None or (error.shared and self._world.rank):
             return False
@@ -55,7 +55,7 @@ class FailureRecord:
         with contextlib.suppress(OSError):
             beside.write_text(json.dumps(words) + "\n")
             try:
-                os.link(beside, self._folder / _NAME)  # unlike a renaming, it fails where there is one
+                os.link(beside, self._folder / _NAME)  # unlike a rename, it fails if the record exists
                 return True
             finally:
                 beside.unlink()
@@ -63,11 +63,11 @@ class FailureRecord:
 
 
 def last_end(folder: Path) -> dict[str, Any]:
-    """How the last job in a run folder has ended, as far as it is known.
+    """Return how the last job in a run folder has ended, as far as it is known.
 
     Returns:
-        `how`: "failed", "stopped", "whole", or "killed" where it has left no word; of a failure also `who`, `message`
-        and `epoch`, of a stop `message`.
+        `how`: "failed", "stopped", "whole", or "killed" where it has left no record; for a failure also `who`,
+        `message` and `epoch`, otherwise `message`, unless killed.
     """
     if failure := read_failure(folder):
         return {"how": "failed"} | {name: failure.get(name) for name in ("who", "message", "epoch")}
@@ -78,11 +78,11 @@ def last_end(folder: Path) -> dict[str, Any]:
 
 
 def clear_outcome(folder: Path) -> None:
-    """A new job begins: what the last one said of its end is of no account any more."""
+    """Remove the records of how the last job ended, because a new job begins."""
     for name in (_NAME, "report.json", "timeline.json", "report.html", "trace.json", "status.json"):
         (folder / name).unlink(missing_ok=True)
 
 
 def read_failure(folder: Path) -> dict[str, Any] | None:
-    """The last word of the last job; None where there is none that can be read."""
+    """Read the failure record of the last job; None where there is none that can be read."""
     return read_record(folder / _NAME)

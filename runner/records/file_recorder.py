@@ -1,7 +1,8 @@
-"""Rank 0's side of an output file: sink and records together, so that a chunk is recorded once it is written.
+"""Recorder of an output file: joins sink and records, so that a chunk is recorded only after it is written.
 
-The folder `NAME.run/` beside the output `NAME` keeps the records: `config.toml`, `ledger.jsonl`, `quarantine.jsonl`,
-`manifest.json`, `report.json` or `failure.json`, and of the job at work the `lock` and `status.json`.
+The folder `NAME.run/` beside the output `NAME` holds the records: `config.toml`, `ledger.jsonl`, `quarantine.jsonl`,
+`manifest.json`, `timeline.json`, `report.json` or `failure.json`, and those of the running job, `lock` and
+`status.json`.
 """
 
 import json
@@ -38,11 +39,11 @@ _SYNC_SECONDS = 15.0  # a crash of rank 0's host, unlike that of a process, may 
 
 
 class FileRecorder(Recorder):
-    """Into a file, with a ledger to go on from.
+    """Recorder of a job whose output is a file or folder, with a ledger from which the next job resumes.
 
     Args:
-        config: the job.
-        output: its output; where that is a URL, it is made in the current folder, under the last part of its name.
+        config: options of the job.
+        output: its output; for a URL, it is made in the current folder, under the last part of its name.
     """
 
     def __init__(self, config: Config, output: str) -> None:
@@ -168,7 +169,7 @@ class FileRecorder(Recorder):
         self._lock.release()
 
     def _check_kind(self) -> None:
-        """Refuse to replace a file by a folder, a folder by a file, and folders that are not ours."""
+        """Raise OutputError if a file would replace a folder, or a folder a file, or one not made by the runner."""
         output = self._output
         if self._config.collect_mode.output_is_folder:
             kind, index = "--collect shards writes", INDEX if output.suffix == ".npy" else HIDDEN_INDEX
@@ -211,13 +212,13 @@ class FileRecorder(Recorder):
         self._ledger.close()
 
     def _lacks_only_its_report(self) -> bool:
-        """Whether a job died between giving the output its name and its last record."""
+        """Return whether a job died after it had given the output its name, but before its last record."""
         if not self._output.exists() or self._partial.exists() or read_status(self._folder) == "whole":
             return False
         return Ledger(self._folder).is_complete
 
     def _is_finishing(self) -> bool:
-        """Whether a job died after it had given the output its name, with all that it is made of still there."""
+        """Return whether a job died after it had given the output its name, with the partial file still there."""
         return self._partial.is_file() and Ledger(self._folder).is_complete and read_status(self._folder) != "whole"
 
     def _write(self, name: str, text: str) -> None:

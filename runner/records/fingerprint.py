@@ -1,4 +1,4 @@
-"""What run this is: by it a resume is told from another job, and a rank that sees other data from the others."""
+"""Fingerprint of a run: tells a resume from another job, and a rank that sees other data from the rest."""
 
 import dataclasses
 import os
@@ -54,12 +54,12 @@ def _model_settings(config: Config) -> str | None:
 
 
 def check_same(config: Config, source: Source, rank_0: tuple[Any, ...]) -> None:
-    """Raise InputError where this rank sees something else than rank 0 does, by what `shape_of` gives."""
+    """Raise InputError if this rank's `shape_of` differs from that of rank 0."""
     here = shape_of(config, source)
     if here != rank_0:
         raise InputError(f"not the same data or kind of device as on rank 0: {here} here, {rank_0} there")
 
 
 def shape_of(config: Config, source: Source) -> tuple[Any, ...]:
-    """What every rank must see alike."""
+    """Return what every rank must see alike: number of rows, row type, kind of device."""
     return source.num_rows, type_key(source.row_type), device_kind(config)

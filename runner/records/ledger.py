@@ -1,9 +1,9 @@
-"""Which chunks are committed, in `NAME.run/ledger.jsonl`; used by rank 0 alone, knows nothing of how chunks are made.
+"""Ledger of the committed chunks, `NAME.run/ledger.jsonl`; used by rank 0 alone, knows nothing of their making.
 
-The first line is the fingerprint: what run the ledger belongs to. Then a line for each job that works on it and for
-each committed chunk, written in one append after the chunk's rows are in the output. A line may also withdraw chunks
-that are not to be trusted after all: they count as never committed. A torn last line, left by a death
-in the middle of an append, counts as never written, and so does any line that is damaged: its chunk is computed again.
+The first line is the fingerprint of the run the ledger belongs to. Then follow a line for each job that works on it and
+one for each committed chunk, written in one append after the chunk's rows are in the output. A line may also withdraw
+chunks that cannot be trusted after all: they count as never committed. A torn last line, left by a crash in the middle
+of an append, counts as never written, and so does any damaged line: its chunk is computed again.
 """
 
 import json
@@ -18,21 +18,21 @@ from runner.core.urls import is_url
 
 
 def run_folder(output: str) -> Path:
-    """Where the records of an output are: beside it; of one behind a URL in the current folder, as it is made there."""
+    """Return the folder of an output's records, beside it; for a URL, in the current folder, where it is made."""
     return Path(f"{Path(output.rpartition('/')[2] if is_url(output) else output)}.run")
 
 
 class Ledger:
-    """The ledger of one output.
+    """Ledger of one output.
 
     Args:
         folder: the run folder.
 
     Attributes:
-        fingerprint: of the unfinished run found there, None where there is none.
-        jobs: what the jobs that have worked on it said of themselves.
+        fingerprint: fingerprint of the unfinished run in the folder; None where there is none.
+        jobs: descriptions of the jobs that have worked on it, see `describe_job`.
         commits: its committed chunks by index.
-        latest: of these, the last that the last job has recorded; None where it has recorded none.
+        latest: the last commit of the last job; None where it has made none.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -65,7 +65,7 @@ class Ledger:
                 self.commits[commit.chunk] = self.latest = commit
 
     def check(self, fingerprint: dict[str, Any]) -> None:
-        """Raise InputError where the unfinished run differs from this one, naming how; only the given fields count."""
+        """Raise InputError if the unfinished run differs from this one in the given fields, naming the differences."""
         if self.fingerprint is None:
             return
         found = self.fingerprint
@@ -87,11 +87,11 @@ class Ledger:
         return self.fingerprint is not None and rows == self.fingerprint.get("num_rows")
 
     def open(self, fingerprint: dict[str, Any], job: dict[str, Any]) -> None:
-        """Start to append, after the last whole line.
+        """Start to append, after the last complete line.
 
         Args:
             fingerprint: the first line of a new ledger.
-            job: what this job says of itself.
+            job: description of this job.
         """
         try:
             self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
@@ -110,20 +110,20 @@ class Ledger:
         self.commits[entry.chunk] = entry
 
     def withdraw(self, chunks: list[int]) -> None:
-        """Take back commits: the chunks are to be computed again."""
+        """Withdraw commits: the chunks are to be computed again."""
         self._append({"withdrawn": chunks})
         for chunk in chunks:
             self.commits.pop(chunk, None)
 
     def sync(self) -> None:
-        """Make the records survive a crash of the machine."""
+        """Make the records survive a crash of the host."""
         try:
             os.fsync(self._fd)
         except OSError as error:
             raise OutputError(f"flushing {self.path} failed: {error.strerror}") from error
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -162,7 +162,7 @@ def _commit(record: dict[str, Any]) -> Commit | None:
 
 
 def _is_on_grid(commit: Commit, fingerprint: dict[str, Any] | None) -> bool:
-    """Whether these are the rows of that chunk: a damaged line may say anything."""
+    """Return whether the rows of a commit are those of its chunk: a damaged line may hold anything."""
     num_rows, chunk_size = ((fingerprint or {}).get(name) for name in ("num_rows", "chunk_size"))
     if not isinstance(num_rows, int) or not isinstance(chunk_size, int):
         return False

@@ -1,8 +1,8 @@
-"""One job at a time for one output: `NAME.run/lock`, which a dead job does not hold.
+"""Lock of an output, `NAME.run/lock`, for one job at a time; a dead job does not hold it.
 
-File locks are not to be had on every parallel file system. So the lock is a file that is created exclusively and
-touched every few seconds. Whether its owner lives is seen from its process on the same host, and from another host by
-whether the file is still being touched. Used by rank 0 alone.
+File locks are not available on every parallel file system. So the lock is a file that is created exclusively and
+touched every few seconds. On the same host, its owner is alive if the process runs; from another host, if the file is
+still being touched. Used by rank 0 alone.
 """
 
 import contextlib
@@ -18,15 +18,15 @@ from runner.core.errors import OutputError
 from runner.host.launch import is_running, start_ticks
 
 _TOUCH_SECONDS = 2.0
-_WATCH_SECONDS = 4 * _TOUCH_SECONDS  # untouched for this long, a lock of another host is a dead job's
+_WATCH_SECONDS = 4 * _TOUCH_SECONDS  # a lock of another host, untouched for this long, belongs to a dead job
 
 
 class OutputLock:
-    """The lock of one run folder.
+    """Lock of one run folder.
 
     Args:
         folder: the run folder.
-        output: how messages call the output.
+        output: name of the output in messages.
     """
 
     def __init__(self, folder: Path, output: str) -> None:
@@ -36,13 +36,13 @@ class OutputLock:
         self.lost = False
 
     def refuse_if_held(self) -> None:
-        """Raise OutputError where another job that lives holds the lock."""
+        """Raise OutputError if another live job holds the lock."""
         try:
             owner = dict(json.loads(self._path.read_text()))
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError):
-            owner = {}  # it is being written, or torn: its age tells
+            owner = {}  # being written, or torn: its age decides
         if self._is_alive(owner):
             raise OutputError(
                 f"--output {self._output} is being written by another job: process {owner.get('pid', '?')} on "
@@ -50,7 +50,7 @@ class OutputLock:
             )
 
     def is_held(self) -> bool:
-        """Whether a job that lives holds the lock; takes some seconds to tell."""
+        """Return whether a live job holds the lock; takes some seconds."""
         try:
             self.refuse_if_held()
         except OutputError:
@@ -61,7 +61,7 @@ class OutputLock:
         """Take the lock.
 
         Raises:
-            OutputError: another job that lives holds it.
+            OutputError: another live job holds it.
         """
         while True:
             self.refuse_if_held()
@@ -79,19 +79,19 @@ class OutputLock:
         threading.Thread(target=self._keep_touching, name="lock", daemon=True).start()
 
     def release(self) -> None:
-        """Let the next job in."""
+        """Release the lock for the next job."""
         if self._inode and not self._released.is_set():
             self._released.set()
             if self._is_ours():
-                with contextlib.suppress(OSError):  # left behind, it counts as that of a dead job
+                with contextlib.suppress(OSError):  # if the file stays, it counts as that of a dead job
                     self._path.unlink()
 
     def _keep_touching(self) -> None:
         while not self._released.wait(_TOUCH_SECONDS):
-            if not self._is_ours():  # we were suspended for so long that another job took us for dead
+            if not self._is_ours():  # this job was suspended for so long that another took it for dead
                 self.lost = True
                 return
-            with contextlib.suppress(OSError):  # storage that fails shows where rows are written
+            with contextlib.suppress(OSError):  # failing storage shows where rows are written
                 os.utime(self._path)
 
     def _is_ours(self) -> bool:
@@ -99,7 +99,7 @@ class OutputLock:
             return os.stat(self._path).st_ino == self._inode
         except FileNotFoundError:
             return False
-        except OSError:  # storage that fails for a moment takes nobody's lock away
+        except OSError:  # storage that fails for a moment does not cost the lock
             return True
 
     def _is_alive(self, owner: dict[str, Any]) -> bool:
@@ -113,17 +113,17 @@ class OutputLock:
             if self._touched() != before:
                 return self._touched() is not None  # touched: it lives; gone: it has ended
             time.sleep(_TOUCH_SECONDS / 8)
-        return is_here  # a process that does nothing is suspended; a host that does nothing is gone
+        return is_here  # a local process that does not touch it is suspended; a silent host is gone
 
     def _touched(self) -> int | None:
         try:
-            with self._path.open() as file:  # opening asks the file server, where a plain stat may be cached
+            with self._path.open() as file:  # opening asks the file server; a plain stat may be cached
                 return os.fstat(file.fileno()).st_mtime_ns
         except OSError:
             return None
 
     def _remove_stale(self) -> None:
-        # by renaming it first, so that of two jobs that see the same dead lock one removes it
+        # rename it first, so that of two jobs that see the same dead lock only one removes it
         grave = self._path.with_name(f"lock.{socket.gethostname()}.{os.getpid()}")
         try:
             os.rename(self._path, grave)

@@ -1,4 +1,4 @@
-"""The certificate of a whole output, `NAME.run/manifest.json`: what it was made of and how to check it. Pure."""
+"""Certificate of a complete output, `NAME.run/manifest.json`: its origin, and checksums to verify it by."""
 
 import json
 import platform
@@ -16,7 +16,7 @@ _PACKAGES = ("horovod-inference-runner", "torch", "numpy", "horovod", "mpi4py")
 def make_manifest(
     output: str, fingerprint: dict[str, Any], row_type: RowTypes, ledger: Ledger, bad_rows: int, file_checksum: str
 ) -> str:
-    """The manifest of an output whose every chunk is committed, as JSON."""
+    """Return the manifest of an output whose chunks are all committed, as JSON."""
     return (
         json.dumps(
             {
@@ -47,7 +47,7 @@ def make_manifest(
 
 
 def chunks_checksum(ledger: Ledger) -> str:
-    """One checksum for all rows: of the rows and checksums of the chunks in order."""
+    """Return one checksum for all rows: of the rows and checksums of the chunks in order."""
     return checksum_of_text("".join(f"{c.start} {c.stop} {c.checksum}\n" for _, c in sorted(ledger.commits.items())))
 
 

@@ -10,7 +10,7 @@ from runner.sinks.memory import MemorySink
 
 
 class MemoryRecorder(Recorder):
-    """Into memory, for callers from Python; nothing is left of a job that does not end."""
+    """Recorder in memory, for callers from Python; nothing is left of a job that fails or is stopped."""
 
     def prepare(self, fingerprint: dict[str, Any]) -> None:
         self._open_metrics()

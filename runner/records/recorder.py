@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Committed:
-    """What earlier jobs have left.
+    """Chunks committed by earlier jobs.
 
     Attributes:
-        chunks: those that need not be computed again.
-        to_check: of these, when the data may have changed since, each with the checksum of the rows it came from.
+        chunks: indices of the chunks that need not be computed again.
+        to_check: those to compare with the data, if it may have changed, each with the checksum of its input rows.
     """
 
     chunks: frozenset[int] = frozenset()
@@ -37,21 +37,21 @@ class Committed:
 
 
 class Recorder(ABC):
-    """The output of one job, on rank 0.
+    """Recorder of the output of one job, on rank 0.
 
-    As a context it lets the next job in at its end, however that comes.
+    As a context manager it releases the output for the next job, however the block ends.
 
     Args:
-        max_bad: the most bad rows there may be, None for any number.
-        config: what the job is asked to show of itself while it runs.
+        max_bad: the most bad rows allowed; None for any number.
+        config: options of the job, for progress and metrics.
 
     Attributes:
-        resumed_rows: committed by earlier jobs, but bad ones.
-        bad_rows: set aside, by this job and earlier ones.
-        nonfinite_rows: with a NaN or an infinity in their predictions, likewise.
-        halved_rows: in batches that were computed in smaller pieces, likewise.
-        cut_rows, cut_tokens, token_limit: texts that the tokenizer cut, likewise; see `Commit`.
-        predictions: as `MemorySink.predictions` gives them once finished, where there is no output file; else None.
+        resumed_rows: rows committed by earlier jobs, without bad ones.
+        bad_rows: rows set aside, by this job and earlier ones.
+        nonfinite_rows: rows with a NaN or an infinity in their predictions, by this job and earlier ones.
+        halved_rows: rows in batches that were computed in smaller pieces, by this job and earlier ones.
+        cut_rows, cut_tokens, token_limit: texts that the tokenizer cut, by this job and earlier ones; see `Commit`.
+        predictions: see `MemorySink.predictions`, once finished, if there is no output file; else None.
     """
 
     def __init__(self, max_bad: int | None, config: Config | None = None) -> None:
@@ -71,7 +71,7 @@ class Recorder(ABC):
 
     @abstractmethod
     def prepare(self, fingerprint: dict[str, Any]) -> None:
-        """Look at what is there before any long work; change nothing.
+        """Check the existing files before any long work; change nothing.
 
         Args:
             fingerprint: the fields that are known so far.
@@ -79,32 +79,32 @@ class Recorder(ABC):
         Raises:
             OutputError: the output cannot be written, exists, or another job is at work on it.
             InputError: an unfinished run of another kind is there.
-            UsageError: what Prometheus is to have cannot be given to it.
+            UsageError: the metrics cannot be served or written.
         """
 
     @abstractmethod
     def open(
         self, fingerprint: dict[str, Any], grid: Grid, row_type: RowTypes, job: dict[str, Any], where: str
     ) -> Committed:
-        """Make ready to write.
+        """Open the output for writing.
 
         Args:
             fingerprint: all of its fields.
-            grid: the cut of the rows.
-            row_type: of the predictions.
-            job: what the ledger keeps of this job.
-            where: who works on it, in words.
+            grid: the partition of the rows.
+            row_type: type of a row of predictions.
+            job: description of this job for the ledger.
+            where: the ranks that work on it, in words.
 
         Returns:
-            The chunks that earlier jobs have committed and that are still what they wrote.
+            The chunks that earlier jobs have committed and that are still intact.
 
         Raises:
-            OutputError, InputError: as `prepare`.
+            OutputError, InputError: see `prepare`.
         """
 
     @abstractmethod
     def finish(self) -> None:
-        """Give the whole output its name.
+        """Give the complete output its name.
 
         Raises:
             OutputError: the storage failed.
@@ -112,7 +112,7 @@ class Recorder(ABC):
 
     @abstractmethod
     def suspend(self) -> None:
-        """Leave what is done so far to the next job.
+        """Leave the committed chunks to the next job.
 
         Raises:
             OutputError: the storage failed.
@@ -120,14 +120,14 @@ class Recorder(ABC):
 
     @abstractmethod
     def write_report(self, report: str, timeline: str) -> None:
-        """Keep the report, the last record of a job, and what goes with it.
+        """Store the report, the last record of a job, and its timeline.
 
         Raises:
             OutputError: the storage failed.
         """
 
     def write(self, start: int, rows: np.ndarray) -> None:
-        """Put rows into the output, from row `start` on.
+        """Write rows into the output, from row `start` on.
 
         Raises:
             OutputError: the storage failed.
@@ -135,7 +135,7 @@ class Recorder(ABC):
         self._sink.write(start, rows)
 
     def record(self, commit: Commit) -> None:
-        """Note that a chunk is written.
+        """Record that a chunk is written.
 
         Raises:
             OutputError: the storage failed.
@@ -153,12 +153,12 @@ class Recorder(ABC):
             self._progress.add(commit)
 
     def distrust(self, ranks: Collection[int]) -> int:
-        """Take back what these ranks have computed in this job; return how many rows that is."""
+        """Withdraw the chunks that these ranks have computed in this job; return the number of their rows."""
         return 0
 
     @abstractmethod
     def release(self) -> None:
-        """Let go of the output; does nothing where that has been done."""
+        """Release the output; does nothing if it is released already."""
         self._end_progress()
         if self._metrics:
             self._metrics.close()
@@ -174,12 +174,12 @@ class Recorder(ABC):
     def _begin_progress(
         self, grid: Grid, committed: Collection[int], job: dict[str, Any], where: str, folder: Path | None = None
     ) -> None:
-        """From now on chunks are counted, and shown.
+        """Start to count chunks, and to show the progress.
 
         Args:
-            grid, job, where: as `open` has them.
+            grid, job, where: see `open`.
             committed: chunks that need not be computed again.
-            folder: for the status; None for none.
+            folder: folder of the status file; None for none.
         """
         is_static = self._shows is not None and self._shows.schedule == "static"
         start = Start(
@@ -209,11 +209,11 @@ class Recorder(ABC):
 
     @abstractmethod
     def _keep(self, commit: Commit) -> None:
-        """Keep the record of a chunk."""
+        """Store the record of a chunk."""
 
 
 def _static_shares(grid: Grid, committed: Collection[int], num_slices: int) -> list[int]:
-    """The rows of each slice."""
+    """Return the number of rows of each slice."""
     missing, shares = MissingChunks(grid, committed), []
     for index in range(num_slices):
         own = share(len(missing), index, num_slices)

@@ -61,7 +61,7 @@ class NpyFile:
         """See Sink."""
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1

@@ -1,1 +1,1 @@
-"""What a running job measures, logs and shows."""
+"""Measurements, logs and displays of a running job."""

@@ -1,6 +1,6 @@
-"""A job on a terminal: a bar for all rows, one for each rank or, of many ranks, for a few that stand for all.
+"""Live display of a job: a bar for all rows, and one for each rank or, with many ranks, for three that stand for all.
 
-Knows what it looks like, not where it is drawn.
+Knows the looks of the display, not where it is drawn.
 """
 
 import io
@@ -18,15 +18,15 @@ from runner.telemetry.terminal import Line
 
 _MOST_BARS = 16  # of ranks
 _OTHER_LINES = 7  # of the display and below it
-_NARROW = 60  # columns: below, there is no room for all words
-_MOST_COLUMNS = 160  # a bar that is longer is not easier to read
+_NARROW = 60  # columns: below this, there is no room for all words
+_MOST_COLUMNS = 160  # a longer bar is not easier to read
 _SHORTEST_BAR = 8
 _GOING, _BEHIND = "cyan", "yellow"
 _COLOURS = re.compile(r"\x1b\[[\d;]*m")
 
 
 class Display:
-    """Makes the lines of a display, each of at most the width of the terminal."""
+    """Maker of the lines of a display, each at most as wide as the terminal."""
 
     def __init__(self) -> None:
         self._console = Console(
@@ -40,11 +40,11 @@ class Display:
         )
 
     def lines(self, status: Status, columns: int, lines: int) -> list[Line]:
-        """All there is to show.
+        """Return all lines of the display.
 
         Args:
-            status: of the job.
-            columns, lines: what the terminal has.
+            status: status of the job.
+            columns, lines: size of the terminal.
         """
         room = min(_MOST_BARS, lines - _OTHER_LINES)
         shown: list[RenderableType] = [self._all(status, columns)]
@@ -56,7 +56,7 @@ class Display:
         return self._render(Group(*shown), columns)
 
     def last_lines(self, status: Status, columns: int) -> list[Line]:
-        """What is left behind when the job has come to an end."""
+        """Return the lines that stay when the job has ended."""
         return self._render(self._all(status, columns), columns)
 
     def _all(self, status: Status, columns: int) -> RenderableType:
@@ -64,12 +64,12 @@ class Display:
         bar = Table.grid(padding=(0, 1))
         bar.add_column(width=max(10, _usable(columns) - 7))
         bar.add_column(justify="right", width=5)
-        share = int(100 * status.share_done)  # 100 % is when nothing is left
+        share = int(100 * status.share_done)  # 100 % only if nothing is left
         bar.add_row(_bar(status.share_done, is_whole=not status.num_rows - status.done_rows), Text(f"{share} %"))
         return Group(bar, Text(", ".join(words)))
 
     def _ranks(self, status: Status, columns: int, ranks: list[RankStatus] | None) -> RenderableType:
-        """A line each; where there are too many ranks, of the one that is least far, a middle one, the farthest."""
+        """Make a line for each rank; if there are too many, for the least, the median and the most advanced."""
         most = max(1, *(rank.rows for rank in status.ranks))
 
         def progress(rank: RankStatus) -> float:

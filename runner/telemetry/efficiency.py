@@ -1,8 +1,8 @@
-"""How fast the ranks were together, against what each can do alone, and where the difference went. Pure.
+"""Efficiency of a job: the speed of the ranks together, against that of one alone, and where the time went.
 
 The model is the usual one: speed is the number of ranks times the speed of one, and time is the data set over the
-speed. What a job takes longer than that is named, second by second: the main thread of a rank does one thing at a time,
-so what it did adds up to the time of the job.
+speed. Every second that a job takes longer than that is named: the main thread of a rank does one thing at a time, so
+its phases add up to the time of the job.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,7 +15,7 @@ _STARTUP = ("launch", "connect", "data", "model", "checks", "output")
 
 @dataclass(frozen=True)
 class Predicted:
-    """A job like this one on another number of ranks, by the model."""
+    """Prediction for a job like this one on another number of ranks, by the model."""
 
     ranks: int
     wall_seconds: float
@@ -24,15 +24,15 @@ class Predicted:
 
 @dataclass(frozen=True)
 class Efficiency:
-    """Of one job; seconds are of the wall clock, the mean of the ranks.
+    """Efficiency of one job; seconds are of the wall clock, averaged over the ranks.
 
     Attributes:
-        is_measured: the speed of one rank was measured alone (--baseline), not taken from the ranks together.
-        rank_rows_per_second: the speed of one rank: alone, or while none makes another wait.
+        is_measured: whether the speed of one rank was measured alone (--baseline), not taken from the ranks together.
+        rank_rows_per_second: the speed of one rank: alone, or while no rank makes another wait.
         speedup: rows per second of all ranks over that of one, from the first batch to the last prediction.
         efficiency: speedup over the number of ranks; 1 is ideal.
-        ideal_seconds: what the forward calls alone would take on these ranks, evenly shared.
-        losses: what the job took longer, by name. With ideal_seconds they add up to its wall time.
+        ideal_seconds: time of the forward calls alone on these ranks, evenly shared.
+        losses: the remaining time of the job, by cause. With ideal_seconds they add up to its wall time.
         predicted: on half as many ranks, as many, one more host, twice and four times as many.
     """
 
@@ -53,15 +53,15 @@ def find_efficiency(
     alone: tuple[float, float] | None,
     group_size: int = 1,
 ) -> Efficiency | None:
-    """The efficiency of a job; None where it has computed nothing.
+    """Compute the efficiency of a job; None where it has computed nothing.
 
     Args:
-        ranks: what each has told.
-        rows_per_second: of all ranks, from the first batch on.
-        loop_seconds: from the first batch until all predictions were collected.
-        num_chunks: of the job: more ranks than that cannot help.
-        alone: rows per second of one rank alone, of all of its time and of its forward calls; None: not measured.
-        group_size: where so many ranks hold one replica together, `ranks` are the first of each, and count for all.
+        ranks: figures of each rank.
+        rows_per_second: speed of all ranks, from the first batch on.
+        loop_seconds: time from the first batch until all predictions were collected.
+        num_chunks: chunks of the job: more ranks than that cannot help.
+        alone: rows per second of one rank alone, over all of its time and over its forward calls; None: not measured.
+        group_size: if so many ranks hold one replica together, `ranks` are the first of each group, and count for all.
     """
     rows, world_size = sum(rank.rows for rank in ranks), len(ranks)
     working = sum(rank.seconds["forward"] + rank.seconds["wait_rows"] for rank in ranks)
@@ -113,6 +113,6 @@ def _mean(values: Iterable[float]) -> float:
 
 
 def _end_of_work(rank: RankStats) -> float:
-    """When it had computed its last chunk."""
+    """Return when a rank had computed its last chunk, in seconds since the start of rank 0's process."""
     before = ("baseline", "forward", "wait_rows", "wait_room")
     return rank.began + sum(rank.seconds[phase] for phase in (*_STARTUP, *before))

@@ -1,4 +1,4 @@
-"""What a rank says of itself while it works, with -v and -vv: by Python's logging, under the name "runner".
+"""Log of a rank while it works, with -v and -vv: Python's logging, under the name "runner".
 
 A program that calls `runner.predict` may configure that logger as it likes; a handler is added only for -v and -vv.
 """
@@ -18,7 +18,7 @@ LOGGER = logging.getLogger("runner")
 
 @contextmanager
 def rank_logging(world: World, verbose: int) -> Iterator[None]:
-    """For as long as this lasts, what is logged names this rank, and is shown on stderr as far as `verbose` says.
+    """Name this rank in log messages, and show them on stderr according to `verbose`, inside the `with` block.
 
     Args:
         world: this rank among the others.
@@ -35,7 +35,7 @@ def rank_logging(world: World, verbose: int) -> Iterator[None]:
     if verbose:
         if not LOGGER.isEnabledFor(level := _level(verbose)):
             LOGGER.setLevel(level)
-        if not LOGGER.hasHandlers():  # the program's own would say it a second time
+        if not LOGGER.hasHandlers():  # a handler of the program would print it a second time
             LOGGER.addHandler(handler)
     try:
         yield
@@ -46,12 +46,12 @@ def rank_logging(world: World, verbose: int) -> Iterator[None]:
 
 
 class PhaseTracker:
-    """What the main thread is at, for all that want to know: the watch, the timeline and the log.
+    """Current phase of the main thread, reported to the watchdog, the timeline and the log.
 
     Args:
         world: this rank among the others.
-        watch: of this rank.
-        timeline: of this rank.
+        watch: watchdog of this rank.
+        timeline: timeline of this rank.
     """
 
     def __init__(self, world: World, watch: Watchdog, timeline: Timeline) -> None:
@@ -59,12 +59,12 @@ class PhaseTracker:
         self._began = timeline.began
 
     def begin(self, phase: str, what: str, root_alone: bool = False) -> None:
-        """Go over to the next.
+        """Begin the next phase.
 
         Args:
             phase: one of `runner.telemetry.timeline.MAIN_PHASES`.
-            what: in words, for the message of a job that hangs.
-            root_alone: rank 0 does it, and the others wait for it.
+            what: the activity in words, for the message about a job that hangs.
+            root_alone: whether rank 0 does it while the others wait for it.
         """
         if root_alone and self._world.rank:
             self._watch.main.wait()
@@ -74,12 +74,12 @@ class PhaseTracker:
         self._began = self._timeline.now()
 
     def end(self, result: str) -> None:
-        """Say what has come of it, and how long that took."""
+        """Log the result of the phase, and how long it took."""
         LOGGER.info("%s, %.2f s", result, self._timeline.now() - self._began)
 
 
 class LoggingTimeline(Timeline):
-    """One that says of each round that carried predictions how long it took."""
+    """Timeline that logs the duration of each round that carried predictions."""
 
     def add(self, phase: str, began: float, ended: float) -> None:
         super().add(phase, began, ended)
@@ -88,13 +88,13 @@ class LoggingTimeline(Timeline):
 
 
 def make_timeline(age_seconds: float, keeps_spans: bool, verbose: int) -> Timeline:
-    """The timeline of a rank, one that speaks where somebody listens."""
+    """Make the timeline of a rank; one that logs rounds if debug messages are shown."""
     speaks = verbose > 1 or LOGGER.isEnabledFor(logging.DEBUG)
     return (LoggingTimeline if speaks else Timeline)(age_seconds, keeps_spans)
 
 
 def sent_in_words(comm: Comm) -> str:
-    """What it took to send the weights; empty where they were not sent rank by rank."""
+    """Return what was sent to broadcast the weights, and how fast; empty where they were not sent from rank to rank."""
     if not comm.broadcast_seconds or comm.world.world_size == 1:
         return ""
     sent, seconds = comm.broadcast_bytes, comm.broadcast_seconds

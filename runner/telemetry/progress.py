@@ -1,7 +1,7 @@
-"""How far the job is, shown by rank 0 while it runs: on a terminal or in a log, in `status.json`, for Prometheus.
+"""Progress of a job, shown by rank 0 while it runs: on a terminal or in a log, in `status.json`, for Prometheus.
 
-A thread of its own looks every now and then; whoever commits a chunk only counts it. What goes wrong here is passed
-over: the job is what matters.
+A separate thread looks at the counts now and then; a commit only adds to them. Errors of files and terminals are
+ignored here: the job is what matters.
 """
 
 import contextlib
@@ -30,23 +30,23 @@ _LAST_WAIT_SECONDS = 5.0  # for a file system that hangs
 
 
 class View(Protocol):
-    """What a person looks at.
+    """Progress view for a person.
 
     Attributes:
-        seconds: between two looks at the job.
+        seconds: time between two looks at the job.
     """
 
     seconds: float
 
     def show(self, status: Status) -> None:
-        """The job is so far now."""
+        """Show the current status."""
 
     def close(self, status: Status | None) -> None:
-        """Leave things tidy; None where it is not known how far the job is."""
+        """Leave the terminal or log tidy; `status` is None if it is not known."""
 
 
 class LogView:
-    """A line every so often; no control characters."""
+    """View in a log: a line every so often; no control characters."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream, self._began = stream, time.monotonic()
@@ -65,7 +65,7 @@ class LogView:
 
 
 class TerminalView:
-    """A live display."""
+    """Live display on a terminal."""
 
     def __init__(self, screen: Screen) -> None:
         from runner.telemetry.display import Display  # only here: rich takes its time to import
@@ -81,19 +81,19 @@ class TerminalView:
 
 
 def find_view(stream: TextIO | None = None) -> View:
-    """What suits the place that the messages of this process go to (sys.stderr by default)."""
+    """Choose the view that suits the destination of this process's messages (sys.stderr by default)."""
     screen = find_screen(stream)
     return TerminalView(screen) if screen else LogView(stream or sys.stderr)
 
 
 class Progress:
-    """Counts what is committed, and shows it.
+    """Progress of one job: counts committed chunks, and shows them.
 
     Args:
-        start: of the job.
-        folder: for `status.json`; None for none.
-        metrics: for Prometheus; None for none.
-        stream: where to, by default sys.stderr.
+        start: the job at its start.
+        folder: folder of `status.json`; None for none.
+        metrics: metrics for Prometheus; None for none.
+        stream: destination of messages; by default sys.stderr.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class Progress:
         self._thread.start()
 
     def add(self, commit: Commit) -> None:
-        """A chunk is committed."""
+        """Count a committed chunk."""
         self._tally.add(commit.rank, commit.stop - commit.start, commit.seconds, len(commit.bad))
 
     def close(self) -> None:
-        """Say that this is the end, and leave the terminal tidy."""
+        """Show the end of the job, and leave the terminal tidy."""
         self._ended.set()
         self._thread.join(_LAST_WAIT_SECONDS)
 

@@ -1,4 +1,4 @@
-"""The progress of a job for Prometheus: served by HTTP from rank 0, or in a file for the textfile collector."""
+"""Progress metrics for Prometheus: served by HTTP from rank 0, or in a file for the textfile collector."""
 
 import contextlib
 import os
@@ -13,8 +13,8 @@ from runner.config.checks import check_suffix
 from runner.core.errors import UsageError
 from runner.telemetry.status import Status
 
-_FILE_SECONDS = 10.0  # the collector looks every 15 seconds or so
-_POLL_SECONDS = 0.05  # a job ends at most so much later
+_FILE_SECONDS = 10.0  # the collector looks about every 15 seconds
+_POLL_SECONDS = 0.05  # a job ends at most this much later
 _Values = dict[str, tuple[str, Callable[[Status], float | None]]]
 _GAUGES: _Values = {
     "runner_rows": ("Rows of the whole job.", lambda status: status.num_rows),
@@ -32,15 +32,15 @@ _COUNTERS: _Values = {
 
 
 class Metrics:
-    """What Prometheus gets of one job.
+    """Prometheus metrics of one job.
 
     Args:
-        port: to serve on, from all addresses of this host; None for none.
-        path: of the file; None for none.
-        labels: what is known of the job, for `runner_job_info`.
+        port: port to serve on, at all addresses of this host; None for none.
+        path: path of the file; None for none.
+        labels: labels of the job, for `runner_job_info`.
 
     Raises:
-        UsageError: a package is missing, the port cannot be had, or the file cannot be written.
+        UsageError: a package is missing, the port is not available, or the file cannot be written.
     """
 
     def __init__(self, port: int | None, path: str | None, labels: Mapping[str, str]) -> None:
@@ -57,7 +57,7 @@ class Metrics:
         self._write_file = prometheus_client.write_to_textfile
         self._path, self._labels, self._last_written = path, dict(labels), -_FILE_SECONDS
         self._status: Callable[[], Status] | None = None
-        # a registry of its own: that of the package would tell of this process, too, and of other jobs in it
+        # a separate registry: the default one would also report on this process, and on other jobs in it
         self._registry = prometheus_client.CollectorRegistry(auto_describe=False)
         self._registry.register(self)
         if path is not None:
@@ -77,11 +77,11 @@ class Metrics:
             self._thread.start()
 
     def begin(self, status: Callable[[], Status]) -> None:
-        """From now on the job can be asked how it does."""
+        """Set the function that returns the status of the job; before, there is nothing to report."""
         self._status = status
 
     def collect(self) -> Iterator[Any]:
-        """Called by the registry, whenever somebody asks."""
+        """Yield the metrics; called by the registry at each request."""
         gauge, counter = self._core.GaugeMetricFamily, self._core.CounterMetricFamily
         if self._status is None:
             return
@@ -105,17 +105,17 @@ class Metrics:
         yield from (rows, speed, straggler)
 
     def write(self, status: Status) -> None:
-        """Renew the file, where there is one and it is time to."""
+        """Renew the file, if there is one and it is due."""
         if self._path is None or (time.monotonic() - self._last_written < _FILE_SECONDS and not status.ended):
             return
         self._last_written = time.monotonic()
         if status.ended:
             self._status = lambda: status
-        with contextlib.suppress(OSError):  # full, or gone: the job goes on
+        with contextlib.suppress(OSError):  # disk full, or folder gone: the job goes on
             self._write_file(self._path, self._registry)
 
     def close(self) -> None:
-        """Serve no more; the file stays, with the last figures."""
+        """Stop the server; the file stays, with the last figures."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -124,7 +124,7 @@ class Metrics:
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A client that is slow keeps no other one waiting, nor the end of the job."""
+    """Server whose slow clients delay neither other clients nor the end of the job."""
 
     daemon_threads = True
     block_on_close = False
@@ -132,7 +132,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 
 class _Quiet(WSGIRequestHandler):
     def log_message(self, format: str, *args: Any) -> None:
-        """Requests are no news."""
+        """Discard the message: requests are not logged."""
 
 
 def _check_writable(path: str) -> None:

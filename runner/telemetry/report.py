@@ -1,4 +1,4 @@
-"""What a finished job tells: `report.json`, and the line on the screen."""
+"""Report of a job: `report.json`, and the summary line on the screen."""
 
 import dataclasses
 import json
@@ -13,7 +13,7 @@ from runner.telemetry.stats import RankStats
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file of a run folder; None where there is none that can be read."""
+    """Read the JSON object in a file of a run folder; None where there is none that can be read."""
     try:
         found = json.loads(path.read_text())
     except (OSError, ValueError):
@@ -22,51 +22,52 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
 
 def read_report(folder: Path) -> dict[str, Any] | None:
-    """The report in a run folder; None where there is none that can be read."""
+    """Read the report in a run folder; None where there is none that can be read."""
     return read_record(folder / "report.json")
 
 
 def read_status(folder: Path) -> str:
-    """The status in the report of a run folder; empty where there is none that can be read."""
+    """Return the status in the report of a run folder; empty where there is none that can be read."""
     return str((read_report(folder) or {}).get("status", ""))
 
 
 @dataclass
 class Report:
-    """The figures of one job; bytes, rows and seconds as the names say.
+    """Figures of one job; bytes, rows and seconds as the names tell.
 
     Attributes:
-        status: "whole" when the output is whole, "stopped" when the job has stopped before, on purpose.
-        stopped_by: a signal or the time limit; empty where the output is whole.
-        num_rows: of the data set; the sum of computed, resumed, quarantined and remaining rows.
-        computed_rows: by this job.
-        resumed_rows: by earlier jobs of the same output.
+        status: "whole" if the output is complete, "stopped" if the job has stopped before, on purpose.
+        stopped_by: "a signal" or "the time limit"; empty if the output is complete.
+        num_rows: rows of the data set; the sum of computed, resumed, quarantined and remaining rows.
+        computed_rows: rows computed by this job.
+        resumed_rows: rows computed by earlier jobs of the same output.
         quarantined_rows: rows that failed and were set aside.
-        remaining_rows: left to the next job.
-        nonfinite_rows: whole or not, with a NaN or an infinity in their predictions; bad rows are not counted.
-        halved_rows: in batches that were computed in smaller pieces, for want of memory: they may differ in the last
-            bits from what one batch gives. The ledger names them.
-        cut_rows: whole or not, whose text the model's tokenizer cut at `token_limit` tokens; bad rows are not counted.
-        cut_tokens: how many tokens they lost.
-        token_limit: the most tokens of a row; 0 where none was cut.
-        canary: how the ranks' answers to the same rows compare; empty where there is one rank.
+        remaining_rows: rows left to the next job.
+        nonfinite_rows: rows with a NaN or an infinity in their predictions, output complete or not; without bad rows.
+        halved_rows: rows in batches that ran out of memory and were computed in smaller pieces: they may differ in the
+            last bits from the result of one batch. The ledger names them.
+        cut_rows: rows whose text was cut at `token_limit` tokens, output complete or not; without bad rows.
+        cut_tokens: number of tokens that these rows lost.
+        token_limit: the most tokens a row may have; 0 where none was cut.
+        canary: how the ranks' answers to the same rows compare; empty where one rank has nothing to tell, or no row
+            could be computed.
         world_size: number of ranks.
-        wall_seconds: from the start of rank 0's process until the output was whole.
-        startup_seconds: of these, until rank 0's first batch.
-        loop_seconds: from then until all predictions were collected.
+        wall_seconds: time from the start of rank 0's process until the output was complete.
+        startup_seconds: part of it before rank 0's first batch.
+        loop_seconds: time from then until all predictions were collected.
         rows_per_second: computed rows over loop_seconds.
-        efficiency: against the speed of one rank, and where the time went; None where nothing was computed.
-        latencies: how many batches there were by how long they took; classes as `runner.telemetry.timeline` has them.
-        collect_bytes: predictions that rank 0 received from other ranks.
-        broadcast_bytes, broadcast_seconds: weights that rank 0 sent, and what that took it.
+        efficiency: speed relative to one rank, and where the time went; None where nothing was computed.
+        latencies: number of batches by class of latency; see `runner.telemetry.timeline`.
+        collect_bytes: bytes of chunks that rank 0 received from other ranks.
+        broadcast_bytes, broadcast_seconds: size of the weights that rank 0 sent, and the time it took.
         peak_rss_bytes: per rank, the most memory its process held.
-        output: path of the predictions, None when they are in `predictions`.
-        launcher: what started the ranks.
-        started, epoch: when rank 0's process started, in local time and in seconds since 1970.
-        command, launcher_command: what was typed, as far as it can be seen on rank 0's host.
-        config: the options, as `config.toml` has them.
+        output: path of the predictions; None if they are in `predictions`.
+        launcher: the launcher of the ranks.
+        started, epoch: start of rank 0's process, in local time and in seconds since 1970.
+        command, launcher_command: command lines, as far as they can be seen on rank 0's host.
+        config: the options; see `Config.resolved`.
         environment: versions by name, the MPI library, the scheduler's number of the job.
-        ranks: per rank.
+        ranks: figures of each rank.
         predictions: on rank 0 of a job without an output file, `(num_rows, ...)`; else None. Not in the file.
     """
 
@@ -106,13 +107,13 @@ class Report:
     predictions: np.ndarray | None = field(default=None, repr=False)
 
     def to_json(self) -> str:
-        """All but the predictions."""
+        """Return the report as JSON, without the predictions."""
         values: dict[str, Any] = dataclasses.asdict(dataclasses.replace(self, predictions=None))
         del values["predictions"]
         return json.dumps(values, indent=2) + "\n"
 
     def summary(self) -> str:
-        """One line for people."""
+        """Return one line for people."""
         if self.remaining_rows:
             jobs = -(-self.remaining_rows // self.computed_rows) if self.computed_rows else 0
             more = f"{jobs} more {'job' if jobs == 1 else 'jobs'} of this length" if jobs else "this job was too short"

@@ -1,24 +1,24 @@
-"""What one rank tells of itself at the end. Pure."""
+"""Figures of one rank in the report."""
 
 from dataclasses import dataclass, field
 
 
 @dataclass
 class RankStats:
-    """One rank in the report; rows, bytes and seconds as the names say.
+    """Figures of one rank; rows, bytes and seconds as the names tell.
 
     Attributes:
-        began: when its process started, in seconds since that of rank 0 did.
-        output_bytes: of the predictions that it has computed.
+        began: start of its process, in seconds since the start of rank 0's.
+        output_bytes: size of the predictions that it has computed.
         peak_rss_bytes: the most memory that its process held.
         peak_gpu_bytes: the most GPU memory that PyTorch held for it.
-        seconds: by what `runner.telemetry.timeline.PHASES` names: those of its main thread add up to the age of its
-            process, the others lie beside them. "wait" is the sum of the three ways to wait.
-        batches: that it has computed.
-        batch_seconds: on average, from a batch's call of the model until its predictions were on the CPU.
-        slowest_batch_seconds: the greatest of these.
-        part_bytes: of the parameters and buffers that it holds, where ranks hold the model together.
-        group_seconds: of its forward, how long it exchanged tensors with the ranks of its group or waited for them.
+        seconds: time by phase, see `runner.telemetry.timeline.PHASES`: the phases of its main thread add up to the age
+            of its process, the others run at the same time. "wait" is the sum of the three waiting phases.
+        batches: number of batches that it has computed.
+        batch_seconds: mean time from a batch's call of the model until its predictions were on the CPU.
+        slowest_batch_seconds: the longest of these times.
+        part_bytes: size of the parameters and buffers that it holds, where ranks hold the model together.
+        group_seconds: part of its forward time in which it exchanged tensors with its group or waited for it.
     """
 
     rank: int

@@ -8,13 +8,13 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RankStatus:
-    """One rank.
+    """Status of one rank.
 
     Attributes:
-        rows: committed, in this job.
-        share: rows that it is to compute in this job; None where whoever is free takes the next.
-        seconds_since_last: since its last chunk was committed, or since the start where there was none.
-        rows_per_second: lately, by the time it was at work; 0 before its first chunk.
+        rows: rows committed in this job.
+        share: rows that it is to compute in this job; None with dynamic scheduling.
+        seconds_since_last: time since its last chunk was committed, or since the start where there was none.
+        rows_per_second: recent speed, over the time it was at work; 0 before its first chunk.
     """
 
     rank: int
@@ -26,17 +26,17 @@ class RankStatus:
 
 @dataclass(frozen=True)
 class Status:
-    """A job at one moment; seconds and rows as the names say.
+    """Status of a job at one moment; seconds and rows as the names tell.
 
     Attributes:
-        time, started: of this, and of the job's first process; since 1970.
-        done_rows: committed, by this job and earlier ones, quarantined ones included.
-        resumed_rows: of these, what earlier jobs have left, but quarantined ones.
-        rows_per_second: of all ranks, lately.
-        seconds_left: until all rows are done, at this speed; None where nobody can tell, as nothing comes in.
-        where: who works on it, in words.
+        time, started: this moment, and the start of the job's first process; in seconds since 1970.
+        done_rows: rows committed, by this job and earlier ones, quarantined ones included.
+        resumed_rows: rows of these that earlier jobs have left, without quarantined ones.
+        rows_per_second: recent speed of all ranks.
+        seconds_left: time until all rows are done, at this speed; None if it is unknown, because no chunk comes in.
+        where: the ranks that work on it, in words.
         stragglers: ranks that the others will have to wait for, in order.
-        ended: the job has come to an end of its own; False stays behind where it was killed.
+        ended: whether the job has ended by itself; stays False where it was killed.
     """
 
     time: float
@@ -56,21 +56,21 @@ class Status:
 
     @property
     def share_done(self) -> float:
-        """0 to 1."""
+        """Share of the rows that are done, 0 to 1."""
         return self.done_rows / self.num_rows if self.num_rows else 1.0
 
     @property
     def median_rows_per_second(self) -> float:
-        """Of the ranks that have computed anything, the upper one; 0 where none has."""
+        """Upper median of the speeds of the ranks that have computed anything; 0 where none has."""
         return median([rank.rows_per_second for rank in self.ranks if rank.rows_per_second] or [0.0])
 
     def to_json(self) -> str:
-        """One line."""
+        """Return the status as one line of JSON."""
         return json.dumps(dataclasses.asdict(self)) + "\n"
 
 
 def parse_status(text: str) -> Status | None:
-    """What `to_json` has written; None where it is damaged, or of another kind."""
+    """Read the text of `Status.to_json`; None where it is damaged, or of another kind."""
     try:
         values: dict[str, Any] = json.loads(text)
         ranks = [RankStatus(**_known(RankStatus, rank)) for rank in values.pop("ranks")]

@@ -1,4 +1,4 @@
-"""How a running job does, in words: the lines in a log, and the parts of them that a terminal shows, too. Pure."""
+"""Status of a running job in words: the lines in a log, and their parts, which a terminal shows, too."""
 
 from runner.telemetry.status import RankStatus, Status
 
@@ -6,29 +6,29 @@ _MOST_NAMED = 4
 
 
 def first_line(num_rows: int, resumed_rows: int, where: str) -> str:
-    """What a job says when it begins.
+    """Return the first line of a job.
 
     Args:
-        num_rows: of the whole job.
-        resumed_rows: of these, done by earlier jobs.
-        where: who works on it, in words.
+        num_rows: rows of the data set.
+        resumed_rows: rows of these that are done by earlier jobs.
+        where: the ranks that work on it, in words.
     """
     resumed = f" ({resumed_rows:,} of them done by an earlier job)" if resumed_rows else ""
     return f"runner: {num_rows:,} rows{resumed} on {where}"
 
 
 def line(status: Status) -> str:
-    """One line for a log."""
+    """Return one line for a log."""
     return f"runner: {done(status)} ({status.share_done:.0%}), {', '.join(figures(status))}{_naming(status)}"
 
 
 def done(status: Status) -> str:
-    """How many rows of how many."""
+    """Return how many rows are done, of how many."""
     return f"{status.done_rows:,} of {status.num_rows:,} rows"
 
 
 def figures(status: Status) -> list[str]:
-    """Speed, time left and what else there is to count."""
+    """Return speed, time left and other counts."""
     said = [rate(status.rows_per_second)]
     if status.seconds_left:
         said.append(f"{duration(status.seconds_left)} left")
@@ -43,7 +43,7 @@ def figures(status: Status) -> list[str]:
 
 
 def stragglers(status: Status) -> list[str]:
-    """The ranks that the others wait for, and why; at most a few, and then how many more there are."""
+    """Return the ranks that the others wait for, with the reason; a few, then the number of the rest."""
     by_rank = {rank.rank: rank for rank in status.ranks}
     found = [by_rank[rank] for rank in status.stragglers if rank in by_rank]
     found.sort(key=lambda rank: rank.rows_per_second)
@@ -52,7 +52,7 @@ def stragglers(status: Status) -> list[str]:
 
 
 def why(rank: RankStatus, status: Status) -> str:
-    """Why a rank is a straggler."""
+    """Return the reason why a rank is a straggler."""
     median = status.median_rows_per_second
     if not rank.rows_per_second or rank.rows_per_second > median / 2:
         return f"silent for {duration(rank.seconds_since_last)}"
@@ -60,12 +60,12 @@ def why(rank: RankStatus, status: Status) -> str:
 
 
 def rate(rows_per_second: float) -> str:
-    """Rows a second."""
+    """Return a speed in rows per second."""
     return f"{rows_per_second:,.0f} rows/s" if rows_per_second >= 10 else f"{rows_per_second:.2g} rows/s"
 
 
 def duration(seconds: float) -> str:
-    """As people say it."""
+    """Return a duration as people write it."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -20,11 +20,11 @@ _SILENT, _SILENT_SECONDS = 3.0, 5.0  # times what its chunks usually take, and n
 
 @dataclass(frozen=True)
 class Start:
-    """What is known of a job when it begins; as `Status` has it.
+    """Facts of a job at its start; see `Status`.
 
     Attributes:
-        shares: the rows each rank is to compute; None where whoever is free takes the next.
-        group_size: ranks that hold one replica of the model together; of each such group the first alone counts.
+        shares: rows that each rank is to compute; None with dynamic scheduling.
+        group_size: number of ranks that hold one replica of the model together; only the first of each group counts.
     """
 
     num_rows: int
@@ -39,10 +39,10 @@ class Start:
 
 
 class Tally:
-    """Counts commits; may be asked for the status from any thread.
+    """Counts of committed rows; gives the status of the job to any thread.
 
     Args:
-        start: of the job.
+        start: the job at its start.
     """
 
     def __init__(self, start: Start) -> None:
@@ -53,12 +53,12 @@ class Tally:
         self._ranks = [_Rank(self._latest) for _ in range(0, start.world_size, start.group_size)]
 
     def add(self, rank: int, rows: int, seconds: float, bad: int) -> None:
-        """A chunk is committed.
+        """Count a committed chunk.
 
         Args:
-            rank: who has computed it.
-            rows, bad: how many, and how many of these failed.
-            seconds: how long that rank was at it.
+            rank: the rank that has computed it.
+            rows, bad: number of its rows, and of those that failed.
+            seconds: time that the rank took for it.
         """
         now = time.monotonic()
         with self._lock:
@@ -73,7 +73,7 @@ class Tally:
             self._ranks[rank // self._start.group_size].add(now, rows, seconds)
 
     def status(self, ended: bool = False) -> Status:
-        """How the job does now."""
+        """Return the current status of the job."""
         now, start = time.monotonic(), self._start
         with self._lock:
             while len(self._samples) > _FEWEST_SAMPLES and self._samples[1][0] < now - _RECENT_SECONDS:
@@ -108,7 +108,7 @@ class Tally:
             )
 
     def _seconds_left(self, now: float, speed: float, ranks: list[RankStatus]) -> float | None:
-        """By the speed of all, and by that of the rank that will be the last; None while nothing comes in."""
+        """Return the longer estimate, by the speed of all and of the last rank; None while no chunk comes in."""
         left = self._start.num_rows - self._done
         if not left:
             return 0.0
@@ -141,7 +141,7 @@ class Tally:
 
 
 class _Rank:
-    """The averages of one rank, over the time that it was at work."""
+    """Averages of one rank, over the time that it was at work."""
 
     def __init__(self, began: float) -> None:
         self.latest, self.rows = began, 0
@@ -156,10 +156,10 @@ class _Rank:
 
     @property
     def pace(self) -> float:
-        """Rows a second."""
+        """Rows per second."""
         return self._recent_rows / self.seconds if self.seconds else 0.0
 
     @property
     def usual(self) -> float:
-        """Seconds that a chunk takes; 0 before the first."""
+        """Usual time of a chunk, in seconds; 0 before the first."""
         return self.seconds / self._chunks if self._chunks else 0.0

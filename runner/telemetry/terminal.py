@@ -1,12 +1,12 @@
-"""Where a live display may be drawn, and drawing there without harm to what others print on the same terminal.
+"""Terminal of a live display: where it may be drawn, and drawing without harm to what others print there.
 
-Under mpirun and horovodrun rank 0's stderr is a pipe to the launcher. But where the launcher's own stderr is the
-terminal that this process belongs to, and not a log, the display can be drawn on that terminal itself.
+Under mpirun and horovodrun rank 0's stderr is a pipe to the launcher. But if the launcher's own stderr is the terminal
+that this process belongs to, and not a log, the display can be drawn on that terminal itself.
 
-Whatever else appears there must stay readable, and a process may be killed at any moment. So the cursor is never
-hidden, and waits below the display, where a shell's prompt or a launcher's last word can follow. Before the display is
-drawn over, it is made sure that nobody else has written below it: the launcher, which passes on what the ranks print,
-by the kernel's count of its bytes; this process by a look at what goes through its own streams.
+All other output there must stay readable, and a process may be killed at any moment. So the cursor is never hidden, and
+waits below the display, where a shell's prompt or a launcher's last message can follow. Before the display is drawn
+again, a check makes sure that nobody else has written below it: the launcher, which passes on what the ranks print, is
+checked by the kernel's count of its bytes; this process by the writes to its own streams.
 """
 
 import contextlib
@@ -22,17 +22,17 @@ from runner.host.command_line import launchers_above
 from runner.host.launch import read_variables
 
 _CONTROLLING = "/dev/tty"
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 2.0, 60.0  # to redraw after others have printed, doubled each time
-_PATIENCE = 0.97  # and made shorter again with each time that nobody has printed
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 2.0, 60.0  # until a redraw after others' output; doubled each time
+_PATIENCE = 0.97  # the factor by which it shrinks again each time that nobody has printed
 
-Line = tuple[str, int]  # with its colors, and how many columns it takes
+Line = tuple[str, int]  # text with its colors, and its width in columns
 
 
 def find_screen(stream: TextIO | None = None) -> "Screen | None":
-    """The terminal to draw on; None where the output goes to a log, or its reader would not be served.
+    """Return the terminal to draw on; None if the output goes to a log, or a display cannot or must not be drawn.
 
     Args:
-        stream: where messages of this process go; sys.stderr by default.
+        stream: destination of the messages of this process; sys.stderr by default.
     """
     stream = stream or sys.stderr
     if read_variables(["TERM"]).get("TERM", "dumb") in ("dumb", "unknown"):
@@ -53,8 +53,8 @@ def find_screen(stream: TextIO | None = None) -> "Screen | None":
 
 
 def _launchers_on_this_terminal() -> list[int]:
-    """The launchers above this process, where the outermost shows what it gets on the terminal of this process."""
-    import psutil  # on rank 0 alone
+    """Return the launchers above this process, if the outermost one's stderr is the terminal of this process."""
+    import psutil  # imported on rank 0 alone
 
     found, terminal = [pid for pid, _ in launchers_above()], None
     with contextlib.suppress(psutil.Error):
@@ -62,33 +62,33 @@ def _launchers_on_this_terminal() -> list[int]:
     if not found or not all(os.access(f"/proc/{pid}/io", os.R_OK) for pid in found):
         return []
     out, err = (os.readlink(f"/proc/{found[-1]}/fd/{number}") for number in (1, 2))
-    # a pipe behind stdout ends at a program, such as tee, that writes to the terminal when it likes
+    # a pipe behind stdout ends at a program, such as tee, that may write to the terminal at any time
     return found if terminal == err and not out.startswith("pipe:") else []
 
 
 class Screen:
-    """The lines of a terminal from the cursor up, drawn again and again.
+    """Lines of a terminal from the cursor up, drawn again and again.
 
     Args:
-        fd: of the terminal; closed in the end.
+        fd: file descriptor of the terminal; closed in the end.
         launchers: processes that write to it, too.
-        streams: of this process, that lead to it, too.
+        streams: streams of this process that lead to it, too.
     """
 
     def __init__(self, fd: int, launchers: Sequence[int], streams: Sequence[TextIO]) -> None:
         self._fd, self._launchers = fd, launchers
-        self._drawn: list[int] = []  # the columns that each line takes which is to be drawn over
+        self._drawn: list[int] = []  # columns of each line that will be drawn over
         self._lock = threading.RLock()
         self._written = -1
         self._is_line_open = self._is_disturbed = False
         self._pause_seconds, self._quiet_until = _FIRST_PAUSE_SECONDS, 0.0
         self._streams = streams if not launchers else []
         for stream in self._streams:
-            # patched and not replaced: handlers of logging keep the stream itself
+            # patched and not replaced: logging handlers hold the stream itself
             stream.write = self._passing_on(stream.write)  # type: ignore[method-assign]
 
     def size(self) -> tuple[int, int]:
-        """Columns and lines, at this moment."""
+        """Return the current columns and lines of the terminal."""
         with contextlib.suppress(OSError):
             columns, lines = os.get_terminal_size(self._fd)
             if columns and lines:
@@ -96,11 +96,11 @@ class Screen:
         return 80, 24
 
     def may_draw(self) -> bool:
-        """Whether the terminal is ours now: in the background, writing might even stop us."""
+        """Return whether the terminal is ours now: in the background, writing might even stop this process."""
         try:
             front = os.tcgetpgrp(self._fd)
         except OSError:
-            return os.isatty(self._fd)  # not the terminal of this session: nobody else's matter
+            return os.isatty(self._fd)  # not the terminal of this session: no other job to disturb
         try:
             own = os.getpgid(self._launchers[-1]) if self._launchers else os.getpgrp()
             return front == own and not termios.tcgetattr(self._fd)[3] & termios.TOSTOP
@@ -108,16 +108,16 @@ class Screen:
             return False
 
     def draw(self, lines: Sequence[Line]) -> None:
-        """Draw these lines over those drawn before; not where the moment is wrong."""
+        """Draw these lines over those drawn before, unless others use the terminal or have just printed."""
         with self._lock:
             if self._is_line_open or not self.may_draw():
                 self._is_disturbed = self._is_disturbed or bool(self._drawn)
                 self._forget()
                 return
-            lines = lines[: self.size()[1] - 1]  # what has left the screen at its top cannot be drawn over
+            lines = lines[: self.size()[1] - 1]  # lines that have left the screen at its top cannot be drawn over
             written = self._bytes_of_launchers()
             if self._drawn and written != self._written:
-                # somebody has printed below: what he said stays, and the display begins anew, in a while
+                # someone has printed below: that output stays, and the display begins anew after a pause
                 self._forget()
                 self._is_disturbed = True
                 self._quiet_until = time.monotonic() + self._pause_seconds
@@ -131,10 +131,10 @@ class Screen:
                 self._pause_seconds = max(_PATIENCE * self._pause_seconds, _FIRST_PAUSE_SECONDS)
 
     def finish(self, lines: Sequence[Line]) -> None:
-        """Leave these lines behind."""
+        """Draw the last lines, which stay, and close the terminal."""
         with self._lock:
             self.draw(lines)
-            if not self._drawn:  # others have printed, or shall have
+            if not self._drawn:  # others have printed, or the pause is not over
                 self._quiet_until = 0.0
                 self.draw(lines)
             self.close()
@@ -162,9 +162,9 @@ class Screen:
         return erase_and_write
 
     def _erasing(self) -> str:
-        """What moves the cursor to the first of the drawn lines, and erases from there on."""
+        """Return the codes that move the cursor to the first of the drawn lines, and erase from there on."""
         columns = self.size()[0]
-        # a terminal that has become narrower has broken the lines that did not fit any more
+        # a terminal that has become narrower wraps the lines that no longer fit
         rows = sum(max(1, -(-line // columns)) for line in self._drawn)
         return f"\r\x1b[{rows}A\x1b[J" if rows else ""
 

@@ -1,7 +1,7 @@
-"""What one rank does, second by second, in the same space however long its job is. Pure.
+"""Timeline of one rank, in constant memory however long its job is.
 
-The main thread does one thing at a time, and says so when it begins another: so its seconds add up to the age of its
-process. What other threads do beside it is added as spans.
+The main thread does one thing at a time, and reports when it begins another: so its phases add up to the age of its
+process. The activities of other threads are added as spans.
 """
 
 import math
@@ -10,22 +10,22 @@ from itertools import accumulate
 
 import numpy as np
 
-# What the main thread does, in the order in which a job comes to it.
+# Phases of the main thread, in the order of a job.
 MAIN_PHASES = (
     "launch",  # from the start of the process until it has imported what it needs
     "connect",  # until the ranks have found each other
     "data",  # opening the data set
     "model",  # building the model, reading its weights, sending them
     "checks",  # the first row, the canary
-    "output",  # opening the output, checking what earlier jobs have left
+    "output",  # opening the output, checking the chunks of earlier jobs
     "baseline",  # rank 0 alone computes, for --baseline
     "forward",  # the model, post-processing, predictions to the CPU
     "wait_rows",  # rows are not read yet
-    "wait_room",  # what has been computed has not been collected yet
-    "wait_ranks",  # its share is done: the last rounds, and what other ranks still compute
-    "finish",  # rank 0 makes the output whole
+    "wait_room",  # backpressure: the computed chunks are not collected yet
+    "wait_ranks",  # its share is done: waits for the last rounds, and for ranks that still compute
+    "finish",  # rank 0 completes the output
 )
-# What other threads do at the same time.
+# Phases of other threads at the same time.
 OTHER_PHASES = (
     "read",  # reading and preprocessing rows
     "collect",  # rounds that carry predictions
@@ -37,7 +37,7 @@ _BINS = 512
 _FIRST_BIN_SECONDS = 1 / 64
 _MOST_SPANS = 200_000
 
-# Batch latencies are counted by size: 10 classes a decade, from a microsecond on; the last is of all that take longer.
+# Batch latencies are counted by class: 10 classes a decade, from a microsecond on; the last holds all longer ones.
 LATENCY_CLASSES_A_DECADE, LATENCY_CLASSES, LATENCY_FROM_SECONDS = 10, 90, 1e-6
 
 
@@ -73,7 +73,7 @@ class Strip:
         self._bins[int(when / self._width)] += amount
 
     def sampled(self, edges: np.ndarray) -> np.ndarray:
-        """The amount between each two of these moments: `(len(edges) - 1,)` float64."""
+        """Return the amount in each interval between two of these moments: `(len(edges) - 1,)` float64."""
         own_edges = np.arange(_BINS + 1) * self._width
         return np.diff(np.interp(edges, own_edges, list(accumulate(self._bins, initial=0.0))))
 
@@ -85,18 +85,18 @@ class Strip:
 
 
 class Timeline:
-    """One rank's.
+    """Timeline of one rank.
 
-    Times are seconds since the process of this rank started, until `align` has told when that of rank 0 did.
+    Times are seconds since this rank's process started; after `align`, since rank 0's process started.
 
     Args:
-        age_seconds: of this process.
-        keeps_spans: keep each span, too, up to a limit.
+        age_seconds: age of this process.
+        keeps_spans: whether each span is kept, too, up to a limit.
 
     Attributes:
-        num_dropped: spans that were past the limit.
-        latencies: how many batches of each class of latency there were.
-        batches, batch_seconds, slowest_seconds: their number, the sum and the greatest of their latencies.
+        num_dropped: number of spans beyond the limit.
+        latencies: number of batches by class of latency.
+        batches, batch_seconds, slowest_seconds: number of batches, sum and maximum of their latencies.
     """
 
     def __init__(self, age_seconds: float, keeps_spans: bool = False) -> None:
@@ -112,28 +112,28 @@ class Timeline:
         self.batches, self.batch_seconds, self.slowest_seconds = 0, 0.0, 0.0
 
     def now(self) -> float:
-        """Seconds since the start."""
+        """Return the seconds since the start."""
         return time.perf_counter() - self._origin + self._shift
 
     def at(self, perf_counter: float) -> float:
-        """The same, of a moment by `time.perf_counter`."""
+        """Convert a moment of `time.perf_counter` to the seconds of `now()`."""
         return perf_counter - self._origin + self._shift
 
     @property
     def began(self) -> float:
-        """When this process started: 0 on rank 0."""
+        """Start of this process, in the seconds of `now()`: 0 on rank 0."""
         return self._shift
 
     def align(self, root_now: float) -> None:
-        """Count as rank 0 does, whatever the clocks of the hosts say.
+        """Set the seconds to those of rank 0, whatever the clocks of the hosts show.
 
         Args:
-            root_now: what `now()` is on rank 0 at this moment.
+            root_now: result of `now()` on rank 0 at this moment.
         """
         self._shift = root_now - (time.perf_counter() - self._origin)
 
     def turn(self, phase: str) -> None:
-        """The main thread does this from now on."""
+        """Begin a phase of the main thread."""
         if phase == self._phase:
             return
         now = time.perf_counter() - self._origin
@@ -142,15 +142,15 @@ class Timeline:
         self._phase, self._since = phase, now
 
     def end(self) -> None:
-        """What the main thread does from now on is not counted."""
+        """End the last phase: later time of the main thread is not counted."""
         self.turn("")
 
     def add(self, phase: str, began: float, ended: float) -> None:
-        """Another thread has done something, from one moment to another by `time.perf_counter`."""
+        """Add a span of another thread; its ends are moments of `time.perf_counter`."""
         self._note(phase, began - self._origin, ended - self._origin)
 
     def count_batch(self, rows: int, seconds: float) -> None:
-        """A batch is through: its rows, and how long the main thread was at it."""
+        """Count a batch: its rows, and the time that the main thread spent on it."""
         self._rows.add_at(time.perf_counter() - self._origin, rows)
         index = int(LATENCY_CLASSES_A_DECADE * math.log10(max(seconds / LATENCY_FROM_SECONDS, 1)))
         self.latencies[min(index, LATENCY_CLASSES - 1)] += 1
@@ -159,21 +159,21 @@ class Timeline:
         self.slowest_seconds = max(self.slowest_seconds, seconds)
 
     def seconds(self) -> dict[str, float]:
-        """How long each phase took in all."""
+        """Return the total seconds of each phase."""
         return {phase: strip.total for phase, strip in self._strips.items()}
 
     def spans(self) -> list[tuple[str, float, float]]:
-        """`(phase, began, ended)` of each span, where they are kept, in the same seconds as `now()`."""
+        """Return `(phase, began, ended)` of each kept span, in the seconds of `now()`."""
         return [(phase, began + self._shift, ended + self._shift) for phase, began, ended in self._spans]
 
     def sampled(self, edges: np.ndarray) -> dict[str, np.ndarray]:
-        """Of each phase that took any time, its share of the time between each two of these moments.
+        """Return the share of each phase that took any time, in each interval between two of these moments.
 
         Args:
-            edges: `(n + 1,)`, evenly spaced, in the same seconds as `now()`.
+            edges: `(n + 1,)`, evenly spaced, in the seconds of `now()`.
 
         Returns:
-            Per cent, `(n,)` uint8, by phase; and "rows", how many there were, `(n,)` float64.
+            Per cent, `(n,)` uint8, by phase; and "rows", the number of rows, `(n,)` float64.
         """
         own, width = edges - self._shift, edges[1] - edges[0]
         shares = {
