@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from runner.calls.binding import Arguments, Binding
-from runner.core.errors import InputError, ModelError, UsageError
+from runner.core.errors import InputError, ModelError
 from runner.data.columns import Columns
 from runner.data.outputs import Outputs, arrived, as_outputs, check_num_rows
 from runner.data.rows import Rows, name_rows
@@ -15,7 +15,7 @@ from runner.data.tensors import FileList, Tokens, as_batch, is_text, map_tensors
 from runner.engine.failed_batch import failure_of
 from runner.engine.gradients import Mode, computing_in
 from runner.engine.hints import find_hint
-from runner.engine.resets import RESETS, find_reset
+from runner.engine.resets import find_reset
 from runner.engine.texts import Cut, check_num_texts, find_cut, text_columns
 from runner.engine.transfer import make_transfer
 from runner.engine.transforms import Transform
@@ -90,10 +90,7 @@ class Predictor:
         self.text_options: list[str] = []
         self.batching: Callable[[Rows, int], list[np.ndarray]] | None = None
         self._calling, self.pads, self.called_with = calling, calling.pads, ""
-        self.reset_name, reset = find_reset(model)
-        if resets and reset is None:
-            raise UsageError(f"--stateful reset: the model has none of the methods {', '.join(RESETS)}")
-        self._reset = reset if resets else None
+        self.reset_name, self._reset = find_reset(model, resets)
         casts_all = dtype is not None and not calling.signature.declares_dtypes
         self._dtype = getattr(torch, str(dtype)) if casts_all else None
         self._channels_last = channels_last
