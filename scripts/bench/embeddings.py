@@ -12,6 +12,7 @@ import argparse
 import ast
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -49,9 +50,10 @@ def compare(model: Path, texts: Path, repeats: int, folder: Path) -> None:
     rows = pyarrow.parquet.read_metadata(texts).num_rows
     loop: dict[str, list[float]] = {"encode, pool of 2": [], "runner, 2 ranks": []}
     whole: dict[str, list[float]] = {name: [] for name in loop}
+    cpu: dict[str, list[float]] = {name: [] for name in loop}
     for _ in range(repeats):
         for name in loop:
-            began = time.monotonic()
+            began, cpu_began = time.monotonic(), cpu_seconds()
             if name.startswith("encode"):
                 seconds = float(
                     run([sys.executable, HERE / "peers/sentence_pool.py", model, texts, encoded]).split()[-1]
@@ -59,21 +61,31 @@ def compare(model: Path, texts: Path, repeats: int, folder: Path) -> None:
             else:
                 seconds = predict(model, texts, predicted, 2)
             whole[name].append(time.monotonic() - began)
+            cpu[name].append(cpu_seconds() - cpu_began)
             loop[name].append(rows / seconds)
-    print("| way | texts/s in the loop | whole command, s |\n| --- | ---: | ---: |")
+    print("| way | texts/s in the loop | whole command, s | its CPU time, s |\n| --- | ---: | ---: | ---: |")
     for name in loop:
-        print(f"| {name} | {statistics.median(loop[name]):.1f} | {statistics.median(whole[name]):.1f} |")
+        figures = [statistics.median(measured[name]) for measured in (loop, whole, cpu)]
+        print(f"| {name} | {' | '.join(f'{figure:.1f}' for figure in figures)} |")
     theirs, ours = loop
     faster = [a / b for a, b in zip(loop[ours], loop[theirs], strict=True)]
     shorter = [a / b for a, b in zip(whole[ours], whole[theirs], strict=True)]
     off = np.abs(np.load(predicted) - np.load(encoded)).max()
-    print(f"\nmedian of the ratios: loop {statistics.median(faster):.2f}, whole {statistics.median(shorter):.2f}")
+    lighter = [a / b for a, b in zip(cpu[ours], cpu[theirs], strict=True)]
+    medians = [f"{statistics.median(ratios):.2f}" for ratios in (faster, shorter, lighter)]
+    print("\nmedians of the ratios: loop {}, whole {}, CPU time {}".format(*medians))
     print(f"largest difference {off:.1e}")
     found = {predicted.read_bytes()}
     for ranks in (1, 3):
         predict(model, texts, folder / f"{ranks}.npy", ranks)
         found.add((folder / f"{ranks}.npy").read_bytes())
     print("the same bytes on 1, 2 and 3 ranks" if len(found) == 1 else "OTHER BYTES on 1, 2 or 3 ranks")
+
+
+def cpu_seconds() -> float:
+    """The CPU time of all commands that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def predict(model: Path, texts: Path, output: Path, ranks: int) -> float:
