@@ -1,4 +1,4 @@
-"""Kinds of models that --model names: a factory, a folder, or a file that holds a whole model."""
+"""Kinds of models that --model names: a factory, a folder, or a file that holds a complete model."""
 
 import os
 from pathlib import Path
@@ -14,11 +14,11 @@ _FETCHED = (".safetensors", ".bin", ".json", ".model")
 
 
 def find_model_kind(config: Config, comm: Comm) -> str:
-    """Return `FACTORY`, `FOLDER` or one of `WHOLE_MODELS`; every rank calls it, and rank 0 alone looks at files.
+    """Return `FACTORY`, `FOLDER` or one of `WHOLE_MODELS`; every rank calls this, and only rank 0 looks at files.
 
     Raises:
         UsageError: --model names neither a factory nor a file, or other options do not go with a file.
-        ModelError: the file is of another format, or cannot be read. Both on every rank alike.
+        ModelError: the file has another format, or cannot be read. Both errors are raised on every rank alike.
     """
     model = config.model
     if not isinstance(model, str) or not is_path(model):
@@ -28,7 +28,7 @@ def find_model_kind(config: Config, comm: Comm) -> str:
 
 def _find_kind_of_path(model: str, config: Config) -> str:
     if model.endswith(MODEL_SUFFIXES) and not os.path.isdir(model):
-        _check_options(model, config)  # whatever is in it
+        _check_options(model, config)  # whatever the file contains
     try:
         found = detect_format(model)
     except FileNotFoundError as error:
@@ -52,14 +52,14 @@ def _find_kind_of_path(model: str, config: Config) -> str:
 
 
 def _check_fetched(folder: Path) -> None:
-    """Raise ModelError where files of a folder are there by name alone, as after a clone without its large files."""
+    """Raise ModelError where large files of a folder are only pointers, as after a clone without them."""
     for path in sorted(folder.iterdir()):
         if path.suffix in _FETCHED and path.is_file() and (found := detect_format(str(path))) in ("lfs", "annex"):
             raise refusal("--model", str(path), found)
 
 
 def _check_options(model: str, config: Config) -> None:
-    """Raise UsageError where an option does not go with a file that holds a whole model."""
+    """Raise UsageError where an option does not go with a file that holds a complete model."""
     if config.model_args:
         raise UsageError(f"--model-args belongs to a factory; {model} is a whole model")
     if config.offload is not None:

@@ -12,7 +12,7 @@ from runner.calls.signature import Input, Signature, declared
 from runner.config.options import Config
 from runner.core.errors import ModelError
 
-# operations that do something else in training mode, and the argument that says so
+# operations that behave differently in training mode, and the position of the argument that selects it
 _TRAINING = {
     "dropout": 2,
     "dropout_": 2,
@@ -31,10 +31,10 @@ _TRAINING = {
 
 
 def load(path: str, device: torch.device, config: Config) -> Any:
-    """The program, ready to be called; what it takes is its attribute `signature`.
+    """Return the program, ready to be called; its attribute `signature` describes its inputs.
 
     Raises:
-        ModelError: it was exported in training mode, or is a compiled package.
+        ModelError: the program was exported in training mode, or is a compiled package.
     """
     _refuse_compiled(path)
     with open(path, "rb") as file, _pickles(config.trust_pickle):
@@ -51,7 +51,7 @@ def load(path: str, device: torch.device, config: Config) -> Any:
 
 
 def _signature(program: torch.export.ExportedProgram, config: Config) -> Signature:
-    """What a program takes; anything where its arguments are not plain tensors and numbers."""
+    """Return the inputs of a program; a signature of anything where arguments are not plain tensors and numbers."""
     spec = program.call_spec.in_spec
     if spec is None:
         return Signature(more_positional=True, more_named=True)
@@ -101,7 +101,7 @@ def _refuse_compiled(path: str) -> None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile:
-        return  # torch.export.load will say more
+        return  # torch.export.load reports more
     if any("/aotinductor/" in name for name in names) and not any(
         name.endswith("/models/model.json") for name in names
     ):
@@ -113,7 +113,7 @@ def _refuse_compiled(path: str) -> None:
 
 @contextmanager
 def _pickles(trusted: bool) -> Iterator[None]:
-    """Let no pickled code run unless it is trusted: torch.export.load itself unpickles what it finds."""
+    """Prevent pickled code from running unless it is trusted: torch.export.load itself unpickles its input."""
     name = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
     former = os.environ.get(name)
     if not trusted:

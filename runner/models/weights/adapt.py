@@ -1,4 +1,4 @@
-"""What may be done to a module to make it faster or smaller: another dtype, memory format, integers, compilation."""
+"""Changes that make a module faster or smaller: another dtype, memory format, 8-bit integers, compilation."""
 
 import atexit
 import gc
@@ -16,7 +16,7 @@ from runner.core.errors import ModelError, UsageError
 
 
 def convert(model: nn.Module, config: Config) -> nn.Module:
-    """A CPU module, before it is sent, with weights as the options want them; its inputs must be like them."""
+    """Convert a CPU module's weights as the options say, before it is sent; its inputs must match them."""
     if config.dtype is not None:
         model = model.to(getattr(torch, config.dtype))
     if config.channels_last:
@@ -25,16 +25,16 @@ def convert(model: nn.Module, config: Config) -> nn.Module:
 
 
 def finish(model: nn.Module, config: Config) -> nn.Module:
-    """A module that is on its device, as the options want it to be run."""
+    """Quantize and compile a module on its device, as the options say."""
     if config.quantize is not None:
         model = _quantize(model)
     if config.compile:
-        # a folder of its own: what ranks and jobs compile at the same time must not mix
+        # a separate folder: compilations by other ranks and jobs at the same time must not mix
         folder = tempfile.mkdtemp(prefix="runner-compiled-")
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
-        # one code for all numbers of rows: else it would depend on what this rank has seen before
-        if type(model).compile is not nn.Module.compile:  # it knows which part of it is to be compiled
+        # one compiled code for all batch sizes: otherwise it would depend on the sizes this rank has seen before
+        if type(model).compile is not nn.Module.compile:  # it chooses which part of it to compile
             model.compile(dynamic=True)
             return model
         compiled: nn.Module = torch.compile(model, dynamic=True)  # type: ignore[assignment]
@@ -43,14 +43,14 @@ def finish(model: nn.Module, config: Config) -> nn.Module:
 
 
 def refuse_for_device(config: Config, device: torch.device) -> None:
-    """Raise UsageError where options are given that work on the CPU alone."""
+    """Raise UsageError where options are set that work on the CPU only."""
     for name in ("quantize", "share_weights"):
         if getattr(config, name) and device.type != "cpu":
             raise UsageError(f"--{name.replace('_', '-')} works on the CPU alone: --device cpu")
 
 
 def refuse_adaptations(config: Config, but: Collection[str] = ()) -> None:
-    """Raise UsageError where options are given that only a module can follow, but for some."""
+    """Raise UsageError where options other than `but` are set that apply to an nn.Module only."""
     for name in ("dtype", "channels_last", "quantize", "compile", "share_weights"):
         if getattr(config, name) and name not in but:
             raise UsageError(
@@ -59,18 +59,18 @@ def refuse_adaptations(config: Config, but: Collection[str] = ()) -> None:
 
 
 def _quantize(model: nn.Module) -> nn.Module:
-    """Linear and recurrent layers with weights of 8 bits, one scale a layer, by PyTorch's dynamic quantization.
+    """Convert linear and recurrent layers to 8-bit weights, one scale a layer, by PyTorch's dynamic quantization.
 
     torchao's takes three times as long on a CPU, uncompiled.
     """
     if not any(isinstance(module, nn.Linear | nn.LSTM | nn.GRU | nn.RNNCellBase) for module in model.modules()):
         raise ModelError("--quantize int8 finds nothing to do: the model has no torch.nn.Linear, LSTM or GRU in it")
-    # the fast path of nn.TransformerEncoder takes the layers' weights out of them, where there are none any more
+    # the fast path of nn.TransformerEncoder reads the weights of its layers directly, which are no longer there
     torch.backends.mha.set_fastpath_enabled(False)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that it is deprecated: the version of PyTorch is pinned
+        warnings.simplefilter("ignore")  # the deprecation warning: the version of PyTorch is pinned
         quantized: nn.Module = torch.ao.quantization.quantize_dynamic(  # type: ignore[no-untyped-call]
             model, dtype=torch.qint8, inplace=True
         )
-    gc.collect()  # layers that were replaced refer to themselves
+    gc.collect()  # the replaced layers are in reference cycles
     return quantized
