@@ -1,4 +1,4 @@
-"""Rows of a folder as `datasets.Dataset.save_to_disk` leaves it, by Hugging Face's Datasets."""
+"""Rows of a folder written by `datasets.Dataset.save_to_disk`, read by Hugging Face's Datasets."""
 
 import json
 import os
@@ -13,17 +13,17 @@ from runner.data.rows import Rows, RowTypes
 from runner.sources.files import file_stamp
 from runner.sources.tables.arrow import Columns
 
-_SAMPLES = 64  # rows, evenly from the first to the last, of which the digest is made
+_SAMPLES = 64  # rows, evenly from the first to the last, that are digested
 
 
 class DatasetsSource:
-    """Columns of a data set that has been saved to a folder; its files are mapped into memory and never read whole.
+    """Columns of a data set saved to a folder; its files are memory-mapped and never read as a whole.
 
     Args:
         path: the folder, which holds dataset_info.json, state.json and the rows.
-        inner: a column, whose values rows are then, without its name.
-        columns: or several; none for all.
-        keep: more, which are to be kept beside the predictions.
+        inner: one column, whose values are the rows, without a column name.
+        columns: several columns; none for all.
+        keep: passthrough columns, written beside the predictions.
 
     Raises:
         UsageError: Datasets is missing.
@@ -37,12 +37,12 @@ class DatasetsSource:
         datasets = _import_datasets(self._what)
         try:
             found = datasets.load_from_disk(path, keep_in_memory=False)
-        except Exception as error:  # of one kind or another by what is wrong with which of its files
+        except Exception as error:  # the type depends on which file is damaged and how
             raise InputError(f"{self._what}: Datasets cannot read the folder: {describe(error)}") from error
         self._files = [self._folder / "state.json", *(Path(file["filename"]) for file in found.cache_files)]
         self._columns = Columns(_plain_schema(found.data.schema), inner, columns, keep, self._what)
         self._rows = found.with_format("arrow").select_columns(self._columns.names)
-        self._lock = threading.Lock()  # the reader's thread and the search for bad rows share it
+        self._lock = threading.Lock()  # shared by the reader's thread and the search for bad rows
         self.row_type: RowTypes = self._columns.row_type
         self.num_rows: int = found.num_rows
         taken = found.data.nbytes * len(self._columns.names) // max(1, len(found.column_names))
@@ -74,7 +74,7 @@ class DatasetsSource:
             raise InputError(f"{self._what}: rows {start}..{stop} cannot be read: {describe(error)}") from error
 
     def _check_folder(self) -> None:
-        """Say what is wrong where Datasets would not, or not clearly."""
+        """Raise InputError for problems that Datasets does not report, or not clearly."""
         if (self._folder / "dataset_dict.json").exists():
             splits = sorted(file.parent.name for file in self._folder.glob("*/dataset_info.json"))
             raise InputError(
@@ -98,7 +98,7 @@ class DatasetsSource:
 
 
 def _import_datasets(what: str) -> Any:
-    # compute nodes have no internet; nothing is to be asked for there
+    # compute nodes have no internet: no request may be made
     os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
@@ -113,7 +113,7 @@ def _import_datasets(what: str) -> Any:
 
 
 def _plain_schema(schema: Any) -> Any:
-    """A schema without the types of Datasets' own: of `Array2D` and more, lists of lists of fixed lengths."""
+    """Return a schema without Datasets' own types: `Array2D` and the like become nested lists of fixed lengths."""
     import pyarrow as pa
 
     return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema])
