@@ -103,7 +103,7 @@ def _balanced(model: nn.Module, units: Sequence[str], count: int) -> tuple[str, 
 
 
 def _pack(sizes: Sequence[int], limit: int, at_least: int) -> list[int]:
-    """Return the first units of the stages, each as full as the limit allows, with a unit left for each further stage."""
+    """Return the first unit of each stage; stages are as full as the limit allows, but leave one unit for each later."""
     begins, filled = [0], 0
     for index, size in enumerate(sizes):
         is_needed = len(begins) < at_least and len(sizes) - index == at_least - len(begins)

@@ -40,7 +40,7 @@ class TraceEvents:
         self, rank: int, thread: int, name: str, began: float, ended: float, about: Mapping[str, Any] | None = None
     ) -> str:
         """Return the event of a span of a thread, with times in seconds."""
-        first, last = self._nanoseconds(began), self._nanoseconds(ended)  # rounded first: adjacent spans must not overlap
+        first, last = self._nanoseconds(began), self._nanoseconds(ended)  # rounded first: neighbors must not overlap
         arguments = f', "args": {json.dumps(about)}' if about else ""
         return (
             f'{{"ph": "X", "pid": {_pid(rank)}, "tid": {_pid(rank) + thread}, "name": {json.dumps(name)}, '

@@ -66,7 +66,7 @@ class Fitting:
 
     @property
     def _root_more(self) -> int:
-        """The bytes that rank 0 needs for a time beyond other ranks: to make weights that no file has, or to send some."""
+        """The extra bytes that rank 0 needs for a time: to make weights that no file has, or to send some."""
         return self.sizes.root_copies * self.sizes.total or 2 * self.sizes.largest
 
     @property

@@ -75,7 +75,7 @@ class Sizes:
         )
 
     def refusal(self, size: int, stages: int = 1) -> str:
-        """Return the reason that a group of `size` ranks in `stages` stages cannot hold the model; empty where it can."""
+        """Return why a group of `size` ranks in `stages` stages cannot hold the model; empty where it can."""
         if stages in self.no_stages:
             return self.no_stages[stages]
         tensor_size = size // stages

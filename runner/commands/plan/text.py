@@ -57,8 +57,8 @@ def render_plan(
 
 
 def data_in_words(config: Config, source: Source) -> str:
+    """Describe the number of rows, their size and their type."""
     about = "" if isinstance(source.row_type, RowType) and not source.row_type.is_ragged else "about "
-    """How many rows there are, and what they are."""
     return (
         f"{source.num_rows:,} rows of {about}{source.row_bytes:,} bytes ({in_words(source.row_type)}) in "
         f"{name_of(config.data)}"
