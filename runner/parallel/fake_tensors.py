@@ -1,7 +1,7 @@
 """Tensors whose values are on another rank: results computed from them are also unknown, except for shape and dtype.
 
-They are PyTorch's fake tensors. So a stage of a pipeline can run the complete forward of the model: layers that depend
-on other stages' values cost no memory and hardly any time.
+They are PyTorch's fake tensors. So a stage of a pipeline can run the complete forward of the model: operations on
+unknown values cost no memory and hardly any time.
 """
 
 from collections.abc import Sequence

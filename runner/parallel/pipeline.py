@@ -45,7 +45,7 @@ class Pipeline:
         stages: the split of the model into stages.
         groups, rank: the groups, and this rank's number.
         device: device of this rank.
-        micro_batches: number of parts of a batch, where it has as many rows and nothing but tensors of them.
+        micro_batches: number of micro-batches; fewer for a batch of fewer rows, one where inputs are not plain tensors.
         waiting: a context in which this rank waits for others.
     """
 

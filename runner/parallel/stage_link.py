@@ -108,7 +108,7 @@ class Outbound:
         self._wanted: list[int] | None = None
 
     def cross(self, leaves: Sequence[Any]) -> list[Any]:
-        """Start to send the inputs that the layer's own stage lacks; the rest of this forward works on unknown values.
+        """Start to send the layer's inputs that its stage lacks; the rest of this forward works on unknown values.
 
         Returns:
             The same leaves, with unknown tensors in place of the tensors.

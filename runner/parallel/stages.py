@@ -103,7 +103,7 @@ def _balanced(model: nn.Module, units: Sequence[str], count: int) -> tuple[str, 
 
 
 def _pack(sizes: Sequence[int], limit: int, at_least: int) -> list[int]:
-    """Return the first unit of each stage; stages are as full as the limit allows, but leave one unit for each later."""
+    """Return the first unit of each stage; stages are as full as the limit allows, but leave a unit for each later."""
     begins, filled = [0], 0
     for index, size in enumerate(sizes):
         is_needed = len(begins) < at_least and len(sizes) - index == at_least - len(begins)

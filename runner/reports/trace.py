@@ -1,6 +1,6 @@
 """Trace of every rank, span by span, with times: `NAME.run/trace.json`, for Perfetto and chrome://tracing.
 
-Each rank is a process of the trace, with a thread for each of the rank's own and one for its chunks; rank 0 also has
+Each rank is a process of the trace, with a thread for each of its own threads and one for its chunks; rank 0 also has
 one for each tensor of Horovod. `runner.reports.trace_format` defines the format.
 """
 

@@ -82,8 +82,8 @@ class FilesWriter:
 class PngWriter(FilesWriter):
     """A writer of images: integers `(height, width)` of gray or classes, or `(1 or 3 or 4, height, width)`.
 
-    One channel with values above 255 is stored in 16 bits, other values are clipped to 8. The fill value of a bad row,
-    -1 or the largest unsigned number, becomes the largest value.
+    One channel with values above 255 is stored in 16 bits; otherwise values are clipped to 8 bits. The fill value of a
+    bad row, -1 or the largest unsigned number, becomes the largest value.
     """
 
     suffix = ".png"

@@ -1,4 +1,4 @@
-"""Predictions as JSON Lines, written by orjson: numbers with just enough digits to identify them."""
+"""Predictions as JSON Lines, written by orjson: numbers with just enough digits to tell them apart."""
 
 from collections.abc import Mapping
 

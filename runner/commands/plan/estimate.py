@@ -66,7 +66,7 @@ class Pace:
 
     Attributes:
         rows_per_second: rows per second during computation.
-        startup_seconds: seconds to the first chunk, of a single process.
+        startup_seconds: seconds to the first chunk, of a single process or of a job; see `is_of_a_job`.
         model_bytes: bytes to send to the other ranks.
         is_of_a_job: whether the start-up is that of a job with several ranks, including MPI.
         model_parallel: number of ranks that held the model together.

@@ -9,7 +9,7 @@ from runner.commands.plan.layout import Layout, Memory
 from runner.commands.plan.words import in_units
 from runner.config.options import Config
 
-_MOST_ALLGATHER = 8  # ranks; with more, the bytes that each receives cost more than a detour would
+_MOST_ALLGATHER = 8  # ranks; with more, the bytes that each receives cost more than the detour is worth
 _UNEVEN = 1.1  # ratio of the busiest rank's rows to the mean
 _MOST_MARGIN = 0.9  # of a node's memory; the rest is for the system
 

@@ -148,7 +148,7 @@ def remove_pooler(model: Any) -> None:
 
 
 def refuse_quantized(found: dict[str, Any], config: Config) -> None:
-    """Check that a folder's weights can be loaded, and go with the options, where they are quantized.
+    """Check that quantized weights of a folder can be loaded and go with the options.
 
     Args:
         found: contents of config.json.

@@ -26,8 +26,8 @@ _NO_LIMIT = 1 << 20  # tokenizers without a length limit report a huge one
 class FolderTokenizer:
     """Conversion of text to token ids and mask by the tokenizer of a folder, which is loaded on first use.
 
-    Rows are cut off at what the model takes, less the tokens that it is to add, or at `max_length` of --model-args, on
-    the side that the tokenizer or --truncate names; the tokens cut off are counted.
+    Rows longer than the model takes, less the tokens that it is to add, or than `max_length` of --model-args are cut
+    off, on the side that the tokenizer or --truncate names; the tokens cut off are counted.
     """
 
     def __init__(self, transformers: Any, folder: str, config: Config) -> None:

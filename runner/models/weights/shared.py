@@ -2,7 +2,7 @@
 
 The first rank of each host receives them into a file in memory, and every rank of the host maps it. The map is private:
 a rank whose model writes to its own weights gets its own copy of that page. The file has no name in a file system: it
-takes no space in /dev/shm, as an MPI window does, and disappears with the ranks however they end.
+takes no space in /dev/shm, unlike an MPI window, and disappears with the ranks however they end.
 """
 
 import mmap

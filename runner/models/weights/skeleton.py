@@ -183,7 +183,7 @@ def make_generator(device: torch.device, state: np.ndarray) -> torch.Generator:
 
 
 def make_device() -> torch.device:
-    """Return the rank's own GPU; a placeholder in pickles that the unpickler replaces."""
+    """Stand for the rank's own GPU in a pickle; the unpickler replaces it."""
     raise AssertionError
 
 
