@@ -1,4 +1,7 @@
-"""Sinks for predictions: the protocol, and the table that selects one for an output. Used by rank 0 alone."""
+"""Sinks for predictions: the protocol, and the table that selects one for an output.
+
+Rank 0 uses one; the other ranks do only where they write themselves, see `runner.collect.direct`.
+"""
 
 import functools
 import importlib
