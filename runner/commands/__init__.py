@@ -1,1 +1,1 @@
-"""One command each, beside `predict`."""
+"""The commands other than `predict`, one module or package each."""

@@ -1,4 +1,4 @@
-"""`python -m runner hosts`: a hostfile for mpirun and horovodrun, of the allocation that the command is run in.
+"""`python -m runner hosts`: a hostfile for mpirun and horovodrun, made from the allocation in which the command runs.
 
 Slurm: https://slurm.schedmd.com/sbatch.html, output environment variables. PBS: a line of the node file for each slot
 (PBS Professional's user guide, "mpiprocs"). LSF: https://www.ibm.com/docs/en/spectrum-lsf, LSB_DJOB_HOSTFILE and
@@ -22,18 +22,18 @@ _VARIABLES = (
     "LSB_MCPU_HOSTS",
 )
 
-Hosts = dict[str, int]  # slots, the most ranks, by name, in order
+Hosts = dict[str, int]  # number of slots, the most ranks, by host name, in order
 
 
 def write_hostfile(given: str | None, slots: int | None) -> str:
-    """The lines of a hostfile, `HOST slots=N`, which mpirun and horovodrun read alike.
+    """Return the lines of a hostfile, `HOST slots=N`, a form that both mpirun and horovodrun read.
 
     Args:
-        given: hosts by commas, each with `:SLOTS` or without; None for those of the allocation.
-        slots: of every host, whatever the scheduler or the list says; None to leave that.
+        given: hosts separated by commas, each with `:SLOTS` or without; None for the hosts of the allocation.
+        slots: slots of every host, which override the scheduler's or the list's; None to keep those.
 
     Raises:
-        UsageError: there is no allocation, or the hosts are not given as they should be.
+        UsageError: there is no allocation, or the list of hosts is invalid.
     """
     if slots is not None:
         check_positive("--slots", slots)
@@ -72,7 +72,7 @@ def _of_allocation(variables: dict[str, str]) -> Hosts:
 
 
 def _of_slurm(nodes: str, tasks: str) -> Hosts:
-    """Of `node[1-3,7]` and `2(x3),1`."""
+    """Return the hosts and slots of Slurm's lists, such as `node[1-3,7]` and `2(x3),1`."""
     try:
         shown = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
@@ -87,7 +87,7 @@ def _of_slurm(nodes: str, tasks: str) -> Hosts:
 
 
 def _of_lines(path: str, name: str) -> Hosts:
-    """Of a file with a line for each slot."""
+    """Return the hosts and slots of a file with one line for each slot."""
     try:
         lines = Path(path).read_text().split()
     except OSError as error:

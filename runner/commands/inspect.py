@@ -1,4 +1,4 @@
-"""`python -m runner inspect MODEL`: what a model is, without a job."""
+"""`python -m runner inspect MODEL`: a description of a model, without a job."""
 
 import inspect
 from collections import Counter
@@ -19,7 +19,7 @@ from runner.models.signatures import signature_of
 from runner.models.transformers.pretrained import Pretrained
 from runner.models.weights.storages import storages
 
-# of the first layer that has weights, which attribute says how wide its input is, and where
+# types of the first layer with weights: the attribute with the width of its input, and the input's shape
 _WIDTHS = {
     nn.Linear: ("in_features", "(batch, ..., {}) floating point"),
     nn.Conv1d: ("in_channels", "(batch, {}, length) floating point"),
@@ -32,10 +32,10 @@ _WIDTHS = {
 
 
 def inspect_model(config: Config) -> str:
-    """A few lines on a model.
+    """Describe a model in a few lines.
 
     Raises:
-        ModelError, UsageError: it cannot be loaded; as a job would say.
+        ModelError, UsageError: it cannot be loaded; the same errors as in a job.
     """
     model, digest = build_model(config, SingleComm(detect_launch()), torch.device("cpu"))
     lines = [f"model    {name_of(config.model)}"]
@@ -83,7 +83,7 @@ def _contents(model: Any) -> list[str]:
 
 
 def _expects(model: Any) -> str:
-    """What it takes, as far as can be seen."""
+    """Describe the inputs of a model, as far as they are known."""
     if isinstance(model, torch.jit.ScriptModule):
         return str(model.forward.schema)  # type: ignore[attr-defined]
     if isinstance(model, Sentences):

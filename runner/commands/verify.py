@@ -1,4 +1,4 @@
-"""`python -m runner verify OUTPUT`: reads a finished output again and compares it with its certificate."""
+"""`python -m runner verify OUTPUT`: reads a finished output again and compares it with its manifest."""
 
 import json
 from collections.abc import Callable
@@ -15,13 +15,13 @@ from runner.sources import open_source
 
 
 def verify(output: str) -> str:
-    """Check every row of an output against what was computed.
+    """Check every row of an output against the checksums recorded when it was computed.
 
     Returns:
         One line that says what was checked.
 
     Raises:
-        InputError: the output is not whole, or not what was computed; the message says where.
+        InputError: the output is incomplete, or differs from what was computed; the message says where.
     """
     output = output.rstrip("/")
     if is_url(output):
@@ -56,7 +56,7 @@ def verify(output: str) -> str:
 
 
 def _open(output: str, num_rows: int, row_type: str) -> Callable[[int, int], Rows]:
-    """What reads rows of an output again, where it holds as many as it should, and of that type."""
+    """Return a function that reads rows of an output; raise InputError where their number or type is wrong."""
     source = open_source(output)
     found = type_key(source.row_type)
     if (source.num_rows, found) != (num_rows, row_type):

@@ -1,4 +1,4 @@
-"""`python -m runner watch OUTPUT`: how far a running job is, seen from any host that sees its run folder."""
+"""`python -m runner watch OUTPUT`: the progress of a running job, from any host that sees its run folder."""
 
 import contextlib
 import dataclasses
@@ -15,7 +15,7 @@ from runner.telemetry.status import Status, parse_status
 from runner.telemetry.status_text import duration, first_line
 from runner.telemetry.tally import Start, Tally
 
-_PAUSE_SECONDS = 0.5  # and ten times what a look takes: the ledger of a large job is long
+_PAUSE_SECONDS = 0.5  # plus ten times the duration of a look: the ledger of a large job is long
 _OLD_SECONDS = 15.0  # a status is renewed every two seconds
 
 
@@ -23,7 +23,7 @@ def follow(output: str) -> str:
     """Show the progress of a job until it ends or ^C is pressed.
 
     Returns:
-        What has become of it, as `explain` says it.
+        The outcome of the job, in the words of `explain`.
 
     Raises:
         InputError: there is nothing to watch.
@@ -57,30 +57,30 @@ def _begin(status: Status) -> View:
 
 
 class _Look:
-    """What the files of a job say, one look after another."""
+    """A reader of a job's status and ledger files, called repeatedly."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._tally: Tally | None = None
-        self._counted: set[int] = set()  # chunks, of the ledger
+        self._counted: set[int] = set()  # chunks of the ledger
         self._text, self._renewed, self._has_warned = "", time.monotonic(), False
 
     def status(self) -> Status | None:
-        """How the job does; None where it has not come so far."""
+        """Return the status of the job; None where it has none yet."""
         try:
             text = (self._folder / STATUS).read_text()
         except (OSError, ValueError):
             text = ""
         if text != self._text:
             self._text, self._renewed, self._has_warned = text, time.monotonic(), False
-        old = time.monotonic() - self._renewed  # by this host's clock alone: others may go wrong
+        old = time.monotonic() - self._renewed  # by this host's clock alone: those of others may be wrong
         if old < _OLD_SECONDS and (status := parse_status(text)):
             ranks = [dataclasses.replace(r, seconds_since_last=r.seconds_since_last + old) for r in status.ranks]
             return dataclasses.replace(status, ranks=ranks)
         return self._of_ledger()
 
     def warn_if_old(self) -> None:
-        """Say so where the job lives, as its lock tells, but has not said for long how it does."""
+        """Warn once where the job is alive, by its lock, but has not renewed its status for long."""
         seconds = time.monotonic() - self._renewed
         if self._text and seconds > _OLD_SECONDS and not self._has_warned:
             self._has_warned = True
@@ -92,7 +92,7 @@ class _Look:
             )
 
     def _of_ledger(self) -> Status | None:
-        """From the chunks alone, for a job that keeps no status."""
+        """Return the status from the chunks alone, for a job that keeps no status file."""
         try:
             ledger = Ledger(self._folder)
             if self._tally is None:
@@ -102,13 +102,13 @@ class _Look:
                 if chunk not in self._counted:
                     self._counted.add(chunk)
                     self._tally.add(commit.rank, commit.stop - commit.start, commit.seconds, len(commit.bad))
-        except (RunnerError, LookupError, TypeError):  # it is being begun, or damaged
+        except (RunnerError, LookupError, TypeError):  # just being created, or damaged
             return None
         return self._tally.status()
 
 
 def _begun(ledger: Ledger) -> Tally:
-    """What is there already counts as an earlier job's: nobody knows here when it came."""
+    """Return a tally in which existing chunks count as an earlier job's: their times are unknown here."""
     bad_rows = sum(len(commit.bad) for commit in ledger.commits.values())
     done_rows = sum(commit.stop - commit.start for commit in ledger.commits.values())
     job = ledger.jobs[-1]

@@ -1,8 +1,9 @@
-"""A model ready to run on every rank, the same bytes on each; rank 0 alone opens its files.
+"""A model ready to run on every rank, with the same bytes on each; only rank 0 opens its files.
 
-What a user has after training is a factory with a state dict (`factory.py`), a folder of Hugging Face's
-(`huggingface.py`) or of timm's (`timm.py`), or a file that holds a whole model: found by its content in one table, a
-module for each. Such a file is sent as it is, and each rank loads it.
+After training, a user has a factory with a state dict (`loaders/factory.py`), a folder of Hugging Face
+(`transformers/folder.py`) or of timm (`images/timm.py`), or a file that holds a complete model. The format of a file is
+detected from its content, and one table names the module for each format. Such a file is sent as it is, and each rank
+loads it.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ from runner.models.transformers.pretrained import Pretrained
 from runner.models.weights.adapt import refuse_adaptations
 from runner.models.weights.files import broadcast_file, load_model_file
 
-# each makes a model of a path, the device and the configuration
+# each loader makes a model from a path, the device and the configuration
 _LOADERS = {
     TORCHSCRIPT: "runner.models.loaders.torchscript:load",
     EXPORTED: "runner.models.loaders.exported:load",
@@ -36,16 +37,16 @@ Model = Callable[..., Any]
 
 
 def input_device(model: Model, device: torch.device) -> torch.device:
-    """Where a model wants its batches: on its device; but ONNX Runtime and the user's callables on the CPU."""
+    """Return the device on which a model takes its batches: its own; the CPU for ONNX Runtime and user callables."""
     return device if isinstance(model, nn.Module | Pretrained) else torch.device("cpu")
 
 
 def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model, str]:
-    """The model on `device`, ready to be called with a batch, and the digest of its weights.
+    """Return the model on `device`, ready to be called with a batch, and the digest of its weights.
 
     Raises:
-        ModelError: on every rank alike.
-        UsageError: likewise, where options do not fit the model.
+        ModelError: the model cannot be built; on every rank alike.
+        UsageError: options do not fit the model; on every rank alike.
     """
     kind = find_model_kind(config, comm)
     if kind == ONNX:

@@ -1,4 +1,4 @@
-"""Messages on files that cannot be used as they were given: what each is, and the way to use it."""
+"""Error messages for files that cannot be used as given: the format of the file, and how to use it."""
 
 from dataclasses import dataclass
 
@@ -30,12 +30,12 @@ _MADE_FROM = "Export the model that it was made from to ONNX"
 
 @dataclass(frozen=True)
 class Format:
-    """A format that is no model, or no weights.
+    """A format that is not a model, or not weights.
 
     Attributes:
         what: completes "PATH is ...".
-        as_model: the way to use it where it was given as --model.
-        as_weights: likewise as --weights; empty for the same.
+        as_model: how to use the file where it was given as --model.
+        as_weights: how to use it where it was given as --weights; empty where `as_model` holds for both.
     """
 
     what: str
@@ -121,8 +121,8 @@ def refusal(option: str, path: str, found: str) -> ModelError:
 
     Args:
         option: `--model` or `--weights`.
-        path: of the file, as the user gave it.
-        found: its format, a key of `FORMATS`.
+            path: path of the file, as the user gave it.
+            found: format of the file, a key of `FORMATS`.
     """
     known = FORMATS[found]
     what = beginning(path) if found == UNKNOWN else known.what

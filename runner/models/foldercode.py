@@ -1,4 +1,4 @@
-"""Code in a model's folder, which Transformers imports on rank 0 alone, on every rank."""
+"""Distribution to every rank of the code in a model's folder, which Transformers imports on rank 0 alone."""
 
 import importlib
 import sys
@@ -8,7 +8,7 @@ from runner.comm import Comm
 
 
 def send_code(comm: Comm) -> None:
-    """Give all ranks the code of the folder that rank 0 has imported: objects travel by the names of their classes."""
+    """Send all ranks the folder's code that rank 0 imported: pickled objects refer to their classes by name."""
 
     def read() -> dict[str, bytes]:
         root = _code_folder()
@@ -22,7 +22,7 @@ def send_code(comm: Comm) -> None:
 
         root = _code_folder()
         for name, content in files.items() if comm.world.rank else ():
-            create_dynamic_module(root.name / Path(name).parent)  # with those it is in
+            create_dynamic_module(root.name / Path(name).parent)  # and its parent packages
             (root / name).write_bytes(content)
         importlib.invalidate_caches()
 
@@ -31,7 +31,7 @@ def send_code(comm: Comm) -> None:
 
 
 def _code_folder() -> Path:
-    """Where Transformers keeps the code of models that it imports, in this process."""
+    """Return the folder in which Transformers keeps the code of models that this process imports."""
     from transformers import dynamic_module_utils as utils
 
     utils.init_hf_modules()

@@ -1,4 +1,4 @@
-"""The formats of model and weights files, told by content; the name counts only where the content tells nothing."""
+"""Detection of model and weights formats by content; the name counts only where the content is not conclusive."""
 
 import os
 import tarfile
@@ -14,7 +14,7 @@ WHOLE_MODELS = (TORCHSCRIPT, EXPORTED, ONNX)
 
 _HEAD_BYTES = 1024
 _SAVED_BEFORE = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before PyTorch 1.6: a number, pickled
-_MAX_HEADER_BYTES = 100 << 20  # of safetensors, as its library has it
+_MAX_HEADER_BYTES = 100 << 20  # the safetensors library's own limit
 _MAX_INDEX_BYTES = 64 << 20
 _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"PK\x03\x04", "zip"),
@@ -30,12 +30,12 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"\xfd7zXZ\x00", "xz"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"7z\xbc\xaf\x27\x1c", "7z"),
-    (b"x\x9c", "joblib"),  # zlib, by which joblib compresses
+    (b"x\x9c", "joblib"),  # zlib, joblib's compression
     (b"ZF0x", "joblib"),
 )
-# how many bytes follow before the mark
+# mark, its offset in bytes, format
 _MARKS = ((b"TFL3", 4, "tflite"), (b"ORTM", 4, "ort"))
-_MEMBERS: tuple[tuple[str, str], ...] = (  # of zip archives, by the end of a member's name; the first that is there
+_MEMBERS: tuple[tuple[str, str], ...] = (  # of zip archives, by the end of a member's name; the first match counts
     ("/constants.pkl", TORCHSCRIPT),
     ("/archive_format", EXPORTED),
     ("serialized_exported_program.json", EXPORTED),  # before PyTorch 2.8
@@ -44,7 +44,7 @@ _MEMBERS: tuple[tuple[str, str], ...] = (  # of zip archives, by the end of a me
     (".npy", "numpy"),
 )
 _SUFFIXES: dict[str, str] = {
-    ".onnx": ONNX,  # the library of ONNX says what is wrong with it
+    ".onnx": ONNX,  # the ONNX library reports what is wrong with the file
     ".engine": "tensorrt",
     ".plan": "tensorrt",
     ".trt": "tensorrt",
@@ -66,7 +66,7 @@ def detect_format(path: str) -> str:
     """Return the format of a file or folder: a constant of this module or a key of `advice.FORMATS`.
 
     Raises:
-        OSError: it cannot be read.
+            OSError: the file cannot be read.
     """
     if os.path.isdir(path):
         return _detect_folder(Path(path))
@@ -81,7 +81,7 @@ def detect_format(path: str) -> str:
 
 
 def zip_members(path: str) -> list[str]:
-    """Return the names in a zip archive; none where its directory, at the end, is damaged."""
+    """Return the names in a zip archive; an empty list where its directory, at the end, is damaged."""
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
@@ -142,7 +142,7 @@ def _detect_archive(path: str) -> str:
 
 
 def tar_members(path: str) -> list[str]:
-    """Return the names of the first members of a tar archive."""
+    """Return the names of the first members of a tar archive, at most 5; an empty list where it is damaged."""
     try:
         with tarfile.open(path) as archive:
             return [member.name for member, _ in zip(archive, range(5), strict=False)]

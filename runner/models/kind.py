@@ -1,4 +1,4 @@
-"""Kinds of models that --model names: a factory, a folder, or a file that holds a whole model."""
+"""Kinds of models that --model names: a factory, a folder, or a file that holds a complete model."""
 
 import os
 from pathlib import Path
@@ -56,14 +56,14 @@ def _find_kind_of_path(model: str, config: Config) -> str:
 
 
 def _check_fetched(folder: Path) -> None:
-    """Raise ModelError where files of a folder are there by name alone, as after a clone without its large files."""
+    """Raise ModelError where large files of a folder are only pointers, as after a clone without them."""
     for path in sorted(folder.iterdir()):
         if path.suffix in _FETCHED and path.is_file() and (found := detect_format(str(path))) in ("lfs", "annex"):
             raise refusal("--model", str(path), found)
 
 
 def _check_options(model: str, config: Config) -> None:
-    """Raise UsageError where an option does not go with a file that holds a whole model."""
+    """Raise UsageError where an option does not go with a file that holds a complete model."""
     if config.model_args:
         raise UsageError(f"--model-args belongs to a factory; {model} is a whole model")
     if config.offload is not None:

@@ -1,4 +1,4 @@
-"""What a model takes: from the signature of its `forward`, from TorchScript's schema, or as its loader has noted."""
+"""Input signatures of models: from their `forward`, from TorchScript's schema, or noted by their loader."""
 
 import inspect
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from torch import nn
 from runner.calls.signature import Input, Signature
 
 _ANYTHING = Signature(more_positional=True, more_named=True)
-# a model of Transformers, by whatever loads it: its inputs have their names, and one is the mask
+# a model of Transformers, whatever loads it: its inputs go by name, and one of them is the mask
 _PRETRAINED = Signature((Input("attention_mask", is_required=False),), more_positional=True, more_named=True)
 _SCALARS = ("int", "float", "bool", "str")
 
 
 def signature_of(model: Callable[..., Any]) -> Signature:
-    """The inputs of a model; where nothing is known of them, one that takes anything."""
+    """Return the inputs of a model; a signature of anything where nothing is known of them."""
     noted = getattr(model, "signature", None)
     if isinstance(noted, Signature):
         return noted
@@ -26,12 +26,12 @@ def signature_of(model: Callable[..., Any]) -> Signature:
         return _of_script(model)
     model = getattr(model, "_orig_mod", model)  # behind torch.compile
     is_module = isinstance(model, nn.Module)
-    is_program = isinstance(model, torch.fx.GraphModule) and hasattr(model, "_in_spec")  # what torch.export makes
+    is_program = isinstance(model, torch.fx.GraphModule) and hasattr(model, "_in_spec")  # a result of torch.export
     try:
         parameters = list(
             inspect.signature(model.forward if isinstance(model, nn.Module) else model).parameters.values()
         )
-    except (TypeError, ValueError):  # of some built-in functions nothing is known
+    except (TypeError, ValueError):  # some built-in functions have no signature
         return _ANYTHING
     plain = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     by_position = [p for p in plain if p.kind != p.KEYWORD_ONLY]

@@ -1,5 +1,5 @@
-"""Models that are split over the ranks of a group, which hold one replica together.
+"""Models split over the ranks of a group, which hold one replica together.
 
-The first rank of a group leads it: for the schedule, the ledger and the collection there is only the leader. It reads
-the rows, and says to the others (`channel.py`) what the model is called with; then all call their part of it.
+The first rank of a group is its leader: the schedule, the ledger and the collection deal with leaders only. The leader
+reads the rows, and sends the model's inputs to the other members (`channel.py`); then all call their part of the model.
 """

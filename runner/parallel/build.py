@@ -1,4 +1,4 @@
-"""The model of a group: built without its parameters on every rank, split, and filled from what rank 0 reads."""
+"""The model of a group: built without parameters on every rank, split, and filled with the weights rank 0 reads."""
 
 from collections.abc import Callable
 from typing import Any
@@ -28,14 +28,14 @@ from runner.parallel.tensor import split_module
 def build_split(
     config: Config, comm: Comm, groups: Groups, mesh: DeviceMesh, device: torch.device, waiting: Waiting
 ) -> tuple[Callable[..., Any], str, int]:
-    """This rank's part of the model, on `device` and in evaluation mode, the digest of the whole weights, and the bytes
-    of the parameters and buffers in this part.
+    """Return this rank's part of the model, on `device` and in evaluation mode, the digest of the complete weights, and
+    the size in bytes of the parameters and buffers in this part.
 
-    Every rank of the job calls it; `waiting` is a context in which the model waits for other ranks.
+    Every rank of the job calls this; `waiting` is a context in which the model waits for other ranks.
 
     Raises:
-        UsageError: the model, or what is asked of it, cannot be split.
-        ModelError: it cannot be built, split or filled; both on every rank alike.
+        UsageError: the model cannot be split, or not with these options; on every rank alike.
+        ModelError: it cannot be built, split or filled; on every rank alike.
     """
     kind = find_kind(config, comm, device)
 
@@ -52,7 +52,7 @@ def build_split(
         owned = {owner: weights[name] for name, owner in tied.items() if name in weights}
         buffers: dict[str, torch.Tensor] = {}
         if is_random and any(name not in weights for name, _ in model.named_buffers()):
-            # random numbers are others where parameters draw none; so what no weights bring is taken from a whole model
+            # random buffers have other values where parameters draw no numbers; missing ones come from a complete model
             buffers = dict(convert(kind.build(), config).named_buffers())
         return buffers | owned | weights  # a tied pair may be there under either name
 
@@ -78,7 +78,7 @@ def _bytes_of(model: nn.Module) -> int:
 
 
 def _compare(comm: Comm, groups: Groups, part_digest: str) -> None:
-    """Raise ModelError where a rank holds something else than the one at its place in the first group."""
+    """Raise ModelError where a rank's weights differ from those of the rank at its place in the first group."""
     digests = comm.gather_all((part_digest, comm.world.who))
 
     def compare() -> None:

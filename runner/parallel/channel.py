@@ -1,7 +1,7 @@
-"""What the leader of a group says to its members: objects and tensors, by torch.distributed.
+"""Messages from the leader of a group to its members: objects and tensors, by torch.distributed.
 
-PyTorch's own collectives carry it, as they carry what the parts of a split model exchange: each group is a world of
-torch.distributed of its own, whose ranks are the places in the group. They meet at an address that MPI has sent.
+PyTorch's own collectives carry the messages, as they carry the exchange between parts of a split model: each group is a
+separate world of torch.distributed, whose ranks are the places in the group. They meet at an address sent by MPI.
 """
 
 import io
@@ -24,23 +24,23 @@ from runner.core.errors import RunnerError, UsageError, describe
 from runner.host.environment import set_default
 from runner.host.launch import own_addresses
 
-# A member waits as long as the leader needs for its rows, or for a disk; what hangs is ended by the watch.
+# A member may wait long, while the leader reads rows or waits for a disk; the watchdog ends a job that hangs.
 _PATIENCE = timedelta(days=365)
 _CONNECT_SECONDS, _LET_OTHERS_SPEAK_SECONDS = 5.0, 10.0
 _LOOPBACK = {"lo": "127.0.0.1"}
 
 
 class Channel:
-    """One group's; every rank of the job makes one at the same point.
+    """The message channel of one group; every rank of the job makes one at the same point.
 
     Args:
         comm: all ranks.
-        groups: how they are grouped.
-        device: of this rank.
+        groups: the partition of the ranks into groups.
+        device: device of this rank.
 
     Attributes:
         mesh: the ranks that hold a stage together with this one, for PyTorch's distributed tensors.
-        place: the number of this rank in its group.
+        place: index of this rank in its group.
 
     Raises:
         UsageError: a member cannot reach its leader.
@@ -56,7 +56,7 @@ class Channel:
         self.mesh: DeviceMesh = init_device_mesh(device.type, shape, mesh_dim_names=("stages", "tensor"))["tensor"]
 
     def say(self, what: Any) -> None:
-        """The leader says something: any object that can be pickled, tensors in it on the CPU."""
+        """Send an object from the leader to all members: anything that can be pickled, with its tensors on the CPU."""
         pickled = io.BytesIO()
         pickler = _Pickler(pickled)
         pickler.dump(what)
@@ -68,12 +68,12 @@ class Channel:
             dist.broadcast(as_bytes(tensor), 0)
 
     def hear(self) -> Any:
-        """A member waits for what the leader says next."""
+        """Wait, on a member, for the leader's next object and return it."""
         length = torch.zeros(1, dtype=torch.int64)
         try:
             dist.broadcast(length, 0)
         except RuntimeError as error:
-            time.sleep(_LET_OTHERS_SPEAK_SECONDS)  # whoever is to blame has the word, and ends the job
+            time.sleep(_LET_OTHERS_SPEAK_SECONDS)  # the rank at fault reports the error first, and ends the job
             raise RunnerError(f"the first rank of its group cannot be reached any more: {describe(error)}") from error
         header = torch.empty(int(length), dtype=torch.uint8)
         dist.broadcast(header, 0)
@@ -84,19 +84,19 @@ class Channel:
         return _Unpickler(io.BytesIO(pickled), tensors).load()
 
     def count(self, is_so: bool) -> int:
-        """How many of the group say so; every member calls this."""
+        """Return for how many members of the group the flag is true; every member calls this."""
         found = torch.tensor([int(is_so)])
         dist.all_reduce(found)
         return int(found)
 
     def close(self) -> None:
-        """Leave the group; every member does so."""
-        with suppress(Exception):  # of a group whose other ranks have gone
+        """Leave the group; every member calls this."""
+        with suppress(Exception):  # the other ranks of the group may be gone
             dist.destroy_process_group()
 
 
 class _Pickler(pickle.Pickler):
-    """Leaves tensors out, to be sent as they are."""
+    """A pickler that leaves out tensors, which are sent separately."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file)
@@ -120,7 +120,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 def _meet(comm: Comm, groups: Groups) -> Any:
-    """A store of the group, in its leader's memory."""
+    """Return a store for the group, in its leader's memory."""
     rank, hosts = comm.world.rank, comm.gather_all(comm.world.host)
     leader = rank - groups.place(rank)
     is_one_host = len(set(hosts[leader : leader + groups.size])) == 1
@@ -133,7 +133,7 @@ def _meet(comm: Comm, groups: Groups) -> Any:
     reached = comm.on_each(lambda: "" if leader == rank else _reach(offered, port, hosts[leader]))
     by_member = comm.gather_all(reached)[leader + 1 : leader + groups.size]
     address = by_member[0] if leader == rank else reached
-    # Gloo takes the interface that the host's name leads to, which others may not reach
+    # Gloo takes the interface that the host's name resolves to, which other hosts may not reach
     interface = next((name for name, found in own.items() if found == address), None)
     if leader != rank and not is_one_host:
         interface = _interface_to(address, port)
@@ -143,7 +143,7 @@ def _meet(comm: Comm, groups: Groups) -> Any:
 
 
 def _reach(offered: dict[str, str], port: int, host: str) -> str:
-    """The address at which the leader answers."""
+    """Return the first address at which the leader answers."""
     for address in offered.values():
         with suppress(OSError), socket.create_connection((address, port), _CONNECT_SECONDS):
             return address
@@ -154,7 +154,7 @@ def _reach(offered: dict[str, str], port: int, host: str) -> str:
 
 
 def _interface_to(address: str, port: int) -> str | None:
-    """The interface of this host that leads to an address."""
+    """Return the network interface of this host that leads to an address."""
     with socket.create_connection((address, port), _CONNECT_SECONDS) as connection:
         own = connection.getsockname()[0]
     return next((name for name, found in own_addresses().items() if found == own), None)

@@ -1,7 +1,7 @@
-"""Tensors whose values are on another rank: what is computed from them is unknown, too, but for shape and dtype.
+"""Tensors whose values are on another rank: results computed from them are also unknown, except for shape and dtype.
 
-They are PyTorch's fake tensors. So a stage of a pipeline can run the whole forward of the model: what depends on layers
-that it does not hold costs no memory and hardly any time.
+They are PyTorch's fake tensors. So a stage of a pipeline can run the complete forward of the model: operations on
+unknown values cost no memory and hardly any time.
 """
 
 from collections.abc import Sequence
@@ -14,15 +14,15 @@ from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 from runner.core.errors import ModelError
 
 _PLAIN = (int, float, str, bool, tuple, type(None))
-_OWN_NUMBER = "layer_idx"  # what layers of Transformers call it
+_OWN_NUMBER = "layer_idx"  # name of a layer's own index in Transformers
 
 
 class _Unknowns(FakeTensorMode):  # type: ignore[no-untyped-call]
-    """Lets known and unknown tensors be mixed, but not an unknown one be written into a known one."""
+    """A mode that allows mixing known and unknown tensors, but not writing an unknown one into a known one."""
 
     def dispatch(
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
-    ) -> Any:  # what FakeTensorMode calls for each operation
+    ) -> Any:  # called by FakeTensorMode for each operation
         if func._schema.is_mutable:
             given = zip(func._schema.arguments, args, strict=False)
             written = [value for argument, value in given if argument.alias_info and argument.alias_info.is_write]
@@ -38,18 +38,18 @@ _mode = _Unknowns(allow_non_fake_inputs=True)
 
 
 def is_unknown(value: Any) -> bool:
-    """Whether it is a tensor whose values are on another rank."""
+    """Return whether a value is a tensor whose values are on another rank."""
     return isinstance(value, FakeTensor)
 
 
 def unknown_like(tensor: torch.Tensor, device: torch.device | None = None) -> torch.Tensor:
-    """A tensor of that shape, dtype and device, without values."""
+    """Return a tensor with the shape and dtype of another, on its device or `device`, without values."""
     meta = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype, device="meta")
     return FakeTensor(_mode, meta, device or tensor.device)
 
 
 def hide_parameters(model: nn.Module, device: torch.device) -> None:
-    """Let the parameters that are on the meta device be unknown ones of `device`."""
+    """Replace parameters on the meta device by unknown tensors on `device`."""
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None and parameter.is_meta:
@@ -57,7 +57,7 @@ def hide_parameters(model: nn.Module, device: torch.device) -> None:
 
 
 def kind_of(module: nn.Module) -> tuple[Any, ...]:
-    """The same for two layers that differ in nothing but the values of their parameters, and their number."""
+    """Return a key that is equal for layers that differ only in parameter values and their own index."""
     return tuple(
         (
             type(inner),

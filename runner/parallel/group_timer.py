@@ -1,8 +1,8 @@
-"""How long a rank exchanges tensors with its group, or waits for it, while it computes.
+"""Time that a rank spends exchanging tensors with its group, or waiting for it, during the computation.
 
-What the layers of a split model exchange is sampled: timing each operation of each call would slow all of them. One
-call of 16 is timed, operation by operation, and its share holds for the others. Ranks of a group sample the same calls,
-so that none waits for another's clock. On a GPU the operations of a sampled call are waited for, one after another.
+The exchange between the layers of a split model is sampled: timing each operation of each call would slow all of them.
+One call in 16 is timed, operation by operation, and its share is taken for the others. Ranks of a group sample the same
+calls, so that none waits for another's clock. On a GPU, a sampled call waits for its collectives one after another.
 """
 
 import time
@@ -17,17 +17,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 _T = TypeVar("_T")
 
-_EVERY, _FIRST = 16, 1  # the first call of all has its shapes to work out
+_EVERY, _FIRST = 16, 1  # not the very first call, which also determines shapes
 _NAMESPACES = ("_c10d_functional", "_c10d_functional_autograd", "c10d")
-_ISSUE_OTHERS = (DTensor, AsyncCollectiveTensor)  # their operations become those of their parts
+_ISSUE_OTHERS = (DTensor, AsyncCollectiveTensor)  # their operations turn into operations on their parts
 
 
 class Exchange:
-    """Of one rank, over all calls of its part of the model since `begin`.
+    """The exchange time of one rank, over all calls of its part of the model since `begin`.
 
     Args:
-        device: of this rank.
-        samples: single layers are split; False where there are no such collectives to look for.
+        device: device of this rank.
+        samples: whether single layers are split; else there are no such collectives to sample.
     """
 
     def __init__(self, device: torch.device, samples: bool = True) -> None:
@@ -35,19 +35,19 @@ class Exchange:
         self.begin()
 
     def begin(self) -> None:
-        """Forget what has been counted."""
+        """Reset all counters."""
         self._calls, self._waits = 0, 0.0
-        self._computed = 0.0  # seconds of the calls without the waits in them
-        self._sampled, self._exchanged = 0.0, 0.0  # of these, those of sampled calls, and of their collectives
+        self._computed = 0.0  # seconds of the calls, without their waits
+        self._sampled, self._exchanged = 0.0, 0.0  # seconds of the sampled calls, and of the collectives in them
         self._mode = _Collectives(self._device)
 
     @property
     def seconds(self) -> float:
-        """The waits, and as much of the calls as the sampled ones spent in collectives."""
+        """The waits, plus the share of collectives in the sampled calls applied to all calls; in seconds."""
         return self._waits + (self._computed * self._exchanged / self._sampled if self._sampled else 0.0)
 
     def call(self, function: Callable[[], _T]) -> _T:
-        """What the function gives, which calls this rank's part."""
+        """Return the result of a function that calls this rank's part of the model."""
         is_sampled = self._samples and self._calls % _EVERY == _FIRST
         self._calls += 1
         waits, exchanged, began = self._waits, self._mode.seconds, time.perf_counter()
@@ -66,7 +66,7 @@ class Exchange:
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """What is done inside, in a call or outside of one, is exchange: it is timed each time. Not to be nested."""
+        """Count the time inside the context as exchange, in a call or outside one; contexts cannot be nested."""
         exchanged, began = self._mode.seconds, time.perf_counter()
         try:
             yield
@@ -76,7 +76,7 @@ class Exchange:
 
 
 class _Collectives(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Times the collectives that are issued while it is on, those that distributed tensors issue by themselves, too."""
+    """A mode that times the collectives issued while it is on, including those issued by distributed tensors."""
 
     supports_higher_order_operators = True
 
@@ -85,7 +85,7 @@ class _Collectives(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self._device, self.seconds = device, 0.0
 
     def settle(self) -> None:
-        """Wait until the device has done what it was given."""
+        """Wait until the device has finished its queued work."""
         if self._device.type != "cpu":
             torch.accelerator.synchronize(self._device)
 

@@ -1,4 +1,4 @@
-"""This rank's part in a group of ranks that hold one replica of the model together."""
+"""The membership of a rank in a group of ranks that hold one replica of the model together."""
 
 from typing import Any, NoReturn
 
@@ -26,17 +26,17 @@ _BUILD, _CALL, _CHECK, _ALIGN, _SUM_UP, _END = "build", "call", "check", "align"
 
 
 class GroupMember:
-    """Of one rank; every rank makes one at the same point.
+    """The membership of a rank in a model-parallel group; every rank makes one at the same point.
 
     Attributes:
         everyone: all ranks.
         leaders: the first ranks of the groups; None on the others.
-        threads, device: of this rank.
-        in_words: who works on the job.
-        exchange: how long it exchanges tensors with its group, or waits for it, in the loop.
+        threads, device: CPU threads and device of this rank.
+        in_words: description of the job's ranks.
+        exchange: time this rank exchanges tensors with its group, or waits for it, in the loop.
 
     Raises:
-        UsageError: the groups cannot be; on every rank alike.
+        UsageError: the groups are impossible; on every rank alike.
     """
 
     def __init__(self, config: Config, launch: Launch, everyone: Comm) -> None:
@@ -48,7 +48,7 @@ class GroupMember:
                     f"{size}"
                 )
             )
-        self._has_failed = False  # in the last call
+        self._has_failed = False  # whether the last call failed
         self._config, self.everyone, self._groups = config, everyone, Groups(world_size, size, config.pipeline_stages)
         self.threads = share_threads(config, everyone)
         self.device = everyone.on_each(lambda: local_device(config, everyone.world.local_rank))
@@ -59,33 +59,33 @@ class GroupMember:
         self.leaders = connect_leaders(everyone, size, launch, config.comm, config.collect, device_kind(config))
 
     def build(self) -> tuple[Replica, str]:
-        """A leader: what calls the model with all its group, and the digest of the whole weights."""
+        """Return, on a leader, the replica that the group calls together, and the digest of the complete weights."""
         self._channel.say((_BUILD, None))
         model, digest = self._build()
         return Replica(model, self._say_call, self._check, self.device, self.exchange), digest
 
     def align(self, root_now: float) -> None:
-        """A leader: let the members count time as rank 0 does, whose `now()` this is."""
+        """Align, on a leader, the members' clocks with rank 0's, whose `now()` is `root_now`."""
         self._channel.say((_ALIGN, root_now))
         self.exchange.begin()
 
     def sum_up(self, stats: RankStats) -> None:
-        """A leader: all ranks make the report together from here on; its figures are to have what it knows here."""
+        """Start, on a leader, the report that all ranks make together, and record this rank's figures in `stats`."""
         self._channel.say((_SUM_UP, None))
         self._complete(stats)
 
     def end(self, error: RunnerError | None) -> None:
-        """A leader: the members end, as it and all other leaders do."""
+        """End, on a leader, the members' work, with or without an error; all leaders call this."""
         assert self.leaders is not None
         self._channel.say((_END, error))
         self._channel.close()
         self.leaders.close()
 
     def serve(self, stats: RankStats, timeline: Timeline, activity: Activity) -> Report | None:
-        """A member: do whatever the leader says, until the job ends; gives the report, if one has been made.
+        """Follow, on a member, the leader's messages until the job ends; return the report, if one was made.
 
         Raises:
-            RunnerError: with which the leader ended.
+            RunnerError: the error with which the leader ended.
         """
         model: Any = None
         report: Report | None = None
@@ -125,7 +125,7 @@ class GroupMember:
         self._channel.say((_CALL, (inputs, named)))
 
     def _check(self, error: Exception) -> None:
-        """A leader whose part has failed: where its members have, too, the rows are to blame; else the job ends."""
+        """Handle a failed call on a leader: if all members failed, too, the rows are to blame; else the job ends."""
         if is_memory_shortage(error):
             self._fail(f"a batch does not fit the memory of this part of the model: {describe(error)}. Take a smaller")
         try:
@@ -157,10 +157,10 @@ class GroupMember:
         except Exception as error:
             if is_memory_shortage(error):
                 raise
-            self._has_failed = True  # as the leader, who sees to it
+            self._has_failed = True  # the leader failed as well, and handles it
 
     def _try(self, function: Any) -> Any:
-        """What every rank does together; where it fails, all know, and the leader will say that this is the end."""
+        """Run a step that all ranks run together; return None if it failed on all: the leader will then end the job."""
         try:
             return function()
         except RunnerError as error:
@@ -170,7 +170,7 @@ class GroupMember:
 
 
 def _groups_apart(groups: Groups, hosts: list[str]) -> str:
-    """Which ranks that split layers are on several hosts, in words; empty where none are."""
+    """Describe the groups that split layers across several hosts; empty where there are none."""
     size = groups.tensor_size
     members = [range(first, first + size) for first in range(0, groups.world_size, size)]
     apart = [ranks for ranks in members if len({hosts[rank] for rank in ranks}) > 1]

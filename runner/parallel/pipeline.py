@@ -1,9 +1,9 @@
-"""Pipeline parallelism: the layers of a model are cut into stages, and the parts of a batch, its micro-batches, follow
-one another through them (Huang et al., "GPipe", 2019), forward alone.
+"""Pipeline parallelism: the layers of a model are cut into stages, and the micro-batches of a batch follow one another
+through them (Huang et al., "GPipe", 2019), forward only.
 
-Every rank runs the whole forward of the model. Layers of other stages work on unknown values (`unknown.py`), at the
-first layer of its own stage a rank receives what it lacks, and at the first layer of the next one it sends. So a model
-needs to be neither a chain of modules nor traced, rows may be of any length, and Transformers' generation works.
+Every rank runs the complete forward of the model. Layers of other stages work on unknown values (`fake_tensors.py`); at
+the first layer of its own stage a rank receives its inputs, and at the first layer of the next one it sends them. So a
+model needs to be neither a chain of modules nor traced, rows may be of any length, and Transformers' generation works.
 """
 
 import functools
@@ -38,14 +38,14 @@ _REASON_BYTES = 1000
 
 
 class Pipeline:
-    """Takes the place of a model's `forward`, on every rank of a group.
+    """A replacement of a model's `forward`, on every rank of a group.
 
     Args:
         model: the module, with the parameters of this rank's stage; all others are unknown.
-        stages: how it is cut.
-        groups, rank: where this rank is.
-        device: of this rank.
-        micro_batches: into which a batch is cut, where it has as many rows and nothing but tensors of them.
+        stages: the split of the model into stages.
+        groups, rank: the groups, and this rank's number.
+        device: device of this rank.
+        micro_batches: number of micro-batches; fewer for a batch of fewer rows, one where inputs are not plain tensors.
         waiting: a context in which this rank waits for others.
     """
 
@@ -69,7 +69,7 @@ class Pipeline:
             self._outbound = Outbound(stages.begins[stage], self._place + groups.tensor_size, waiting)
         self._borders = [border for border in (self._inbound, self._outbound) if border]
         for border in self._borders:
-            layer = model.get_submodule(border.name)  # which, where it is split, makes distributed tensors in a hook
+            layer = model.get_submodule(border.name)  # a split layer makes distributed tensors in a hook of its own
             layer.register_forward_pre_hook(self._crossing(border), with_kwargs=True, prepend=True)
         self._passed: dict[Any, bool] = {}
         for name, owner in stages.units.items():
@@ -84,11 +84,11 @@ class Pipeline:
         model.forward = forward
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
-        """What the model gives for a batch, on every rank of the group.
+        """Return the output of the model for a batch, on every rank of the group.
 
         Raises:
-            ModelError: it cannot be cut as it is.
-            RuntimeError: another stage has failed, and why; a stage of whose own the error is raises that.
+            ModelError: it cannot be cut in this way.
+            RuntimeError: another stage has failed; the message has its reason. The failed stage raises its own error.
         """
         for border in self._borders:
             border.begin()
@@ -114,7 +114,7 @@ class Pipeline:
         return self._share(output)
 
     def _run(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        """One micro-batch."""
+        """Return the output for one micro-batch."""
         self._passed.clear()
         output = pytree.tree_map_only(DTensor, DTensor.full_tensor, self._forward(*inputs, **named))
         for border in self._borders:
@@ -122,7 +122,7 @@ class Pipeline:
         return output
 
     def _crossing(self, border: Inbound | Outbound) -> Callable[..., Any]:
-        """The hook at a border: the arguments as they are on the other side of it."""
+        """Return the hook at a border: it replaces the arguments by those on the other side of it."""
 
         def cross(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
             self._check(border, self._index)
@@ -139,7 +139,7 @@ class Pipeline:
             )
 
     def _agree(self, error: Exception | None) -> None:
-        """Raise on all ranks where one has failed."""
+        """Raise on all ranks of the group where one has failed."""
         with self._waiting():
             failed = torch.tensor([int(error is not None)])
             dist.all_reduce(failed)
@@ -157,10 +157,10 @@ class Pipeline:
         raise RuntimeError(f"{reason} (on the rank at place {place} of its group)")
 
     def _share(self, output: Any) -> Any:
-        """The output on all ranks, each tensor in it from the last stage that knows it.
+        """Return the output on all ranks, each tensor from the last stage that knows it.
 
         Raises:
-            ModelError: no stage knows one of them, or they differ in size; on all ranks alike.
+            ModelError: no stage knows a tensor, or its sizes differ; on all ranks alike.
         """
         leaves, structure = pytree.tree_flatten(output)
         tensors = {index: leaf.contiguous() for index, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)}
@@ -180,7 +180,7 @@ class Pipeline:
 
 
 def _split(inputs: tuple[Any, ...], named: dict[str, Any], count: int) -> list[tuple[tuple[Any, ...], dict[str, Any]]]:
-    """Micro-batches of equal size, or less by one row; the batch itself where it cannot be cut, as with a cache."""
+    """Split a batch into micro-batches of equal size, give or take a row; it stays whole where that is impossible."""
     leaves, structure = pytree.tree_flatten((inputs, named))
     plain = (torch.Tensor, int, float, str, bool, type(None))
     rows = {len(leaf) for leaf in leaves if isinstance(leaf, torch.Tensor) and leaf.dim()}
@@ -195,7 +195,7 @@ def _split(inputs: tuple[Any, ...], named: dict[str, Any], count: int) -> list[t
 
 
 def _together(outputs: list[Any]) -> Any:
-    """What the micro-batches gave, as the batch would have."""
+    """Concatenate the outputs of the micro-batches to that of the batch."""
     if len(outputs) == 1:
         return outputs[0]
     _, structure = pytree.tree_flatten(outputs[0])
@@ -205,11 +205,11 @@ def _together(outputs: list[Any]) -> Any:
 
 
 def _pass_over(unit: nn.Module, passed: dict[Any, bool]) -> None:
-    """Let a layer of another stage give what it is called with, where one like it has been seen to keep its shape.
+    """Let a layer of another stage return its first input, where a layer like it has been seen to keep the shape.
 
     Args:
         unit: the layer.
-        passed: for each kind of layer whether it keeps the shape, in the forward that is going on.
+        passed: whether each kind of layer keeps the shape, in the present forward.
     """
     original, kind = unit.forward, kind_of(unit)
 

@@ -1,5 +1,5 @@
-"""What can be split over the ranks of a group, and how: a factory's module by the user's plan, a Hugging Face folder by
-the plan that its model brings.
+"""Models that can be split over the ranks of a group, and their plans: a factory's module by the user's plan, a Hugging
+Face folder by the plan of its model class.
 """
 
 from abc import ABC, abstractmethod
@@ -25,7 +25,7 @@ Plan = Mapping[str, ParallelStyle]
 
 _WHOLE_ALONE = ("quantize", "compile", "share_weights")
 _FOLDER_WEIGHTS = (*SAFETENSORS, "pytorch_model.bin")
-# the styles that plans of Transformers name
+# the styles named in plans of Transformers
 _STYLES: dict[str, Callable[[], ParallelStyle]] = {
     "colwise": ColwiseParallel,
     "rowwise": RowwiseParallel,
@@ -35,15 +35,15 @@ _STYLES: dict[str, Callable[[], ParallelStyle]] = {
     "rowwise_split_input": lambda: RowwiseParallel(input_layouts=Replicate()),
     "embedding_rowwise": lambda: RowwiseParallel(input_layouts=Replicate()),
 }
-_ON_EVERY_RANK = ("replicate", "replicated_with_grad_allreduce")  # layers that each rank holds whole
+_ON_EVERY_RANK = ("replicate", "replicated_with_grad_allreduce")  # layers that every rank holds completely
 
 
 class Kind(ABC):
-    """One kind of model that can be split. Made by every rank at the same point.
+    """A kind of model that can be split; every rank makes one at the same point.
 
     Attributes:
-        name: for messages.
-        ignored: the tensors of the --weights file that were left out when it was read.
+        name: name of the model, for messages.
+        ignored: the tensors of the --weights file that were ignored when it was read.
     """
 
     name: str
@@ -51,27 +51,27 @@ class Kind(ABC):
 
     @abstractmethod
     def build(self) -> nn.Module:
-        """The module."""
+        """Build the module."""
 
     @abstractmethod
     def plan(self, model: nn.Module, size: int) -> Plan:
-        """How its layers are split over so many ranks."""
+        """Return the styles by which the layers are split over `size` ranks."""
 
     @abstractmethod
     def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
-        """Rank 0: the whole weights by name; arguments as `fitting_weights` has them."""
+        """Read, on rank 0, the complete weights by name; for arguments see `fitting_weights`."""
 
     def wrap(self, model: nn.Module) -> Callable[..., Any]:
-        """The module as it is called with a batch."""
+        """Wrap the module for calls with a batch."""
         return model
 
 
 def find_kind(config: Config, comm: Comm, device: torch.device) -> Kind:
-    """The kind of the model that --model names; every rank calls it.
+    """Return the kind of the model that --model names; every rank calls this.
 
     Raises:
-        UsageError: it cannot be split, or does not go with the other options.
-        ModelError: it cannot be read. Both on every rank alike.
+        UsageError: it cannot be split, or does not go with the other options; on every rank alike.
+        ModelError: it cannot be read; on every rank alike.
     """
     kind = find_model_kind(config, comm)
     comm.on_each(lambda: _refuse(config))
@@ -90,7 +90,7 @@ def _refuse(config: Config) -> None:
 
 
 class _Module(Kind):
-    """A factory's, by --parallel-plan."""
+    """A factory's module, split by --parallel-plan."""
 
     def __init__(self, config: Config, comm: Comm, device: torch.device) -> None:
         self._config = config
@@ -122,7 +122,7 @@ class _Module(Kind):
 
 
 class _Folder(Kind):
-    """A Hugging Face folder, by the plan of its class."""
+    """A Hugging Face folder, split by the plan of its class or by --parallel-plan."""
 
     def __init__(self, config: Config, comm: Comm) -> None:
         self._config, self._folder = config, open_folder(config, comm)
@@ -154,7 +154,7 @@ class _Folder(Kind):
             raise ModelError(f"{self.name} has no weights in it: {' or '.join(_FOLDER_WEIGHTS)}")
         try:
             return fitting_weights(own, WeightsFile(str(path), self._config.trust_pickle, rounds=True), place)[0]
-        except ModelError:  # Transformers gives tensors of some models other names or shapes when it loads them
+        except ModelError:  # Transformers changes names or shapes of some models' tensors when it loads them
             return own_tensors(self._folder.load())
 
     def wrap(self, model: nn.Module) -> Callable[..., Any]:
@@ -162,16 +162,16 @@ class _Folder(Kind):
 
 
 def _values_of(settings: Any, name: str) -> list[int]:
-    """Those of a setting that a model has: one, or one a layer."""
+    """Return the values of a setting that a model has: one, or one for each layer."""
     try:
         found = [getattr(settings, name, None)]
-    except Exception:  # of Transformers' own: layers differ
+    except Exception:  # raised by Transformers where layers differ
         found = [getattr(layer, name, None) for layer in settings.per_layer_config]
     return [value for value in found if value is not None]
 
 
 def call_plan(config: Config, model: nn.Module) -> Plan:
-    """What the user's --parallel-plan says of a module."""
+    """Return the plan of the user's --parallel-plan for a module."""
     function = config.parallel_plan
     if isinstance(function, str):
         function = load_attribute(function, "--parallel-plan")

@@ -1,4 +1,4 @@
-"""A model that the ranks of a group call together, as their leader sees it."""
+"""A model that the ranks of a group call together, seen from their leader."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,14 +11,14 @@ from runner.parallel.group_timer import Exchange
 
 
 class Replica:
-    """Can be called with a batch as the whole model could.
+    """A callable that takes a batch like the complete model would.
 
     Args:
         model: this rank's part.
-        say: tells the members what the model is called with.
-        check: after the model has failed, tells whether the members are still there and have failed as well.
-        device: of this rank.
-        exchange: counts how long all that takes.
+        say: sends the model's inputs to the members.
+        check: called with the exception of a failed call; finds out whether the members failed as well.
+        device: device of this rank.
+        exchange: measures the time of the exchange with the group.
     """
 
     can_have_gradients = False
@@ -53,16 +53,16 @@ def call_part(
     device: torch.device,
     exchange: Exchange,
 ) -> Any:
-    """What a part of the model gives with the others of its group, whole."""
-    # In inference mode, distributed tensors do not take a linear layer with a bias apart: its weights, and not what it
-    # gives, were brought together for each batch.
+    """Return the complete output of a part of the model, called together with the other parts of its group."""
+    # In inference mode, distributed tensors do not decompose a linear layer with a bias: its weights, instead of its
+    # outputs, would be gathered for each batch.
     with torch.inference_mode(False), torch.no_grad():
         inputs, named = map_tensors((inputs, named), lambda tensor: _usable(tensor.to(device)))
         return exchange.call(lambda: map_tensors(model(*inputs, **named), _whole))
 
 
 def _usable(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor that may be written to outside of inference mode."""
+    """Return a tensor that may be written to outside of inference mode."""
     return tensor.clone() if tensor.is_inference() else tensor
 
 

@@ -1,5 +1,5 @@
-"""The parameters of a model that ranks hold together: rank 0 goes through the weights file, tensor by tensor, and sends
-each place of the groups what it holds. No other rank reads the weights, and none ever holds them all.
+"""Distribution of the parameters of a model that ranks hold together: rank 0 goes through the weights file, tensor by
+tensor, and sends each place of the groups its part. No other rank reads the weights, and none ever holds them all.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,19 +26,19 @@ def fill(
     holds: Callable[[int, str], bool],
     device: torch.device,
 ) -> tuple[str, str]:
-    """Give every parameter that this rank holds, and every buffer, its values; every rank calls it.
+    """Give every parameter that this rank holds, and every buffer, its values; every rank calls this.
 
     Args:
         comm: all ranks.
-        groups: how they are grouped.
-        model: split, its parameters on the meta device; those of other stages stay there.
-        tied: names of parameters that are another's, and whose.
-        weights: whole tensors by name, on rank 0 alone.
+        groups: the partition of the ranks into groups.
+        model: the split model, its parameters on the meta device; those of other stages stay there.
+        tied: names of tied parameters, each with the name of the one it is tied to.
+        weights: complete tensors by name, on rank 0 alone.
         holds: whether a stage holds the parameter of that name.
-        device: of this rank.
+        device: device of this rank.
 
     Returns:
-        Digests (XXH3, 128 bits) of the whole weights, the same for any grouping, and of what this rank holds.
+        Digests (XXH3, 128 bits) of the complete weights, the same for any grouping, and of this rank's part.
 
     Raises:
         ModelError: the weights do not fit the model; on every rank alike.
@@ -93,13 +93,13 @@ def _fill_buffers(
 ) -> None:
     """Give every buffer the values that rank 0 has, and add them to the digest of what this rank holds."""
     for name, buffer in list(model.named_buffers()):
-        local = buffer.to_local() if isinstance(buffer, DTensor) else buffer  # each rank has all of it
+        local = buffer.to_local() if isinstance(buffer, DTensor) else buffer  # complete on each rank
         given = local if weights is None or name not in weights else weights[name].to(buffer.dtype)
         if given.is_meta and comm.world.rank == 0:
             raise ModelError(
                 f"the values of buffer {name} are not known: the weights do not have it, nor does the model"
             )
-        own = torch.empty(given.shape, dtype=given.dtype)  # contiguous: a buffer may be a view of fewer numbers
+        own = torch.empty(given.shape, dtype=given.dtype)  # contiguous: a buffer may be a view of less memory
         if not given.is_meta:
             own.copy_(given)
         comm.broadcast_([as_bytes(own)])
@@ -109,13 +109,13 @@ def _fill_buffers(
 
 
 def _known_by(held: Sequence[str], tied: Mapping[str, str]) -> dict[str, str]:
-    """For each parameter of a stage the first of its names there; of tied ones, another stage may hold the first."""
+    """Return, for each parameter of a stage, its first name there; another stage may hold the first of tied ones."""
     first: dict[str, str] = {}
     return {name: first.setdefault(tied.get(name, name), name) for name in held}
 
 
 def _like(local: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor with these values, split as the given one is."""
+    """Return a tensor with these local values, distributed like the given one."""
     if not isinstance(tensor, DTensor):
         return local
     shape, stride = tensor.shape, tensor.stride()

@@ -1,8 +1,8 @@
-"""What goes from one stage of a pipeline to the next: for every micro-batch the tensors that the latter lacks.
+"""Transfer from one stage of a pipeline to the next: for every micro-batch, the tensors that the later stage lacks.
 
-At the first micro-batch of a batch the later stage says which it lacks, of those that its first layer is called with.
-Then each follows with a header of shapes and dtypes. So a stage that fails can let the others know, and let in what is
-on its way.
+At the first micro-batch of a batch, the later stage names the inputs of its first layer that it lacks. These then
+follow for each micro-batch, after a header of shapes and dtypes. So a stage that fails can tell the next one, and can
+receive the tensors that are on their way to it.
 """
 
 import pickle
@@ -17,22 +17,22 @@ from runner.comm.pieces import as_bytes
 from runner.core.errors import ModelError, RunnerError
 from runner.parallel.fake_tensors import is_unknown, unknown_like
 
-_FRAME_BYTES = 4096  # what two stages say to each other, beside tensors, fits
+_FRAME_BYTES = 4096  # size of a message between two stages, beside the tensors
 
 Waiting = Callable[[], AbstractContextManager[None]]
 
 
 class NeighborFailed(Exception):
-    """Another stage could not compute the batch; it says why."""
+    """Another stage could not compute the batch; that stage reports the reason."""
 
 
 class Inbound:
-    """From the stage before.
+    """The link from the stage before.
 
     Args:
-        name: of the layer at which this stage begins.
-        peer: the place of the rank that sends.
-        device: of this rank.
+        name: name of the layer at which this stage begins.
+        peer: place of the sending rank in the group.
+        device: device of this rank.
         waiting: a context in which this rank waits for others.
     """
 
@@ -41,12 +41,12 @@ class Inbound:
         self.begin()
 
     def begin(self) -> None:
-        """A batch begins."""
+        """Prepare for a new batch."""
         self.crossed, self._has_ended = 0, False
         self._wanted: list[int] | None = None
 
     def cross(self, leaves: Sequence[Any]) -> list[Any]:
-        """What the first layer is called with, with the values that are unknown here.
+        """Return the inputs of the first layer, with received values in place of those that are unknown here.
 
         Raises:
             NeighborFailed: the stage before has failed.
@@ -66,7 +66,7 @@ class Inbound:
         return found
 
     def drain(self, total: int) -> None:
-        """This stage has failed: let come in what is on its way, of as many micro-batches."""
+        """Receive what is on its way, for up to `total` micro-batches, after this stage has failed."""
         if self._wanted is None:
             _tell([], self._peer)
             self._wanted = []
@@ -89,11 +89,11 @@ class Inbound:
 
 
 class Outbound:
-    """To the next stage.
+    """The link to the next stage.
 
     Args:
-        name: of the layer at which that stage begins.
-        peer: the place of the rank that receives.
+        name: name of the layer at which that stage begins.
+        peer: place of the receiving rank in the group.
         waiting: a context in which this rank waits for others.
     """
 
@@ -103,18 +103,18 @@ class Outbound:
         self.begin()
 
     def begin(self) -> None:
-        """A batch begins."""
+        """Prepare for a new batch."""
         self.crossed = 0
         self._wanted: list[int] | None = None
 
     def cross(self, leaves: Sequence[Any]) -> list[Any]:
-        """Start to send of what the layer is called with what it lacks there; the rest of this forward is unknown.
+        """Start to send the layer's inputs that its stage lacks; the rest of this forward works on unknown values.
 
         Returns:
-            The same leaves, without the values of the tensors.
+            The same leaves, with unknown tensors in place of the tensors.
 
         Raises:
-            ModelError: they are not known here either.
+            ModelError: the values are unknown here, too.
         """
         tensors = [leaves[index] for index in self._ask()]
         if any(is_unknown(tensor) for tensor in tensors):
@@ -130,12 +130,12 @@ class Outbound:
         return [unknown_like(leaf) if isinstance(leaf, torch.Tensor) else leaf for leaf in leaves]
 
     def refuse(self) -> None:
-        """This stage has failed: the next one is not to wait for more."""
+        """Tell the next stage that this one has failed, so that it does not wait for more."""
         self._ask()
         self._send(_frame(None))
 
     def finish(self) -> None:
-        """Wait until all has been sent."""
+        """Wait until everything has been sent."""
         with self._waiting():
             for work, _ in self._under_way:
                 work.wait()

@@ -1,8 +1,8 @@
-"""Where the layers of a model are cut into stages. Pure: parameters may be on the meta device.
+"""Split of a model's layers into stages; parameters may be on the meta device.
 
-The modules of a model come in the order in which they were registered, which is nearly always that in which they are
-called. A stage begins at a module, and holds the parameters from there on until the next begins. What belongs to a
-module that is itself cut, such as a model's own position embedding, is held by all stages.
+The modules of a model are taken in order of registration, which is nearly always the order of their calls. A stage
+begins at a module, and holds the parameters from there on until the next stage begins. Parameters that belong directly
+to a module that is itself cut, such as a model's own position embedding, are held by all stages.
 """
 
 from bisect import bisect_right
@@ -19,9 +19,9 @@ class PipelineSplit:
     """A model cut into stages.
 
     Attributes:
-        begins: the names of the modules at which the stages after the first begin.
-        units: names of the modules that could have begun a stage, and the stage of each.
-        modules: the stages of all modules: of one, or of several where it is cut.
+        begins: names of the modules at which the stages after the first begin.
+        units: names of the modules at which a stage could begin, and the stage of each.
+        modules: the stages of all modules: one, or several where the module is cut.
     """
 
     begins: tuple[str, ...]
@@ -29,25 +29,25 @@ class PipelineSplit:
     modules: dict[str, tuple[int, ...]]
 
     def has(self, stage: int, module: str) -> bool:
-        """Whether a stage holds the parameters of a module."""
+        """Return whether a stage holds the parameters of a module."""
         return stage in self.modules[module]
 
     def holds(self, stage: int, name: str) -> bool:
-        """Whether a stage holds a parameter."""
+        """Return whether a stage holds a parameter."""
         return self.has(stage, name.rpartition(".")[0])
 
 
 def cut_into_stages(model: nn.Module, count: int, split_points: Sequence[str] = ()) -> PipelineSplit:
-    """Cut a model.
+    """Cut a model into stages.
 
     Args:
         model: the module.
-        count: how many stages.
-        split_points: names of the modules at which those after the first begin; without, the largest stage gets as few
-            bytes as it can.
+        count: number of stages.
+        split_points: names of the modules at which the stages after the first begin; without them, the largest stage
+            is made as small as possible, in bytes.
 
     Raises:
-        ModelError: it has no such modules, or too few.
+        ModelError: the model has no such modules, or too few.
     """
     order = {name: number for number, (name, _) in enumerate(model.named_modules(remove_duplicate=False))}
     units = [name for name in _units(model) if order[name]]
@@ -71,7 +71,7 @@ def cut_into_stages(model: nn.Module, count: int, split_points: Sequence[str] = 
 
 
 def _units(model: nn.Module, prefix: str = "") -> Iterator[str]:
-    """The modules that are called one after another: items of lists, and what stands beside these lists."""
+    """Yield the modules that are called one after another: items of lists, and the modules beside these lists."""
     for name, child in model.named_children():
         path = f"{prefix}{name}"
         if isinstance(child, nn.ModuleList | nn.Sequential) or _has_list(child, isinstance(model, nn.ModuleList)):
@@ -81,19 +81,19 @@ def _units(model: nn.Module, prefix: str = "") -> Iterator[str]:
 
 
 def _has_list(child: nn.Module, is_item: bool) -> bool:
-    """Whether a module is cut inside: it holds a list of layers, and is not itself an item of one."""
+    """Return whether a module is cut inside: it holds a list of layers, and is not itself an item of one."""
     return not is_item and any(isinstance(inner, nn.ModuleList) for inner in child.modules())
 
 
 def _balanced(model: nn.Module, units: Sequence[str], count: int) -> tuple[str, ...]:
-    """The units that begin the stages after the first, such that the largest stage has the fewest bytes."""
+    """Return the units at which the stages after the first begin, such that the largest stage has the fewest bytes."""
     if len(units) < count:
         raise ModelError(
             f"the model has {len(units)} layers that can be told apart; --pipeline-stages {count} needs as many"
         )
     sizes = [sum(parameter.nbytes for parameter in model.get_submodule(unit).parameters()) for unit in units]
     limit_low, limit_high = max(sizes), sum(sizes)
-    while limit_low < limit_high:  # the least limit that so many stages can keep to
+    while limit_low < limit_high:  # search for the smallest limit that `count` stages can keep
         middle = (limit_low + limit_high) // 2
         if len(_pack(sizes, middle, 1)) <= count:
             limit_high = middle
@@ -103,7 +103,7 @@ def _balanced(model: nn.Module, units: Sequence[str], count: int) -> tuple[str, 
 
 
 def _pack(sizes: Sequence[int], limit: int, at_least: int) -> list[int]:
-    """Where stages begin that take as much as the limit lets them, but leave something for as many as there must be."""
+    """Return the first unit of each stage; stages are as full as the limit allows, but leave a unit for each later."""
     begins, filled = [0], 0
     for index, size in enumerate(sizes):
         is_needed = len(begins) < at_least and len(sizes) - index == at_least - len(begins)

@@ -2,7 +2,7 @@
 2019), by PyTorch's `parallelize_module`.
 
 Every rank builds the model without memory for its parameters, and its plan says which are split and how; then they are
-filled (`fill.py`).
+filled (`scatter_weights.py`).
 """
 
 from collections.abc import Callable, Mapping
@@ -20,13 +20,13 @@ from runner.core.errors import ModelError, describe
 def split_module(
     model: nn.Module, plan: Mapping[str, Any], mesh: DeviceMesh, is_held: Callable[[str], bool]
 ) -> nn.Module:
-    """The module with the parameters that the plan names split over the mesh; they may be on the meta device.
+    """Return the module with the parameters that the plan names split over the mesh; they may be on the meta device.
 
     Args:
         model: the module.
-        plan: styles of `torch.distributed.tensor.parallel` by name, `*` for any part of it.
-        mesh: the ranks that split them.
-        is_held: whether the parameters of the submodule of that name are held by these ranks.
+        plan: styles of `torch.distributed.tensor.parallel` by module name; `*` matches any part of a name.
+        mesh: the ranks over which they are split.
+        is_held: whether these ranks hold the parameters of the submodule of that name.
 
     Raises:
         ModelError: the plan does not fit the module.
@@ -52,7 +52,7 @@ def split_module(
 
 
 def split_dimension(parameter: torch.Tensor) -> int | None:
-    """Along which of its dimensions a parameter is split over the ranks of a stage; None where each has it whole."""
+    """Return the dimension along which a parameter is split over the ranks of a stage; None where it is not split."""
     placement = parameter.placements[0] if isinstance(parameter, DTensor) else None
     return placement.dim if isinstance(placement, Shard) else None
 

@@ -1,7 +1,7 @@
-"""What every rank did and when, span by span: `NAME.run/trace.json`, for Perfetto and chrome://tracing.
+"""Trace of every rank, span by span, with times: `NAME.run/trace.json`, for Perfetto and chrome://tracing.
 
-A process for each rank, and in it a thread for each of the rank's own and one for its chunks; of rank 0 also one for
-each tensor that Horovod was busy with. `runner.reports.trace_format` knows the format.
+Each rank is a process of the trace, with a thread for each of its own threads and one for its chunks; rank 0 also has
+one for each tensor of Horovod. `runner.reports.trace_format` defines the format.
 """
 
 import json
@@ -38,9 +38,9 @@ class Horovods:
     """Horovod's own timeline.
 
     Attributes:
-        file: that Horovod writes on rank 0; it has no name, and so is gone with this process.
-        clock_shift: seconds since 1970 minus `time.perf_counter`, when Horovod started.
-        ended_early: it had become too long.
+        file: written by Horovod on rank 0; it has no name, and so disappears with this process.
+        clock_shift: seconds since 1970 minus `time.perf_counter`, measured once Horovod has started.
+        ended_early: whether it was stopped because it had become too long.
     """
 
     file: IO[bytes]
@@ -58,7 +58,7 @@ class _Rank:
 
 @contextmanager
 def horovods_timeline(config: Config) -> Iterator[Horovods | None]:
-    """Let Horovod, if it starts inside, keep its timeline; None where it does not, or for the user.
+    """Yield Horovod's timeline, kept if Horovod starts inside; None where the user keeps it elsewhere.
 
     Raises:
         UsageError: there is no place for a trace; on every rank alike.
@@ -73,9 +73,9 @@ def horovods_timeline(config: Config) -> Iterator[Horovods | None]:
 
 
 def write_trace(config: Config, comm: Comm, timeline: Timeline, horovods: Horovods | None) -> None:
-    """Bring the spans of all ranks together, and write them; every rank calls it, after the report.
+    """Gather the spans of all ranks and write them; every rank calls this, after the report.
 
-    The output is safe by then: where the trace cannot be written, a warning says so.
+    The output is complete by then: where the trace cannot be written, a warning is printed.
     """
     if isinstance(comm, HorovodComm) and horovods:
         horovods.ended_early = comm.stop_timeline()
@@ -95,7 +95,7 @@ def write_trace(config: Config, comm: Comm, timeline: Timeline, horovods: Horovo
 
 
 def _lines(comm: Comm, timeline: Timeline, folder: Path, horovods: Horovods | None) -> Iterator[str]:
-    """The lines of the file, on rank 0; every rank goes through all of it."""
+    """Yield the lines of the file, on rank 0; every rank iterates to the end."""
     spans, num_dropped = _pack(timeline, _MOST_SPANS // comm.world.world_size)
     ranks = comm.gather_all(_Rank(comm.world.who, timeline.began, num_dropped, spans.nbytes))
     events = TraceEvents(origin=min(rank.began for rank in ranks))
@@ -128,7 +128,7 @@ def _lines(comm: Comm, timeline: Timeline, folder: Path, horovods: Horovods | No
 
 
 def _pack(timeline: Timeline, most: int) -> tuple[np.ndarray, int]:
-    """A rank's spans, the longest ones where there are too many, and how many are missing."""
+    """Return a rank's spans, the longest where there are too many, and the number of missing ones."""
     numbers = {phase: number for number, phase in enumerate(PHASES)}
     spans = np.array([(numbers[phase], began, ended) for phase, began, ended in timeline.spans()], _SPAN)
     missing = max(0, len(spans) - most)
@@ -138,7 +138,7 @@ def _pack(timeline: Timeline, most: int) -> tuple[np.ndarray, int]:
 
 
 def _bring(comm: Comm, own: memoryview, sizes: Sequence[int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Every rank's bytes, to rank 0, a few ranks at a time; every rank goes through all of it."""
+    """Yield every rank's bytes on rank 0, a few ranks at a time; every rank iterates to the end."""
     first = 0
     while first < len(sizes):
         last = first + 1
@@ -153,7 +153,7 @@ def _bring(comm: Comm, own: memoryview, sizes: Sequence[int]) -> Iterator[tuple[
 
 
 def _chunks(events: TraceEvents, ledger: Path) -> Iterator[str]:
-    """What this job has committed: a thread of each rank, and counters of rows."""
+    """Yield the chunks that this job has committed: a thread of each rank, and counters of rows."""
     free: dict[int, float] = {}
     done: dict[int, int] = {}
     for commit in sorted(_commits_of_last_job(ledger), key=lambda commit: commit["began"] + commit["seconds"]):

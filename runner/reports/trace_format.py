@@ -1,45 +1,45 @@
-"""The Trace Event Format of Chrome, in which Horovod writes, too. Pure.
+"""The Trace Event Format of Chrome, which Horovod also writes.
 
 https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: events with times in microseconds, in
-processes and threads that have numbers. Viewers want that a thread's spans lie beside or inside of one another.
+numbered processes and threads. Viewers require that the spans of a thread are disjoint or nested.
 """
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
-_NUMBERS_A_RANK = 100  # a thread's number is to be unlike those of all other threads, and 0 is taken by the kernel
+_NUMBERS_A_RANK = 100  # thread numbers must differ from those of all other threads, and 0 is taken by the kernel
 
-# (what, began, ended) in seconds
+# (name, begin, end), times in seconds
 NamedSpan = tuple[str, float, float]
 
 
 class TraceEvents:
-    """Makes the events of a trace, each a line with a comma.
+    """A formatter of a trace's events, each as a line with a comma.
 
     Args:
-        origin: the moment that is 0 in the trace, in the seconds of all others given here.
+        origin: the moment that is 0 in the trace, in seconds on the clock of all other times given here.
     """
 
     def __init__(self, origin: float) -> None:
         self._origin = origin
 
     def process(self, rank: int, name: str, threads: Sequence[str]) -> Iterator[str]:
-        """Name a rank and its threads."""
+        """Yield events that name a rank and its threads."""
         yield _metadata("process_name", rank, 0, {"name": name})
         yield _metadata("process_sort_index", rank, 0, {"sort_index": rank})
         for thread, thread_name in enumerate(threads):
             yield self.thread(rank, thread, thread_name)
 
     def thread(self, rank: int, thread: int, name: str) -> str:
-        """Name one more thread of a rank; they are shown in the order of their numbers."""
+        """Return events that name one more thread of a rank; threads are shown in the order of their numbers."""
         sort = _metadata("thread_sort_index", rank, thread, {"sort_index": thread})
         return f"{_metadata('thread_name', rank, thread, {'name': name})}\n{sort}"
 
     def span(
         self, rank: int, thread: int, name: str, began: float, ended: float, about: Mapping[str, Any] | None = None
     ) -> str:
-        """Something that a thread has done."""
+        """Return the event of a span of a thread, with times in seconds."""
         first, last = self._nanoseconds(began), self._nanoseconds(ended)  # rounded first: neighbors must not overlap
         arguments = f', "args": {json.dumps(about)}' if about else ""
         return (
@@ -48,14 +48,14 @@ class TraceEvents:
         )
 
     def counter(self, rank: int, name: str, when: float, value: int) -> str:
-        """A number over time."""
+        """Return the event of a counter's value at a time, in seconds."""
         return (
             f'{{"ph": "C", "pid": {_pid(rank)}, "name": {json.dumps(name)}, '
             f'"ts": {self._nanoseconds(when) / 1000:.3f}, "args": {{"rows": {value}}}}},'
         )
 
     def last(self) -> str:
-        """An event that says nothing, without a comma."""
+        """Return an event without effect, and without a comma, to end the list."""
         return _metadata("process_sort_index", 0, 0, {"sort_index": 0})[:-1]
 
     def _nanoseconds(self, when: float) -> int:
@@ -72,11 +72,11 @@ def _metadata(name: str, rank: int, thread: int, arguments: dict[str, Any]) -> s
 
 
 def horovods_spans(file: IO[bytes]) -> tuple[float, dict[str, list[NamedSpan]]]:
-    """Horovod's own timeline.
+    """Read the spans of Horovod's own timeline.
 
     Returns:
-        (zero, tensors): the moment that is 0 there, in seconds since 1970, and the spans of each tensor. Nothing where
-        the file cannot be read, as Horovod writes its numbers and names unquoted.
+        (zero, tensors): the moment that is 0 there, in seconds since 1970, and the spans of each tensor. Empty where
+        the file is not valid JSON: Horovod writes its numbers and names unquoted.
     """
     file.seek(0)
     try:

@@ -24,46 +24,46 @@ _READ_BYTES = 16 << 20
 
 
 class Sink(Protocol):
-    """An output of `num_rows` rows that takes them in any order and appears under its name when it is whole.
+    """An output of `num_rows` rows that takes them in any order and appears under its name when it is complete.
 
     Every method raises OutputError when the storage fails.
     """
 
     def write(self, start: int, rows: np.ndarray) -> None:
-        """Put rows at `start..start + len(rows)`."""
+        """Write rows at `start..start + len(rows)`."""
         ...
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Rows as they were written, to check them."""
+        """Return rows as they were written, for a check."""
         ...
 
     def sync(self) -> None:
-        """Make what was written survive a crash of the machine."""
+        """Make the chunks written so far survive a crash of the machine."""
         ...
 
     def complete(self) -> str:
-        """Make ready what `finish` will give its name; all rows are there.
+        """Prepare the output for `finish`; all rows have been written.
 
         Returns:
-            The checksum of the file or folder, by which it can be checked; "" where its rows can be read and compared.
+            The checksum of the file or folder, for a check; "" where its rows can be read and compared instead.
         """
         ...
 
     def finish(self) -> None:
-        """Give the output its own name."""
+        """Give the output its final name."""
         ...
 
     def discard(self) -> None:
-        """Delete what is no longer needed, once everything else is done."""
+        """Delete auxiliary files, once all else is done."""
         ...
 
     def close(self) -> None:
-        """Let go of the output as it is."""
+        """Release the output in its present state."""
         ...
 
 
 def check_space(path: str, total_bytes: int) -> None:
-    """Raise OutputError where the file system lacks room for `path` to grow to `total_bytes`."""
+    """Raise OutputError where the file system lacks the space for `path` to grow to `total_bytes`."""
     try:
         file_system = os.statvfs(os.path.dirname(path) or ".")
         parts = [entry.path for entry in os.scandir(path)] if os.path.isdir(path) else [path]
@@ -80,7 +80,7 @@ def check_space(path: str, total_bytes: int) -> None:
 
 @contextmanager
 def storage_errors(doing: str, path: str) -> Iterator[None]:
-    """Turn what the operating system says into an OutputError."""
+    """Convert OSErrors of the storage to OutputErrors."""
     try:
         yield
     except OSError as error:
@@ -88,14 +88,14 @@ def storage_errors(doing: str, path: str) -> Iterator[None]:
 
 
 def write_all(fd: int, buffer: memoryview, position: int) -> None:
-    """Write all bytes at a position of an open file; raises OSError."""
+    """Write all bytes at a position of an open file; raise OSError where that fails."""
     while buffer:
         count = os.pwrite(fd, buffer, position)
         buffer, position = buffer[count:], position + count
 
 
 def read_all(fd: int, buffer: memoryview, position: int, path: str) -> None:
-    """Fill a buffer from a position of an open file on; raises OSError, or OutputError where the file ends before."""
+    """Fill a buffer from a position in an open file; raise OSError, or OutputError where the file ends before."""
     while buffer:
         count = os.preadv(fd, [buffer], position)
         if not count:
@@ -104,7 +104,7 @@ def read_all(fd: int, buffer: memoryview, position: int, path: str) -> None:
 
 
 def rename(partial: str, output: str) -> None:
-    """Give a file or a folder its name, so that it outlives a crash.
+    """Rename a file or a folder so that the name survives a crash.
 
     Raises:
         OutputError: the storage failed.
@@ -115,7 +115,7 @@ def rename(partial: str, output: str) -> None:
 
 
 def remove(path: str | os.PathLike[str]) -> None:
-    """Delete a file or a folder, where there is one; raises OSError."""
+    """Delete a file or a folder, if it exists; raise OSError where that fails."""
     if os.path.isdir(path):
         shutil.rmtree(path)
     elif os.path.lexists(path):
@@ -123,7 +123,7 @@ def remove(path: str | os.PathLike[str]) -> None:
 
 
 def sync_folder(path: str) -> None:
-    """Make the names in a folder survive a crash; raises OSError."""
+    """Make the names in a folder survive a crash; raise OSError where that fails."""
     folder = os.open(path or ".", os.O_RDONLY)
     try:
         os.fsync(folder)
@@ -132,7 +132,7 @@ def sync_folder(path: str) -> None:
 
 
 def path_checksum(path: str) -> str:
-    """The checksum of a file, or of the names and contents of all files in a folder; raises OSError."""
+    """Return the checksum of a file, or of the names and contents of all files in a folder; raise OSError."""
     state = xxhash.xxh3_128()
     for file in files_of(path):
         if file.name == HIDDEN_INDEX:  # which is written when all else is done
@@ -145,14 +145,14 @@ def path_checksum(path: str) -> str:
 
 
 def files_of(path: str) -> list[Path]:
-    """The file, or all files in a folder, in order of their names."""
+    """Return the file, or all files in a folder, sorted by name."""
     if not os.path.isdir(path):
         return [Path(path)]
     return sorted(file for file in Path(path).rglob("*") if file.is_file())
 
 
 def import_for_output(library: str, output: str, extra: str) -> None:
-    """Raise UsageError where a library is missing."""
+    """Raise UsageError where a library is missing; the message names the pip extra that installs it."""
     try:
         importlib.import_module(library)
     except ImportError as error:
@@ -162,7 +162,7 @@ def import_for_output(library: str, output: str, extra: str) -> None:
 
 
 def find_writer(output: str, row_type: RowTypes) -> Any:
-    """The class that writes the format of an output; None for .npy, whose rows are put where they belong.
+    """Return the class that writes the format of an output; None for .npy, whose rows are written in place.
 
     Raises:
         UsageError: the format cannot hold such rows, or its library is missing.
@@ -180,12 +180,12 @@ def find_writer(output: str, row_type: RowTypes) -> Any:
 
 
 def open_sink(output: str, grid: Grid, row_type: RowTypes) -> Sink:
-    """The sink for a path; it goes on with what an unfinished run has written.
+    """Open the sink for a path; it resumes from what an unfinished run has written.
 
     Args:
-        output: the final name.
-        grid: the cut of the rows; by it the output is a file or a folder.
-        row_type: of the predictions.
+        output: final name of the output.
+        grid: partition of the rows; it decides between a file and a folder.
+        row_type: row type of the predictions.
 
     Raises:
         OutputError: it cannot be opened.

@@ -1,4 +1,4 @@
-"""Predictions into a CSV file, by pyarrow: a column for each number of a vector."""
+"""Predictions in a CSV file, written by pyarrow: a column for each number of a vector."""
 
 import os
 from collections.abc import Mapping
@@ -12,17 +12,17 @@ from runner.sinks import import_for_output
 
 
 class CsvWriter:
-    """A header, then a line a row; of a column `name` of vectors the columns are `name_0`, `name_1` and so on.
+    """A writer of a header and a line per row; a vector column `name` becomes columns `name_0`, `name_1` and so on.
 
     Args:
-        path: the file; with tabs between its columns where the output is a `.tsv` file.
-        types: of its columns.
-        num_rows: how many rows it is to hold.
+        path: path of the file; columns are separated by tabs where the output is a `.tsv` file.
+        types: types of its columns.
+        num_rows: number of rows that it will hold.
     """
 
     @staticmethod
     def check(output: str, types: Mapping[str, RowType]) -> None:
-        """Raise UsageError where pyarrow is missing, or a column cannot be held."""
+        """Raise UsageError where pyarrow is missing, or CSV cannot hold a column."""
         import_for_output("pyarrow", output, "parquet")
         for name, row_type in types.items():
             if (row_type.is_ragged and row_type.dtype != TEXT) or len(row_type.shape) > 1 or row_type.dtype.kind == "c":
@@ -61,5 +61,5 @@ class CsvWriter:
 
 
 def _wide(dtype: "np.dtype[np.generic]") -> "np.dtype[np.generic]":
-    """What pyarrow can write: half precision as single."""
+    """Return a dtype that pyarrow can write: half precision becomes single."""
     return np.dtype(np.float32) if dtype == np.float16 else dtype

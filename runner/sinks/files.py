@@ -16,22 +16,22 @@ _MOST_8_BIT = 255
 
 
 class FilesWriter:
-    """A file for each row, called by its number, or by the text of a column that is kept; `_index.json` lists them.
+    """A writer of a file per row, named by its number or by a passthrough text column; `_index.json` lists them.
 
     Args:
-        path: the folder.
-        types: of one output, and of at most one column of text, which is kept of the data.
-        num_rows: how many rows it is to hold.
+        path: path of the folder.
+        types: types of one output and, optionally, one passthrough column of text.
+        num_rows: number of rows that it will hold.
 
     Attributes:
-        suffix: of the files.
+        suffix: suffix of the files.
     """
 
     suffix = ".npy"
 
     @classmethod
     def check(cls, output: str, types: Mapping[str, RowType]) -> None:
-        """Raise UsageError where there are other columns than that, or a library is missing."""
+        """Raise UsageError where there are other columns, or a library is missing."""
         names = [name for name, row_type in types.items() if row_type.dtype == TEXT]
         if len(types) - len(names) != 1 or len(names) > 1:
             raise UsageError(
@@ -62,7 +62,7 @@ class FilesWriter:
             json.dump({"num_rows": len(self._files), "files": self._files}, file, indent=1)
 
     def _write_row(self, name: str, row: np.ndarray) -> str:
-        """Write a file; returns its name."""
+        """Write one row to a file and return the file's name."""
         called = f"{name}{self.suffix}"
         if not name or os.path.isabs(name) or ".." in name.split("/"):
             raise OutputError(f"--output: row {len(self._files)} cannot be called {name!r}; keep another column")
@@ -80,9 +80,10 @@ class FilesWriter:
 
 
 class PngWriter(FilesWriter):
-    """Images: `(height, width)` of gray or of classes, or `(1 or 3 or 4, height, width)`, of whole numbers.
+    """A writer of images: integers `(height, width)` of gray or classes, or `(1 or 3 or 4, height, width)`.
 
-    Those above 255 are kept with 16 bits; the gap of a bad row is the largest number.
+    One channel with values above 255 is stored in 16 bits; otherwise values are clipped to 8 bits. The fill value of a
+    bad row, -1 or the largest unsigned number, becomes the largest value.
     """
 
     suffix = ".png"

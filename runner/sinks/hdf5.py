@@ -1,4 +1,4 @@
-"""Predictions into an HDF5 file, by h5py: a data set for each column."""
+"""Predictions in an HDF5 file, written by h5py: a data set for each column."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,17 +12,17 @@ from runner.sinks import check_space, import_for_output
 
 
 class Hdf5Writer:
-    """Columns of fixed shape as arrays; 1-D rows of unlike lengths and text as variable-length elements.
+    """A writer of columns of fixed shape as arrays; variable-length 1-D rows and text are variable-length elements.
 
     Args:
-        path: the file.
-        types: of its columns.
-        num_rows: how many rows it is to hold.
+        path: path of the file.
+        types: types of its columns.
+        num_rows: number of rows that it will hold.
     """
 
     @staticmethod
     def check(output: str, types: Mapping[str, RowType]) -> None:
-        """Raise UsageError where h5py is missing, or a column cannot be held."""
+        """Raise UsageError where h5py is missing, or HDF5 cannot hold a column."""
         import_for_output("h5py", output, "hdf5")
         for name, row_type in types.items():
             if row_type.is_ragged and len(row_type.shape) > 1:
@@ -33,7 +33,7 @@ class Hdf5Writer:
     def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
         import h5py
 
-        # first: HDF5 meets a full disk when it is closed, and tells of it in tracebacks
+        # first, because HDF5 only meets a full disk on closing, and reports it in tracebacks
         check_space(path, num_rows * sum(row_type.row_bytes for row_type in types.values() if not row_type.is_ragged))
         self._file = h5py.File(path, "w")
         self._row = 0

@@ -1,4 +1,4 @@
-"""Predictions as JSON lines, by orjson: numbers with as many digits as tell them from all others."""
+"""Predictions as JSON Lines, written by orjson: numbers with just enough digits to tell them apart."""
 
 from collections.abc import Mapping
 
@@ -10,12 +10,12 @@ from runner.sinks import import_for_output
 
 
 class JsonLinesWriter:
-    """A line a row, an object with a field for each column; NaN and infinity, which JSON lacks, are null.
+    """A writer of a line per row, an object with a field for each column; NaN and infinity, not in JSON, become null.
 
     Args:
-        path: the file.
-        types: of its columns.
-        num_rows: how many rows it is to hold.
+        path: path of the file.
+        types: types of its columns.
+        num_rows: number of rows that it will hold.
     """
 
     @staticmethod
@@ -49,5 +49,5 @@ class JsonLinesWriter:
 
 
 def _writable(column: np.ndarray) -> np.ndarray:
-    """What orjson takes: contiguous; half precision as single."""
+    """Return a column that orjson can write: contiguous; half precision becomes single."""
     return np.ascontiguousarray(column, np.float32 if column.dtype == np.float16 else column.dtype)

@@ -1,4 +1,4 @@
-"""Predictions into rank 0's memory, for callers from Python that ask for no output file."""
+"""Predictions in rank 0's memory, for callers from Python without an output file."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ class MemorySink:
     """All rows, in the order of the data.
 
     Args:
-        num_rows: how many.
-        row_type: of the predictions.
+        num_rows: number of rows.
+        row_type: row type of the predictions.
     """
 
     def __init__(self, num_rows: int, row_type: RowTypes) -> None:
@@ -33,7 +33,7 @@ class MemorySink:
         return self._rows[start:stop] if isinstance(self._row_type, RowType) else self._chunks[start]
 
     def predictions(self) -> Any:
-        """An array `(num_rows, ...)`; where rows are of unlike sizes a dict of columns, with lists for these."""
+        """Return an array `(num_rows, ...)`; for variable-length rows a dict of columns, with lists for these."""
         if isinstance(self._row_type, RowType):
             return self._rows
         starts = sorted(self._chunks)

@@ -1,4 +1,4 @@
-"""Predictions into a `.npy` file: each row has its place in `NAME.partial`, which becomes `NAME` when it is whole."""
+"""Predictions in a `.npy` file: rows are written in place in `NAME.partial`, renamed to `NAME` when it is complete."""
 
 import io
 import os
@@ -11,12 +11,12 @@ from runner.sinks import check_space, read_all, rename, storage_errors, write_al
 
 
 class NpyFile:
-    """A `.npy` file of shape `(num_rows, *row_type.shape)`, the bytes `numpy.save` would write; what is there is kept.
+    """A `.npy` file of shape `(num_rows, *row_type.shape)`, as `numpy.save` would write it; existing rows are kept.
 
     Args:
-        path: its name.
-        num_rows: how many rows it is to hold.
-        row_type: shape and dtype of each.
+        path: path of the file.
+        num_rows: number of rows that it will hold.
+        row_type: shape and dtype of a row.
 
     Raises:
         OutputError: from every method, when the storage fails.
@@ -35,30 +35,30 @@ class NpyFile:
             write_all(self._fd, memoryview(header.getvalue()), 0)
 
     def write(self, start: int, rows: np.ndarray) -> None:
-        """Put rows at `start..start + len(rows)`."""
+        """Write rows at `start..start + len(rows)`."""
         assert rows.dtype == self._row_type.dtype, (rows.dtype, self._row_type)
         assert rows.shape[1:] == self._row_type.shape, (rows.shape, self._row_type)
         with storage_errors("writing", self._path):
             write_all(self._fd, as_bytes(rows), self._position(start))
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Rows as they were written."""
+        """Return rows as they were written."""
         rows = np.empty((stop - start, *self._row_type.shape), self._row_type.dtype)
         with storage_errors("reading", self._path):
             read_all(self._fd, as_bytes(rows), self._position(start), self._path)
         return rows
 
     def sync(self) -> None:
-        """Make what was written survive a crash of the machine."""
+        """Make the rows written so far survive a crash of the machine."""
         with storage_errors("flushing", self._path):
             os.fsync(self._fd)
 
     def complete(self) -> str:
-        """See Sink."""
+        """Return ""; see `Sink.complete`."""
         return ""
 
     def discard(self) -> None:
-        """See Sink."""
+        """Do nothing; see `Sink.discard`."""
 
     def close(self) -> None:
         """Close the file."""
@@ -71,7 +71,7 @@ class NpyFile:
 
 
 class NpySink(NpyFile):
-    """A `.npy` file that has its name once it is whole; goes on with what an unfinished run has written."""
+    """A `.npy` file that gets its name once it is complete; it resumes from what an unfinished run has written."""
 
     def __init__(self, output: str, num_rows: int, row_type: RowType) -> None:
         self._output, self._partial = output, f"{output}.partial"

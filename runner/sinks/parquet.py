@@ -1,4 +1,4 @@
-"""Predictions into a Parquet file, by pyarrow."""
+"""Predictions in a Parquet file, written by pyarrow."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,16 +9,16 @@ from runner.data.columns import Columns
 from runner.data.rows import TEXT, Column, Ragged, RowType
 from runner.sinks import import_for_output
 
-_GROUP_BYTES = 32 << 20  # of a row group: small enough to read at any place, large enough to compress
+_GROUP_BYTES = 32 << 20  # size of a row group: small enough for random access, large enough to compress
 
 
 class ParquetWriter:
-    """Columns of numbers, of lists of one length (nested where they have several axes), of lists, and of text.
+    """A writer of columns of numbers, lists of fixed length (nested for several axes), variable-length lists, and text.
 
     Args:
-        path: the file.
-        types: of its columns.
-        num_rows: how many rows it is to hold.
+        path: path of the file.
+        types: types of its columns.
+        num_rows: number of rows that it will hold.
     """
 
     @staticmethod

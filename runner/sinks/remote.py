@@ -1,21 +1,21 @@
-"""Outputs behind a URL: they are written in the current folder, and copied when they are whole."""
+"""Outputs behind a URL: they are written in the current folder, and copied when they are complete."""
 
 from runner.core.errors import OutputError, describe
 from runner.core.urls import storage_of
 
-# what is put there is there at once, or not at all; elsewhere it is put under another name first
+# a file put there appears at once and complete, or not at all; elsewhere it is put under another name first
 _OBJECT_STORES = {"s3", "s3a", "gs", "gcs", "abfs", "az", "memory"}
 
 
 class Remote:
-    """Where a file is to be copied to.
+    """The destination of an output file behind a URL.
 
     Args:
-        url: of the file.
+        url: URL of the file.
 
     Raises:
-        UsageError: fsspec, or what it needs for this kind of URL, is missing.
-        OutputError: from every method: it cannot be reached, or not written to.
+        UsageError: fsspec, or the package it needs for this kind of URL, is missing.
+        OutputError: from every method: the storage cannot be reached, or not written to.
     """
 
     def __init__(self, url: str) -> None:
@@ -25,7 +25,7 @@ class Remote:
         self._is_object_store = bool(_OBJECT_STORES & set([protocols] if isinstance(protocols, str) else protocols))
 
     def exists(self) -> bool:
-        """Whether there is something already."""
+        """Return whether the destination exists already."""
         try:
             self._storage.invalidate_cache()
             return bool(self._storage.exists(self._name))
@@ -33,7 +33,7 @@ class Remote:
             raise OutputError(f"--output {self._url}: {describe(error)}") from error
 
     def put(self, path: str) -> None:
-        """Copy a file there, in place of what there is."""
+        """Copy a file to the destination, and replace an existing one."""
         try:
             if self._is_object_store:
                 self._storage.put_file(path, self._name)

@@ -1,9 +1,8 @@
-"""Predictions into a folder of files, each a range of rows: `NAME.partial/`, which becomes `NAME/` when it is whole.
+"""Predictions in a folder of files, each with a range of rows: `NAME.partial/`, renamed to `NAME/` when complete.
 
-What rows are in which file depends on their index alone, so the folder is the same however many ranks have written it.
-A file is written by one rank at a time: this is safe on every file system that the ranks share. An index, written
-last, names the files in order: `index.json`, or `_index.json` in formats whose tools read whole folders and pass over
-such names.
+A row's file depends on its index alone, so the folder is the same however many ranks have written it. A file is written
+by one rank at a time: this is safe on every file system that the ranks share. An index, written last, names the files
+in order: `index.json`, or `_index.json` in formats whose tools read complete folders and ignore such names.
 """
 
 import json
@@ -20,7 +19,7 @@ from runner.sinks import INDEX, check_space, path_checksum, rename, storage_erro
 
 
 class File(Protocol):
-    """One file of the folder; as a Sink, but it has its name from the start."""
+    """A file of the folder; like a Sink, but under its name from the start."""
 
     def write(self, start: int, rows: np.ndarray) -> None: ...
     def read(self, start: int, stop: int) -> np.ndarray: ...
@@ -34,12 +33,12 @@ class ShardSink:
     """A folder of files of `grid.shard_rows` rows.
 
     Args:
-        output: the final name.
-        grid: the cut of the rows.
-        row_type: of the predictions.
-        file_type: makes a file of its path, how many rows it is to hold and their type; keeps what is there.
-        suffix: of the files.
-        index: the name of the index.
+        output: final name of the folder.
+        grid: partition of the rows.
+        row_type: row type of the predictions.
+        file_type: makes a file from its path, its number of rows and their type; existing rows are kept.
+        suffix: suffix of the files.
+        index: name of the index.
 
     Raises:
         OutputError: from every method, when the storage fails.
@@ -48,9 +47,9 @@ class ShardSink:
     def __init__(self, output: str, grid: Grid, row_type: RowTypes, file_type: Any, suffix: str, index: str) -> None:
         self._output, self._partial, self._suffix = output, f"{output}.partial", suffix
         self._grid, self._row_type, self._file_type, self._index_name = grid, row_type, file_type, index
-        self._index = -1  # of the file that is being written to
+        self._index = -1  # of the open file
         self._file: File | None = None
-        self._changing = threading.Lock()  # it may be flushed in another thread
+        self._changing = threading.Lock()  # another thread may flush the file
         with storage_errors("opening", self._partial):
             os.makedirs(self._partial, exist_ok=True)
         check_space(self._partial, grid.num_rows * row_bytes_of(row_type) if isinstance(row_type, RowType) else 0)
@@ -79,7 +78,7 @@ class ShardSink:
             sync_folder(self._partial)
 
     def complete(self) -> str:
-        """See Sink; only files that no rank has completed are completed here."""
+        """Complete the files that no rank has completed; see `Sink.complete`."""
         self.close()
         if self._index_name == INDEX:
             return ""
@@ -140,7 +139,7 @@ class ShardSink:
         return f"{self._output}.replaced"
 
     def _make_room(self) -> None:
-        """Move an output that is to be replaced aside: a folder cannot take the place of one that is not empty."""
+        """Move an output to be replaced aside: a folder cannot replace one that is not empty."""
         if os.path.exists(self._output):
             shutil.rmtree(self._former, ignore_errors=True)
             os.replace(self._output, self._former)

@@ -1,8 +1,7 @@
-"""Outputs in formats that must be written in order and at once: chunks are spooled first, in whatever order they come.
+"""Outputs in formats that must be written in order and in one go: chunks are spooled first, in order of arrival.
 
-`NAME.partial` is a file of records, a header and the bytes of a chunk each, to which a job that goes on appends. When
-all chunks are there, they are written in the order of the rows into `NAME.writing` by the format's own library, and
-that becomes NAME.
+`NAME.partial` is a file of records, each a header and the bytes of a chunk, to which a resumed job appends. When all
+chunks are there, the format's own library writes them in row order to `NAME.writing`, which is then renamed to NAME.
 """
 
 import os
@@ -19,19 +18,19 @@ from runner.data.columns import UNNAMED, Columns, types_by_name, unpack
 from runner.data.rows import RowType, RowTypes, row_bytes_of
 from runner.sinks import check_space, files_of, path_checksum, read_all, remove, rename, storage_errors, write_all
 
-_HEAD = struct.Struct("<4sQQ")  # magic, the first row, bytes that follow
+_HEAD = struct.Struct("<4sQQ")  # magic, first row, number of bytes that follow
 _MAGIC = b"SPL1"
 _MOST_FLUSHED = 100
 
 
 class Writer(Protocol):
-    """Writes a file of one format from its first row to its last; made of its path, the columns' types, and the rows.
+    """A writer of a file from its first row to its last; made from its path, the columns' types and the number of rows.
 
-    Every method may raise OSError, and what else its library raises for it.
+    Every method may raise OSError, and any other exception of its library.
     """
 
     def write(self, columns: Columns) -> None:
-        """Add rows."""
+        """Append rows."""
         ...
 
     def close(self) -> None:
@@ -40,11 +39,11 @@ class Writer(Protocol):
 
 
 class Spool:
-    """A file of records; what is there is kept, but a last one that is torn.
+    """A file of records; existing records are kept, except a last one that is incomplete.
 
     Args:
-        path: its name.
-        row_type: of the predictions.
+        path: path of the file.
+        row_type: row type of the predictions.
 
     Raises:
         OutputError: from every method, when the storage fails.
@@ -52,14 +51,14 @@ class Spool:
 
     def __init__(self, path: str, row_type: RowTypes) -> None:
         self._path, self._row_type = path, row_type
-        self._places: dict[int, tuple[int, int]] = {}  # by first row: position, bytes
+        self._places: dict[int, tuple[int, int]] = {}  # position and size in bytes, by first row
         with storage_errors("opening", path):
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
             self._end = self._scan(os.fstat(self._fd).st_size)
             os.ftruncate(self._fd, self._end)
 
     def write(self, start: int, rows: np.ndarray) -> None:
-        """Add a chunk that begins with row `start`: packed bytes, or rows of fixed size."""
+        """Append a chunk that begins with row `start`: packed bytes, or rows of fixed size."""
         body = as_bytes(np.ascontiguousarray(rows))
         with storage_errors("writing", self._path):
             write_all(self._fd, memoryview(_HEAD.pack(_MAGIC, start, len(body))), self._end)
@@ -68,7 +67,7 @@ class Spool:
         self._end += _HEAD.size + len(body)
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """The bytes of the chunk of these rows, as they were written; none where it is not there."""
+        """Return the bytes of the chunk of these rows, 1-D uint8, as they were written; empty where it is missing."""
         position, size = self._places.get(start, (0, 0))
         found = np.empty(size, np.uint8)
         with storage_errors("reading", self._path):
@@ -76,11 +75,11 @@ class Spool:
         return found
 
     def has(self, starts: range) -> bool:
-        """Whether the chunks that begin with these rows are all there."""
+        """Return whether all chunks that begin with these rows are there."""
         return all(start in self._places for start in starts)
 
     def columns(self, start: int, stop: int) -> Columns:
-        """The same as columns by name."""
+        """Return the chunk of these rows as columns by name."""
         raw = self.read(start, stop)
         if not isinstance(self._row_type, RowType):
             return unpack(raw, self._row_type, stop - start)
@@ -90,7 +89,7 @@ class Spool:
         return {name: rows[name] for name in rows.dtype.names}
 
     def sync(self) -> None:
-        """Make what was written survive a crash of the machine."""
+        """Make the chunks written so far survive a crash of the machine."""
         with storage_errors("flushing", self._path):
             os.fsync(self._fd)
 
@@ -101,7 +100,7 @@ class Spool:
             self._fd = -1
 
     def _scan(self, size: int) -> int:
-        """Find the records; returns where the last whole one ends."""
+        """Find the records, and return the end of the last complete one."""
         position = 0
         while position + _HEAD.size <= size:
             head = os.pread(self._fd, _HEAD.size, position)
@@ -114,13 +113,13 @@ class Spool:
 
 
 class SpoolSink:
-    """An output of one file or folder, which a writer makes of the spooled chunks.
+    """An output of one file or folder, made by a writer from the spooled chunks.
 
     Args:
-        output: the final name.
-        num_rows: how many rows it is to hold.
-        chunk_size: rows of a chunk; the last may be short.
-        row_type: of the predictions.
+        output: final name of the output.
+        num_rows: number of rows that it will hold.
+        chunk_size: rows of a chunk; the last may have fewer.
+        row_type: row type of the predictions.
         writer: the class that writes the format.
 
     Raises:
@@ -143,7 +142,7 @@ class SpoolSink:
 
     def finish(self) -> None:
         former = f"{self._output}.replaced"
-        if os.path.isdir(self._output):  # a folder cannot take the place of one that is not empty
+        if os.path.isdir(self._output):  # a folder cannot replace one that is not empty
             with storage_errors("replacing", self._output):
                 shutil.rmtree(former, ignore_errors=True)
                 os.replace(self._output, former)
@@ -160,14 +159,14 @@ class SpoolSink:
 
 
 class SpooledFile:
-    """One file of a folder; its spool lies beside it until all files are there.
+    """A file of a folder; its spool lies beside it until all files are complete.
 
     Args:
         writer: the class that writes the format.
-        chunk_size: rows of a chunk; the last may be short.
-        path: the file.
-        num_rows: how many rows it is to hold.
-        row_type: of the predictions.
+        chunk_size: rows of a chunk; the last may have fewer.
+        path: path of the file.
+        num_rows: number of rows that it will hold.
+        row_type: row type of the predictions.
 
     Raises:
         OutputError: from every method, when the storage fails.
@@ -185,7 +184,7 @@ class SpooledFile:
         self._spool.write(start, rows)
 
     def complete(self) -> str:
-        """Write the file where all its rows are there, and it has not been written of them before."""
+        """Write the file if all its chunks are there and it is not up to date."""
         is_whole = self._spool.has(range(0, self._num_rows, self._chunk_size))
         if is_whole and (self._is_changed or not os.path.exists(self._path)):
             writing = f"{self._path}.writing"
@@ -204,7 +203,7 @@ class SpooledFile:
 def write_in_order(
     spool: Spool, path: str, num_rows: int, chunk_size: int, types: Mapping[str, RowType], writer: Any
 ) -> None:
-    """Write all chunks of a spool into a file of another format, and flush it to the storage.
+    """Write all chunks of a spool to a file of another format, and flush it to the storage.
 
     Raises:
         OSError, OutputError: the storage failed.
@@ -216,10 +215,10 @@ def write_in_order(
         out.close()
     except (OSError, OutputError):
         raise
-    except Exception as error:  # HDF5 has its own for a full disk
+    except Exception as error:  # HDF5 has an exception of its own for a full disk
         raise OutputError(f"--output: writing {path} failed: {describe(error)}", traceback_of(error)) from error
     files = files_of(path)
-    if len(files) > _MOST_FLUSHED:  # one by one they would take longer than to be written
+    if len(files) > _MOST_FLUSHED:  # flushing them one by one would take longer than writing them
         os.sync()
         return
     for file in files:

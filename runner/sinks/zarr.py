@@ -1,4 +1,4 @@
-"""Predictions into a Zarr group (version 3), by zarr: an array for each column."""
+"""Predictions in a Zarr group (version 3), written by zarr: an array for each column."""
 
 from collections.abc import Mapping
 
@@ -13,17 +13,17 @@ _CHUNK_BYTES = 4 << 20
 
 
 class ZarrWriter:
-    """Columns of fixed shape.
+    """A writer of columns of fixed shape.
 
     Args:
-        path: the folder.
-        types: of its columns.
-        num_rows: how many rows it is to hold.
+        path: path of the folder.
+        types: types of its columns.
+        num_rows: number of rows that it will hold.
     """
 
     @staticmethod
     def check(output: str, types: Mapping[str, RowType]) -> None:
-        """Raise UsageError where zarr is missing, or a column cannot be held."""
+        """Raise UsageError where zarr is missing, or Zarr cannot hold a column."""
         import_for_output("zarr", output, "zarr")
         for name, row_type in types.items():
             if row_type.is_ragged:

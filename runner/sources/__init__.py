@@ -1,4 +1,4 @@
-"""Where rows come from: the protocol of a source, and the table that finds one for a data set."""
+"""Sources of rows: the protocol, and the table that selects a source for a data set."""
 
 import os
 import re
@@ -39,12 +39,12 @@ _DATABASES = ("sqlite://", "postgresql://", "postgresql+", "mysql://", "mysql+")
 
 
 class Source(Protocol):
-    """A data set of `num_rows` rows that gives any range of them.
+    """A data set of `num_rows` rows from which any range can be read.
 
     Attributes:
-        num_rows: how many there are.
-        row_type: shape and dtype of each; of several columns by name.
-        row_bytes: what a row takes, on average.
+        num_rows: number of rows.
+        row_type: shape and dtype of a row; by name where there are several columns.
+        row_bytes: average size of a row, in bytes.
     """
 
     @property
@@ -55,30 +55,30 @@ class Source(Protocol):
     def row_bytes(self) -> int: ...
 
     def read(self, start: int, stop: int) -> Rows:
-        """Rows `start..stop` in memory of their own, contiguous, in native byte order.
+        """Read rows `start..stop` into memory of their own, contiguous, in native byte order.
 
         May be called from another thread.
 
         Raises:
-            InputError: they cannot be read.
+            InputError: the rows cannot be read.
         """
         ...
 
     def digest(self) -> str:
-        """A checksum that tells another data set from this one. It may sample a large one."""
+        """Return a checksum that differs for another data set. It may sample a large one."""
         ...
 
     def stamp(self) -> str:
-        """What is another as soon as the data set has been written to, and quick to get; its rows may be the same."""
+        """Return a value, quick to get, that changes whenever the data set is written to, even with the same rows."""
         ...
 
 
 @runtime_checkable
 class Scanned(Protocol):
-    """A source that must be looked through to know its rows: by all ranks together, each a part of it."""
+    """A source whose rows are known only after a scan, which all ranks share, each over a part."""
 
     def scan(self, part: int, parts: int) -> Any:
-        """What one of several parts holds."""
+        """Return the contents of one of several parts."""
         ...
 
     def use(self, scans: Sequence[Any]) -> None:
@@ -87,26 +87,26 @@ class Scanned(Protocol):
 
 
 def inner_name(data: Any) -> tuple[str, ...]:
-    """The name in `PATH::NAME`, if there is one."""
+    """Return the name in `PATH::NAME` as a tuple; empty where there is none."""
     inner = data.partition("::")[2] if isinstance(data, str) else ""
     return (inner,) if inner else ()
 
 
 def open_source(data: Any, columns: Sequence[str] = (), keep: Sequence[str] = ()) -> Source:
-    """The source for a path, a URL, or for an array, a tensor or a data set of PyTorch.
+    """Open the source for a path, a URL, an array, a tensor or a PyTorch data set.
 
     Args:
-        data: `PATH` or `PATH::NAME`, where NAME is a column, or what else the format has in it by name; PATH may be a
-            pattern such as `part-*.npy`, or a folder of Parquet files; or a list of paths; or an object.
-        columns: which of several; none for all.
-        keep: more columns, which are to be kept beside the predictions.
+        data: `PATH` or `PATH::NAME`, where NAME is a column or another name within the format; PATH may be a pattern
+            such as `part-*.npy`, or a folder of Parquet files; or a list of paths; or an object.
+        columns: the columns to read; none for all.
+        keep: passthrough columns, written beside the predictions.
 
     Returns:
-        A source whose `row_type` is that of the one column where there is but one, with `keep`; else a mapping.
+        A source whose `row_type` is that of the only column where there is one in all; else a mapping by column.
 
     Raises:
-        InputError: there is none for it, or it cannot be opened.
-        UsageError: names are given for what has none; a library is missing.
+        InputError: no source fits, or it cannot be opened.
+        UsageError: names are given for a format without names; a library is missing.
     """
     from runner.sources.many import ManySource
 
@@ -130,7 +130,7 @@ def open_source(data: Any, columns: Sequence[str] = (), keep: Sequence[str] = ()
 
 
 def _are_paths(data: Any) -> bool:
-    """Whether data given from Python are files, and not values."""
+    """Return whether data given from Python are paths, not values."""
     return (
         isinstance(data, list | tuple)
         and len(data) > 0
@@ -139,7 +139,7 @@ def _are_paths(data: Any) -> bool:
 
 
 def _files_of(path: str) -> list[str]:
-    """The files that a pattern, or a folder of Parquet files, stands for; none where a path is neither."""
+    """Return the files that a pattern, or a folder of Parquet files, stands for; empty where a path is neither."""
     if path.startswith(_DATABASES) or any(os.path.exists(os.path.join(path, name)) for name in _BY_MEMBER):
         return []
     from runner.sources.many import files_of
@@ -148,7 +148,7 @@ def _files_of(path: str) -> list[str]:
 
 
 def _find(path: str) -> str:
-    """What reads a path."""
+    """Return the class that reads a path, as `module:class`."""
     if path.startswith(_DATABASES):
         return "runner.sources.tables.database:DatabaseSource"
     path = path.rstrip("/")
@@ -171,7 +171,7 @@ def _find(path: str) -> str:
 
 
 def refuse_names(path: str, inner: str, columns: Sequence[str]) -> None:
-    """Raise UsageError where something by name is asked for in a format that has no names."""
+    """Raise UsageError where a name is requested in a format without names."""
     if inner or columns:
         raise UsageError(f"--data {path} has no columns to choose {inner or ', '.join(columns)} from")
 

@@ -1,4 +1,4 @@
-"""Files that are read at any place: local ones by plain reads, and those behind a URL by fsspec.
+"""Files with random access: local ones by plain reads, and those behind a URL by fsspec.
 
 Plain reads instead of a memory map: a file that shrinks while it is read gives an error here and not a SIGBUS, a
 parallel file system gets large requests instead of page faults, and no file page counts as this process's memory.
@@ -12,55 +12,55 @@ from typing import Any, Protocol
 from runner.core.errors import InputError, describe
 from runner.core.urls import is_url, storage_of
 
-_READ_AHEAD = 64 << 10  # bytes, where storage reads ahead
+_READ_AHEAD = 64 << 10  # bytes, where the storage reads ahead
 _STAMPS = ("size", "ETag", "etag", "mtime", "modificationTime", "LastModified", "last_modified", "Last-Modified",
            "updated", "created", "VersionId", "generation")  # fmt: skip
 _NO_RANGES = "the server sends the whole file where a part is asked for. Copy it to a file first"
 
 
 class File(Protocol):
-    """A file of `size` bytes.
+    """A file of `size` bytes with random access.
 
     Attributes:
-        path: as the user gave it.
-        size: in bytes, when it was opened.
+        path: path or URL, as the user gave it.
+        size: size in bytes when it was opened.
     """
 
     path: str
     size: int
 
     def read_into(self, buffer: memoryview, position: int) -> None:
-        """Fill a buffer from a position on.
+        """Fill a buffer with the bytes from a position on.
 
         Raises:
-            InputError: the storage fails, or the file has become shorter.
+                InputError: the storage fails, or the file has become shorter.
         """
         ...
 
     def stamp(self) -> str:
-        """What is another as soon as the file has been written to."""
+        """Return a value that changes whenever the file is written to."""
         ...
 
 
 def open_file(path: str) -> File:
-    """A local file, or what a URL names.
+    """Open a local file or a URL.
 
     Raises:
-        InputError: there is none, or it cannot be read.
-        UsageError: fsspec, or what it needs for this kind of URL, is missing.
+        InputError: it does not exist, or cannot be read.
+        UsageError: fsspec, or the package it needs for this kind of URL, is missing.
     """
     return RemoteFile(path) if is_url(path) else LocalFile(path)
 
 
 def read_range(file: File, start: int, stop: int) -> bytes:
-    """The bytes `start..stop`."""
+    """Return the bytes `start..stop` of a file."""
     buffer = bytearray(stop - start)
     file.read_into(memoryview(buffer), start)
     return bytes(buffer)
 
 
 class LocalFile:
-    """A file that this machine can open."""
+    """A file on a file system of this host."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -86,13 +86,13 @@ class LocalFile:
 
 
 class RemoteFile:
-    """What a URL names: `s3://`, `webhdfs://`, `gs://`, `https://`, `memory://` and whatever else fsspec knows."""
+    """A file behind a URL: `s3://`, `webhdfs://`, `gs://`, `https://`, `memory://` or any other scheme of fsspec."""
 
     def __init__(self, url: str) -> None:
         self.path = url
         self._storage, self._name = storage_of(url, "--data")
         self._is_http = "http" in self._storage.protocol
-        # others read ahead, unless they are told not to: 5 MiB for each row
+        # the other storages read 5 MiB ahead for each row unless told otherwise
         self._options = {} if self._storage.async_impl else {"block_size": _READ_AHEAD}
         info = self._info()
         if info.get("type") == "directory":
@@ -104,7 +104,7 @@ class RemoteFile:
             self._check_ranges()
 
     def read_into(self, buffer: memoryview, position: int) -> None:
-        if not buffer:  # to some storage no end is the end of the file
+        if not buffer:  # some storages take an end of 0 as the end of the file
             return
         end = position + len(buffer)
         try:
@@ -130,14 +130,14 @@ class RemoteFile:
         return found
 
     def _check_ranges(self) -> None:
-        """Raise InputError where a web server would send the whole file for each row."""
+        """Raise InputError where a web server would send the complete file for each row."""
         if self.size < 2:
             return
         try:
             with self._storage.open(self._name, "rb", cache_type="none", size=self.size) as file:
-                file.seek(self.size - 1)  # at the first byte it would have to be taken for what was asked for
+                file.seek(self.size - 1)  # at byte 0 a complete file could not be told from the requested part
                 found = len(file.read(1))
-        except ValueError:  # so fsspec says that it is not what was asked for, without having read it
+        except ValueError:  # raised by fsspec without a read, where the response is not the requested part
             found = 0
         except Exception as error:
             raise InputError(f"--data {self.path}: {self._words(error)}") from error
@@ -145,13 +145,13 @@ class RemoteFile:
             raise InputError(f"--data {self.path}: {_NO_RANGES}")
 
     def _words(self, error: Exception) -> str:
-        """An exception in words; of a web server that cannot be reached fsspec says that there is no such file."""
+        """Describe an exception; for a web server that cannot be reached, fsspec only reports a missing file."""
         cause = error.__cause__ if self._is_http and isinstance(error, FileNotFoundError) else None
         return describe(cause if isinstance(cause, Exception) else error)
 
 
 class Stream(io.RawIOBase):
-    """A file for libraries that want one of Python's."""
+    """A file as a Python file object, for libraries that need one."""
 
     def __init__(self, file: File) -> None:
         super().__init__()
@@ -180,13 +180,13 @@ class Stream(io.RawIOBase):
 
 
 def file_stamp(path: str) -> str:
-    """The stamp of a local file.
+    """Return the stamp of a local file.
 
     Raises:
-        InputError: it is gone.
+        InputError: the file no longer exists.
     """
     try:
-        status = os.stat(path)  # by name: a file put in its place counts, too
+        status = os.stat(path)  # by name, so that a file that replaces it is noticed, too
     except OSError as error:
         raise InputError(f"--data {path}: {error.strerror}") from error
     return f"{status.st_size} bytes of {status.st_mtime_ns}"

@@ -1,4 +1,4 @@
-"""What an item of a data set of PyTorch holds: its columns as arrays, and the type that most of these are of. Pure."""
+"""Conversion of the items of a PyTorch data set: columns as arrays, and the type that most items have."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -10,15 +10,15 @@ import torch
 from runner.data.rows import RAGGED, TEXT, Column, RowType, ragged
 from runner.sources import check_dtype
 
-ONE = ""  # the name of the column of items that are one thing alone
+ONE = ""  # column name for items that are a single value
 
 
 def columns_of(item: Any) -> dict[str, np.ndarray]:
-    """An item as arrays of their own by name; text as 1-D of its bytes.
+    """Return an item as arrays by name, in memory of their own; text as the 1-D array of its bytes.
 
     Raises:
-        TypeError: there is something in it that is neither numbers nor text.
-        ValueError: numbers are in lists of unlike lengths.
+        TypeError: a value is neither numbers nor text.
+        ValueError: lists of numbers have different lengths.
     """
     if isinstance(item, Mapping):
         return {str(name): _as_array(value) for name, value in item.items()}
@@ -29,7 +29,7 @@ def columns_of(item: Any) -> dict[str, np.ndarray]:
 
 
 def type_of_items(values: Sequence[np.ndarray], what: str) -> RowType:
-    """The dtype and shape of most of the values, RAGGED where they are 1-D and not all as long; float64 of none.
+    """Return the most common dtype and shape, RAGGED for 1-D values of several lengths; float64 where there are none.
 
     Raises:
         InputError: torch cannot hold the dtype.
@@ -48,18 +48,18 @@ def type_of_items(values: Sequence[np.ndarray], what: str) -> RowType:
 
 
 def fits(value: np.ndarray, row_type: RowType) -> bool:
-    """Whether a value is of a type."""
+    """Return whether a value has the shape and dtype of a row type."""
     alike = value.ndim == 1 if row_type.shape == RAGGED else value.shape == row_type.shape
     return alike and value.dtype == row_type.dtype
 
 
 def in_words(value: np.ndarray) -> str:
-    """A value's type."""
+    """Describe the type of a value."""
     return "text" if value.dtype == TEXT else f"{value.dtype} {value.shape}"
 
 
 def as_column(values: Sequence[np.ndarray], row_type: RowType) -> Column:
-    """Values that fit, as a column."""
+    """Return values that fit the row type as a column."""
     if row_type.shape == RAGGED:
         return ragged(values, row_type.dtype)
     return np.stack(values) if values else np.empty((0, *row_type.shape), row_type.dtype)
@@ -70,7 +70,7 @@ def _as_array(value: Any) -> np.ndarray:
         return np.frombuffer(value.encode(), TEXT)
     if isinstance(value, torch.Tensor):
         tensor = value.detach().cpu()
-        # NumPy knows no bfloat16, of which float32 holds every number
+        # NumPy has no bfloat16; float32 represents its values exactly
         found = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).resolve_conj().resolve_neg().numpy()
     elif isinstance(value, np.ndarray | np.generic | bool | int | float | complex | list | tuple):
         found = np.asarray(value)
@@ -81,4 +81,4 @@ def _as_array(value: Any) -> np.ndarray:
         )
     if found.dtype.kind in "OSUV" and found.dtype.names is None:
         raise TypeError(f"a {type(value).__name__} of dtype {found.dtype} is neither numbers nor text")
-    return np.array(found, found.dtype.newbyteorder("="), order="C")  # the data set may use its memory again
+    return np.array(found, found.dtype.newbyteorder("="), order="C")  # a copy: the data set may reuse its memory

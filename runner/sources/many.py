@@ -1,4 +1,4 @@
-"""Rows of many files as one data set: those of a pattern, a list, or a folder of Parquet files."""
+"""Rows of many files as one data set: the files of a pattern, a list, or a folder of Parquet files."""
 
 import glob
 import os
@@ -17,21 +17,21 @@ from runner.data.rows import Rows, RowTypes, concatenate, take, type_key, zero_r
 from runner.sources import Scanned, Source, open_source
 from runner.sources.files import file_stamp
 
-_DIGESTED_FILES = 64  # of more, so many evenly chosen ones are digested
-_FOLDERS = (".zarr",)  # what ends so is a folder that counts as a file
+_DIGESTED_FILES = 64  # of a larger number, at most so many, evenly chosen, are digested
+_FOLDERS = (".zarr",)  # suffixes of folders that count as a file
 _MAGIC = re.compile(r"[*?[]")
-_MAGIC_OF_HTTP = re.compile(r"[*[]")  # a ? begins its query
+_MAGIC_OF_HTTP = re.compile(r"[*[]")  # a ? begins the query of a URL
 
 
 @dataclass
 class _File:
-    """What is known of a file once it has been opened; equal on all ranks.
+    """Properties of a file that has been opened once; equal on all ranks.
 
     Attributes:
-        num_rows, row_bytes: as of its source.
-        row_type: in words.
-        digest: "" where it is not among those that are digested.
-        scan: its lines, where it has any; so that they are counted once and not at each opening.
+        num_rows, row_bytes: see `Source`.
+        row_type: row type of its source, in words.
+        digest: "" where the file is not among those that are digested.
+        scan: scan of its lines, where it has any; so they are counted once and not at each opening.
     """
 
     num_rows: int
@@ -42,17 +42,17 @@ class _File:
 
 
 class ManySource:
-    """Files whose rows follow each other, in the order they are given in.
+    """Files whose rows follow each other, in the given order.
 
-    Each is opened to learn how many rows it has: all ranks can share in that by `scan` and `use`. After that one is
-    open at a time.
+    Each file is opened once for its number of rows: all ranks can share this work by `scan` and `use`. After that only
+    one is open at a time.
 
     Args:
         paths: the files, at least one.
-        inner, columns, keep: as `open_source` has them, for each.
+        inner, columns, keep: see `open_source`; for each file.
 
     Raises:
-        InputError: a file cannot be opened, or its rows are of another type than those of the first.
+        InputError: a file cannot be opened, or its row type differs from the first file's.
     """
 
     def __init__(
@@ -76,14 +76,14 @@ class ManySource:
         return total // max(1, self.num_rows)
 
     def scan(self, part: int, parts: int) -> list[tuple[int, _File]]:
-        """What is in every so many-th file: its number, and what is known of it; for `use` to put together."""
+        """Return the index and the properties of every `parts`-th file, from file `part` on, for `use` to combine."""
         return [(index, self._look_at(index)) for index in range(part, len(self._paths), parts)]
 
     def use(self, scans: Sequence[Any]) -> None:
         """Take the scans of all parts, instead of opening all files.
 
         Raises:
-            InputError: the rows of a file are of another type than those of the first.
+            InputError: the row type of a file differs from the first file's.
         """
         known = [file for _, file in sorted((pair for scan in scans for pair in scan), key=lambda pair: pair[0])]
         wanted = type_key(self.row_type)
@@ -100,7 +100,7 @@ class ManySource:
         self._files()
         parts = []
         while start < stop:
-            index = bisect_right(self._starts, start) - 1  # the last that begins there: those before it are empty
+            index = bisect_right(self._starts, start) - 1  # the last file that begins there: those before it are empty
             first, end = int(self._starts[index]), min(stop, int(self._starts[index + 1]))
             parts.append(self._at(index).read(start - first, end - first))
             start = end
@@ -134,10 +134,10 @@ class ManySource:
         return _File(source.num_rows, type_key(source.row_type), source.row_bytes, digest, scan)
 
     def _at(self, index: int) -> Source:
-        """A file for reading, of which the latest stays open."""
-        latest = self._latest  # once: two threads may read
+        """Return the source of a file for reading; the latest stays open."""
+        latest = self._latest  # read once: two threads may be here
         if latest is None or latest[0] != index:
-            self._latest = latest = None  # closes the one before
+            self._latest = latest = None  # closes the previous one
             source, known = self._open(index), self._files()[index]
             if isinstance(source, Scanned):
                 source.use([known.scan])
@@ -154,7 +154,7 @@ class ManySource:
 
 
 def files_of(path: str) -> list[str]:
-    """The sorted files that a pattern or a folder of Parquet files stands for; none where a path is neither."""
+    """Return the sorted files that a pattern or a folder of Parquet files stands for; empty where a path is neither."""
     if _is_pattern(path):
         return expand(path)
     if os.path.isdir(path) and not path.rstrip("/").endswith(_FOLDERS):
@@ -163,14 +163,14 @@ def files_of(path: str) -> list[str]:
 
 
 def expand(pattern: str) -> list[str]:
-    """The sorted files that match a pattern: `*`, `?`, `[...]` inside a name, `**` for any folders.
+    """Return the sorted files that match a pattern: `*`, `?`, `[...]` inside a name, `**` for any folders.
 
     Args:
         pattern: a local path, or a URL.
 
     Raises:
-        InputError: there is none, or the storage fails.
-        UsageError: fsspec, or what it needs for this kind of URL, is missing.
+        InputError: no file matches, or the storage fails.
+        UsageError: fsspec, or the package it needs for this kind of URL, is missing.
     """
     if is_url(pattern):
         found = _matches_of_url(pattern)
@@ -196,15 +196,15 @@ def _matches_of_url(pattern: str) -> list[str]:
 
 
 def _is_pattern(path: str) -> bool:
-    """Whether a path is to be expanded; a file whose name has such characters in it is meant itself."""
+    """Return whether a path is a pattern to expand; an existing local file with such a name is not."""
     magic = _MAGIC_OF_HTTP if path.startswith(("http://", "https://")) else _MAGIC
     return magic.search(path) is not None and (is_url(path) or not os.path.exists(path))
 
 
 def _parquet_files(folder: str) -> list[str]:
-    """The Parquet files in a folder and all below, but for those that Spark hides; none where it is no data set.
+    """Return the Parquet files in a folder and below, without Spark's hidden ones; empty where it is no data set.
 
-    It is one where it holds such a file itself, or folders by the values of a column, such as `day=3`.
+    A folder is a data set where it holds such a file, or folders named by the values of a column, such as `day=3`.
     """
     visible = [name for name in os.listdir(folder) if not name.startswith(("_", "."))]
     if not any(name.endswith(".parquet") or "=" in name for name in visible):

@@ -1,4 +1,4 @@
-"""Rows of a folder that the runner has written: several files, and `index.json`, which names them in order."""
+"""Rows of a folder written by the runner: several files, and `index.json`, which names them in order."""
 
 import json
 from bisect import bisect_right
@@ -17,10 +17,10 @@ _DIGESTED_FILES = 8
 
 
 class ShardSource:
-    """A folder of files, each a range of rows.
+    """A folder of files, each with a range of rows.
 
     Raises:
-        InputError: it has no index, or a file is not what the index says.
+        InputError: it has no index, or a file does not match the index.
     """
 
     def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
@@ -68,7 +68,7 @@ class ShardSource:
         return checksum_of_text(" ".join(stamps))
 
     def _open(self, position: int) -> Source:
-        latest = self._latest  # once: it may be read in two threads
+        latest = self._latest  # read once: two threads may be here
         if latest is None or latest[0] != position:
             name, start, stop = self._files[position]
             source = open_source(str(self._path / name))

@@ -1,4 +1,4 @@
-"""Rows that a map-style data set of PyTorch gives one by one, from Python or by the name of what makes it."""
+"""Rows of a map-style PyTorch data set, read one by one; given from Python, or by the name of a function for it."""
 
 import threading
 from collections import Counter
@@ -14,26 +14,26 @@ from runner.core.imports import load_attribute
 from runner.data.rows import Rows, RowTypes
 from runner.sources.items import ONE, as_column, columns_of, fits, in_words, type_of_items
 
-_DECIDING_ITEMS = 100  # the types of rows are those of so many items, evenly from the first to the last
+_DECIDING_ITEMS = 100  # row types are those of so many items, evenly from the first to the last
 _DIGESTED_ITEMS = 16
 
 
 class TorchDatasetSource:
     """A data set with `__len__` and `__getitem__`, whose items are rows.
 
-    An item is a tensor, an array, a number or a string; a tuple or list of these, which are columns "0", "1", and so
-    on; or a mapping of them by name. 1-D ones may be of unlike lengths.
+    An item is a tensor, an array, a number or a string; a tuple or list of these, as columns "0", "1", and so on; or a
+    mapping of them by name. 1-D items may be variable-length rows.
 
     Args:
-        data: the data set; or `package.module:function`, of which a call without arguments gives it.
-        inner: a column, whose values rows are then, without its name.
-        columns: or several; none for all.
-        keep: more, which are to be kept beside the predictions.
+        data: the data set; or `package.module:function`, called without arguments to make it.
+        inner: one column, whose values are the rows, without a column name.
+        columns: several columns; none for all.
+        keep: passthrough columns, written beside the predictions.
 
     Raises:
         ModelError: the function cannot be imported.
-        InputError: it fails, or gives no such data set; no such column; no item can be read, or they are of a kind
-            that cannot be rows, or another each time they are read.
+        InputError: the function fails, or gives no such data set; no such column; no item can be read, items are of a
+            type that rows cannot have, or the first changes when it is read again.
     """
 
     def __init__(self, data: Any, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
@@ -70,7 +70,7 @@ class TorchDatasetSource:
         return f"xxh3:{state.hexdigest()}"
 
     def stamp(self) -> str:
-        return ""  # it is known by its items alone
+        return ""  # only its items identify the data set
 
     def _length(self) -> int:
         if isinstance(self._dataset, IterableDataset):
@@ -89,7 +89,7 @@ class TorchDatasetSource:
             raise InputError(f"{self._what} has no length: {describe(error)}", traceback_of(error)) from error
 
     def _choose(self, items: Sequence[dict[str, np.ndarray]], chosen: Sequence[str], keep: Sequence[str]) -> list[str]:
-        """The names of the columns that are read."""
+        """Return the names of the columns to read."""
         if not items:
             return list(dict.fromkeys([*chosen, *keep])) or [ONE]
         there = list(Counter(tuple(item) for item in items).most_common(1)[0][0])
@@ -103,7 +103,7 @@ class TorchDatasetSource:
         return list(dict.fromkeys([*(chosen or there), *keep]))
 
     def _sample(self, most: int) -> dict[int, dict[str, np.ndarray]]:
-        """Items by index, evenly from the first to the last, without those that cannot be read."""
+        """Return items by index, evenly from the first to the last, without those that cannot be read."""
         found, first_error = {}, None
         last = self.num_rows - 1
         for index in sorted({last * place // (most - 1) for place in range(most)} if self.num_rows else ()):
@@ -123,7 +123,7 @@ class TorchDatasetSource:
             raise InputError(f"{self._what} row {index}: {describe(error)}", traceback_of(error)) from error
 
     def _check(self, row: int, item: dict[str, np.ndarray]) -> None:
-        """Raise InputError where an item is unlike the others."""
+        """Raise InputError where an item lacks a column or differs from the row type."""
         for name in self._names:
             what = f"{self._what} row {row}" + f" of column {name!r}" * bool(name)
             if name not in item:
@@ -132,7 +132,7 @@ class TorchDatasetSource:
                 raise InputError(f"{what} is {in_words(item[name])}, where others are {self._types[name]}")
 
     def _check_repeats(self, items: dict[int, dict[str, np.ndarray]]) -> None:
-        """Raise InputError where an item is another when it is read again."""
+        """Raise InputError where the first item differs when it is read again."""
         for index, item in list(items.items())[:1]:
             again = self._item(index)
             for name in self._names:
@@ -144,7 +144,7 @@ class TorchDatasetSource:
 
 
 def _make(spec: str) -> Any:
-    """The data set that a function gives, or that is there by name already."""
+    """Return the data set that a function returns, or that exists under this name already."""
     found = load_attribute(spec, "--data")
     if hasattr(found, "__getitem__") and not isinstance(found, type):
         return found

@@ -1,4 +1,4 @@
-"""Some consecutive rows of a data set."""
+"""A range of consecutive rows of a data set."""
 
 from runner.core.checksum import checksum_of_text
 from runner.data.rows import Rows
@@ -6,12 +6,12 @@ from runner.sources import Source
 
 
 class WindowSource:
-    """The rows of a data set after the first `skip`, at most `limit` of them; they are numbered from 0 again.
+    """The rows of a data set after the first `skip`, at most `limit` of them; numbered from 0 again.
 
     Args:
         source: the data set.
-        skip: rows that are passed over.
-        limit: the most rows, None for any number.
+        skip: number of rows to skip.
+        limit: the most rows; None for no limit.
     """
 
     def __init__(self, source: Source, skip: int, limit: int | None) -> None:

@@ -1,6 +1,6 @@
-"""`python -m runner doctor`: under any launcher, in about a minute, whether a job would find what it needs.
+"""`python -m runner doctor`: checks under any launcher, in about a minute, whether a job would find what it needs.
 
-The checks go from the launch outwards; each has an end, and what hangs is named.
+The checks go from the launch outwards; each has a time limit, and a check that hangs is named.
 """
 
 import os
@@ -22,19 +22,19 @@ from runner.core.errors import RunnerError
 from runner.host.devices import device_kind, local_device
 from runner.host.launch import detect_launch
 
-_STALL_SECONDS = 60  # a job's own patience would be too long
-_ATTENDANTS = {"model": len, "data": ()}  # where no model is given: a Config wants some
+_STALL_SECONDS = 60  # the stall timeout of a job would be too long
+_ATTENDANTS = {"model": len, "data": ()}  # placeholders where no model is given: a Config requires both
 
 
 def doctor(given: dict[str, Any], options: dict[str, Any]) -> int:
-    """Run all checks, print what they find on rank 0, and return the exit code; every rank calls it.
+    """Run all checks, print their findings on rank 0, and return the exit code; every rank calls this.
 
     Args:
-        given: `folder` and `json`, where they are given.
-        options: predict's, where they are given; with `model` and `data` a real batch is run.
+        given: `folder` and `json`, where given.
+        options: options of predict, where given; with `model` and `data` a real batch is run.
 
     Raises:
-        UsageError: an option is not as it should be.
+        UsageError: an option is invalid.
     """
     began, launch = time.monotonic(), detect_launch()
     config = make_config(_ATTENDANTS | {"stall_timeout": _STALL_SECONDS} | options)
@@ -53,7 +53,7 @@ def doctor(given: dict[str, Any], options: dict[str, Any]) -> int:
 
 
 def _examine(config: Config, comm: Comm, folder: str, sheet: FindingList, watch: Watchdog) -> list[dict[str, Any]]:
-    """All checks of ranks that have found each other; returns their facts."""
+    """Run all checks that need connected ranks, and return the ranks' facts."""
     try:
         device = comm.on_each(lambda: local_device(config, comm.world.local_rank))
     except RunnerError as error:

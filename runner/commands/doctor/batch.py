@@ -1,6 +1,6 @@
-"""One real batch on every rank: is the model loaded, does it run, do all agree, how fast is it?
+"""Check of a real batch on every rank: whether the model loads and runs, whether all ranks agree, and their speed.
 
-Ranks that hold the model together compute it together; then it is their groups that must agree.
+Ranks that hold the model together compute it together; then their groups must agree.
 """
 
 import dataclasses
@@ -30,17 +30,17 @@ _TIMES = 3
 
 
 def check_batch(config: Config, comm: Comm, device: torch.device) -> list[Finding]:
-    """Every rank calls it.
+    """Compute a batch on every rank and compare the results; every rank calls this.
 
     Raises:
-        RunnerError: on every rank alike, as a job would.
+        RunnerError: the error of a job in this case; on every rank alike.
     """
     return _check_split(config, comm) if config.model_parallel > 1 else _check(config, comm, device, "")
 
 
 def _check_split(config: Config, everyone: Comm) -> list[Finding]:
-    """The same where groups of ranks hold the model; the members of a group find nothing of their own."""
-    from runner.parallel.member import GroupMember  # PyTorch's distributed tensors take their time to import
+    """Check a batch where groups of ranks hold the model; members of a group other than its leader find nothing."""
+    from runner.parallel.member import GroupMember  # a slow import, because of PyTorch's distributed tensors
 
     part = GroupMember(dataclasses.replace(config, comm="mpi"), detect_launch(), everyone)
     if part.leaders is None:

@@ -1,4 +1,4 @@
-"""What one rank knows of its host, its libraries and itself."""
+"""Facts of one rank: its host, its libraries and its resources."""
 
 import hashlib
 import resource
@@ -17,23 +17,23 @@ from runner.host.versions import versions
 
 @dataclass(frozen=True)
 class Facts:
-    """Of one rank; sizes in bytes.
+    """Facts of one rank; sizes in bytes.
 
     Attributes:
         who: the rank in words.
-        host: its host's name.
-        software: versions by name; "runner" is a digest of its files.
-        mpi: the MPI library in its own words; empty where there is one rank.
+        host: name of its host.
+        software: versions by name; "runner" is followed by a digest of its files.
+        mpi: the MPI library's own description; empty where there is one rank.
         mpi_files: the libmpi files that this process has loaded.
-        cpus: that this process may run on.
-        cpu_quota: how many of them its control group lets it use at a time; None for all.
-        threads: that it computes with.
+        cpus: CPUs on which this process may run.
+        cpu_quota: number of CPUs that its control group lets it use at a time; None for all.
+        threads: number of threads that it computes with.
         gpus: names of the GPUs that it sees.
-        gpu: name of the one that it takes; empty where it computes on the CPU.
-        addresses: IPv4 by interface, the loopback's left out.
-        memory_bytes: free for programs on the host, or in the control group.
+        gpu: name of the GPU that it uses; empty where it computes on the CPU.
+        addresses: IPv4 addresses by interface, without the loopback.
+        memory_bytes: memory free for programs on the host.
         shared_memory_bytes: free in /dev/shm, which MPI uses between the ranks of a host.
-        locks_memory: whether it may lock as much memory as an InfiniBand adapter wants; True where there is none.
+        locks_memory: whether it may lock as much memory as an InfiniBand adapter needs; True where there is none.
     """
 
     who: str
@@ -53,7 +53,7 @@ class Facts:
 
 
 def gather_facts(comm: Comm, device: torch.device, threads: int) -> list[Facts]:
-    """The facts of every rank, by rank; every rank calls it."""
+    """Return the facts of every rank, by rank; every rank calls this."""
     count = torch.cuda.device_count() if device.type == "cuda" else 0
     facts = Facts(
         who=comm.world.who,
@@ -79,7 +79,7 @@ def gather_facts(comm: Comm, device: torch.device, threads: int) -> list[Facts]:
 
 
 def _digest_of_runner() -> str:
-    """Of the source files: two checkouts may be of the same version."""
+    """Return a digest of the source files: two checkouts may have the same version."""
     root = Path(runner.__file__).parent
     digest = hashlib.sha256()
     for path in sorted(root.rglob("*.py")):

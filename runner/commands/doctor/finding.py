@@ -1,4 +1,4 @@
-"""What a check has found, and how people and programs get to read it."""
+"""Findings of checks, as text for people and as JSON for programs."""
 
 import dataclasses
 import json
@@ -17,15 +17,15 @@ OK, WARNING, WRONG = "ok", "warning", "WRONG"
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check has found.
+    """The result of one check.
 
     Attributes:
-        check: its name.
+        check: name of the check.
         verdict: OK, WARNING or WRONG.
-        says: what is there, in words.
-        mend: what to do about it.
-        figures: numbers behind the words, for programs.
-        exit_code: of the doctor, where it is WRONG.
+        says: the result in words.
+        mend: advice on how to fix it.
+        figures: the numbers behind the words, for programs.
+        exit_code: exit code of the doctor, where the verdict is WRONG.
     """
 
     check: str
@@ -36,7 +36,7 @@ class Finding:
     exit_code: int = UsageError.exit_code
 
     def in_words(self) -> str:
-        """Its lines of the table."""
+        """Return the lines of the finding in the table."""
         width = max(60, min(120, shutil.get_terminal_size((120, 24)).columns))
         text = textwrap.fill(
             self.says, width, initial_indent=f"{self.verdict:8}{self.check:10}", subsequent_indent=" " * 18
@@ -47,7 +47,7 @@ class Finding:
 
 
 class FindingList:
-    """The findings of all checks, in order; printed as they come.
+    """The findings of all checks, in order; printed as they arrive.
 
     Args:
         speaks: whether this process prints.
@@ -58,7 +58,7 @@ class FindingList:
         self._findings: list[Finding] = []
 
     def add(self, findings: Iterable[Finding]) -> None:
-        """Note what a check has found."""
+        """Add the findings of a check, and print them where this process prints."""
         for finding in findings:
             self._findings.append(finding)
             if self._speaks:
@@ -66,11 +66,11 @@ class FindingList:
 
     @property
     def exit_code(self) -> int:
-        """Of the first finding that is WRONG, or 0."""
+        """The exit code of the first finding that is WRONG, or 0."""
         return next((finding.exit_code for finding in self._findings if finding.verdict == WRONG), EXIT_WHOLE)
 
     def close(self, seconds: float, json_path: str | None, ranks: Sequence[dict[str, Any]]) -> None:
-        """Print the sum, and write everything as JSON where that was asked for.
+        """Print the summary, and write everything as JSON where that was requested.
 
         Raises:
             OutputError: the file cannot be written.
@@ -94,6 +94,6 @@ class FindingList:
 
 
 def name_some(words: Iterable[str]) -> str:
-    """The first three of them, and how many there are besides."""
+    """Join the first three different words, and add the number of further ones."""
     named = list(dict.fromkeys(words))
     return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")

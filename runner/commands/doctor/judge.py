@@ -1,4 +1,4 @@
-"""What is to be said about the facts that the ranks have gathered. Pure."""
+"""Findings that follow from the facts of the ranks, without measurements."""
 
 import dataclasses
 from collections import Counter
@@ -9,12 +9,12 @@ from runner.commands.doctor.finding import OK, WARNING, WRONG, Finding, name_som
 from runner.host.devices import shared_gpus
 
 _MIB, _GIB = 1 << 20, 1 << 30
-_LEAST_MEMORY = _GIB  # a rank has a quarter of it before it has done anything
-_LEAST_SHARED_MEMORY = 16 * _MIB  # of a rank: what Open MPI wants in /dev/shm, with some to spare
+_LEAST_MEMORY = _GIB  # bytes; a rank takes a quarter of this before it does anything
+_LEAST_SHARED_MEMORY = 16 * _MIB  # bytes for each rank: Open MPI's need in /dev/shm, with some margin
 
 
 def judge(facts: Sequence[Facts]) -> list[Finding]:
-    """All that can be said without measuring, of facts by rank."""
+    """Return all findings that need no measurement, from the facts by rank."""
     return [
         _ranks(facts),
         _software(facts),
@@ -101,7 +101,7 @@ def _gpus(facts: Sequence[Facts]) -> Finding:
 
 
 def _cpus(facts: Sequence[Facts]) -> list[Finding]:
-    """On each host: threads against CPUs, and ranks on the same few CPUs while others are idle."""
+    """Find, on each host, more threads than CPUs, and ranks on the same few CPUs while others are idle."""
     findings = []
     for host, ranks in _by_host(facts).items():
         cpus = set().union(*(rank.cpus for rank in ranks))
@@ -218,5 +218,5 @@ def _range(numbers: Sequence[int]) -> str:
 
 
 def as_plain(facts: Sequence[Facts]) -> list[dict[str, object]]:
-    """The facts, for JSON."""
+    """Return the facts as dicts, for JSON."""
     return [dataclasses.asdict(rank) for rank in facts]

@@ -1,4 +1,4 @@
-"""What is measured between and on the ranks: clocks, speed, broadcast, collect."""
+"""Measurements on the ranks and between them: clocks, speed, broadcast, collection."""
 
 import time
 
@@ -12,19 +12,19 @@ from runner.core.errors import RunnerError
 
 _MIB = 1 << 20
 _MOST_SKEW_SECONDS = 2.0
-_SIZE, _PRODUCTS = 512, 100  # of matrices; each takes a few milliseconds on one core, less than a turn on it
-_SLOWER = 1.5  # than most
-_MOST_OFF = 0.01  # of the largest value: far more than the order of additions does
+_SIZE, _PRODUCTS = 512, 100  # of matrices; a product takes a few ms on one core, less than a scheduler's time slice
+_SLOWER = 1.5  # times the usual seconds
+_MOST_OFF = 0.01  # of the largest value: far more than the effect of the order of additions
 _BROADCAST_BYTES, _PIECE_BYTES = 64 * _MIB, 4 * _MIB
 _TIMES = 3
 _SLOW_BYTES_PER_SECOND = 50 * _MIB
 
 
 def check_clocks(comm: Comm) -> list[Finding]:
-    """By how much the hosts' clocks differ from rank 0's; seen to some milliseconds. Every rank calls it."""
+    """Measure, to a few milliseconds, how much the hosts' clocks differ from rank 0's. Every rank calls this."""
     skews = np.full(comm.world.world_size, np.inf)
     for _ in range(_TIMES):
-        comm.bcast(None)  # all leave it at about the same moment
+        comm.bcast(None)  # all ranks return from it at about the same moment
         times = np.array(comm.gather_all(time.time()))
         skews = np.where(np.abs(times - times[0]) < np.abs(skews), times - times[0], skews)
     names = comm.gather_all(comm.world.who)
@@ -40,7 +40,7 @@ def check_clocks(comm: Comm) -> list[Finding]:
 
 
 def check_speed(comm: Comm, device: torch.device) -> list[Finding]:
-    """All ranks compute the same at the same time: is one slow, or wrong? Every rank calls it."""
+    """Let all ranks compute the same at the same time, and find those that are slow or wrong. Every rank calls this."""
     numbers = torch.Generator().manual_seed(0)
     matrix = torch.randn(_SIZE, _SIZE, generator=numbers).to(device)
     comm.bcast(None)
@@ -70,12 +70,12 @@ def check_speed(comm: Comm, device: torch.device) -> list[Finding]:
 
 
 def judge_speed(names: list[str], best: np.ndarray, usual: np.ndarray) -> str:
-    """Which ranks are slow, in words; empty where none is.
+    """Describe the ranks that are slow; empty where none is.
 
     Args:
-        names: of the ranks.
-        best, usual: the least and the median seconds that each took for the same few milliseconds of work. Other
-            programs on a CPU leave the least as it is.
+        names: names of the ranks.
+        best, usual: the shortest and the median seconds of each rank for the same few milliseconds of work. Other
+            programs on a CPU do not change the shortest.
     """
     for seconds, why in ((best, "its processor is slower"), (usual, "other programs, or ranks, keep it from its CPUs")):
         most = np.quantile(seconds, 0.5, method="lower")
@@ -85,7 +85,7 @@ def judge_speed(names: list[str], best: np.ndarray, usual: np.ndarray) -> str:
 
 
 def check_rates(comm: Comm) -> list[Finding]:
-    """Broadcast and collect, and whether what arrives is what was sent. Every rank calls it."""
+    """Time broadcast and collection, and check that all arrives as it was sent. Every rank calls this."""
     if comm.world.world_size == 1:
         return []
     broadcast_seconds = [_broadcast(comm, seed) for seed in range(_TIMES)]
@@ -110,7 +110,7 @@ def check_rates(comm: Comm) -> list[Finding]:
 
 
 def _broadcast(comm: Comm, seed: int) -> float:
-    """The seconds of one broadcast; raises RunnerError on every rank where something else arrives on any."""
+    """Return the seconds of one broadcast; raise RunnerError on every rank if other bytes arrive on any of them."""
     expected = _pattern(_BROADCAST_BYTES, seed)
     tensor = torch.from_numpy(expected.copy() if comm.world.rank == 0 else np.zeros_like(expected))
     comm.bcast(None)
@@ -122,7 +122,7 @@ def _broadcast(comm: Comm, seed: int) -> float:
 
 
 def _collect(comm: Comm, size: int, seed: int) -> float:
-    """The same of one round."""
+    """Return the seconds of one round of collection; raise RunnerError on every rank if other bytes arrive."""
     piece = _pattern(size, 1000 * seed + comm.world.rank)
     comm.bcast(None)
     began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""Is the folder of the output shared by all hosts, as a job needs it, and how much room is there?"""
+"""Checks of the output's folder: whether all hosts share it, as a job needs it, and how much space is free."""
 
 import os
 import secrets
@@ -23,7 +23,7 @@ _LEAST_INODES = 100
 
 
 def check_storage(comm: Comm, folder: str) -> list[Finding]:
-    """Write on one host; read, rename and write on the others; see the new name on the first. Every rank calls it."""
+    """Write on one host; read and write on the others; rename on the last, seen by the first. Every rank calls this."""
     path = Path(folder).absolute()
     name = comm.bcast(f".doctor-{secrets.token_hex(8)}")
     inside = path / name
@@ -44,7 +44,7 @@ def _begin(inside: Path) -> None:
 
 
 def _look(comm: Comm, inside: Path, path: Path) -> Finding:
-    """Each host looks for what rank 0 has written, and the last one renames it."""
+    """Let each host look for the file of rank 0, and the last one rename it."""
     is_first = comm.world.local_rank == 0
     seconds = _wait_for(lambda: (inside / "first").read_bytes() == inside.name.encode()) if is_first else 0.0
     if is_first and seconds is not None:
@@ -90,7 +90,7 @@ def _look(comm: Comm, inside: Path, path: Path) -> Finding:
 
 
 def _room(inside: Path, path: Path) -> list[Finding]:
-    """Rank 0: what is free, and how fast it is written."""
+    """Measure, on rank 0, the free space and the rate of writing."""
     found = os.statvfs(inside)
     free = found.f_bavail * found.f_frsize
     inodes = found.f_favail if found.f_files else None  # some file systems do not count them
@@ -120,7 +120,7 @@ def _rename(inside: Path) -> None:
 
 
 def _wait_for(is_there: Callable[[], bool]) -> float | None:
-    """The seconds until something is there; None where it does not come."""
+    """Return the seconds until a condition is true; None where it stays false."""
     began = time.monotonic()
     while (seconds := time.monotonic() - began) < _PATIENCE_SECONDS:
         try:
@@ -133,7 +133,7 @@ def _wait_for(is_there: Callable[[], bool]) -> float | None:
 
 
 def _attempt(function: Callable[[], None]) -> str:
-    """The reason why it failed; empty where it did not."""
+    """Call a function and return the reason for its OSError; empty where it succeeds."""
     try:
         function()
     except OSError as error:

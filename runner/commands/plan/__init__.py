@@ -1,6 +1,6 @@
-"""`python -m runner plan`: what a job will take and what could go wrong, before an allocation is spent on it.
+"""`python -m runner plan`: the resources and the risks of a job, before an allocation is spent on it.
 
-Without ranks and without MPI: on a login node. It takes the runner's own parts as far as a job's first chunks.
+It needs neither ranks nor MPI, and so runs on a login node. It runs the runner's own code up to a job's first chunks.
 """
 
 import dataclasses
@@ -37,14 +37,14 @@ from runner.sources import Source
 
 
 def plan(config: Config, given: dict[str, Any]) -> str:
-    """The plan of a job, in words.
+    """Return the plan of a job, in words.
 
     Args:
-        config: the job.
-        given: ranks, ranks_per_node, cpus_per_rank, memory, memory_per_rank, report; none of them is needed.
+        config: configuration of the job.
+        given: ranks, ranks_per_node, cpus_per_rank, memory, memory_per_rank, report; all of them optional.
 
     Raises:
-        RunnerError: what the job would end with before its first chunk, or an option is wrong.
+        RunnerError: the job would fail in this way before its first chunk, or an option is wrong.
     """
     layout = _layout(config, given)
     former = PreviousReport(given["report"]) if "report" in given else None
@@ -90,7 +90,7 @@ def plan(config: Config, given: dict[str, Any]) -> str:
 
 
 def _try_out(config: Config, source: Source, threads: int, measure: bool) -> tuple[Config, Trial, str]:
-    """The trial of a job; where the model takes smaller batches, of the job with those, and a warning that says so."""
+    """Return a job's configuration and trial; with smaller batches and a warning where the model requires them."""
     try:
         return config, try_out(_whole(config), source, threads, measure), ""
     except BatchTooLarge as error:
@@ -116,7 +116,7 @@ def _layout(config: Config, given: dict[str, Any]) -> Layout:
 
 
 def _sizes(config: Config) -> "Sizes | str":
-    """Of the model; or why they cannot be found, where the job can do without."""
+    """Return the sizes of the model; or the reason they cannot be found, where the job can do without them."""
     from runner.commands.plan.sizing import size_up  # PyTorch's distributed tensors take their time to import
 
     try:
@@ -128,7 +128,7 @@ def _sizes(config: Config) -> "Sizes | str":
 
 
 def _whole(config: Config) -> Config:
-    """The same job with the model on one rank."""
+    """Return the configuration with the complete model on one rank."""
     return dataclasses.replace(
         config, model_parallel=1, parallel_plan=None, pipeline_stages=1, split_points=(), micro_batches=None
     )
@@ -143,7 +143,7 @@ def _memory(
     fitting: Fitting | None,
     report: str | None,
 ) -> Memory:
-    """Measured where that was done of as many ranks that hold a replica, else computed."""
+    """Return the memory, measured where a replica had as many ranks as in the job, else computed."""
     is_measured, has_mpi = layout.model_parallel == 1, False
     rank_0, other, how = trial.peak_bytes, trial.held_bytes, "measured here"
     if former and former.model_parallel == layout.model_parallel:
@@ -158,14 +158,14 @@ def _memory(
 
 
 def _local_name(output: str) -> str:
-    """Where rank 0 makes the output."""
+    """Return the local path at which rank 0 writes the output."""
     return str(Path(output.rpartition("/")[2] if is_url(output) else output))
 
 
 def _look_at_output(config: Config, source: Source, output: str) -> dict[str, Any]:
-    """What is known of the fingerprint, after a look at what is there, as the job has it.
+    """Return the known part of the fingerprint, after the job's own check of existing files.
 
-    The data are looked at as closely only where there is a run to compare them with.
+    The data are examined as closely only where there is a run to compare them with.
     """
     known = fingerprint_of_options(config, source) if Ledger(run_folder(output)).fingerprint else {}
     if config.device == "auto" and not torch.cuda.is_available():
@@ -176,7 +176,7 @@ def _look_at_output(config: Config, source: Source, output: str) -> dict[str, An
 
 
 def _committed(config: Config, output: str, known: dict[str, Any], trial: Trial) -> frozenset[int]:
-    """The chunks of an unfinished run that the job would go on with."""
+    """Return the chunks of an unfinished run that the job would resume."""
     if config.fresh or not Path(f"{output}.partial").exists():
         return frozenset()
     ledger = Ledger(run_folder(output))

@@ -1,4 +1,4 @@
-"""What a job takes on so many ranks: arithmetic on what one rank has been seen to take. Pure."""
+"""Estimates of a job's time on a number of ranks, calculated from measurements of one rank."""
 
 import itertools
 from collections.abc import Sequence
@@ -41,11 +41,11 @@ class Work:
 
     @property
     def rows(self) -> int:
-        """To be computed."""
+        """The number of rows to compute."""
         return sum(self.item_rows)
 
     def per_rank(self, ranks: int, of: Sequence[int]) -> list[int]:
-        """Rows or chunks of each rank's even share."""
+        """Return the rows or chunks in each rank's even share."""
         sums = [0, *itertools.accumulate(of)]
         slices = (share(len(of), rank, ranks) for rank in range(ranks))
         return [sums[part.stop] - sums[part.start] for part in slices]
@@ -53,14 +53,14 @@ class Work:
 
 @dataclass(frozen=True)
 class Pace:
-    """What one rank has been seen to take, or one group of ranks that hold the model together.
+    """The measured speed of one rank, or of one group of ranks that hold the model together.
 
     Attributes:
-        rows_per_second: while it computes.
-        startup_seconds: to its first chunk, of one process alone.
-        model_bytes: to be sent to the others.
-        is_of_a_job: the start-up is that of a job, with MPI in it.
-        model_parallel: ranks that held the model together.
+        rows_per_second: rows per second during computation.
+        startup_seconds: seconds to the first chunk, of a single process or of a job; see `is_of_a_job`.
+        model_bytes: bytes to send to the other ranks.
+        is_of_a_job: whether the start-up is that of a job with several ranks, including MPI.
+        model_parallel: number of ranks that held the model together.
     """
 
     rows_per_second: float
@@ -72,7 +72,7 @@ class Pace:
 
 @dataclass(frozen=True)
 class Times:
-    """Seconds of a job. Computing, collecting and writing overlap."""
+    """The times of a job, in seconds. Computing, collecting and writing overlap."""
 
     startup: float
     compute: float
@@ -82,17 +82,17 @@ class Times:
 
     @property
     def loop(self) -> float:
-        """From the first batch until all predictions are collected."""
+        """The seconds from the first batch until all predictions are collected."""
         return max(self.compute, self.collect, self.write)
 
     @property
     def total(self) -> float:
-        """Of the whole command."""
+        """The seconds of the whole command."""
         return self.startup + self.loop + self.finish
 
     @property
     def most(self) -> str:
-        """What takes the most."""
+        """The name of the part that takes the most time."""
         parts = {
             "computing": self.compute,
             "start-up": self.startup,
@@ -106,7 +106,7 @@ class Times:
 def find_work(
     grid: Grid, committed: frozenset[int], output_bytes: int, collect: str, schedule: str, output: str
 ) -> Work:
-    """What is left to do of a job."""
+    """Return the work that is left in a job."""
     missing = MissingChunks(grid, committed)
     items = [missing[position] for position in range(len(missing))]
     item_rows = [sum(chunk.stop - chunk.start for chunk in map(grid.chunk, item)) for item in items]
@@ -122,7 +122,7 @@ def find_work(
 
 
 def times(work: Work, pace: Pace, ranks: int, model_parallel: int = 1) -> Times:
-    """Of a job on so many ranks, which do not slow one another down; or groups, of `model_parallel` ranks each."""
+    """Estimate the times on `ranks` ranks, or groups of `model_parallel` ranks each, assuming no contention."""
     startup = pace.startup_seconds
     if ranks * model_parallel > 1 and not pace.is_of_a_job:
         startup += LAUNCH_SECONDS + pace.model_bytes / NETWORK
@@ -145,6 +145,6 @@ def times(work: Work, pace: Pace, ranks: int, model_parallel: int = 1) -> Times:
 
 
 def efficiency(work: Work, pace: Pace, ranks: int, model_parallel: int = 1) -> float:
-    """The part of all ranks' time in which predictions are computed; arguments as `times` has them."""
+    """Return the fraction of all ranks' time in which predictions are computed; for arguments see `times`."""
     total = times(work, pace, ranks, model_parallel).total
     return work.rows / pace.rows_per_second / (ranks * total) if total else 0.0

@@ -1,4 +1,4 @@
-"""How many ranks must hold a model together for it to fit their memory: a table, and advice. Pure."""
+"""The number of ranks that must hold a model together for it to fit their memory: a table, and advice."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from runner.commands.plan.words import in_table, in_units
 from runner.config.options import Config
 from runner.core.imports import name_of
 
-_MOST_MARGIN = 0.9  # of a rank's memory; what is not counted wants some of it, too
+_MOST_MARGIN = 0.9  # of a rank's memory; the rest is for what is not counted
 GPU_BYTES = 500 << 20  # that a process takes of a GPU without a model; a guess
-_SHOWN, _MOST = 8, 64  # ranks of a group
+_SHOWN, _MOST = 8, 64  # sizes of groups, in ranks
 
 
 @dataclass(frozen=True)
 class Room:
-    """The memory of one rank, in bytes, and what other than weights takes it.
+    """The memory of one rank, in bytes, and the parts of it taken by other things than weights.
 
     Attributes:
-        nbytes: that it has; None where it is not known.
-        whence: says how that is known, or that it is not.
-        process: of this node's memory, that a process takes without model and MPI.
-        on_gpu: the model is to be in the memory of a GPU, and `nbytes` are of that.
-        batch: that a batch has taken of the whole model on one rank, without keys and values; None where none was run.
-        cache: keys and values of a batch, of the whole model.
-        cache_tokens: of a row, for which that was computed.
+        nbytes: its memory; None where unknown.
+        whence: source of that number, or the reason it is unknown, in words.
+        process: memory on this node of a process without model and MPI.
+        on_gpu: whether the model is on a GPU, and `nbytes` are the GPU's.
+        batch: memory of a batch with the complete model on one rank, without keys and values; None without a run.
+        cache: keys and values of a batch, of the complete model.
+        cache_tokens: tokens of a row, for which the cache was computed.
     """
 
     nbytes: int | None
@@ -40,7 +40,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Group:
-    """Ranks that hold a replica together, in so many stages."""
+    """A group of ranks that hold a replica together, in a number of stages."""
 
     size: int
     stages: int
@@ -48,7 +48,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Fitting:
-    """What a model takes of ranks that hold it together."""
+    """The memory of a model on ranks that hold it together, compared with the memory of the ranks."""
 
     config: Config
     layout: Layout
@@ -56,7 +56,7 @@ class Fitting:
     room: Room
 
     def memory(self) -> Memory:
-        """Of the job's ranks, on their nodes."""
+        """Return the memory of the job's ranks and of their nodes."""
         room, layout = self.room, self.layout
         part = self.sizes.part(self.config.model_parallel, self.config.pipeline_stages)
         batch = 0 if room.on_gpu else self._of_a_batch(self.config.model_parallel)
@@ -66,7 +66,7 @@ class Fitting:
 
     @property
     def _root_more(self) -> int:
-        """Bytes that rank 0 takes more than others, for a time: to make weights that no file has, or to send some."""
+        """The extra bytes that rank 0 needs for a time: to make weights that no file has, or to send some."""
         return self.sizes.root_copies * self.sizes.total or 2 * self.sizes.largest
 
     @property
@@ -77,16 +77,16 @@ class Fitting:
         return self.room.cache // size + (self.room.batch or 0)
 
     def _need(self, group: Group) -> int:
-        """Bytes of one rank, but rank 0, in what the model is to fit."""
+        """Return the bytes that a rank other than rank 0 needs in the memory that must hold the model."""
         return self._rest + self.sizes.part(group.size, group.stages) + self._of_a_batch(group.size)
 
     def model(self) -> str:
-        """The whole of it."""
+        """Describe the complete model."""
         dtypes = ", ".join(f"{dtype} {nbytes:,}" for dtype, nbytes in self.sizes.by_dtype.items())
         return f"{self.sizes.total:,} bytes of parameters and buffers ({dtypes})"
 
     def lines(self) -> list[list[str]]:
-        """The table; then what it counts, and the advice."""
+        """Return the table; then its explanation and the advice."""
         groups = self._groups()
         room = "fits" if self.room.nbytes is None else f"fits {in_units(self.room.nbytes)}"
         has_stages = any(group.stages > 1 for group in groups)
@@ -96,7 +96,7 @@ class Fitting:
         return [in_table(rows), [*self._counted(), *self._advice(groups)]]
 
     def _groups(self) -> list[Group]:
-        """Those that are worth a look, the smallest first: up to the first that fits."""
+        """Return the groups to show, the smallest first, up to the first that fits."""
         given, stages = self.config.model_parallel, self.config.pipeline_stages
         found: list[Group] = []
         for size in sorted({*(2**power for power in range(_MOST.bit_length())), given}):
@@ -108,7 +108,7 @@ class Fitting:
         return found
 
     def _group(self, size: int) -> Group:
-        """With as few stages as can be: one, where its ranks can split the layers."""
+        """Return the group of this size with the fewest stages; one, where its ranks can split the layers."""
         stages = (2**power for power in range(size.bit_length()) if size % 2**power == 0)
         return next((Group(size, count) for count in stages if not self.sizes.refusal(size, count)), Group(size, 1))
 
@@ -116,7 +116,7 @@ class Fitting:
         return self.sizes.refusal(group.size, group.stages)
 
     def _smallest(self, groups: list[Group]) -> Group | None:
-        """The first of them that fits and can be."""
+        """Return the first group that fits and is possible, or None."""
         return next((group for group in groups if self._fits(group) and not self._refusal(group)), None)
 
     def _fits(self, group: Group) -> bool:

@@ -1,4 +1,4 @@
-"""What the report of a former run says of one rank, or of one group of ranks that held the model together."""
+"""The figures of a previous run's report on one rank, or on one group of ranks that held the model together."""
 
 import json
 from pathlib import Path
@@ -8,16 +8,16 @@ from runner.core.errors import InputError, describe
 
 
 class PreviousReport:
-    """A `report.json`.
+    """The `report.json` of a previous run.
 
     Attributes:
-        world_size: its ranks.
-        model_parallel: how many of them held a replica together.
-        memory: the most bytes of rank 0, and of any other.
-        pace: of one rank or group.
+        world_size: number of its ranks.
+        model_parallel: number of ranks that held a replica together.
+        memory: peak bytes of rank 0, and of the largest other rank.
+        pace: speed of one rank or group.
 
     Raises:
-        InputError: it is none, or of a job that has computed nothing.
+        InputError: it is not a report, or its job computed nothing.
     """
 
     def __init__(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""The ranks of a job on their nodes, and the memory of these. Pure."""
+"""The ranks of a job on their nodes, and the memory of these."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ from runner.config.options import Config
 
 @dataclass(frozen=True)
 class Layout:
-    """The ranks of the job.
+    """The ranks of the job on their nodes.
 
     Attributes:
-        ranks: how many, and of each node `ranks_per_node`.
-        threads: CPU threads of each.
-        node_bytes: of a node's memory.
-        model_parallel: ranks that hold one replica of the model together.
+        ranks, ranks_per_node: numbers of ranks in all and on each node.
+        threads: CPU threads of each rank.
+        node_bytes: bytes of a node's memory.
+        model_parallel: number of ranks that hold one replica of the model together.
     """
 
     ranks: int
@@ -27,27 +27,27 @@ class Layout:
 
     @property
     def replicas(self) -> int:
-        """Of the model, which share the rows."""
+        """The number of replicas of the model, which share the rows."""
         return self.ranks // self.model_parallel
 
     @property
     def nodes(self) -> int:
-        """So many are needed."""
+        """The number of nodes needed."""
         return -(-self.ranks // self.ranks_per_node)
 
     @property
     def together(self) -> int:
-        """Ranks of the fullest node."""
+        """The number of ranks on the fullest node."""
         return min(self.ranks, self.ranks_per_node)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of rank 0, of any other rank, and of rank 0's node.
+    """The bytes of rank 0, of any other rank, and of rank 0's node.
 
     Attributes:
-        computed: what of rank 0's is computed, where the rest is measured.
-        how: the rest, or all of it, is known, in words.
+        computed: the computed part of rank 0's bytes, where the rest is measured.
+        how: source of the rest, or of all, in words.
     """
 
     rank_0: int
@@ -68,14 +68,14 @@ def memory_of(
     has_mpi: bool,
     how: str,
 ) -> Memory:
-    """What is measured of one process, and what more the ranks of a job need.
+    """Return the measured memory of single processes, plus the computed further needs of a job's ranks.
 
     Args:
-        config, layout, work, grid: of the job.
-        rank_0, other: measured, of a process that has read the weights itself, and of one that has received them.
-        shared: the weights, where the ranks of a node have them together.
-        has_mpi: they were measured in a job of several ranks.
-        how: they are known, in words.
+        config, layout, work, grid: configuration, ranks, work and partition of the job.
+        rank_0, other: measured bytes of a process that has read the weights, and of one that has received them.
+        shared: bytes of the weights, where the ranks of a node share them.
+        has_mpi: whether they were measured in a job of several ranks.
+        how: source of these numbers, in words.
     """
     computed = computed_other = 0
     if layout.ranks > 1 and not has_mpi:
@@ -83,7 +83,7 @@ def memory_of(
         if config.collect_mode.moves_rows:
             piece = min(PIECE_BYTES, work.output_bytes)
             received = min(ROUND_BYTES, layout.replicas * piece)
-            in_turn = min(layout.replicas, ROUND_BYTES // PIECE_BYTES)  # each in the middle of a chunk
+            in_turn = min(layout.replicas, ROUND_BYTES // PIECE_BYTES)  # ranks in the middle of a chunk
             unfinished = in_turn * work.output_bytes // max(1, grid.num_chunks)
             computed += received + min(unfinished, work.output_bytes)
             computed_other += 3 * piece + (0 if config.collect_mode.to_root_only else received)

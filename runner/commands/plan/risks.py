@@ -1,4 +1,4 @@
-"""What could go wrong with a job, in words. Pure."""
+"""Risks of a job, in words."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from runner.commands.plan.layout import Layout, Memory
 from runner.commands.plan.words import in_units
 from runner.config.options import Config
 
-_MOST_ALLGATHER = 8  # ranks; with more, what each receives costs more than the detour is worth
-_UNEVEN = 1.1  # the busiest rank's rows, by the mean
-_MOST_MARGIN = 0.9  # of a node's memory; the system wants some of it, too
+_MOST_ALLGATHER = 8  # ranks; with more, the bytes that each receives cost more than the detour is worth
+_UNEVEN = 1.1  # ratio of the busiest rank's rows to the mean
+_MOST_MARGIN = 0.9  # of a node's memory; the rest is for the system
 
 
 @dataclass(frozen=True)
 class PlannedJob:
-    """What is known of the job.
+    """A job as planned.
 
     Attributes:
-        free_bytes: of the output's file system; None where it is not known.
-        is_spooled: chunks are kept in a file of their own until the output is written of them.
-        times: None where they could not be found.
+        free_bytes: free bytes of the output's file system; None where unknown.
+        is_spooled: whether chunks are kept in a separate file until the output is written from them.
+        times: estimated times; None where they are unknown.
     """
 
     config: Config
@@ -36,7 +36,7 @@ class PlannedJob:
 
 
 def find_risks(job: PlannedJob) -> list[str]:
-    """Everything that is worth a look before the job is submitted."""
+    """Return all risks worth a look before the job is submitted."""
     of_nodes = find_risks_of_nodes(job.config, job.layout, job.memory, job.cpus_here)
     return [*_of_the_cut(job), *_of_time(job), *_of_collecting(job), *of_nodes, *_of_disk(job)]
 
@@ -94,7 +94,7 @@ def _of_collecting(job: PlannedJob) -> Iterator[str]:
 
 
 def find_risks_of_nodes(config: Config, layout: Layout, memory: Memory, cpus_here: int) -> Iterator[str]:
-    """What the nodes may lack, in memory and CPUs."""
+    """Yield the risks of too little memory and too few CPUs on the nodes."""
     if memory.node > _MOST_MARGIN * layout.node_bytes:
         can_share = not config.share_weights and layout.model_parallel == 1
         share = ", or --share-weights on CPUs" if can_share else ""

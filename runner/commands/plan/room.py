@@ -1,4 +1,4 @@
-"""The memory of a rank, as far as this node tells, and whether a model is too large to be loaded here."""
+"""The memory of a rank, as far as this node can tell, and whether a model is too large to be loaded here."""
 
 import contextlib
 from pathlib import Path
@@ -21,11 +21,11 @@ from runner.host.devices import device_kind
 from runner.models.weights.checkpoints import files_of
 from runner.sources import Source
 
-_FOR_A_MODEL = 0.8  # of what is free on this node
+_FOR_A_MODEL = 0.8  # of the free memory on this node
 
 
 def wants_sizes(config: Config, layout: Layout, given: dict[str, Any]) -> bool:
-    """Whether it is to be found out by how many ranks the model must be held."""
+    """Return whether the number of ranks that must hold the model is to be determined."""
     if "memory_per_rank" in given or config.model_parallel > 1 or config.parallel_plan is not None:
         return True
     if config.offload is not None:
@@ -35,7 +35,7 @@ def wants_sizes(config: Config, layout: Layout, given: dict[str, Any]) -> bool:
 
 
 def rank_memory(config: Config, layout: Layout, given: dict[str, Any]) -> tuple[int | None, str]:
-    """Bytes that one rank has for the model, None where that is not known; and how it is known.
+    """Return the bytes that one rank has for the model, None where unknown; and the source of that number.
 
     Raises:
         UsageError: --memory-per-rank is not a size.
@@ -58,7 +58,7 @@ def rank_memory(config: Config, layout: Layout, given: dict[str, Any]) -> tuple[
 
 
 def free_here(config: Config) -> int:
-    """Bytes that a model may take of this node, and of its GPU where the job is for one."""
+    """Return the bytes that a model may take on this node, and on its GPU where the job is for one."""
     free: int = psutil.virtual_memory().available
     if device_kind(config) == "cuda" and not lacks_gpu(config):
         free = min(free, torch.cuda.mem_get_info()[0])
@@ -74,7 +74,7 @@ def find_room(
     process: int,
     trial: Trial | None,
 ) -> Room:
-    """The memory of one rank, and what takes it."""
+    """Return the memory of one rank, and what takes parts of it."""
     nbytes, whence = rank_memory(config, layout, given)
     tokens = _tokens(config, source, sizes) if sizes.token_bytes else 0
     cache, batch = config.batch_size * tokens * sizes.token_bytes, None
@@ -84,21 +84,21 @@ def find_room(
 
 
 def bytes_on_disk(config: Config) -> int:
-    """Of the files that hold the weights; 0 where there are none, or they cannot be found."""
+    """Return the bytes of the files with the weights; 0 where there are none, or they cannot be found."""
     files: list[Path] = []
     if isinstance(config.model, str) and is_path(config.model):
         path = Path(config.model)
         files = [path] if path.is_file() else [*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]
-        if path.suffix == ".onnx":  # its weights may lie beside it
+        if path.suffix == ".onnx":  # its weights may be in a file beside it
             files += path.parent.glob(f"{path.name}*data")
     elif config.weights is not None:
-        with contextlib.suppress(ModelError):  # it will be said when it is read
+        with contextlib.suppress(ModelError):  # reported when the file is read
             files = [Path(file) for file in files_of(config.weights)]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def _tokens(config: Config, source: Source, sizes: Sizes) -> int:
-    """The most that a row has at the end of generation; 0 where nothing limits them."""
+    """Return the most tokens of a row at the end of generation; 0 where nothing limits them."""
     added: int = config.model_args.get("max_new_tokens", 0)
     row_type = source.row_type
     if isinstance(row_type, RowType) and not row_type.is_ragged and len(row_type.shape) == 1:

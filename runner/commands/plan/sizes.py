@@ -1,4 +1,4 @@
-"""How large a model is, and what of it each rank of a group holds. Pure: arithmetic on what `sizing.py` has found."""
+"""The size of a model, and the part that each rank of a group holds, calculated from the results of `sizing.py`."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Tensor:
-    """A parameter or buffer; tied parameters are one.
+    """A parameter or buffer; tied parameters count as one.
 
     Attributes:
-        cut: the dimension along which the parallel plan splits it; None where each rank has it whole.
-        stages: by number of pipeline stages, those that hold it; a number that is not there means all.
+        cut: dimension along which the parallel plan splits it; None where each rank has all of it.
+        stages: the stages that hold it, by number of pipeline stages; a number that is missing means all.
     """
 
     name: str
@@ -24,16 +24,16 @@ class Tensor:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Of a model.
+    """The sizes of a model, and the groups over which it cannot be split.
 
     Attributes:
-        tensors: what it is made of.
-        no_plan: why there is no plan by which its layers are split; empty where there is one.
-        no_size: sizes of groups that this plan does not do for, and why.
-        no_stages: numbers of pipeline stages that it cannot be cut into, and why.
-        token_bytes: of keys and values that it keeps for each token of a row while it generates; 0 where it does not.
-        max_tokens: of a row, where the model has such a limit.
-        root_copies: how often rank 0 of a job that splits it builds it whole.
+        tensors: its parameters and buffers.
+        no_plan: reason that there is no plan to split its layers; empty where there is one.
+        no_size: sizes of groups that the plan does not support, and why.
+        no_stages: numbers of pipeline stages into which it cannot be cut, and why.
+        token_bytes: bytes of keys and values kept for each token of a row during generation; 0 without generation.
+        max_tokens: most tokens of a row, where the model has such a limit.
+        root_copies: number of times rank 0 builds the complete model in a job that splits it.
         is_one_file: whether it is a file whose layers cannot be taken apart.
     """
 
@@ -48,24 +48,24 @@ class Sizes:
 
     @property
     def total(self) -> int:
-        """Bytes of the whole model."""
+        """The bytes of the complete model."""
         return sum(tensor.nbytes for tensor in self.tensors)
 
     @property
     def largest(self) -> int:
-        """Bytes of the largest tensor."""
+        """The bytes of the largest tensor."""
         return max((tensor.nbytes for tensor in self.tensors), default=0)
 
     @property
     def by_dtype(self) -> dict[str, int]:
-        """Bytes, the most first."""
+        """The bytes of each dtype, the largest first."""
         found: Counter[str] = Counter()
         for tensor in self.tensors:
             found[tensor.dtype] += tensor.nbytes
         return dict(found.most_common())
 
     def part(self, size: int, stages: int = 1) -> int:
-        """Bytes that the fullest rank of a group holds, of so many ranks in so many stages."""
+        """Return the bytes of the fullest rank in a group of `size` ranks in `stages` stages."""
         tensor_size = size // stages
         pieces = [(t, t.nbytes if t.cut is None else t.nbytes // tensor_size) for t in self.tensors]
         every = frozenset(range(stages))
@@ -75,7 +75,7 @@ class Sizes:
         )
 
     def refusal(self, size: int, stages: int = 1) -> str:
-        """Why a group of so many ranks in so many stages cannot hold it; empty where it can."""
+        """Return why a group of `size` ranks in `stages` stages cannot hold the model; empty where it can."""
         if stages in self.no_stages:
             return self.no_stages[stages]
         tensor_size = size // stages

@@ -1,7 +1,7 @@
-"""The sizes of a model, found without reading its weights.
+"""Determination of a model's sizes without reading its weights.
 
-It is built as a job that splits it builds it, its parameters without memory, and split over a group of one rank, which
-tells what dimension of what parameter the plan splits.
+The model is built as in a job that splits it, its parameters without memory, and split over a group of one rank; this
+shows the dimension along which the plan splits each parameter.
 """
 
 import dataclasses
@@ -30,14 +30,14 @@ from runner.parallel.plans import Kind, find_kind
 from runner.parallel.stages import cut_into_stages
 from runner.parallel.tensor import split_dimension, split_module
 
-SOME_SIZES = (1, 2, 4, 8, 16, 32, 64)  # of groups; what models are made to be split by
+SOME_SIZES = (1, 2, 4, 8, 16, 32, 64)  # of groups; models are designed to be split by these
 
 
 def size_up(config: Config) -> Sizes:
-    """The sizes of the model that --model names.
+    """Return the sizes of the model that --model names.
 
     Raises:
-        UsageError, ModelError: it cannot be built; or not be split, where --model-parallel says so.
+        UsageError, ModelError: it cannot be built; or cannot be split, where --model-parallel requires it.
     """
     model_kind = find_model_kind(config, SingleComm())
     is_folder = model_kind == FOLDER
@@ -47,7 +47,7 @@ def size_up(config: Config) -> Sizes:
         return Sizes([whole], why, no_stages=dict.fromkeys(SOME_SIZES[1:], why), is_one_file=True)
     is_split = config.model_parallel > config.pipeline_stages
     is_planned = is_folder or config.parallel_plan is not None
-    asks = config.model_parallel == 1 and is_planned  # what a plan would do
+    asks = config.model_parallel == 1 and is_planned  # show the effect of the plan
     kind = _kind(dataclasses.replace(config, model_parallel=2) if asks else config)
     model, is_random = build_on_meta(kind.build)
     model = convert(model.eval(), config)
@@ -95,7 +95,7 @@ def _refused(kind: Kind, model: nn.Module, config: Config) -> dict[int, str]:
 def _stages(
     model: nn.Module, tied: Mapping[str, str], config: Config
 ) -> tuple[dict[str, dict[int, frozenset[int]]], dict[int, str]]:
-    """By name of parameter and number of stages those that hold it; and why other numbers cannot be."""
+    """Return the stages that hold each parameter, by number of stages; and why other numbers are impossible."""
     held: dict[str, dict[int, frozenset[int]]] = {}
     refused = {}
     for count in sorted({*SOME_SIZES, config.pipeline_stages} - {1}):
@@ -107,7 +107,7 @@ def _stages(
         for name, _ in model.named_parameters(remove_duplicate=False):
             where = frozenset(stage for stage in range(count) if stages.holds(stage, name))
             by_count = held.setdefault(tied.get(name, name), {})
-            by_count[count] = by_count.get(count, frozenset()) | where  # each stage has its own of tied ones
+            by_count[count] = by_count.get(count, frozenset()) | where  # each stage has its own copy of tied ones
     return held, refused
 
 
@@ -121,25 +121,25 @@ def _mesh_of_one() -> Iterator[DeviceMesh]:
 
 
 def _cuts(model: nn.Module) -> dict[str, int]:
-    """The dimensions that are split, by name."""
+    """Return the dimensions that are split, by name of parameter."""
     found = {name: split_dimension(parameter) for name, parameter in model.named_parameters()}
     return {name: dim for name, dim in found.items() if dim is not None}
 
 
 def _root_copies(model: nn.Module, is_random: bool, brings_its_weights: bool) -> int:
-    """As `runner.parallel.build` has it: once for weights that no file has, once for buffers drawn at random."""
+    """Count rank 0's builds: one for weights that no file has, one for random buffers; see `runner.parallel.build`."""
     in_file = own_tensors(model)
     return brings_its_weights + (is_random and any(name not in in_file for name, _ in model.named_buffers()))
 
 
 def _cache(model: Any, config: Config) -> tuple[int, int | None]:
-    """Bytes of keys and values a token of a row, of a causal language model that generates; and its most tokens."""
+    """Return the bytes of keys and values per token of a causal model that generates; and its most tokens, or None."""
     is_causal = hasattr(model, "can_generate") and model.can_generate() and not model.config.is_encoder_decoder
     if not is_causal or config.model_args.get("score"):
         return 0, None
     settings = model.config.get_text_config()
     layers, heads = (getattr(settings, name, 0) or 0 for name in ("num_hidden_layers", "num_attention_heads"))
-    if not layers or not heads:  # of another kind; it keeps something else
+    if not layers or not heads:  # another kind of model, which keeps another state
         return 0, None
     kept = getattr(settings, "num_key_value_heads", None) or heads
     width = getattr(settings, "head_dim", None) or settings.hidden_size // heads

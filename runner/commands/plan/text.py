@@ -1,4 +1,4 @@
-"""A plan as people read it: what is known, a table of rank counts, what was assumed, and what could go wrong."""
+"""The text of a plan: the known facts, a table of rank counts, the assumptions, and the risks."""
 
 import json
 from dataclasses import asdict
@@ -25,7 +25,7 @@ from runner.core.imports import name_of
 from runner.data.rows import RowType, in_words
 from runner.sources import Source
 
-_ENOUGH = 0.1  # of the time; ranks that save less buy nothing
+_ENOUGH = 0.1  # of the time; ranks that save less are not worth it
 
 
 def render_plan(
@@ -37,7 +37,7 @@ def render_plan(
     report: str | None,
     fitting: Fitting | None,
 ) -> str:
-    """All of it, in lines."""
+    """Return the complete plan as text."""
     facts = {
         "data": data_in_words(job.config, source),
         "batches": batches_in_words(trial.grid.num_rows, trial.grid.batch_size),
@@ -57,8 +57,8 @@ def render_plan(
 
 
 def data_in_words(config: Config, source: Source) -> str:
+    """Describe the number of rows, their size and their type."""
     about = "" if isinstance(source.row_type, RowType) and not source.row_type.is_ragged else "about "
-    """How many rows there are, and what they are."""
     return (
         f"{source.num_rows:,} rows of {about}{source.row_bytes:,} bytes ({in_words(source.row_type)}) in "
         f"{name_of(config.data)}"
@@ -66,7 +66,7 @@ def data_in_words(config: Config, source: Source) -> str:
 
 
 def batches_in_words(num_rows: int, batch_size: int) -> str:
-    """How many of how many rows."""
+    """Describe the number of batches and their rows."""
     return f"{-(-num_rows // batch_size):,} of {batch_size:,} rows"
 
 
@@ -84,7 +84,7 @@ def _resumed(job: PlannedJob, num_resumed: int) -> str:
 
 
 def ranks_in_words(layout: Layout) -> str:
-    """How many, on what nodes, and the replicas that they hold."""
+    """Describe the ranks, their nodes, and the replicas that they hold."""
     nodes = f"{layout.nodes:,} node{'s' * (layout.nodes > 1)} of {layout.together:,}"
     threads = f"{layout.threads} CPU thread{'s' * (layout.threads > 1)} a rank"
     replicas = f", {layout.replicas:,} replica{'s' * (layout.replicas > 1)} of {layout.model_parallel} ranks"
@@ -113,7 +113,7 @@ def _output(job: PlannedJob, trial: Trial) -> str:
 
 
 def memory_in_words(layout: Layout, memory: Memory) -> str:
-    """Of ranks and of a node, and how that is known."""
+    """Describe the memory of ranks and of a node, and the source of these numbers."""
     computed = f", {in_units(memory.computed)} of it computed" if memory.computed else ""
     others = f"; another rank {in_units(memory.other)}" if layout.ranks > 1 else ""
     node = f"; a node {in_units(memory.node)} of {in_units(layout.node_bytes)}"
@@ -140,7 +140,7 @@ def _speed(job: PlannedJob, trial: Trial, pace: Pace | None, report: str | None)
 
 
 def speed_in_words(pace: Pace) -> str:
-    """Of one rank, or of one replica."""
+    """Describe the speed of one rank, or of one replica."""
     who = "one rank" if pace.model_parallel == 1 else f"one replica of {pace.model_parallel} ranks"
     return f"{pace.rows_per_second:,.0f} rows/s of {who}"
 

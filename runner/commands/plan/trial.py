@@ -1,6 +1,6 @@
-"""A few chunks of a job, computed in this process alone: what it takes to load the model, and how fast it is then.
+"""A few chunks of a job, computed in this process alone: the cost of loading the model, and its speed.
 
-Nothing is written, and of the data no more is read than the chunks need.
+Nothing is written, and only the data of these chunks are read.
 """
 
 import dataclasses
@@ -29,21 +29,21 @@ from runner.sources import Source
 
 @dataclass(frozen=True)
 class Trial:
-    """What was found. Bytes and seconds.
+    """The measurements of a trial, in bytes and seconds.
 
     Attributes:
-        grid: the cut of the job.
-        row_type: of the predictions.
-        output_row_bytes: of one, on average; a guess where rows are of unlike lengths and none was computed.
-        weights: their digest.
-        threads: the CPU threads it was measured with.
-        startup_seconds: from the start of this process to the first chunk.
-        rows: how many were timed.
-        rows_per_second: of one rank; None where it could not be measured.
-        model_bytes: what this process has grown by when the model was loaded.
-        peak_bytes: the most it has held, with what loading takes on rank 0.
-        held_bytes: what it holds while it computes.
-        batch_bytes: what of that a batch has taken, on the device; 0 where none was computed.
+        grid: the partition of the job's rows.
+        row_type: row type of the predictions.
+        output_row_bytes: average bytes of a prediction; a guess for variable-length rows where none was computed.
+        weights: digest of the weights.
+        threads: number of CPU threads used.
+        startup_seconds: seconds from the start of this process to the first chunk.
+        rows: number of rows timed.
+        rows_per_second: rows per second of one rank; None where it could not be measured.
+        model_bytes: growth of this process by loading the model.
+        peak_bytes: peak of this process, including loading on rank 0.
+        held_bytes: memory of this process during computation.
+        batch_bytes: the part of it taken by a batch, on the device; 0 where none was computed.
     """
 
     grid: Grid
@@ -61,20 +61,20 @@ class Trial:
 
     @property
     def output_bytes(self) -> int:
-        """Of all predictions."""
+        """The bytes of all predictions."""
         return round(self.grid.num_rows * self.output_row_bytes)
 
 
 def lacks_gpu(config: Config) -> bool:
-    """Whether the job is for GPUs, and this host has none."""
+    """Return whether the job is for GPUs and this host has none."""
     return device_kind(config) == "cuda" and not torch.cuda.is_available()
 
 
 def try_out(config: Config, source: Source, threads: int, measure: bool) -> Trial:
-    """Load the model, and with `measure` compute some chunks, with so many CPU threads.
+    """Load the model and, with `measure`, compute some chunks; with `threads` CPU threads.
 
     Raises:
-        InputError, ModelError, UsageError: as the job would.
+        InputError, ModelError, UsageError: the errors of a job in this case.
     """
     comm = SingleComm()
     threads = share_threads(dataclasses.replace(config, threads=threads), comm)
@@ -111,10 +111,10 @@ def try_out(config: Config, source: Source, threads: int, measure: bool) -> Tria
 
 
 def _held(device: torch.device) -> int:
-    """Bytes of the device's memory that this process holds now."""
+    """Return the bytes of the device's memory that this process holds now."""
     return torch.cuda.memory_allocated() if device.type == "cuda" else psutil.Process().memory_info().rss
 
 
 def _most_held(device: torch.device) -> int:
-    """And those that it has held while it computed; what the CPU's batches have freed stays with the process."""
+    """Return the peak of these bytes during computation; on the CPU freed memory stays with the process."""
     return torch.cuda.max_memory_allocated() if device.type == "cuda" else psutil.Process().memory_info().rss

@@ -1,4 +1,4 @@
-"""The plan of a job whose model is too large to be loaded here, in words."""
+"""The text of a plan whose model is too large to be loaded here."""
 
 from runner.commands.plan.estimate import Pace
 from runner.commands.plan.fitting import Fitting
@@ -14,14 +14,14 @@ _UNKNOWN = "not known. Run the job with --limit on its nodes, and give --report 
 def render_unloaded(
     config: Config, source: Source, fitting: Fitting, free_bytes: int, pace: Pace | None, report: str | None, cpus: int
 ) -> str:
-    """All that is known without having run it, in lines.
+    """Return the plan as text, without results of a trial.
 
     Args:
-        config, source, fitting: the job's.
-        free_bytes: that the model may take here.
-        pace: by a former job's report; None where there is none.
-        report: its name.
-        cpus: of this node.
+        config, source, fitting: configuration, data and model sizes of the job.
+        free_bytes: bytes that the model may take here.
+        pace: speed in a previous job's report; None where there is none.
+        report: path of that report.
+        cpus: number of CPUs of this node.
     """
     layout, memory = fitting.layout, fitting.memory()
     facts = {

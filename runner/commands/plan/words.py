@@ -1,8 +1,8 @@
-"""Bytes, facts and tables as lines of text. Pure."""
+"""Bytes, facts and tables as lines of text."""
 
 
 def in_units(size: float) -> str:
-    """Bytes in words, by powers of 1000."""
+    """Return a number of bytes in words, in powers of 1000."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if size < 1000:
             return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
@@ -11,18 +11,18 @@ def in_units(size: float) -> str:
 
 
 def in_columns(facts: dict[str, str]) -> list[str]:
-    """Those that say something, a line each."""
+    """Return the non-empty facts, one per line."""
     width = max(map(len, facts))
     return [f"{name:<{width}}  {text}" for name, text in facts.items() if text]
 
 
 def in_parts(parts: list[list[str]]) -> str:
-    """Lines, with an empty one between parts that are not empty."""
+    """Join lines, with an empty line between parts that are not empty."""
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
 def in_table(rows: list[tuple[str, ...]]) -> list[str]:
-    """Columns to the right, but the last one."""
+    """Return the lines of a table: columns aligned to the right, except the last one."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]) - 1)]
     lines = ["  ".join([*(f"{cell:>{w}}" for cell, w in zip(row, widths, strict=False)), row[-1]]) for row in rows]
     return [line.rstrip() for line in lines]

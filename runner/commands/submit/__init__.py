@@ -1,4 +1,4 @@
-"""`python -m runner submit`: the batch script, or the command line, of a prediction job, and its start."""
+"""`python -m runner submit`: writes the batch script or the command line of a prediction job, and starts it."""
 
 import os
 import re
@@ -27,20 +27,20 @@ _PROGRAMS = {"slurm": "sbatch", "pbs": "qsub", "lsf": "bsub", "mpirun": "mpirun"
 _AT_ONCE = ("mpirun", "horovodrun")
 _OF_SCHEDULERS = ("nodes", "gpus", "time", "memory", "partition", "account", "requeue", "directive")
 _SECONDS = 3600
-_LOADED_MODULES = "LOADEDMODULES"  # of Environment Modules and Lmod alike
+_LOADED_MODULES = "LOADEDMODULES"  # set by both Environment Modules and Lmod
 
 
 def submit(given: dict[str, Any], predict: tuple[str, ...], options: dict[str, Any], config: Config) -> int:
-    """Start the job, or with `--print` say how; returns the exit code. mpirun and horovodrun take this one's place.
+    """Start the job, or print it with `--print`, and return the exit code; mpirun and horovodrun replace this process.
 
     Args:
         given: the options of this command, by name.
-        predict: those of predict, as they were given.
-        options: the same, by name.
-        config: and as they are for the job.
+        predict: the options of predict, as they were given.
+        options: the options of predict, by name.
+        config: configuration of the job, made from them.
 
     Raises:
-        UsageError: a wrong option; a launcher that is not here or refuses the job.
+        UsageError: an option is wrong; the launcher is missing or rejects the job.
     """
     launcher = given["launcher"]
     job = _make_job(launcher, given, predict, options, config)
@@ -63,7 +63,7 @@ def submit(given: dict[str, Any], predict: tuple[str, ...], options: dict[str, A
 
 
 def _become(text: str) -> NoReturn:
-    """Go on as the command: signals to this process reach the launcher."""
+    """Replace this process by the command, so that signals to it reach the launcher."""
     sys.stdout.flush()
     os.execvp("bash", ["bash", "-c", text])
 
@@ -94,7 +94,7 @@ def _make_job(
     if cpus and "threads" not in options:
         more += ["--threads", str(cpus)]
     if gpus and "device" not in options:
-        more += ["--device", "cuda"]  # a node on which PyTorch sees no GPU is an error then, and not a slow job
+        more += ["--device", "cuda"]  # a node whose GPUs PyTorch does not see is then an error, not a slow job
     if launcher in ("pbs", "lsf") and "time_limit" not in options:
         more += ["--time-limit", str(time_limit(seconds))]
     hostfile = given.get("hostfile")
@@ -120,7 +120,7 @@ def _make_job(
 
 
 def _check_belongs(launcher: str, given: dict[str, Any]) -> None:
-    """Raise UsageError where an option means nothing to this launcher."""
+    """Raise UsageError where an option does not apply to this launcher."""
     if launcher in _AT_ONCE:
         if wrong := [name for name in _OF_SCHEDULERS if name in given]:
             raise UsageError(f"--{wrong[0]} is for slurm, pbs and lsf; {launcher} has --ranks-per-node or --hostfile")
@@ -146,7 +146,7 @@ def _seconds(text: str) -> int:
 
 
 def _slots(hostfile: str) -> int:
-    """All slots of a hostfile in the form that mpirun and horovodrun both read."""
+    """Return the sum of the slots in a hostfile, in the form that both mpirun and horovodrun read."""
     try:
         lines = Path(hostfile).read_text().splitlines()
     except OSError as error:

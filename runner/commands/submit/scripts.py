@@ -1,13 +1,13 @@
-"""The text that starts a job: a batch script of Slurm, PBS or LSF, or the command line of mpirun or horovodrun. Pure.
+"""Texts that start a job: batch scripts of Slurm, PBS or LSF, and command lines of mpirun or horovodrun.
 
-Slurm: https://slurm.schedmd.com/sbatch.html. PBS Professional and OpenPBS: pbs_resources(7B) and qsub(1B), which know
-chunks (select); Torque does not. LSF: https://www.ibm.com/docs/en/spectrum-lsf/10.1.0, bsub.
+Slurm: https://slurm.schedmd.com/sbatch.html. PBS Professional and OpenPBS: pbs_resources(7B) and qsub(1B), with support
+for chunks (select); Torque has none. LSF: https://www.ibm.com/docs/en/spectrum-lsf/10.1.0, bsub.
 """
 
 import shlex
 from dataclasses import dataclass
 
-_MARGIN_SECONDS = 120  # before the end, for the chunk that each rank is computing and for what is written at the end
+_MARGIN_SECONDS = 120  # before the end, for the chunk that each rank is computing and for the final writes
 
 _SITE = """# SITE: the modules that were loaded when scripts/setup.sh built Horovod, its MPI above all.
 # module load {modules}"""
@@ -32,24 +32,24 @@ exit "$code"
 
 @dataclass(frozen=True)
 class BatchJob:
-    """What is to be started, and where.
+    """A job to be started, and its resources.
 
     Attributes:
-        predict: the options of `predict`, as they were given.
+        predict: options of `predict`, as they were given.
         python: the interpreter.
-        programs: the folder that mpirun and horovodrun are looked for in first.
-        folder: where the job is to be in.
-        ledger: of the output, from there.
-        modules: what is loaded now, for a reminder.
-        nodes, ranks_per_node: how many; of a hostfile, one node with all ranks.
-        cpus_per_rank: None for what the scheduler or launcher does by itself.
-        gpus: a rank a GPU.
-        seconds: after which the scheduler ends the job.
-        memory: of a node, such as 64G; None for the site's default.
+        programs: folder that is searched first for mpirun and horovodrun.
+        folder: working folder of the job.
+        ledger: path of the output's ledger, relative to that folder.
+        modules: the modules that are loaded now, as a reminder.
+        nodes, ranks_per_node: their numbers; with a hostfile, one node with all ranks.
+        cpus_per_rank: None for the default of the scheduler or launcher.
+        gpus: whether each rank gets a GPU.
+        seconds: time limit at which the scheduler ends the job.
+        memory: memory of a node, such as 64G; None for the site's default.
         partition, account: None for the user's default.
-        requeue: let the job come back until the output is whole.
+        requeue: whether the job returns to the queue until the output is complete.
         hostfile: for mpirun and horovodrun; None for this host.
-        directives: more of the scheduler's options.
+        directives: further options of the scheduler.
     """
 
     predict: tuple[str, ...]
@@ -72,17 +72,17 @@ class BatchJob:
 
     @property
     def ranks(self) -> int:
-        """Of all nodes."""
+        """The number of ranks on all nodes."""
         return self.nodes * self.ranks_per_node
 
     @property
     def cpus_per_node(self) -> int:
-        """Of all its ranks."""
+        """The number of CPUs of all ranks on a node."""
         return self.ranks_per_node * (self.cpus_per_rank or 1)
 
 
 def slurm(job: BatchJob) -> str:
-    """A script for sbatch."""
+    """Return a script for sbatch."""
     lines = [
         "--job-name=predict",
         "--output=%x-%j.log",
@@ -119,11 +119,11 @@ export SRUN_CPUS_PER_TASK={job.cpus_per_rank or 1}
 
 
 def pbs(job: BatchJob) -> str:
-    """A script for qsub."""
+    """Return a script for qsub."""
     chunk = {
         "ncpus": job.cpus_per_node,
         "mpiprocs": job.ranks_per_node,
-        "ompthreads": job.cpus_per_rank or 1,  # by default as many as a chunk has CPUs, for each of its ranks
+        "ompthreads": job.cpus_per_rank or 1,  # the default would be all CPUs of a chunk, for each of its ranks
         "ngpus": job.ranks_per_node if job.gpus else None,
         "mem": f"{job.memory.lower()}b" if job.memory else None,
     }
@@ -141,7 +141,7 @@ def pbs(job: BatchJob) -> str:
 
 
 def lsf(job: BatchJob) -> str:
-    """A script for bsub, which reads it from its standard input."""
+    """Return a script for bsub, which reads it from its standard input."""
     lines = [
         "-J predict",
         "-o predict-%J.log",
@@ -156,19 +156,19 @@ def lsf(job: BatchJob) -> str:
 
 
 def mpirun(job: BatchJob) -> str:
-    """The command line of mpirun."""
+    """Return the command line of mpirun."""
     return _path(job) + f"exec mpirun {_binding(job)} {_hosts(job)} {_predict(job)}\n"
 
 
 def horovodrun(job: BatchJob) -> str:
-    """The command line of horovodrun."""
-    # its own binding is spelt with single dashes, which Open MPI 5 refuses
+    """Return the command line of horovodrun."""
+    # its own binding options are spelled with single dashes, which Open MPI 5 rejects
     binding = shlex.quote(_binding(job) if job.cpus_per_rank else f"{_binding(job)} --map-by slot")
     return _path(job) + f"exec horovodrun --mpi --binding-args={binding} {_hosts(job)} {_predict(job)}\n"
 
 
 def time_limit(seconds: int) -> int:
-    """For ranks that the scheduler does not warn: after how many of these seconds they should have ended."""
+    """Return the time limit, in seconds, for ranks that the scheduler does not warn before its own limit."""
     return seconds - _margin(seconds)
 
 
@@ -185,7 +185,7 @@ def _header(sign: str, lines: list[str]) -> str:
 
 
 def _by_mpirun(job: BatchJob) -> str:
-    """Ranks by the mpirun on PATH, whether or not it was built for the scheduler."""
+    """Return the script's body, which starts ranks by the mpirun on PATH, built for the scheduler or not."""
     return f"""
 set -euo pipefail
 
@@ -207,7 +207,7 @@ def _path(job: BatchJob) -> str:
 
 
 def _binding(job: BatchJob) -> str:
-    """By itself mpirun binds a rank, with all its threads, to one core."""
+    """Return the binding options: by default mpirun binds a rank, with all its threads, to one core."""
     return f"--map-by slot:PE={job.cpus_per_rank} --bind-to core" if job.cpus_per_rank else "--bind-to none"
 
 

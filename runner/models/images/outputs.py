@@ -1,4 +1,4 @@
-"""What a model of images is run for, of all that Transformers gives for a batch."""
+"""Selection of the prediction among the outputs of a Transformers image model."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,19 +9,19 @@ from runner.core.errors import ModelError
 
 
 def pick_output(outputs: Mapping[str, Any], pooling: str | None) -> Any:
-    """Pick the answer of a model of images.
+    """Pick the prediction from the outputs of an image model.
 
     Args:
-        outputs: by name, as Transformers gives them.
-        pooling: of a model without a head: mean, max, cls or last; None for the model's own.
+        outputs: the outputs by name, as Transformers returns them.
+        pooling: for a model without a head: mean, max, cls or last; None for the model's own.
 
     Returns:
-        Of a model with a head its logits, with boxes and masks beside them where it finds objects. Of one without, a
-        vector a row: its embedding, else what its own pooling layer gives, else the mean of the last hidden states.
-        What has none of these, as it is.
+        For a model with a head, its logits, together with boxes and masks where it detects objects. For a model without
+        one, a vector per row: its embedding, else the output of its pooling layer, else the mean of the last hidden
+        states. Outputs with none of these are returned unchanged.
 
     Raises:
-        ModelError: there is no such pooling; cls or last of hidden states `(batch, channels, height, width)`.
+        ModelError: the pooling is unknown, or is cls or last for hidden states `(batch, channels, height, width)`.
     """
     head = {name: value for name, value in outputs.items() if name == "logits" or name.startswith("pred_")}
     if head:

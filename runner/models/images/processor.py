@@ -1,4 +1,4 @@
-"""The image processor of a Hugging Face folder: what Transformers makes of images before its model gets them."""
+"""The image processor of a Hugging Face folder, which prepares images for its model."""
 
 import inspect
 import json
@@ -17,17 +17,17 @@ from runner.sources.media.decode import import_pillow
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _PIXELS = "pixel_values"
-_PARTS = ("vision_config", "encoder", "backbone_config")  # settings in which a model's channels may be
+_PARTS = ("vision_config", "encoder", "backbone_config")  # settings that may hold a model's number of channels
 
 
 class ImageProcessor:
-    """Prepares batches of images as the processor in the model's folder does.
+    """Preparation of image batches with the processor in the model's folder.
 
     Args:
-        name: of the model, for messages.
-        architecture: the class of the model.
-        settings: its configuration.
-        processor: of Transformers; or why there is none, which is raised when it is needed.
+        name: name of the model, for messages.
+        architecture: class of the model.
+        settings: configuration of the model.
+        processor: processor of Transformers; or the error that explains its absence, raised when it is needed.
     """
 
     def __init__(self, name: str, architecture: Any, settings: Any, processor: Any) -> None:
@@ -37,20 +37,20 @@ class ImageProcessor:
         self._accepted = {*inspect.signature(architecture.forward).parameters, _PIXELS}
 
     def __call__(self, batch: Any, ids: Sequence[int], dtype: torch.dtype) -> dict[str, torch.Tensor] | None:
-        """The model's arguments for a batch of images.
+        """Return the model's arguments for a batch of images.
 
         Args:
             batch: see `images_in`.
-            ids: the numbers of the rows.
-            dtype: of the model's weights.
+            ids: the row numbers.
+            dtype: dtype of the model's weights, to which floating-point arguments are cast.
 
         Returns:
-            All that the processor gives and the model takes; None where the batch is the model's input as it is.
+            The outputs of the processor that the model takes; None where the batch itself is the model's input.
 
         Raises:
-            ModelError: these are images, and the model does not take any; the folder has no image processor; images may
-                have their channels first or last; the processor fails.
-            InputError: a file is no image, or damaged.
+            ModelError: the rows are images, and the model takes none; the folder has no image processor; channels may
+                be first or last; the processor fails.
+            InputError: a file is not an image, or is damaged.
         """
         if not self._takes_images:
             self._refuse_images(batch)
@@ -94,7 +94,7 @@ class ImageProcessor:
             raise ModelError(f"{self._name}: {takes}, and not images alone{self._vision_part()}")
 
     def _vision_part(self) -> str:
-        """Which class runs the part of the model that takes images, in words; empty where it has none."""
+        """Return a hint that names the class for the part of the model that takes images; empty where there is none."""
         import transformers
 
         kind = type(self._settings).__name__.removesuffix("Config")
@@ -106,18 +106,18 @@ class ImageProcessor:
 def open_processor(
     comm: Comm, transformers: Any, name: str, small: str, architecture: Any, settings: Any, trust_code: bool
 ) -> ImageProcessor:
-    """The image processor of a folder; every rank calls this, and all get rank 0's kind.
+    """Return the image processor of a folder; every rank calls this, and all get rank 0's kind.
 
     Args:
         comm: the ranks.
         transformers: the library.
-        name: of the model, for messages.
-        small: this rank's folder with the small files of the model's.
-        architecture, settings: of the model.
+        name: name of the model, for messages.
+        small: this rank's folder with the model's small files.
+        architecture, settings: class and configuration of the model.
         trust_code: whether code in the folder may run.
 
     Raises:
-        ModelError: on every rank alike, where they would prepare images in different ways.
+        ModelError: ranks would prepare images in different ways; on every rank alike.
     """
     if architecture.main_input_name != _PIXELS:
         return ImageProcessor(name, architecture, settings, None)
@@ -169,14 +169,14 @@ def _has_processor(folder: Path) -> bool:
 
 
 def _kind(processor: Any) -> str:
-    """What prepares images, in words."""
+    """Describe what prepares the images: the full name of the processor's class, or "nothing"."""
     if isinstance(processor, UsageError | ModelError):
         return "nothing"
     return f"{type(processor).__module__}.{type(processor).__qualname__}"
 
 
 def _takes_order(processor: Any) -> bool:
-    """Whether a processor can be told where the channels are; others take images of Pillow, which say so."""
+    """Return whether a processor takes the position of the channels; others get Pillow images, which define it."""
     parameters = inspect.signature(processor.preprocess).parameters.values()
     return any(p.name == "input_data_format" or p.kind is p.VAR_KEYWORD for p in parameters)
 

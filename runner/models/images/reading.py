@@ -1,4 +1,4 @@
-"""Batches of images, of pixels or of image files, for models that bring their own way to prepare them."""
+"""Batches of images, as pixels or as image files, for models that prepare images themselves."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,19 +19,19 @@ _ROW_AXES = 3
 
 
 def images_in(batch: Any, name: str, ids: Sequence[int]) -> torch.Tensor | FileList | None:
-    """Return the batch where it holds images that are yet to be prepared, None where a model may take it as it is.
+    """Return the batch where it holds images that are yet to be prepared, None where the model may take it as it is.
 
     Args:
-        batch: of a model that takes images: a tensor, a list, or a dict of these where there are several columns.
-        name: of the model, for messages.
-        ids: the numbers of the rows.
+        batch: input for a model of images: a tensor, a list, or a dict of these where there are several columns.
+        name: name of the model, for messages.
+        ids: the row numbers.
 
     Returns:
         uint8 `(batch, height, width, channels)` or `(batch, channels, height, width)`, or files; None for
         floating-point numbers, which count as prepared.
 
     Raises:
-        ModelError: the rows are neither.
+        ModelError: the rows are neither images nor floating-point numbers; images are one of several columns.
     """
     if isinstance(batch, dict):
         if found := [key for key, column in batch.items() if has_images(column)]:
@@ -53,17 +53,17 @@ def images_in(batch: Any, name: str, ids: Sequence[int]) -> torch.Tensor | FileL
 
 
 def has_images(column: Any) -> bool:
-    """Whether rows are image files, or pixels in whole numbers from 0 to 255."""
+    """Return whether rows are image files, or uint8 pixels `(batch, ...)` with three axes a row."""
     if isinstance(column, FileList):
         return True
     return isinstance(column, torch.Tensor) and column.dtype == torch.uint8 and column.ndim == 1 + _ROW_AXES
 
 
 def are_channels_last(batch: torch.Tensor, channels: int, name: str, ids: Sequence[int]) -> bool:
-    """Whether images `(batch, ...)` are of shape `(height, width, channels)`, and not `(channels, height, width)`.
+    """Return whether images `(batch, ...)` have shape `(height, width, channels)`, not `(channels, height, width)`.
 
     Raises:
-        ModelError: they may be either, or are neither.
+        ModelError: the shape fits both, or neither.
     """
     shape = _shape(batch)
     first, last = batch.shape[1] == channels, batch.shape[3] == channels
@@ -78,10 +78,10 @@ def are_channels_last(batch: torch.Tensor, channels: int, name: str, ids: Sequen
 
 
 def open_files(files: FileList, ids: Sequence[int]) -> "list[Image.Image]":
-    """Decode image files: upright, RGB, each of its own size.
+    """Decode image files: upright, RGB, each in its own size.
 
     Raises:
-        InputError: one of them is no image, damaged, or has more than 8 bits a channel; of several the first.
+        InputError: a file is not an image, is damaged, or has more than 8 bits a channel; the first such file.
         UsageError: Pillow is missing.
     """
     import_pillow("decoding images")
@@ -90,7 +90,7 @@ def open_files(files: FileList, ids: Sequence[int]) -> "list[Image.Image]":
 
 
 def as_pictures(batch: torch.Tensor, channels_last: bool) -> "list[Image.Image]":
-    """Make images of Pillow of uint8 pixels `(batch, ...)` with one channel or three.
+    """Make Pillow images from uint8 pixels `(batch, ...)` with one channel or three.
 
     Raises:
         UsageError: Pillow is missing.

@@ -1,4 +1,4 @@
-"""Folders as timm's `save_for_hf` and `push_to_hf_hub` leave them: config.json and the weights, read by timm."""
+"""Folders saved by timm's `save_for_hf` and `push_to_hf_hub`: config.json and the weights, read by timm."""
 
 import json
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _OPTIONS = ("features",)
 
 
 def is_timm_folder(path: str) -> bool:
-    """Whether config.json in a folder is one of timm's own, and not of Transformers around timm."""
+    """Return whether a folder's config.json is timm's own, not one of Transformers around a timm model."""
     try:
         found = json.loads((Path(path) / "config.json").read_text())
     except (OSError, ValueError):  # whoever opens it as a folder says why
@@ -32,10 +32,10 @@ def is_timm_folder(path: str) -> bool:
 
 
 def build_from_timm(config: Config, comm: Comm, device: torch.device) -> tuple["TimmModel", str]:
-    """The model on `device`, with the transform of its configuration, and the digest of its weights.
+    """Return the model on `device`, with the transform of its configuration, and the digest of its weights.
 
     Raises:
-        UsageError: timm is missing, or `model_args` hold what cannot be.
+        UsageError: timm is missing, or `model_args` are not valid.
         ModelError: the folder cannot be used.
     """
     name = f"--model {config.model}"
@@ -54,13 +54,13 @@ def build_from_timm(config: Config, comm: Comm, device: torch.device) -> tuple["
 
 
 class TimmModel(nn.Module):
-    """A model of timm, and its transform of images.
+    """A timm model and its image transform.
 
     Args:
-        name: for messages.
+        name: name of the model, for messages.
         model: takes `(batch, channels, height, width)`.
-        transform: from an image of Pillow to `(channels, height, width)`.
-        channels: of an image.
+        transform: maps a Pillow image to `(channels, height, width)`.
+        channels: number of channels of an image.
     """
 
     def __init__(self, name: str, model: nn.Module, transform: Any, channels: int) -> None:
@@ -72,11 +72,11 @@ class TimmModel(nn.Module):
         return self.model(images)
 
     def prepare_images(self, batch: Any, ids: Sequence[int]) -> torch.Tensor | None:
-        """The model's input for a batch of images; None where the batch is that as it is. See `images_in`.
+        """Return the model's input for a batch of images; None where the batch itself is that input. See `images_in`.
 
         Raises:
-            ModelError: images may have their channels first or last; the transform fails; they stay of unlike sizes.
-            InputError: a file is no image, or damaged.
+            ModelError: channels may be first or last; the transform fails, or its results differ in size.
+            InputError: a file is not an image, or is damaged.
         """
         images = images_in(batch, self._name, ids)
         if images is None:

@@ -1,1 +1,1 @@
-"""Models by kind of file or function."""
+"""Loaders of models, by kind of file or function."""

@@ -30,10 +30,10 @@ _TRAINING = {
 
 
 def load(path: str, device: torch.device, config: Config) -> Any:
-    """The program, ready to be called; what it takes is its attribute `signature`.
+    """Return the program, ready to be called; its attribute `signature` describes its inputs.
 
     Raises:
-        ModelError: it was exported in training mode, or is a compiled package.
+        ModelError: the program was exported in training mode, or is a compiled package.
     """
     _refuse_compiled(path)
     with open(path, "rb") as file, _pickles(config.trust_pickle):
@@ -50,7 +50,7 @@ def load(path: str, device: torch.device, config: Config) -> Any:
 
 
 def _signature(program: torch.export.ExportedProgram, config: Config) -> Signature:
-    """What a program takes; anything where its arguments are not plain tensors and numbers."""
+    """Return the inputs of a program; a signature of anything where arguments are not plain tensors and numbers."""
     spec = program.call_spec.in_spec
     if spec is None:
         return Signature(more_positional=True, more_named=True)
@@ -111,5 +111,5 @@ def _refuse_compiled(path: str) -> None:
 
 
 def _pickles(trusted: bool) -> AbstractContextManager[None]:
-    """Let no pickled code run unless it is trusted: torch.export.load itself unpickles what it finds."""
+    """Prevent pickled code from running unless it is trusted: torch.export.load itself unpickles its input."""
     return nullcontext() if trusted else variable("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")

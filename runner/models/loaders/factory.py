@@ -1,7 +1,7 @@
-"""Models that a function or class of the user's builds: an `nn.Module` with or without a state dict, or any callable.
+"""Models built by a function or class of the user: an `nn.Module` with or without a state dict, or any callable.
 
-What rank 0 gets of it is sent to the others. Where it asks for its weights itself, it is called on each rank, with the
-file that rank 0 has read.
+The model that rank 0 builds is sent to the other ranks. A factory that asks for its weights itself is called on each
+rank, with the file that rank 0 has read.
 """
 
 import difflib
@@ -23,10 +23,10 @@ from runner.models.weights.state_dict import WeightsFile, load_weights, note_ign
 
 
 def build_from_factory(config: Config, comm: Comm, device: torch.device) -> tuple[Callable[..., Any], str]:
-    """The model on `device`, in evaluation mode, and the digest of its weights.
+    """Return the model on `device`, in evaluation mode, and the digest of its weights.
 
     Raises:
-        ModelError: on every rank alike.
+        ModelError: the model cannot be built; on every rank alike.
     """
     factory = comm.on_each(lambda: Factory(config, device))
     if not factory.wants_weights:
@@ -48,15 +48,15 @@ def build_from_factory(config: Config, comm: Comm, device: torch.device) -> tupl
 
 
 class Factory:
-    """The user's function or class.
+    """The function or class of the user that builds the model.
 
-    Of the parameters that have no default, it is given `device` (a torch.device) and `weights` (the --weights file,
-    opened for reading bytes) where it has parameters of these names.
+    Of the parameters without a default, it gets `device` (a torch.device) and `weights` (the --weights file, opened
+    for reading bytes) where it has parameters of these names.
 
     Attributes:
-        name: for messages.
+        name: name of the factory, for messages.
         wants_weights: whether it reads the --weights file itself.
-        ignored: the tensors of that file that were left out when it was read.
+        ignored: the tensors of that file that were ignored when it was read.
 
     Raises:
         ModelError: it cannot be found or called.
@@ -101,7 +101,7 @@ class Factory:
                 )
 
     def _refuse_reading(self) -> None:
-        """Raise UsageError where options say how weights are read that the factory reads itself."""
+        """Raise UsageError where options say how to read weights that the factory reads itself."""
         for name in ("weights_key", "strip_prefix", "ignore_keys"):
             if getattr(self._config, name):
                 raise UsageError(
@@ -110,7 +110,7 @@ class Factory:
                 )
 
     def call(self, **more: Any) -> Any:
-        """What it returns: something that can be called with a batch."""
+        """Call the factory and return its result, which can be called with a batch."""
         try:
             model = self._function(**self._config.model_args, **self._arguments, **more)
         except Exception as error:
@@ -122,7 +122,7 @@ class Factory:
         return model
 
     def read(self) -> Any:
-        """The model with its weights, for rank 0."""
+        """Return the model with its weights, for rank 0."""
         weights = self._config.weights
         model = self.call()
         if isinstance(model, nn.Module):
@@ -135,7 +135,7 @@ class Factory:
         return model
 
     def _prepare(self, model: nn.Module) -> nn.Module:
-        """Return the module on the CPU, in its final dtype, so that weights are rounded once at most, and with them."""
+        """Return the module on the CPU with its weights, in its final dtype: weights are rounded at most once."""
         try:
             model = convert(model.cpu(), self._config)
             if self._config.weights is not None:
@@ -148,7 +148,7 @@ class Factory:
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """Return the parameters of a function or class; None where nothing is known of them, as of some built-in ones."""
+    """Return the parameters of a function or class; None where it does not expose them, as some built-in ones."""
     try:
         return list(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):

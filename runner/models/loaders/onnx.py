@@ -1,4 +1,4 @@
-"""ONNX files, through ONNX Runtime: the way of models from TensorFlow, Keras, MindSpore and others."""
+"""ONNX files, run by ONNX Runtime: the path for models from TensorFlow, Keras, MindSpore and others."""
 
 import functools
 import re
@@ -18,11 +18,11 @@ _MISSING = "ONNX models need ONNX Runtime: pip install 'horovod-inference-runner
 
 
 def build_from_onnx(config: Config, comm: Comm, device: torch.device) -> tuple[Any, str]:
-    """The model on `device`, ready to be called with tensors, and the digest of its files.
+    """Return the model on `device`, ready to be called with tensors, and the digest of its files.
 
     Raises:
-        UsageError: ONNX Runtime is missing, or cannot use the GPU, or the model takes smaller batches.
-        ModelError: it is no ONNX file, or a file is missing in which it keeps weights.
+        UsageError: ONNX Runtime is missing, or cannot use the GPU.
+        ModelError: the file is not an ONNX file, or a file with its weights is missing.
     """
     path = str(config.model)
     file, digest = broadcast_file(comm, path, "--model")
@@ -40,8 +40,8 @@ def build_from_onnx(config: Config, comm: Comm, device: torch.device) -> tuple[A
 
 
 def _weight_files(file: MemoryFile, path: str) -> list[str]:
-    """The names of the files beside it in which a model keeps weights; large ones always do."""
-    if not re.search(b"location", file.raw.numpy()):  # the key under which ONNX has the name of a file
+    """Return the names of the files beside the model that hold its weights; large models always have such files."""
+    if not re.search(b"location", file.raw.numpy()):  # ONNX's key for the name of such a file
         return []
     try:
         import onnx
@@ -60,7 +60,7 @@ def _weight_files(file: MemoryFile, path: str) -> list[str]:
 
 
 def _load(weights: dict[str, torch.Tensor], path: str, device: torch.device, config: Config) -> Any:
-    """The model; as many CPU threads work on it as PyTorch would use."""
+    """Return the model; it uses as many CPU threads as PyTorch would."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -68,7 +68,7 @@ def _load(weights: dict[str, torch.Tensor], path: str, device: torch.device, con
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other ranks need the cores
-    options.log_severity_level = 3  # errors; they are raised, too
+    options.log_severity_level = 3  # errors only; they are also raised
     providers: list[Any] = ["CPUExecutionProvider"]
     if device.type == "cuda":
         if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
@@ -85,14 +85,14 @@ def _load(weights: dict[str, torch.Tensor], path: str, device: torch.device, con
 
 
 class OnnxModel:
-    """An ONNX Runtime session that takes and gives tensors, and text as lists: one, or by name where there are several.
+    """An ONNX Runtime session on tensors, and on text as lists: one output, or a dict by name where there are several.
 
     Attributes:
         inputs, outputs: name, type and shape of each.
-        signature: what it takes.
+        signature: the inputs that the model takes.
 
     Raises:
-        ModelError: an input or output is of a type that rows cannot be.
+        ModelError: an input or output has a type that rows cannot have.
     """
 
     def __init__(self, session: Any, config: Config) -> None:

@@ -1,4 +1,4 @@
-"""Recognition of ONNX models by the fields of the outermost message; knows nothing of what is in them."""
+"""Recognition of ONNX models by the fields of the outermost message, without a look at their contents."""
 
 from typing import BinaryIO
 
@@ -9,11 +9,11 @@ _MAX_FIELDS = 64
 
 
 def is_onnx(file: BinaryIO, size: int) -> bool:
-    """Return whether a file has the outermost fields of an ONNX model, the graph among them; it may end too early.
+    """Return whether a file has the outermost fields of an ONNX model, including the graph; it may be truncated.
 
     Args:
-        file: opened for reading bytes; it is left anywhere.
-        size: in bytes.
+        file: opened for reading bytes; its position afterwards is undefined.
+        size: size of the file in bytes.
     """
     file.seek(0)
     has_version = False
@@ -33,7 +33,7 @@ def is_onnx(file: BinaryIO, size: int) -> bool:
 
 
 def _read_varint(file: BinaryIO) -> int | None:
-    """Read an integer of 7 bits a byte, the lowest first; None at the end of the file or of more than 10 bytes."""
+    """Read an integer of 7 bits a byte, lowest bits first; None at the end of the file or after 10 bytes."""
     value = 0
     for position in range(10):
         byte = file.read(1)

@@ -1,4 +1,4 @@
-"""What goes into an ONNX Runtime session and comes out of it: tensors, text, and the class probabilities of ZipMap."""
+"""Inputs and outputs of an ONNX Runtime session: tensors, text, and the class probabilities of ZipMap."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -24,17 +24,17 @@ _BFLOAT16_CODE = 16  # of ONNX's TensorProto
 
 
 def signature_of_session(values: Sequence[Any], constants: Collection[str]) -> Signature:
-    """What a session takes.
+    """Return the inputs of a session.
 
     Raises:
-        ModelError: an input is of a type that rows cannot be.
+        ModelError: an input has a type that rows cannot have.
     """
     shapes = [tuple(size if isinstance(size, int) else None for size in value.shape) for value in values]
     inputs = []
     for value, shape in zip(values, shapes, strict=True):
         if value.type not in _DTYPES and value.type != _TEXT:
             raise ModelError(f"takes {value.name}: {value.type}; rows are numbers or text")
-        known = shape if any(shapes) else None  # where none has a shape, ONNX Runtime does not know them
+        known = shape if any(shapes) else None  # where no input has a shape, ONNX Runtime does not know them
         inputs.append(Input(value.name, _DTYPES.get(value.type), known, is_text=value.type == _TEXT))
     return declared(inputs, len(inputs), constants)
 
@@ -50,7 +50,7 @@ def check_outputs(values: Sequence[Any]) -> None:
 
 
 def feed_of(values: Sequence[Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Tensors and lists of text as a session takes them."""
+    """Convert tensors and lists of text to the values that a session takes, by name."""
     feed = {}
     for value in values:
         argument = arguments[value.name]
@@ -65,7 +65,7 @@ def feed_of(values: Sequence[Any], arguments: Mapping[str, Any]) -> dict[str, An
 
 
 def run(session: Any, feed: dict[str, Any]) -> list[Any]:
-    """The outputs of a session, as ONNX Runtime gives them; bfloat16 as tensors."""
+    """Run a session and return its outputs as ONNX Runtime gives them; bfloat16 outputs as tensors."""
     has_bfloat16 = any(value.type == _BFLOAT16 for value in [*session.get_inputs(), *session.get_outputs()])
     if not has_bfloat16:
         outputs: list[Any] = session.run(None, feed)
@@ -81,10 +81,10 @@ def run(session: Any, feed: dict[str, Any]) -> list[Any]:
 
 
 def as_output(value: Any, found: Any) -> Any:
-    """An output as a tensor, or as a list of text.
+    """Convert an output to a tensor, or to a list of text.
 
     Raises:
-        ModelError: it is text of another shape than one a row.
+        ModelError: the output is text with more than one value per row.
     """
     if isinstance(found, torch.Tensor):
         return found

@@ -11,10 +11,10 @@ from runner.core.errors import ModelError
 
 
 def load(path: str, device: torch.device, config: Config) -> Any:
-    """The module, in evaluation mode. It is interpreted; no Python code in it is run.
+    """Return the module, in evaluation mode. It is interpreted; no Python code in it is run.
 
     Raises:
-        ModelError: it is no TorchScript file.
+        ModelError: the file is not a TorchScript file.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -27,5 +27,5 @@ def load(path: str, device: torch.device, config: Config) -> Any:
             "--weights PATH"
         )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's own, that torch.export is better
+        warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's own, which recommends torch.export
         return torch.jit.load(path, map_location=device).eval()  # type: ignore[no-untyped-call]

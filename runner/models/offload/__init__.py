@@ -1,1 +1,1 @@
-"""Models larger than the memory: layers that come and go."""
+"""Models larger than memory, whose layers are loaded and released as they are used."""

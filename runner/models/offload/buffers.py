@@ -1,4 +1,4 @@
-"""The buffers of a module whose parameters are on the meta device: real ones, the same on every rank."""
+"""Real buffers, the same on every rank, for a module whose parameters are on the meta device."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,13 +19,13 @@ def fill_buffers(
 
     Args:
         model: the module.
-        name: of the model, for messages.
-        given: what the weights file holds.
-        build: makes the whole module, where buffers that are not in the file may be random: these are others where
-            parameters draw no numbers. None leaves them as they are.
+        name: name of the model, for messages.
+        given: the tensors of the weights file, by name.
+        build: builds the complete module, which gives the values of buffers that the file lacks: random buffers have
+            other values where parameters draw no numbers. None leaves such buffers as they are.
 
     Raises:
-        ModelError: there are tensors that were made of parameters and are in no file.
+        ModelError: tensors are computed from parameters and are in no file.
     """
     for full, buffer in list(model.named_buffers()):
         if buffer.is_meta and full in given:
@@ -47,10 +47,10 @@ def fill_buffers(
 
 
 def send_buffers(comm: Comm, model: nn.Module, name: str) -> None:
-    """Overwrite all that is not on the meta device with rank 0's; every rank calls it.
+    """Overwrite everything that is not on the meta device with rank 0's values; every rank calls this.
 
     Raises:
-        ModelError: on every rank alike: one has built another module than rank 0.
+        ModelError: a rank has built another module than rank 0; on every rank alike.
     """
     raws = real_storages(model)
     here = [(full, len(raw)) for full, raw in raws]

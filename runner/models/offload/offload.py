@@ -1,5 +1,5 @@
-"""Models that do not fit where they are computed (`--offload`): at each call their layers stream from the host's memory
-to a GPU, or from files.
+"""Models that do not fit in the memory of their device (`--offload`): at each call their layers stream from the host's
+memory to a GPU, or from files.
 """
 
 import contextlib
@@ -35,13 +35,13 @@ _CPU = torch.device("cpu")
 
 
 def build_offloaded(config: Config, comm: Comm, device: torch.device) -> tuple[Callable[..., Any], str]:
-    """The model, computing on `device` with weights that are elsewhere, and the digest of the weights.
+    """Return the model, computing on `device` with weights stored elsewhere, and the digest of the weights.
 
-    The digest, and on one kind of device what is computed, are those of the same model without `--offload`.
+    The digest equals that of the same model without `--offload`; so do the predictions on one kind of device.
 
     Raises:
-        UsageError: Accelerate is missing, or the model cannot be offloaded so.
-        ModelError: it cannot be built, or does not fit its weights; both on every rank alike.
+        UsageError: Accelerate is missing, or the model cannot be offloaded in this way.
+        ModelError: the model cannot be built, or does not fit its weights; both on every rank alike.
     """
     comm.on_each(_import_accelerate)
     return (_from_memory if config.offload == "memory" else _from_disk)(config, comm, device)
@@ -61,7 +61,7 @@ def _stream(model: nn.Module, weights: Mapping[str, torch.Tensor], device: torch
 
 
 def _from_memory(config: Config, comm: Comm, device: torch.device) -> tuple[Callable[..., Any], str]:
-    """The usual model on the CPU, whose layers are copied to the GPU."""
+    """Build the usual model on the CPU; its layers are copied to the GPU as they are called."""
 
     def refuse() -> None:
         if device.type == "cpu":
@@ -84,16 +84,16 @@ def _from_memory(config: Config, comm: Comm, device: torch.device) -> tuple[Call
 
 
 def _from_disk(config: Config, comm: Comm, device: torch.device) -> tuple[Callable[..., Any], str]:
-    """A model whose layers are read from safetensors files, by every rank.
+    """Build a model whose layers every rank reads from safetensors files.
 
-    All must read them at every batch, so all map the files that are there; the ranks of a host share what of them is in
-    memory. The first rank of each host reads them once before, for the digest, and the digests are compared.
+    All ranks read them at every batch, so each maps the files into memory; the ranks of a host share the pages that are
+    in memory. The first rank of each host reads the files once in advance, for the digest; the digests are compared.
     """
     found = _find(config, comm, device)
     model, is_random = build_alike(comm, found.build)
     comm.on_each(lambda: _check_module(model, found.name))
     model.eval()
-    if not found.weights.rounds:  # else what the file holds has the dtypes of the folder first
+    if not found.weights.rounds:  # else the file's values are first rounded to the dtypes of the folder
         comm.on_each(lambda: convert(model, config))
     built_as = {name: parameter.dtype for name, parameter in model.named_parameters(remove_duplicate=False)}
     tied = tied_parameters(model)
@@ -124,7 +124,7 @@ def _from_disk(config: Config, comm: Comm, device: torch.device) -> tuple[Callab
 
 @dataclass(frozen=True)
 class _Found:
-    """What --model names, and where its weights are; `hint` is for weights that do not fit it."""
+    """The model that --model names and its weights; `hint` ends the error on weights that do not fit it."""
 
     name: str
     weights: WeightsFile
@@ -170,7 +170,7 @@ def _check_module(model: Any, name: str) -> None:
 def _map(
     found: _Found, model: nn.Module, tied: Mapping[str, str], speaks: bool
 ) -> tuple[WeightFiles, dict[str, torch.Tensor], list[str]]:
-    """The files, what is in them by all names that the model has for it, and what was ignored of them."""
+    """Return the files, their tensors under all names that the model has for them, and the ignored names."""
     files = files_of(found.weights.path)
     if other := [path for path in files if weights_format(path) != SAFETENSORS_FORMAT]:
         raise UsageError(
@@ -178,7 +178,7 @@ def _map(
             "safetensors.torch.save_model(model, PATH) writes it"
         )
     own = own_state(model)
-    # what it says of a file it should say once
+    # each warning about a file is printed once
     with contextlib.nullcontext() if speaks else contextlib.redirect_stderr(io.StringIO()):
         try:
             given, ignored = fitting_weights(own, found.weights, lambda name: tied.get(name, name))
@@ -199,7 +199,7 @@ def _copy_once(weights: Mapping[str, torch.Tensor], device: torch.device) -> Non
 
 
 def _say_how_slow(config: Config, comm: Comm, weights: Mapping[str, torch.Tensor], where: str, seconds: float) -> None:
-    """Rank 0 warns what each call of the model reads, and what that took just now."""
+    """Warn on rank 0 how many bytes each call of the model reads, and how long that took just now."""
     if comm.world.rank:
         return
     size = sum({tensor.data_ptr(): tensor.nbytes for tensor in weights.values()}.values())

@@ -1,5 +1,5 @@
-"""Weights that stay in their safetensors files: mapped into memory, where the kernel reads them when they are used,
-keeps what there is room for, and takes the rest back.
+"""Weights that stay in their safetensors files: mapped into memory, where the kernel reads them on use, caches as much
+as fits, and evicts the rest.
 """
 
 import os
@@ -12,20 +12,20 @@ from torch import nn
 from runner.core.errors import RunnerError
 from runner.models.weights.storages import named_tensors
 
-_ALIGNMENT = 64  # bytes; by it PyTorch allocates, and libraries choose how they add
+_ALIGNMENT = 64  # bytes; PyTorch allocates with it, and libraries choose their order of addition by it
 
 
 class StoredWeights(Mapping[str, torch.Tensor]):
-    """The parameters of a module as it computes with them, made of what is in a file whenever they are asked for.
+    """The parameters of a module as it computes with them, made from the tensors of a file on each access.
 
-    They have the dtype and the strides of the module's own. Where it computes on the CPU they also begin where
-    allocated ones would: a product of a matrix with a single row differs in its last bits by where the matrix lies.
+    They have the dtype and strides of the module's own parameters. Where the module computes on the CPU, they are
+    also aligned like allocated ones: the last bits of a matrix times a single row depend on the matrix's address.
 
     Args:
-        model: its parameters are on the meta device.
-        given: what the file holds, by name; a tied parameter under each of its names.
-        built_as: the dtypes of the parameters before `--dtype`, which are rounded to on the way.
-        device: where the module computes.
+        model: the module; its parameters are on the meta device.
+        given: the tensors of the file, by name; a tied parameter under each of its names.
+        built_as: dtypes of the parameters before `--dtype`, to which values are rounded first.
+        device: device on which the module computes.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class StoredWeights(Mapping[str, torch.Tensor]):
 
 
 class WeightFiles:
-    """The files that weights are in, and whether they are what they were.
+    """The files with the weights, opened to detect later changes to them.
 
     Args:
-        path: as the user gave it.
-        files: the paths of the files that hold the tensors.
+        path: path of the weights, as the user gave it.
+        files: paths of the files that hold the tensors.
     """
 
     def __init__(self, path: str, files: Sequence[str]) -> None:
@@ -65,7 +65,7 @@ class WeightFiles:
         self._files = [(file := os.open(name, os.O_RDONLY), _stamp(file)) for name in files]
 
     def check(self) -> None:
-        """Raise RunnerError where a file has been written to since then."""
+        """Raise RunnerError if a file has been written to since it was opened."""
         if any(_stamp(file) != stamp for file, stamp in self._files):
             raise RunnerError(
                 f"{self._path} was written to while --offload disk read the weights from it. Leave it alone while the "
@@ -74,12 +74,12 @@ class WeightFiles:
 
 
 def real_storages(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """The distinct storages of a module that are not on the meta device, as `storages` gives them."""
+    """Return the distinct storages of a module that are not on the meta device, see `storages.storages`."""
     return [(name, _storage(tensor)) for name, tensor in _distinct(model) if not tensor.is_meta]
 
 
 def digest(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
-    """What `storages.digest` gives of the module with these weights as its parameters."""
+    """Return the digest that `storages.digest` gives for the module with these weights as its parameters."""
     names = {id(parameter): name for name, parameter in model.named_parameters(remove_duplicate=False)}
     state = xxhash.xxh3_128()
     for name, tensor in _distinct(model):
@@ -89,7 +89,7 @@ def digest(model: nn.Module, weights: Mapping[str, torch.Tensor]) -> str:
 
 
 def _distinct(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """The first tensor of each storage, and its name."""
+    """Yield the first tensor of each storage, and its name."""
     seen = set()
     for name, tensor in named_tensors(model):
         storage = tensor.untyped_storage()
@@ -100,13 +100,13 @@ def _distinct(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def _storage(tensor: torch.Tensor) -> torch.Tensor:
-    """The memory that a tensor lies in, as bytes."""
+    """Return the complete storage of a tensor, as bytes."""
     storage = tensor.untyped_storage()
     return torch.empty(0, dtype=torch.uint8).set_(storage, 0, (storage.nbytes(),), (1,))
 
 
 def _own_bytes(tensor: torch.Tensor) -> torch.Tensor:
-    """The bytes of a tensor alone, which may lie among others."""
+    """Return the bytes of a tensor alone, whose storage may hold others."""
     return tensor.reshape(-1).view(torch.uint8) if tensor.is_contiguous() else _storage(tensor)
 
 

@@ -1,8 +1,8 @@
-"""Layers whose weights come to the device when they are called, and go when they have been: Accelerate's dispatch.
+"""Layers whose weights are loaded to the device for each call and released after it: Accelerate's dispatch.
 
-Accelerate leaves a layer that is not being called with parameters on the meta device. A module that computes with the
-weights of another one without calling it would use those: on the CPU PyTorch multiplies with a matrix that is nowhere
-without an error. So between calls there is something in their place that fetches the weights when it is used.
+Between calls Accelerate leaves a layer's parameters on the meta device. A module that computes with the weights of
+another layer without calling it would use those: on the CPU, PyTorch multiplies with a matrix that has no values
+without an error. So between calls a placeholder takes their place, which fetches the weights when it is used.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,9 +19,9 @@ def stream(model: nn.Module, weights: Mapping[str, torch.Tensor], device: torch.
     """Let each module that has parameters of its own fetch them when it is called.
 
     Args:
-        model: the module; its buffers go to the device and stay there.
-        weights: its parameters by name, as it computes with them; each is asked for at each call.
-        device: where it computes.
+        model: the module; its buffers move to the device and stay there.
+        weights: the parameters it computes with, by name; each is read at each call.
+        device: device on which the module computes.
     """
     model.requires_grad_(False)
     cpu_offload(model, device, state_dict=weights)
@@ -36,14 +36,14 @@ def stream(model: nn.Module, weights: Mapping[str, torch.Tensor], device: torch.
 
 
 class _Resting(torch.Tensor):
-    """A parameter whose values are elsewhere until an operation asks for them, which then gets them all."""
+    """A parameter whose values are stored elsewhere; an operation on it fetches them all."""
 
     fetch: Callable[[], torch.Tensor]
-    # as of nn.Parameter: modules look at it before they take a faster way
+    # like nn.Parameter's: modules check it before they choose a faster path
     __torch_function__ = torch._C._disabled_torch_function_impl  # type: ignore[assignment]
 
     def __new__(cls, data: torch.Tensor, requires_grad: bool = False) -> Any:
-        """Accelerate makes of what it has fetched the same kind of parameter as lies there: let it be a plain one."""
+        """Return a plain parameter: Accelerate wraps fetched values in the class of the parameter they replace."""
         return nn.Parameter(data, requires_grad)
 
     @classmethod
@@ -53,7 +53,7 @@ class _Resting(torch.Tensor):
 
 
 def _resting(like: torch.Tensor, weights: Mapping[str, torch.Tensor], name: str, device: torch.device) -> Any:
-    """Of the shape and dtype of a parameter that is on the meta device, as if it were on another."""
+    """Return a placeholder with the shape and dtype of a parameter on the meta device, as if it were on `device`."""
     resting = torch.Tensor._make_wrapper_subclass(
         _Resting, like.size(), strides=like.stride(), dtype=like.dtype, device=device
     )
@@ -63,7 +63,7 @@ def _resting(like: torch.Tensor, weights: Mapping[str, torch.Tensor], name: str,
 
 
 class _Rest(ModelHook):  # type: ignore[misc]
-    """What comes after Accelerate's hook of a module, before and after its call."""
+    """A hook that runs after Accelerate's own hook of a module, before and after each call."""
 
     def __init__(self, resting: dict[str, Any]) -> None:
         self._resting = resting
@@ -83,6 +83,6 @@ class _Rest(ModelHook):  # type: ignore[misc]
 
 
 def _list_parameters(module: nn.Module) -> None:
-    """Recurrent layers compute with a list of their parameters: let it be that of those that they have now."""
+    """Refresh the list of parameters that recurrent layers compute with: it must hold their current ones."""
     if isinstance(module, nn.RNNBase):
         module._flat_weights = [module._parameters[name] for name in module._flat_weights_names]

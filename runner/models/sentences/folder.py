@@ -1,4 +1,4 @@
-"""Folders of sentence-transformers: how they are told from others, and what is in them beside weights."""
+"""Folders of sentence-transformers: how to recognize them, and their contents besides weights."""
 
 import json
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ _ACTIVATIONS = ("activation_fn", "activation_function", "sbert_ce_default_activa
 
 
 def kind_of(folder: Path) -> str | None:
-    """The class of sentence-transformers that is to load a folder; None where it is not one of its own.
+    """Return the sentence-transformers class that loads a folder; None where the folder is not the library's.
 
     Raises:
-        ModelError: it is not whole, or of a class that is not known here.
+        ModelError: the folder is incomplete, or its class is unknown here.
     """
     settings = _read_json(folder / _MARKS[0], {})
     if (folder / "modules.json").exists():
@@ -39,16 +39,16 @@ def kind_of(folder: Path) -> str | None:
 
 
 def is_sentence_folder(model: Any) -> bool:
-    """Whether --model names such a folder, in this process's file system."""
+    """Return whether --model names a sentence-transformers folder, in this process's file system."""
     return isinstance(model, str) and is_path(model) and kind_of(Path(model)) is not None
 
 
 def find_kind(config: Config, comm: Comm) -> str | None:
-    """See `kind_of`; every rank calls this, and rank 0 alone looks.
+    """Return the result of `kind_of` on rank 0; every rank calls this, and only rank 0 looks at files.
 
     Raises:
         ModelError: see `kind_of`.
-        UsageError: the model would have to be taken apart.
+        UsageError: an option would have to take the model apart.
     """
     kind = comm.on_root(lambda: kind_of(Path(str(config.model))))
     apart = "--offload" if config.offload else "--model-parallel" if config.model_parallel > 1 else ""
@@ -62,7 +62,7 @@ def find_kind(config: Config, comm: Comm) -> str | None:
 
 
 def refuse_code(folder: Path) -> None:
-    """Raise ModelError where the library would run code that is neither its own nor PyTorch's, or leave it out."""
+    """Raise ModelError where the library would run, or leave out, code that is neither its own nor PyTorch's."""
     for name in _classes(folder):
         if not name.startswith(("sentence_transformers.", "torch.")):
             raise ModelError(
@@ -72,7 +72,7 @@ def refuse_code(folder: Path) -> None:
 
 
 def _classes(folder: Path) -> Iterator[str]:
-    """The modules and activations of a folder that are named as Python's are."""
+    """Yield the modules and activations of a folder that are named by Python paths."""
     for module in _read_json(folder / "modules.json", []):
         yield str(module.get("type")) if isinstance(module, dict) else str(module)
     for place in sorted(folder.glob("**/router_config.json")):
@@ -86,7 +86,7 @@ def _classes(folder: Path) -> Iterator[str]:
 
 
 def _read_json(file: Path, default: Any) -> Any:
-    """What is in a JSON file, which must be of the default's type; the default where there is none."""
+    """Return the contents of a JSON file, which must have the default's type; the default where there is none."""
     if not file.exists():
         return default
     try:

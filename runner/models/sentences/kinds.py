@@ -1,4 +1,4 @@
-"""What each kind of model of sentence-transformers gives for a batch, as its `encode` or `predict` does."""
+"""Outputs of each kind of sentence-transformers model for a batch, as from its `encode` or `predict`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from runner.models.sentences.model import Sentences
 
 
 class Embeddings(Sentences):
-    """A SentenceTransformer: `(batch, width)`, as `encode` gives it.
+    """A SentenceTransformer: embeddings `(batch, width)`, as `encode` returns them.
 
     Args:
         ranges: `(2, width)`, the smallest and largest value of each dimension, for `precision` int8 and uint8.
@@ -45,7 +45,7 @@ class Embeddings(Sentences):
 
 
 class SparseEmbeddings(Sentences):
-    """A SparseEncoder: for each row the indices and the values of what is not 0, as `encode` gives them."""
+    """A SparseEncoder: the indices and values of each row's nonzero elements, as `encode` returns them."""
 
     def _keywords_of_call(self) -> dict[str, Any]:
         limit = self.model.max_active_dims
@@ -68,7 +68,7 @@ class SparseEmbeddings(Sentences):
 
 
 class PairScores(Sentences):
-    """A CrossEncoder: `(batch,)`, or `(batch, labels)` where there are several, as `predict` gives them."""
+    """A CrossEncoder: scores `(batch,)`, or `(batch, labels)` where there are several, as `predict` returns them."""
 
     _num_columns = 2
     _output = "scores"

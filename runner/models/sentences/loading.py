@@ -1,4 +1,4 @@
-"""Models of sentence-transformers: the library itself loads them, on rank 0, and its modules do what they say."""
+"""Models of sentence-transformers, loaded on rank 0 by the library itself, whose modules compute the results."""
 
 import logging
 from pathlib import Path
@@ -20,11 +20,11 @@ from runner.models.weights.files import digest_settings
 
 
 def build_from_sentence_folder(config: Config, comm: Comm, device: torch.device, kind: str) -> tuple[Any, str]:
-    """Load the model on `device`; also give the digest of its weights and settings.
+    """Load the model on `device`; also return the digest of its weights and settings.
 
     Args:
-        config, comm, device: the job's.
-        kind: what `find_kind` has said.
+        config, comm, device: configuration, ranks and device of the job.
+        kind: result of `find_kind`.
 
     Raises:
         UsageError: the library is missing, or options do not fit the model.
@@ -50,7 +50,7 @@ def _import_library() -> None:
 
 
 def _read(folder: Path, kind: str, config: Config) -> Sentences:
-    """The model with its weights, on the CPU, as the options want it."""
+    """Return the model with its weights, on the CPU, set up by the options."""
     if not config.trust_code:
         refuse_code(folder)
     options = config.model_args
@@ -79,7 +79,7 @@ def _cut_at(model: Any, side: str) -> None:
 
 
 def _load(folder: Path, kind: str, trust_code: bool, seed: int) -> tuple[Any, list[str]]:
-    """The library's model, and the weights that the folder lacks; these get random values, by `seed`."""
+    """Return the library's model, and the weights that the folder lacks; these get random values, by `seed`."""
     import sentence_transformers
 
     reports = _Reports()
@@ -103,7 +103,7 @@ def _load(folder: Path, kind: str, trust_code: bool, seed: int) -> tuple[Any, li
 
 
 class _Reports(logging.Filter):
-    """Keeps from a log what Transformers says of weights that a folder lacks."""
+    """A log filter that drops the reports of Transformers on weights that a folder lacks, and collects their names."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class _Reports(logging.Filter):
 
 
 def _agree(one: Sentences, other: Sentences) -> bool:
-    """Whether two models give the same for a few words."""
+    """Return whether two models give equal outputs for a few words."""
     with torch.inference_mode():
         return torch.equal(one.sample(), other.sample())
 

@@ -1,6 +1,6 @@
-"""Models of sentence-transformers as they are called with a batch of text.
+"""Models of sentence-transformers, called with batches of text.
 
-The library's own modules do the work: here are only the steps that `encode` and `predict` do around them.
+The library's own modules do the work: this module adds only the steps of `encode` and `predict` around them.
 """
 
 from abc import abstractmethod
@@ -16,15 +16,15 @@ from runner.models.sentences.tokens import Preprocessing
 
 
 class Sentences(nn.Module):
-    """A model of sentence-transformers, called with what `tokenize_texts` gives.
+    """A model of sentence-transformers, called with the result of `tokenize_texts`.
 
     Args:
         model: the library's object.
-        options: of `--model-args`, checked; see `runner.models.sentences.options`.
+        options: the checked `--model-args`; see `runner.models.sentences.options`.
 
     Attributes:
         model: the library's object.
-        wants_names: whether `tokenize_named` is to be called, with the columns by name.
+        wants_names: whether to call `tokenize_named`, with the columns by name, instead of `tokenize_texts`.
     """
 
     _num_columns = 1
@@ -40,30 +40,30 @@ class Sentences(nn.Module):
 
     @property
     def input_in_words(self) -> str:
-        """What the rows are, for people."""
+        """The rows that the model takes, described for people."""
         rows = "text" if self._num_columns == 1 else "pairs of texts, in two columns"
         length = self.model.max_seq_length
         return f"{rows}, cut off at {length} tokens" if length and length < 1 << 20 else rows
 
     @property
     def count_tokens(self) -> Callable[..., list[int]] | None:
-        """From columns of text to the tokens of each row, as far as they are not cut off; None where rows name prompts,
-        or the library pads them by another rule than to the longest."""
+        """A function from columns of text to the number of tokens of each row, at most the limit; None where rows name
+        prompts, or the library does not pad them to the longest row."""
         if self.wants_names or not self._preprocessing.counts:
             return None
         return lambda *columns: self._preprocessing.lengths(self._rows(columns))
 
     def tokenize_texts(self, *columns: list[str]) -> Tokens:
-        """The arguments of a call for rows of the one prompt that all have.
+        """Return the arguments of a call for rows that all have the same prompt.
 
         Args:
-            columns: of text, as many as the model takes.
+            columns: columns of text, as many as the model takes.
 
         Returns:
-            With `parts`: the features of the rows of each prompt; and `order`: where each row is among these, or None.
+            `parts`, the features of the rows of each prompt; and `order`, each row's position among these, or None.
 
         Raises:
-            ModelError: there are other columns than the model takes.
+            ModelError: the number of columns is not the model's.
         """
         if self._prompt_column is not None:
             raise ModelError(
@@ -75,18 +75,18 @@ class Sentences(nn.Module):
         return Tokens({"parts": [part], "order": None}, lost, self.model.max_seq_length)
 
     def tokenize_named(self, columns: Mapping[str, list[str]], ids: Sequence[int]) -> Tokens:
-        """The arguments of a call for rows that name their prompts.
+        """Return the arguments of a call for rows that name their prompts.
 
         Args:
-            columns: of text, by name, with that of the prompts.
-            ids: the numbers of the rows.
+            columns: columns of text, by name, including the column of prompts.
+            ids: the row numbers.
 
         Returns:
-            As `tokenize_texts`.
+            See `tokenize_texts`.
 
         Raises:
             InputError: a row names a prompt that the model does not have.
-            ModelError: there are other columns than the model takes, or not that of the prompts.
+            ModelError: the number of columns is not the model's, or the column of prompts is missing.
         """
         assert self._prompt_column is not None
         if self._prompt_column not in columns:
@@ -108,7 +108,7 @@ class Sentences(nn.Module):
         return Tokens(inputs, [lost[place] for place in order.tolist()], self.model.max_seq_length)
 
     def _rows(self, columns: Sequence[list[str]]) -> list[Any]:
-        """Texts, or pairs of them."""
+        """Return the rows: texts, or pairs of texts."""
         if len(columns) != self._num_columns:
             raise ModelError(
                 f"{type(self.model).__name__} takes {_COUNTS[self._num_columns]} of text, not {len(columns)}; choose "
@@ -117,7 +117,7 @@ class Sentences(nn.Module):
         return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))
 
     def compile(self, *args: Any, **options: Any) -> None:
-        """Compile the library's model alone: how many prompts a batch has would each time want other code."""
+        """Compile the library's model alone: each number of prompts in a batch would otherwise need code of its own."""
         self.model.compile(*args, **options)
 
     def forward(
@@ -127,19 +127,19 @@ class Sentences(nn.Module):
         order: torch.Tensor | None = None,
         **columns: Any,
     ) -> Any:
-        """The predictions for rows of text, in their order.
+        """Return the predictions for rows of text, in their order.
 
         Raises:
-            ModelError: rows are no text.
+            ModelError: rows are not text.
         """
         if inputs or columns or parts is None:
             raise ModelError(f"rows must be text: {type(self.model).__name__} has a tokenizer of its own")
-        # the library's modules add to a dict what they compute; the batch itself is not to hold on to that
+        # the library's modules add their results to the dict; the batch itself must not keep them alive
         answers = [self._answer(self.model(dict(part), **self._keywords_of_call())[self._output]) for part in parts]
         return self._finish(answers[0] if order is None else torch.cat(answers)[order])
 
     def sample(self) -> torch.Tensor:
-        """The answer to a few words, without a prompt: `(2, ...)`."""
+        """Return the output for a few words, without a prompt: `(2, ...)`."""
         rows: list[Any] = ["one", "some more words"]
         pairs = list(zip(rows, rows, strict=True))
         features, _ = self._preprocessing.for_prompt(rows if self._num_columns == 1 else pairs, None)
@@ -150,10 +150,10 @@ class Sentences(nn.Module):
 
     @abstractmethod
     def _answer(self, output: torch.Tensor) -> torch.Tensor:
-        """What rows of one prompt give: `(rows, ...)`."""
+        """Return the outputs for rows of one prompt: `(rows, ...)`."""
 
     def _finish(self, answers: torch.Tensor) -> Any:
-        """The predictions of a batch, from the answers to its rows."""
+        """Return the predictions of a batch, from the outputs for its rows."""
         return answers
 
 
@@ -161,7 +161,7 @@ _COUNTS = {1: "one column", 2: "two columns"}
 
 
 def _default_prompt(model: Any, options: Mapping[str, Any]) -> str | None:
-    """The prompt of rows that name none."""
+    """Return the prompt of rows that name none; None for no prompt."""
     if "prompt" in options:
         prompt: str = options["prompt"]
         return prompt

@@ -1,4 +1,4 @@
-"""What --model-args may say of a sentence-transformers folder, and what of it a loaded model does not have."""
+"""The --model-args of a sentence-transformers folder, and checks that a loaded model supports them."""
 
 import math
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ KINDS = tuple(_OPTIONS)
 _OF_TYPE: dict[str, type] = {"normalize": bool, "truncate_dim": int, "max_length": int}  # the others are text
 _PRECISIONS = ("float32", "binary", "ubinary", "int8", "uint8")
 _PROMPTS = ("prompt_name", "prompt", "prompt_column")
-_NO_LIMIT = 1 << 20  # tokenizers that know no limit of length name a huge one
+_NO_LIMIT = 1 << 20  # tokenizers without a length limit report a huge one
 
 
 def check_options(kind: str, options: Mapping[str, Any]) -> None:
-    """Raise UsageError where options cannot be meant for a model of this kind."""
+    """Raise UsageError where options do not apply to a model of this kind."""
     for name, value in options.items():
         if name not in _OPTIONS[kind]:
             raise UsageError(f"--model-args: {name!r} is not one of a {kind}'s: {', '.join(_OPTIONS[kind])}")
@@ -47,10 +47,10 @@ def check_options(kind: str, options: Mapping[str, Any]) -> None:
 
 
 def adjust(model: Any, kind: str, options: Mapping[str, Any]) -> None:
-    """Set a loaded model as the options say.
+    """Set the options on a loaded model.
 
     Raises:
-        UsageError: it cannot be set so.
+        UsageError: the model does not support an option.
     """
     if "task" in options and "task" not in model.get_model_kwargs():
         raise UsageError("--model-args: task is for models with a Router, or modules that take one; this has none")
@@ -68,10 +68,10 @@ def adjust(model: Any, kind: str, options: Mapping[str, Any]) -> None:
 
 
 def read_ranges(path: str) -> np.ndarray:
-    """The smallest and the largest value of each dimension `(2, width)`, of a .npy file `(rows, width)`.
+    """Return the smallest and largest value of each dimension `(2, width)`, from a .npy file `(rows, width)`.
 
     Raises:
-        UsageError: there is no such file, or something else in it.
+        UsageError: there is no such file, or its contents are not embeddings.
     """
     try:
         found = np.load(path)

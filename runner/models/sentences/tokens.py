@@ -1,4 +1,4 @@
-"""Texts to what a model of sentence-transformers is called with; counts what is cut off."""
+"""Preparation of text for a model of sentence-transformers, with a count of the tokens that are cut off."""
 
 import threading
 from collections.abc import Mapping
@@ -6,21 +6,21 @@ from typing import Any
 
 from runner.models.transformers.encoder import Encoder, lost_tokens
 
-_TOKENIZING = threading.Lock()  # the reader's thread and the search for bad rows; a tokenizer is not made for two
+_TOKENIZING = threading.Lock()  # the reader's thread and the search for bad rows; tokenizers are not thread-safe
 _UNPADDED = {"text": {"padding": False}, "common": {"return_tensors": None}}
 
 
 class Preprocessing:
-    """The `preprocess` of a model of the library, with the tokens that it cuts off each row.
+    """The `preprocess` method of a model of the library, with the number of tokens cut off each row.
 
     Args:
         model: the library's object.
-        prompt: of the rows that `for_prompt` and `lengths` are called with; None for none.
-        keywords: for the library's `preprocess`.
+        prompt: prompt of the rows given to `for_default` and `lengths`; None for no prompt.
+        keywords: arguments of the library's `preprocess`.
 
     Attributes:
         limit: the most tokens of a row; None where there is no limit.
-        counts: whether `lengths` can be asked: whether the tokens of a row do not depend on the rows beside it.
+        counts: whether `lengths` may be called: whether a row's tokens do not depend on the other rows.
     """
 
     def __init__(self, model: Any, prompt: str | None, keywords: Mapping[str, Any]) -> None:
@@ -30,13 +30,13 @@ class Preprocessing:
         self._encoder = _ChunkEncoder(model, prompt, keywords) if self.counts else None
 
     def lengths(self, rows: list[Any]) -> list[int]:
-        """The tokens of each row, as far as they are not cut off; remembers the rows' tokens for `for_default`."""
+        """Return the number of tokens of each row, at most the limit; caches the rows' tokens for `for_default`."""
         assert self._encoder is not None
         with _TOKENIZING:
             return self._encoder.lengths(rows)
 
     def for_default(self, rows: list[Any]) -> tuple[dict[str, Any], list[int]]:
-        """The features of rows of the one prompt that all have, and how many tokens each has lost."""
+        """Return the features of rows that all have the default prompt, and the number of tokens cut off each."""
         if self._encoder is None:
             return self.for_prompt(rows, self._prompt)
         with _TOKENIZING:
@@ -44,7 +44,7 @@ class Preprocessing:
             return {**tokens.inputs, **self._encoder.extras}, list(tokens.lost)
 
     def for_prompt(self, rows: list[Any], prompt: str | None) -> tuple[dict[str, Any], list[int]]:
-        """The features of rows of a prompt, and how many tokens each has lost."""
+        """Return the features of rows of one prompt, and the number of tokens cut off each."""
         with _TOKENIZING:
             features = dict(self._model.preprocess(rows, prompt=prompt, **self._keywords))
             return features, self._lost(features, rows, prompt)
@@ -60,10 +60,10 @@ class Preprocessing:
 
 
 class _ChunkEncoder(Encoder):
-    """An encoder whose texts the library preprocesses: its `preprocess` without the padding.
+    """An encoder whose texts go through the library's `preprocess`, without the padding.
 
     Attributes:
-        extras: what the library gives beside lists of tokens.
+        extras: the library's outputs that are not lists of tokens.
     """
 
     def __init__(self, model: Any, prompt: str | None, keywords: Mapping[str, Any]) -> None:
@@ -81,7 +81,7 @@ class _ChunkEncoder(Encoder):
 
 
 def _full_lengths(first: Any, rows: list[Any], prompt: str | None, long: list[int]) -> list[int]:
-    """The tokens of the rows at these positions, without a limit."""
+    """Return the number of tokens of the rows at these positions, without a limit."""
     texts = [rows[index] if isinstance(rows[index], tuple) else (rows[index],) for index in long]
     columns = [list(column) for column in zip(*texts, strict=True)]
     columns[0] = [(prompt or "") + text for text in columns[0]]
@@ -89,7 +89,7 @@ def _full_lengths(first: Any, rows: list[Any], prompt: str | None, long: list[in
 
 
 def _is_plain(first: Any) -> bool:
-    """Whether a model's first module gives rows of text to a tokenizer, which pads them to the longest, and no more."""
+    """Return whether a model's first module only gives rows of text to a tokenizer, which pads to the longest row."""
     from sentence_transformers.base.modules import Transformer
     from transformers import PreTrainedTokenizerBase
 

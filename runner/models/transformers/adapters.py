@@ -1,4 +1,4 @@
-"""Adapters, as PEFT saves them, beside a base model or in a folder of their own that names one."""
+"""Adapters saved by PEFT, beside a base model or in a folder of their own that names one."""
 
 import json
 import tempfile
@@ -24,12 +24,12 @@ _CLASS_FOR_TASK = {
 
 @dataclass(frozen=True)
 class Adapter:
-    """An adapter and what it is for.
+    """An adapter and its base model.
 
     Attributes:
-        folder: with the adapter.
-        base: the folder with the model that it adapts; perhaps the same.
-        task_class: the Auto class of the task that it was trained for, where it says so and the base is elsewhere.
+        folder: folder with the adapter.
+        base: folder with the model that it adapts; may be the same.
+        task_class: Auto class of the task it was trained for; None where unknown, or the base is in the same folder.
     """
 
     folder: Path
@@ -38,10 +38,10 @@ class Adapter:
 
 
 def find_adapter(folder: Path, config: Config) -> Adapter | None:
-    """The adapter in a folder, if there is one; rank 0 looks.
+    """Return the adapter in a folder, or None; for rank 0.
 
     Raises:
-        UsageError: an option does not go with it.
+        UsageError: an option does not go with an adapter.
         ModelError: its base model is not on this machine.
     """
     if not (folder / _CONFIG).is_file():
@@ -68,13 +68,13 @@ def find_adapter(folder: Path, config: Config) -> Adapter | None:
 
 
 def import_peft() -> None:
-    """Raise UsageError where PEFT is missing, with which adapters are applied."""
+    """Raise UsageError where PEFT, which applies adapters, is missing."""
     import_extra("peft", "an adapter", "peft")
 
 
 @contextmanager
 def without_adapter(folder: Path) -> Iterator[Path]:
-    """A folder with the same files but for the adapter's: Transformers applies one that it sees, and says less then."""
+    """Yield a folder without the adapter's files: Transformers applies an adapter it sees, and then reports less."""
     if not (folder / _CONFIG).is_file():
         yield folder
         return
@@ -86,13 +86,13 @@ def without_adapter(folder: Path) -> Iterator[Path]:
 
 
 def apply_adapter(model: Any, adapter: Adapter) -> set[str]:
-    """Let a model have its adapter.
+    """Apply an adapter to its model.
 
     Returns:
-        The names of the weights that the adapter brought anew, such as those of a head.
+        The names of the weights that the adapter adds or replaces, such as those of a head.
 
     Raises:
-        ModelError: it cannot be applied, or not as a whole.
+        ModelError: the adapter cannot be applied, or only in part.
     """
     name = f"--model {adapter.folder}"
     try:

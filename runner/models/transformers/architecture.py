@@ -1,4 +1,4 @@
-"""Which class of Transformers runs a folder, with what settings, and what comes out of it; knows nothing of weights."""
+"""The Transformers class that runs a folder, its settings and its kind of output; independent of weights."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from runner.core.imports import why_not_imported
 from runner.models.transformers.heads import has_head
 
 GENERATES, HEAD, ENCODER = "generates", "head", "encoder"
-# files of what is no folder of Transformers, and what to do with it
+# files that identify other folders, and advice on them
 _OTHER_FOLDERS = {
     "model.onnx": "it holds an ONNX model: give --model {folder}/model.onnx",
     "model_index.json": "it holds a pipeline of Diffusers, which is not run",
@@ -19,12 +19,12 @@ _OTHER_FOLDERS = {
 
 @dataclass(frozen=True)
 class Architecture:
-    """What runs a folder.
+    """The class and settings that run a folder.
 
     Attributes:
-        model_class: of Transformers, or of code in the folder.
-        settings: its configuration.
-        role: GENERATES for a model that adds tokens, HEAD for one with another head, ENCODER for one without.
+        model_class: class of Transformers, or of code in the folder.
+        settings: configuration of the model.
+        role: GENERATES for a model that generates tokens, HEAD for one with another head, ENCODER for one without.
     """
 
     model_class: Any
@@ -33,14 +33,14 @@ class Architecture:
 
 
 def read_config(folder: Path, needs_architecture: bool) -> dict[str, Any]:
-    """The contents of config.json.
+    """Return the contents of config.json.
 
     Args:
-        folder: of the model.
-        needs_architecture: whether it must name the class, as it need not where the user does.
+        folder: folder of the model.
+        needs_architecture: whether it must name the class; False where the user names it.
 
     Raises:
-        ModelError: there is none, or it is damaged or incomplete.
+        ModelError: the file is missing, damaged or incomplete.
     """
     try:
         found = json.loads((folder / "config.json").read_text())
@@ -63,18 +63,18 @@ def read_config(folder: Path, needs_architecture: bool) -> dict[str, Any]:
 def find_architecture(
     transformers: Any, found: dict[str, Any], folder: Path, small: str, trust_code: bool, wanted: str | None
 ) -> Architecture:
-    """The class that the user names, or else config.json; code in the folder is run if it is trusted.
+    """Return the class that the user names, or else config.json; code in the folder runs only if it is trusted.
 
     Args:
         transformers: the library.
-        found: the contents of config.json.
-        folder: for messages.
-        small: a folder with the files beside the weights.
+        found: contents of config.json.
+        folder: folder of the model, for messages.
+        small: folder with the files besides the weights.
         trust_code: whether code in the folder may run.
-        wanted: the name of a class, or of an Auto class, which stands for a task.
+        wanted: name of a class, or of an Auto class, which stands for a task.
 
     Raises:
-        UsageError, ModelError: there is no such class, it cannot be used with these settings, or not be run here.
+        UsageError, ModelError: there is no such class, it does not fit these settings, or cannot be run here.
     """
     name = wanted or found["architectures"][0]
     place = _own_code(found, name)
@@ -94,7 +94,7 @@ def find_architecture(
 
 
 def _own_code(found: dict[str, Any], name: str) -> str:
-    """Where the folder has code for a class or an Auto class; empty where it has none."""
+    """Return the place of the folder's own code for a class or an Auto class; empty where there is none."""
     places = found.get("auto_map", {})
     own = [str(place) for task, place in places.items() if task == name or str(place).endswith(f".{name}")]
     return own[0] if own else ""
@@ -121,7 +121,7 @@ def _settings(transformers: Any, found: dict[str, Any], folder: Path, small: str
 
 
 def _known_class(transformers: Any, name: str, settings: Any, folder: Path, is_wanted: bool, has_own_code: bool) -> Any:
-    """The class of Transformers of this name, or the one that an Auto class has for these settings."""
+    """Return the class of Transformers of this name, or the class that an Auto class selects for these settings."""
     try:
         model_class: Any = getattr(transformers, name, None)
     except ImportError as error:
@@ -148,7 +148,7 @@ def _known_class(transformers: Any, name: str, settings: Any, folder: Path, is_w
 
 
 def _part_for(model_class: Any, settings: Any, folder: Path) -> Any:
-    """The settings as the class takes them: whole, or those of a part of the model, as a tower of CLIP's is."""
+    """Return the settings that the class takes: all, or those of a part of the model, such as a tower of CLIP."""
     wanted = getattr(model_class, "config_class", None)
     if wanted is None or isinstance(settings, wanted):
         return settings
@@ -167,13 +167,13 @@ def _is_causal(transformers: Any, model_class: Any, found: dict[str, Any]) -> bo
 
 
 def _encoder_of(transformers: Any, settings: Any) -> str | None:
-    """The class of an encoder-decoder's encoder alone."""
+    """Return the class of an encoder-decoder's encoder alone; None where there is none."""
     kind = type(settings).__name__.removesuffix("Config")
     return next((name for name in (f"{kind}EncoderModel", f"{kind}Encoder") if hasattr(transformers, name)), None)
 
 
 def _needs_decoder_inputs(transformers: Any, model_class: Any, settings: Any) -> bool:
-    """Whether a class without a head must be told what to decode, as those are that have an encoder of their own."""
+    """Return whether a class without a head needs decoder inputs, as classes do that also have an encoder class."""
     is_whole = model_class.__name__ == f"{type(settings).__name__.removesuffix('Config')}Model"
     return is_whole and _encoder_of(transformers, settings) is not None
 

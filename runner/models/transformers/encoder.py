@@ -1,4 +1,4 @@
-"""Texts to token ids by a tokenizer of Transformers, which counts what it cuts off."""
+"""Encoding of text as token ids by a tokenizer of Transformers, with a count of the tokens that are cut off."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,31 +7,31 @@ from runner.data.tensors import Tokens
 
 
 class Encoder:
-    """A tokenizer and its limit.
+    """A tokenizer with its length limit.
 
-    The texts whose lengths were asked for last are remembered, so that a chunk goes through the tokenizer once and at
-    once: batches are cut by its lengths, and padded from what is remembered.
+    The texts of the last call of `lengths` are cached, so that a chunk is tokenized once, in a single call: batches are
+    formed by these lengths, and padded from the cache.
 
     Args:
-        tokenizer: of Transformers; the side on which it cuts and pads is its own setting.
-        max_length: of a row in tokens, special ones included; None for no limit.
+        tokenizer: tokenizer of Transformers; it has settings of its own for the side on which it cuts and pads.
+        max_length: the most tokens of a row, including special ones; None for no limit.
     """
 
     def __init__(self, tokenizer: Any, max_length: int | None) -> None:
         self.tokenizer, self.max_length = tokenizer, max_length
         self._known: dict[tuple[str, ...], int] = {}
         self._encoded: dict[str, list[Any]] = {}
-        # the library says that padding of its own, in the same call, is faster; here the batches are known only later
+        # the library advises padding in the same call, as it is faster; here batches are only known later
         getattr(tokenizer, "deprecation_warnings", {})["Asking-to-pad-a-fast-tokenizer"] = True
 
     def lengths(self, *texts: list[str]) -> list[int]:
-        """The tokens of each row, as far as they are not cut off."""
+        """Return the number of tokens of each row, at most `max_length`."""
         self._encoded = self._encode(*texts)
         self._known = {row: index for index, row in enumerate(zip(*texts, strict=True))}
         return [len(ids) for ids in self._encoded["input_ids"]]
 
     def __call__(self, *texts: list[str]) -> Tokens:
-        """The model's arguments for a batch, padded to its longest row: `(batch, longest)`, int64."""
+        """Return the model's arguments for a batch, padded to its longest row: `(batch, longest)`, int64."""
         rows = list(zip(*texts, strict=True))
         if all(row in self._known for row in rows):
             indices = [self._known[row] for row in rows]
@@ -51,13 +51,13 @@ class Encoder:
 
 
 def lost_tokens(kept: Sequence[int], limit: int | None, full_lengths: Callable[[list[int]], list[int]]) -> list[int]:
-    """How many tokens of each row were cut off.
+    """Return how many tokens of each row were cut off.
 
     Args:
-        kept: the tokens of each row.
-        limit: the most there may be; None for no limit.
-        full_lengths: from the positions of rows to their tokens when nothing is cut off; asked only of those that are
-            as long as the limit.
+        kept: number of tokens of each row.
+        limit: the most tokens of a row; None for no limit.
+        full_lengths: maps the positions of rows to their numbers of tokens without a limit; called only for rows that
+            are as long as the limit.
     """
     lost = [0] * len(kept)
     if limit is not None and (long := [row for row, length in enumerate(kept) if length >= limit]):

@@ -1,10 +1,10 @@
-"""Folders as Hugging Face's `save_pretrained` leaves them: config.json and the weights, run as Transformers runs them.
+"""Folders saved by Hugging Face's `save_pretrained`: config.json and the weights, run by Transformers.
 
-Rank 0 alone reads the folder, and sends what the others need of it. Rows of text go through its tokenizer. What comes
-out depends on the class that config.json or the user names: of one with a head
-(`...ForSequenceClassification`, `...ForImageClassification`) its outputs, for each token where they are of tokens; of
-one without, the hidden states pooled to one vector a row; of one that generates the tokens, or the text, that greedy
-decoding adds, or how likely it holds a text.
+Rank 0 alone reads the folder, and sends its contents to the other ranks as needed. Rows of text go through the folder's
+tokenizer. The output depends on the class that config.json or the user names. A class with a head gives the head's
+outputs (`...ForSequenceClassification`, `...ForImageClassification`), per token where the head works on tokens. A class
+without one gives the hidden states pooled to one vector a row. A class that generates gives the tokens, or the text,
+that greedy decoding adds, or the likelihood of a text.
 """
 
 import atexit
@@ -58,10 +58,10 @@ SAVED_OTHERWISE = (
 
 
 def build_from_folder(config: Config, comm: Comm, device: torch.device) -> tuple[Any, str]:
-    """The model on `device`, ready to be called with token ids and mask or with whatever else it takes, and its digest.
+    """Return the model on `device`, ready to be called with token ids and mask or other inputs, and its digest.
 
     Raises:
-        UsageError: Transformers is missing, or `model_args` hold what cannot be.
+        UsageError: Transformers is missing, or `model_args` are not valid.
         ModelError: the folder cannot be used.
     """
     if (kind := find_kind(config, comm)) is not None:
@@ -74,15 +74,15 @@ def build_from_folder(config: Config, comm: Comm, device: torch.device) -> tuple
 
 @dataclass(frozen=True)
 class Folder:
-    """What a folder holds beside weights.
+    """The contents of a folder besides weights.
 
     Attributes:
-        path: of the folder with the weights.
-        architecture: the class of Transformers, and its configuration.
-        adapter: what is applied to them.
-        gguf: the name of the file that they are in, where that is of this kind.
-        build: makes a module as `load` does, with any weights.
-        wrap: from a module of that class to how it is called with a batch.
+        path: folder with the weights.
+        architecture: class of Transformers, and its configuration.
+        adapter: adapter to apply to the model, or None.
+        gguf: name of the .gguf file that holds the weights, or None.
+        build: builds a module like that of `load`, with arbitrary weights.
+        wrap: wraps such a module for calls with a batch.
     """
 
     path: Path
@@ -98,23 +98,23 @@ class Folder:
         return self.architecture.settings
 
     def find_weights(self, names: Sequence[str]) -> Path | None:
-        """The first of these files that it has."""
+        """Return the path of the first of these files that the folder has, or None."""
         return _find(self.path, names)
 
     def load(self) -> nn.Module:
-        """The module with its weights, as `from_pretrained` gives it; for rank 0.
+        """Return the module with its weights, as `from_pretrained` loads it; for rank 0.
 
         Raises:
-            ModelError: they cannot be loaded, or some are missing.
+            ModelError: the weights cannot be loaded, or some are missing.
         """
         return load_model(self.architecture, self.path, self.adapter, self.gguf)
 
 
 def open_folder(config: Config, comm: Comm) -> Folder:
-    """What the folder named by --model holds beside weights; every rank calls this, and rank 0 alone reads.
+    """Return the contents besides weights of the folder that --model names; every rank calls this, rank 0 alone reads.
 
     Raises:
-        UsageError, ModelError: as `build_from_folder`.
+        UsageError, ModelError: see `build_from_folder`.
     """
     find_kind(config, comm)  # refuses those that are not to be taken apart
     comm.on_each(lambda: check_values(config.model_args))
@@ -179,7 +179,7 @@ def _import_transformers(trust_code: bool) -> Any:
 
 
 def _send_small_files(comm: Comm, config: Config, folder: Path, adapter: Adapter | None) -> str:
-    """A folder of this rank's own with the files beside the weights: an adapter's tokenizer goes before its base's."""
+    """Return this rank's own folder with the files besides the weights; an adapter's tokenizer replaces its base's."""
     patterns = ["config.json", _GENERATION, *TOKENISER_FILES, *PROCESSOR_FILES, *["*.py"] * config.trust_code]
     small = broadcast_small_files(comm, folder, patterns)
     if adapter is not None and adapter.folder != folder:
@@ -194,7 +194,7 @@ def _refuse_timm(folder: Path) -> None:
 
 
 def _generation(transformers: Any, small: str, folder: Path, architecture: Architecture) -> Any:
-    """The generation settings of a model that generates; of another None."""
+    """Return the generation settings of a model that generates; None for other models."""
     if architecture.role != GENERATES:
         return None
     file = Path(small) / _GENERATION
@@ -218,7 +218,7 @@ def _warn_of_other_decoding(comm: Comm, config: Config, generation: Any) -> None
 
 
 def _look_at_weights(folder: Path, architecture: Architecture) -> tuple[torch.dtype | None, bool]:
-    """The dtype that weights decide where no configuration says one, and whether there are some of a pooler."""
+    """Return the dtype of the weights where no configuration names one, and whether they include a pooler's."""
     model_class, settings = architecture.model_class, architecture.settings
     says_dtype = getattr(settings, "dtype", None) is not None
     if says_dtype and not lacks_pooler_alone(model_class, ()):

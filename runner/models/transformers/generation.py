@@ -1,4 +1,4 @@
-"""Greedy decoding by Transformers' `generate`, with the settings that a folder brings for it."""
+"""Greedy decoding by Transformers' `generate`, with the generation settings of a folder."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-# What asks for another way of decoding, with the value that asks for none.
+# Settings that ask for another way of decoding, with the value that asks for none.
 _OTHER_DECODING = {
     "do_sample": False,
     "num_beams": 1,
@@ -19,9 +19,9 @@ _OTHER_DECODING = {
     "max_time": None,
     "token_healing": False,
 }
-# What samplers alone read; greedy decoding gives the same with any value of them.
+# Settings that only samplers read; greedy decoding gives the same with any value of them.
 _OF_SAMPLING = ("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff")
-# What decides neither a token nor how a row is padded: speed, and what `generate` returns beside the tokens.
+# Settings that affect neither a token nor a row's padding: speed, and the outputs of `generate` beside the tokens.
 _OF_SPEED = {
     "prompt_lookup_num_tokens": None,
     "assistant_early_exit": None,
@@ -32,7 +32,7 @@ _OF_SPEED = {
     "output_scores": None,
     "output_logits": None,
 }
-# What is the same for a row however it is padded; of all other settings that is not known.
+# Settings with the same effect on a row however it is padded; of all other settings that is not known.
 _BLIND_TO_PADDING = {
     *_OTHER_DECODING,
     *_OF_SAMPLING,
@@ -73,11 +73,11 @@ _NEUTRAL = {
 
 
 def read_settings(transformers: Any, folder: str) -> Any:
-    """The generation settings that `from_pretrained` would give a model of this folder.
+    """Return the generation settings that `from_pretrained` would give a model of this folder.
 
     Args:
         transformers: the library.
-        folder: with the files beside the weights.
+        folder: folder with the files besides the weights.
     """
     read = transformers.GenerationConfig.from_pretrained
     try:
@@ -87,7 +87,7 @@ def read_settings(transformers: Any, folder: str) -> Any:
 
 
 def other_decoding(settings: Any) -> str:
-    """What generation settings ask for that greedy decoding does not do, in words; empty where that is nothing."""
+    """Describe the settings that greedy decoding does not follow; empty where there are none."""
     values = {name: getattr(settings, name, None) for name in (*_OTHER_DECODING, *_OF_SAMPLING)}
     asked = [name for name, none in _OTHER_DECODING.items() if values[name] not in (None, False, none)]
     if values["do_sample"]:
@@ -96,21 +96,21 @@ def other_decoding(settings: Any) -> str:
 
 
 def make_greedy(settings: Any) -> None:
-    """Let generation settings ask for greedy decoding of one answer a row, and for its tokens alone."""
+    """Change generation settings to greedy decoding of one answer a row that returns its tokens alone."""
     for name in (*_OTHER_DECODING, *_OF_SAMPLING, *_OF_SPEED):
         if getattr(settings, name, None) is not None:
             setattr(settings, name, None)
 
 
 def reads_the_prompt(settings: Any) -> bool:
-    """Whether a setting may look at the tokens before the new ones, and so at padding."""
-    known = vars(type(settings)()).keys() - _BLIND_TO_PADDING  # a folder may name others, which nothing reads
+    """Return whether a setting may depend on the tokens before the new ones, and so on padding."""
+    known = vars(type(settings)()).keys() - _BLIND_TO_PADDING  # a folder may have other settings, which are never read
     asked = {name: getattr(settings, name, None) for name in known if not name.startswith("_")}
     return any(value is not None and value != _NEUTRAL.get(name) for name, value in asked.items())
 
 
 def padding_token(model: Any) -> int:
-    """The token that a row is filled up with after its end."""
+    """Return the token that pads a row after its end."""
     for settings in (model.generation_config, model.config):
         for name in ("pad_token_id", "eos_token_id"):
             token = getattr(settings, name, None)
@@ -122,13 +122,13 @@ def padding_token(model: Any) -> int:
 def generate(
     model: Any, max_new_tokens: int, tensors: Mapping[str, torch.Tensor], tokenizer: Any = None
 ) -> torch.Tensor:
-    """The tokens `(batch, max_new_tokens)` that greedy decoding adds; after its end a row is filled up.
+    """Return the tokens `(batch, max_new_tokens)` that greedy decoding adds; a row is padded after its end.
 
     Args:
-        model: of Transformers; its generation settings are followed, but for those that ask for another decoding.
-        max_new_tokens: of each row.
-        tensors: `input_ids` and `attention_mask`, `(batch, length)`, rows at their beginning, and what else is alike.
-        tokenizer: of the model, where its settings name strings to stop at.
+        model: model of Transformers; its generation settings apply, except those that ask for another decoding.
+        max_new_tokens: number of new tokens of each row.
+        tensors: `input_ids` and `attention_mask`, `(batch, length)`, left-aligned rows, and others of that shape.
+        tokenizer: tokenizer of the model, where its settings name strings to stop at.
     """
     padding, moved = padding_token(model), _at_the_right(tensors)
     longest = moved["input_ids"].shape[1]
@@ -140,13 +140,13 @@ def generate(
         pad_token_id=padding,
         **({"tokenizer": tokenizer} if tokenizer is not None else {}),
     )[:, longest:]
-    missing = max_new_tokens - found.shape[1]  # where all rows of the batch have ended sooner
+    missing = max_new_tokens - found.shape[1]  # above 0 where all rows of the batch have ended earlier
     tokens: torch.Tensor = nn.functional.pad(found, (0, missing), value=padding)
     return tokens
 
 
 def logits_of_new(model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """The logits `(batch, 2, tokens)` of two new tokens of each row, whatever the first one is; to compare them.
+    """Return the logits `(batch, 2, tokens)` of two new tokens of each row, for comparison; the first token is fixed.
 
     Args:
         model, tensors: see `generate`.
@@ -168,7 +168,7 @@ def logits_of_new(model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tens
 
 
 def _at_the_right(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Rows moved to the end of their batch, as new tokens are added there."""
+    """Return rows right-aligned in their batch, because new tokens are added at the end."""
     mask = tensors["attention_mask"]
     longest = mask.shape[1]
     places = torch.arange(longest, device=mask.device) - (longest - mask.long().sum(dim=1))[:, None]

@@ -1,4 +1,4 @@
-"""Folders with a .gguf file alone, in which Transformers finds the configuration, the tokenizer and the weights."""
+"""Folders with only a .gguf file, from which Transformers reads the configuration, the tokenizer and the weights."""
 
 import atexit
 import logging
@@ -14,11 +14,11 @@ LOGGER = logging.getLogger("runner")
 
 
 def find_gguf(folder: Path, config: Config) -> str | None:
-    """The name of the .gguf file of a folder that has no other model; rank 0 looks.
+    """Return the name of the .gguf file of a folder without another model, or None; for rank 0.
 
     Raises:
-        UsageError: libraries are missing, or an option does not go with it.
-        ModelError: there are several.
+        UsageError: libraries are missing, or an option does not go with a .gguf file.
+        ModelError: the folder has several such files.
     """
     names = sorted(path.name for path in folder.glob("*.gguf"))
     if (folder / "config.json").exists() or not names:
@@ -41,14 +41,14 @@ def find_gguf(folder: Path, config: Config) -> str | None:
 
 
 def unpack_settings(transformers: Any, folder: Path, file: str) -> Path:
-    """What a .gguf file holds beside weights, in a folder as Transformers has it, until this process ends.
+    """Write the contents of a .gguf file besides weights to a folder in Transformers' format, kept until exit.
 
     Args:
         transformers: the library.
-        folder, file: where the file is.
+        folder, file: folder and name of the file.
 
     Raises:
-        ModelError: Transformers cannot read it.
+        ModelError: Transformers cannot read the file.
     """
     own = tempfile.mkdtemp(prefix="runner-gguf-")
     atexit.register(shutil.rmtree, own, ignore_errors=True)
@@ -60,6 +60,6 @@ def unpack_settings(transformers: Any, folder: Path, file: str) -> Path:
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(folder, gguf_file=file, local_files_only=True)
         tokenizer.save_pretrained(own)
-    except Exception as error:  # rows of tokens need none
+    except Exception as error:  # rows of tokens do not need a tokenizer
         LOGGER.info("--model %s: the tokenizer in %s cannot be read: %s", folder, file, describe(error))
     return Path(own)

@@ -1,4 +1,4 @@
-"""What comes out of a model of Transformers: the outputs of its head, or its hidden states pooled to a vector a row."""
+"""Predictions of Transformers models: the outputs of the head, or the hidden states pooled to a vector a row."""
 
 import re
 from collections.abc import Mapping
@@ -9,36 +9,36 @@ import torch
 from runner.core.errors import ModelError
 from runner.data.tensors import RaggedTensor
 
-# outputs that hold something for each token (or frame), by the class that gives them
+# outputs with a value for each token (or frame), by the class of the model
 _PER_TOKEN = {
     r"For(TokenClassification|MaskedLM|CTC|AudioFrameClassification)$|LMHeadModel$": ("logits",),
     r"ForQuestionAnswering$": ("start_logits", "end_logits"),
     r"ForPreTraining$": ("logits", "prediction_logits"),
 }
-# what a model keeps for training, for its next call or for a closer look; what compares the rows of a batch
+# outputs for training, for the next call or for inspection; and outputs that compare the rows of a batch
 _INNER = re.compile(r"hidden_states?$|attentions$|past_key_values|^cache|states?$|^mems$|loss$|^logits_per_")
 _HIDDEN, _POOLED = "last_hidden_state", "pooler_output"
 _HEAD = re.compile(r"For[A-Z]|LMHead|WithProjection|DoubleHeads|MTModel")
 
 
 def has_head(class_name: str) -> bool:
-    """Whether a class of Transformers gives something else than hidden states, by its name."""
+    """Return whether a class of Transformers has other outputs than hidden states, judged by its name."""
     return bool(_HEAD.search(class_name))
 
 
 def pick(outputs: Any, class_name: str, mask: torch.Tensor | None) -> Any:
-    """The outputs of a model's head: one, or several by name; None where it has none.
+    """Return the outputs of a model's head: one, or several by name; None where it has none.
 
     Args:
-        outputs: what the model gives.
-        class_name: of the model, by which it is known what is given for each token.
-        mask: `(batch, length)`, true where there is a token; None where all rows came with one length.
+        outputs: outputs of the model.
+        class_name: class of the model, which decides which outputs are per token.
+        mask: `(batch, length)`, true where there is a token; None where all rows have the same length.
 
     Returns:
-        Tensors with a row each; what is given for each token as `RaggedTensor`, where there is a mask.
+        Tensors with one entry per row; where there is a mask, outputs per token as `RaggedTensor`.
 
     Raises:
-        ModelError: an output has not one item for each token, where it should.
+        ModelError: an output that should have one item per token does not; there is no prediction among the outputs.
     """
     if not isinstance(outputs, Mapping):
         return outputs
@@ -58,8 +58,8 @@ def pick(outputs: Any, class_name: str, mask: torch.Tensor | None) -> Any:
 
 
 def of_tokens(values: torch.Tensor, mask: torch.Tensor, what: str) -> RaggedTensor:
-    """`(batch, length, ...)` without what stands for padding: for each row `(its length, ...)`."""
-    if bool(mask.all()):  # so that each is as long as any, in whatever unit: frames are fewer than samples
+    """Remove the padding from `(batch, length, ...)`: each row becomes `(its length, ...)`."""
+    if bool(mask.all()):  # all rows have one length, in whatever unit: there are fewer frames than samples
         lengths = torch.full((len(values),), values.shape[1], device=values.device)
         return RaggedTensor(values.flatten(0, 1), lengths)
     if values.shape[:2] != mask.shape:
@@ -68,16 +68,16 @@ def of_tokens(values: torch.Tensor, mask: torch.Tensor, what: str) -> RaggedTens
 
 
 def pool(hidden: torch.Tensor, how: str, mask: torch.Tensor | None, special: torch.Tensor | None) -> torch.Tensor:
-    """Hidden states `(batch, length, width)`, or of images `(batch, width, height, width)`, to `(batch, width)`.
+    """Pool hidden states `(batch, length, width)`, or images' `(batch, width, height, width)`, to `(batch, width)`.
 
     Args:
-        hidden: the last ones.
-        how: "mean", "max", "cls" (the first token), "last" (token), or "mean_tokens", without special ones.
+        hidden: the last hidden states.
+        how: "mean", "max", "cls" (the first token), "last" (token), or "mean_tokens", the mean without special tokens.
         mask: `(batch, length)`, true where there is a token; None where there is one everywhere.
         special: `(batch, length)`, true where that token is a special one; for "mean_tokens".
 
     Raises:
-        ModelError: hidden states of images have no tokens.
+        ModelError: the pooling needs hidden states per token, which these are not.
     """
     if hidden.ndim == 4 and how in ("mean", "max"):
         return hidden.mean(dim=(2, 3)) if how == "mean" else hidden.amax(dim=(2, 3))

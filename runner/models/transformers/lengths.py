@@ -1,7 +1,7 @@
-"""Which rows a model of Transformers can be asked for at once, so that none depends on the others.
+"""Selection of rows that a Transformers model may compute in one batch without one row affecting another.
 
-Most models leave padding out by a mask; some take no notice of it, and some mix up the rows of a batch. Which kind one
-is of is tried, with made-up rows: what it gives for one of them alone is what it must give for it beside another.
+Most models ignore padding by means of a mask; some do not support the mask, and some mix the rows of a batch. The kind
+of a model is found by trial with made-up rows: the output for a row alone must not change when another is beside it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,10 +12,10 @@ import torch
 from runner.data.tensors import RaggedTensor
 
 PADDED, BY_LENGTH, ALONE = "padded", "by length", "alone"
-# Tokens of the rows that are tried. A convolution brings padding to the first token of very short rows alone; but some
-# models take no row as short as that.
+# Numbers of tokens of the trial rows. With a convolution, padding reaches the first token of very short rows only; but
+# some models reject rows as short as that.
 _SHORT, _LONG = (7, 2, 1), 12
-# the most by which an answer may differ, as a part of its largest number: rounding stays below, padding is above
+# the largest allowed difference, relative to the output's largest number: rounding stays below, padding is above
 _ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-4}
 _COARSE_ROUNDING = 3e-2
 
@@ -24,11 +24,11 @@ def call_apart(call: Callable[..., Any], way: str, tensors: Mapping[str, torch.T
     """Call a function with rows of one length at a time, or with one row at a time.
 
     Args:
-        call: from tensors by name, with `attention_mask` among them, to outputs: tensors, `RaggedTensor`s, or several
-            of these by name.
+        call: maps tensors by name, including `attention_mask`, to outputs: tensors, `RaggedTensor`s, or several of
+            these by name.
         way: BY_LENGTH or ALONE.
-        tensors: what it is to be called with; by `attention_mask`, `(batch, length)`, a row has tokens at its
-            beginning alone. Those of its shape are cut to the length of the rows.
+        tensors: arguments of the call. By `attention_mask`, `(batch, length)`, the tokens are at the beginning of a
+            row. Tensors of its shape are cut to the length of the rows.
 
     Returns:
         The outputs for all rows, in their order.
@@ -48,7 +48,7 @@ def call_apart(call: Callable[..., Any], way: str, tensors: Mapping[str, torch.T
 
 
 def _together(parts: list[Any], places: torch.Tensor) -> Any:
-    """Outputs of all parts, of whose rows `places` are to come one after another."""
+    """Concatenate the outputs of all parts and reorder the rows by `places`."""
     first = parts[0]
     if isinstance(first, Mapping):
         return {name: _together([part[name] for part in parts], places) for name in first}
@@ -62,15 +62,15 @@ def _together(parts: list[Any], places: torch.Tensor) -> Any:
 def find_way(
     answer: Callable[..., torch.Tensor], ways: Sequence[str], num_tokens: int, device: torch.device, is_coarse: bool
 ) -> str:
-    """The first of these ways in which a model gives for a row what it gives for it alone; ALONE where none is.
+    """Return the first of these ways in which a row's output does not depend on other rows; ALONE where none is.
 
     Args:
-        answer: from `input_ids` and `attention_mask`, `(batch, length)`, with tokens at the beginning of a row, to
-            `(batch, length, ...)` or anything else that begins with the rows.
-        ways: PADDED and BY_LENGTH, or the latter alone.
-        num_tokens: in its vocabulary.
-        device: of the model.
-        is_coarse: whether it rounds more than its dtype does.
+        answer: maps `input_ids` and `attention_mask`, `(batch, length)`, with tokens at the beginning of a row, to
+            `(batch, length, ...)` or another tensor with the rows first.
+        ways: PADDED and BY_LENGTH, or BY_LENGTH alone.
+        num_tokens: size of the vocabulary.
+        device: device of the model.
+        is_coarse: whether the model rounds more coarsely than its dtype.
     """
     ids = torch.arange(2 * _LONG, device=device).reshape(2, _LONG) * 3 % num_tokens
     left = list(ways)
@@ -78,7 +78,7 @@ def find_way(
         try:
             alone = answer(input_ids=ids[:1, :short], attention_mask=torch.ones_like(ids[:1, :short]))
         except Exception:
-            if short == max(_SHORT):  # nothing is known, and so nothing is padded
+            if short == max(_SHORT):  # nothing is known about the model, so nothing is padded
                 return BY_LENGTH
             continue
         rounding = _COARSE_ROUNDING if is_coarse else _ROUNDING.get(alone.dtype, _COARSE_ROUNDING)
@@ -90,7 +90,7 @@ def find_way(
 def _is_right(
     answer: Callable[..., torch.Tensor], way: str, ids: torch.Tensor, alone: torch.Tensor, short: int, rounding: float
 ) -> bool:
-    """Whether a model gives for the first `short` tokens of a row, beside another, what it gives for them `alone`."""
+    """Return whether the output for the first `short` tokens of a row, beside another row, equals `alone`."""
     length = _LONG if way == PADDED else short
     mask = torch.ones_like(ids[:, :length])
     mask[0, short:] = 0

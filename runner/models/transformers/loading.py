@@ -1,4 +1,4 @@
-"""The weights of a folder in a model of Transformers, as `from_pretrained` loads them; rank 0 alone opens them."""
+"""Loading of a folder's weights into a Transformers model, as `from_pretrained` does; rank 0 alone opens them."""
 
 import importlib.util
 import inspect
@@ -17,7 +17,7 @@ from runner.models.transformers.architecture import GENERATES, Architecture
 from runner.models.transformers.generation import make_greedy
 
 LOGGER = logging.getLogger("runner")
-# what Transformers imports to load weights that were quantized so, and the package it is in, where that differs
+# the module that Transformers imports for each kind of quantized weights; below, its package where the name differs
 _QUANTIZERS = {
     "bitsandbytes": "bitsandbytes",
     "gptq": "gptqmodel",
@@ -34,16 +34,16 @@ _MAX_NAMES = 4
 
 
 def load_model(architecture: Architecture, folder: Path, adapter: Adapter | None, gguf: str | None) -> nn.Module:
-    """The model with its weights, and its adapter, on the CPU.
+    """Return the model with its weights and its adapter, on the CPU.
 
     Args:
-        architecture: its class and settings.
-        folder: with its weights.
-        adapter: what is applied to them.
-        gguf: the name of the file that they are in, where that is of this kind.
+        architecture: class and settings of the model.
+        folder: folder with the weights.
+        adapter: adapter to apply, or None.
+        gguf: name of the .gguf file that holds the weights, or None.
 
     Raises:
-        ModelError: they cannot be loaded, or some are missing.
+        ModelError: the weights cannot be loaded, or some are missing.
     """
     model_class = architecture.model_class
     base = adapter.base if adapter else folder
@@ -74,7 +74,7 @@ def load_model(architecture: Architecture, folder: Path, adapter: Adapter | None
 
 
 def complete(model: Any, architecture: Architecture) -> None:
-    """Set what batches of rows need of a model, and a row alone does not."""
+    """Set the attributes of a model that batches of several rows need, and single rows do not."""
     if architecture.role == GENERATES:
         make_greedy(model.generation_config)
     settings = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
@@ -83,13 +83,13 @@ def complete(model: Any, architecture: Architecture) -> None:
 
 
 def build_like(architecture: Architecture, dtype: torch.dtype | None, has_pooler: bool, generation: Any) -> nn.Module:
-    """A model as `load_model` makes it, but with any weights.
+    """Build a model like that of `load_model`, but with arbitrary weights.
 
     Args:
-        architecture: its class and settings.
-        dtype: of its weights; None for what the settings say.
+        architecture: class and settings of the model.
+        dtype: dtype of the weights; None for that of the settings.
         has_pooler: whether there are weights for a pooler.
-        generation: the settings of a model that generates.
+        generation: generation settings of a model that generates.
     """
     more = {} if dtype is None else {"dtype": dtype}
     model = architecture.model_class._from_config(architecture.settings, **more)
@@ -107,10 +107,10 @@ def build_like(architecture: Architecture, dtype: torch.dtype | None, has_pooler
 
 
 def stored_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of weights files by name, without their values.
+    """Return the tensors of weights files by name, on the meta device, so without their values.
 
     Args:
-        path: of a file, or of the index of several.
+        path: path of a weights file, or of the index of several.
     """
     import json
 
@@ -126,36 +126,36 @@ def stored_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def dtype_of(stored: dict[str, torch.Tensor]) -> torch.dtype | None:
-    """The dtype that `from_pretrained` loads such weights in, where no configuration says another."""
+    """Return the dtype in which `from_pretrained` loads such weights where no configuration names one, or None."""
     return next((tensor.dtype for tensor in stored.values() if tensor.is_floating_point()), None)
 
 
 def lacks_pooler_alone(model_class: Any, missing: Collection[str]) -> bool:
-    """Whether all that is missing belongs to a pooler which the class can do without."""
+    """Return whether all missing weights belong to a pooler that the class can do without."""
     can_do_without = "add_pooling_layer" in inspect.signature(model_class.__init__).parameters
     return can_do_without and all("pooler" in name.split(".") for name in missing)
 
 
 def has_pooler_weights(stored: Collection[str]) -> bool:
-    """Whether there are weights of a pooler among these names."""
+    """Return whether there are weights of a pooler among these names."""
     return any("pooler" in name.split(".") for name in stored)
 
 
 def remove_pooler(model: Any) -> None:
-    """Let a model give hidden states alone, without a pooler of random weights."""
+    """Remove the pooler of a model, whose weights are random: it then returns hidden states alone."""
     if getattr(model, "pooler", None) is not None:
         model.pooler = None
 
 
 def refuse_quantized(found: dict[str, Any], config: Config) -> None:
-    """Raise where a folder's weights are quantized, and cannot be loaded or treated so.
+    """Check that quantized weights of a folder can be loaded and go with the options.
 
     Args:
-        found: the contents of config.json.
-        config: the job.
+        found: contents of config.json.
+        config: configuration of the job.
 
     Raises:
-        UsageError: a library is missing, or an option does not go with it.
+        UsageError: a library is missing, or an option does not go with quantized weights.
     """
     if not isinstance(settings := found.get("quantization_config"), dict):
         return
@@ -174,7 +174,7 @@ def refuse_quantized(found: dict[str, Any], config: Config) -> None:
 
 
 def _clear(model: nn.Module, missing: Collection[str]) -> None:
-    """Zeros where there are random numbers that are not used: the same model is to have the same digest."""
+    """Zero random weights that are not used, so that the same model always has the same digest."""
     tensors = model.state_dict()
     for name in missing:
         owner, _, leaf = name.rpartition(".")

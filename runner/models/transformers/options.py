@@ -1,4 +1,4 @@
-"""What --model-args may say of a folder of Hugging Face's: which options there are, and which apply to its model."""
+"""The --model-args of a Hugging Face folder: the known options, and those that apply to its model."""
 
 import inspect
 from typing import Any
@@ -22,7 +22,7 @@ _FLAGS, _COUNTS = ("decode", "score"), ("max_length", "max_new_tokens")
 
 
 def check_values(options: dict[str, Any]) -> None:
-    """Raise UsageError where an option is unknown or its value cannot be, whatever the model."""
+    """Raise UsageError where an option is unknown or its value is invalid for every model."""
     known = tuple(dict.fromkeys(name for names in _APPLIES.values() for name in names))
     for name, value in options.items():
         if name not in known:
@@ -38,7 +38,7 @@ def check_values(options: dict[str, Any]) -> None:
 
 
 def check_options(options: dict[str, Any], architecture: Architecture) -> None:
-    """Raise UsageError where an option does not apply to a model, or one that it needs is missing."""
+    """Raise UsageError where an option does not apply to the model, or a required one is missing."""
     name = architecture.model_class.__name__
     takes_text = "input_ids" in inspect.signature(architecture.model_class.forward).parameters
     applicable = [option for option in _APPLIES[architecture.role] if takes_text or option not in _OF_TEXT]

@@ -1,4 +1,4 @@
-"""Models of Transformers as they are called with a batch."""
+"""Models of Transformers, called with batches."""
 
 import functools
 import inspect
@@ -18,22 +18,22 @@ from runner.models.transformers.tokenizer import FolderTokenizer
 
 
 class Pretrained:
-    """Calls a model of Transformers by the names of its inputs, and picks what it is run for.
+    """A model of Transformers, called by the names of its inputs, with a selection of its outputs.
 
-    Rows of unlike lengths are padded where padding changes no answer of the model; where it does, rows of one length
-    are computed together.
+    Variable-length rows are padded where padding does not change the outputs of the model; where it does, rows of one
+    length are computed together.
 
     Args:
         model: the model.
-        generates: whether it is run to add tokens.
-        options: `pooling` for a model without a head; `max_new_tokens` for a causal one, and `decode` for text instead
-            of tokens; or `score`, for how likely it holds what is there.
-        tokenize_texts: from text, or several columns of it, to the model's arguments.
+        generates: whether it is used to generate tokens.
+        options: `pooling` for a model without a head; `max_new_tokens` for a causal model, and `decode` for text
+            instead of tokens; or `score`, for the likelihood of the given text.
+        tokenize_texts: maps one or several columns of text to the model's arguments.
         images: prepares images for the model.
 
     Attributes:
         tokenize_texts: see above.
-        count_tokens: from columns of text to the tokens of each row.
+        count_tokens: maps columns of text to the number of tokens of each row.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Pretrained:
         self.model, self._options, self._pooling = model, options, options.get("pooling", "mean")
         self._scores = bool(options.get("score"))
         self._max_new_tokens = options["max_new_tokens"] if generates and not self._scores else None
-        self._bare = getattr(model, "_orig_mod", model)  # without what torch.compile puts around it
+        self._bare = getattr(model, "_orig_mod", model)  # without the wrapper of torch.compile
         self._parameters = inspect.signature(self._bare.forward).parameters
         self._text_settings = self._bare.config.get_text_config()
 
     def prepare_images(self, batch: Any, ids: Sequence[int]) -> dict[str, torch.Tensor] | None:
-        """See `ImageProcessor.__call__`."""
+        """Return the model's arguments for a batch of images; see `ImageProcessor.__call__`."""
         return self._images(batch, ids, self.model.dtype)
 
     def __call__(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
@@ -64,7 +64,7 @@ class Pretrained:
         arguments = dict(zip(names, inputs, strict=not named)) | named
         mask = arguments.get("attention_mask")
         if mask is not None:
-            arguments["attention_mask"] = mask.long()  # some compute with it
+            arguments["attention_mask"] = mask.long()  # some models do arithmetic with it
         if self._scores:
             return self._score(**arguments)
         call = self._generate if self._max_new_tokens else self._predict
@@ -80,7 +80,7 @@ class Pretrained:
         mask = arguments.get("attention_mask")
         padding, ids = getattr(self._text_settings, "pad_token_id", None), arguments.get("input_ids")
         if mask is not None and padding is not None and ids is not None and ids.shape == mask.shape:
-            # classifiers of causal models look for it, to find the last token
+            # classifiers based on causal models search for padding, to find the last token
             known = 0 <= padding < (getattr(self._text_settings, "vocab_size", None) or 0)
             arguments["input_ids"] = torch.where(mask.bool(), ids, padding if known else 0)
         outputs = self._call(self.model, **arguments)
@@ -97,7 +97,7 @@ class Pretrained:
         return pool(outputs["last_hidden_state"], self._pooling, mask, special)
 
     def _call(self, model: Any, **arguments: Any) -> Any:
-        """What the model gives, called with a mask only where it takes one."""
+        """Return the outputs of the model, called with a mask only where it takes one."""
         if "attention_mask" not in self._parameters:
             arguments.pop("attention_mask", None)
         return model(**arguments, return_dict=True)
@@ -109,7 +109,7 @@ class Pretrained:
 
     @functools.cached_property
     def _special_ids(self) -> list[int]:
-        """The tokens that are no part of a text; one that stands for an unknown word is."""
+        """The token ids that are not part of a text, without those for unknown words and masks, which are."""
         try:
             tokenizer = self.tokenize_texts.library
         except ModelError as error:
@@ -118,10 +118,10 @@ class Pretrained:
 
     @functools.cached_property
     def _way(self) -> str:
-        """Which rows may be in one batch: PADDED, BY_LENGTH or ALONE."""
+        """The kind of batches whose rows do not affect each other: PADDED, BY_LENGTH or ALONE."""
         generates, names = bool(self._max_new_tokens), self._parameters
         if "input_ids" not in names:
-            return BY_LENGTH  # of sounds: normalization and convolutions see padding, whatever the mask
+            return BY_LENGTH  # sound: normalization and convolutions see padding, whatever the mask
         ways = [PADDED, BY_LENGTH]
         if "attention_mask" not in names or (generates and reads_the_prompt(self._bare.generation_config)):
             ways = [BY_LENGTH]
@@ -136,7 +136,7 @@ class Pretrained:
 
         num_tokens = getattr(self._text_settings, "vocab_size", None) or 1
         device = next(self._bare.parameters()).device
-        # whole numbers of 8 bits: their scale is that of the batch
+        # 8-bit integers: their scale is computed over the batch
         is_coarse = any("quantized" in type(module).__module__ for module in self._bare.modules())
         return find_way(answer, ways, num_tokens, device, is_coarse)
 

@@ -1,4 +1,4 @@
-"""Text to the arguments of a model of Transformers, by the tokenizer of its folder."""
+"""Conversion of text to the arguments of a Transformers model, by the tokenizer of its folder."""
 
 import functools
 import threading
@@ -12,7 +12,7 @@ from runner.core.errors import ModelError, describe
 from runner.data.tensors import Tokens
 from runner.models.transformers.encoder import Encoder
 
-_VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokenizer knows no word
+_VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokenizer has no words
 TOKENISER_FILES = (
     *_VOCABULARY,
     "tokenizer_config.json",
@@ -20,14 +20,14 @@ TOKENISER_FILES = (
     "added_tokens.json",
     "merges.txt",
 )
-_NO_LIMIT = 1 << 20  # tokenizers that know no limit of length name a huge one
+_NO_LIMIT = 1 << 20  # tokenizers without a length limit report a huge one
 
 
 class FolderTokenizer:
-    """Text to token ids and mask, by the tokenizer of a folder, which is loaded when it is first used.
+    """Conversion of text to token ids and mask by the tokenizer of a folder, which is loaded on first use.
 
-    What is longer than the model takes, with the tokens that it is to add, or than `max_length` of the model's
-    arguments, is cut off, on the side that the tokenizer or --truncate says, and counted.
+    Rows longer than the model takes, less the tokens that it is to add, or than `max_length` of --model-args are cut
+    off, on the side that the tokenizer or --truncate names; the tokens cut off are counted.
     """
 
     def __init__(self, transformers: Any, folder: str, config: Config) -> None:
@@ -36,10 +36,10 @@ class FolderTokenizer:
         self._max_length: int | None = config.model_args.get("max_length")
         self._max_new_tokens: int = config.model_args.get("max_new_tokens", 0)
         self._scores, self._truncate = bool(config.model_args.get("score")), config.truncate
-        self._lock = threading.Lock()  # the reader's thread and the search for bad rows; it is not made for two
+        self._lock = threading.Lock()  # the reader's thread and the search for bad rows; tokenizers are not thread-safe
 
     def __call__(self, *texts: list[str]) -> Tokens:
-        """The model's arguments for a batch of texts, or of pairs of texts, and what was cut off.
+        """Return the model's arguments for a batch of texts, or of pairs of texts, and the numbers of tokens cut off.
 
         Raises:
             ModelError: there is no tokenizer in the folder.
@@ -48,7 +48,7 @@ class FolderTokenizer:
             return self._to_be_scored(*texts) if self._scores else self._loaded(*texts)
 
     def lengths(self, *texts: list[str]) -> list[int]:
-        """The tokens of each row, as far as they are not cut off.
+        """Return the number of tokens of each row, at most the limit.
 
         Raises:
             ModelError: there is no tokenizer in the folder.
@@ -63,7 +63,7 @@ class FolderTokenizer:
         return to_be_scored(encode.tokenizer, encode.max_length, *texts, keeps_start=self._truncate == "right")
 
     def decode(self, tokens: torch.Tensor) -> list[str]:
-        """The text of token ids `(batch, length)`, without special ones.
+        """Return the text of token ids `(batch, length)`, without special tokens.
 
         Raises:
             ModelError: there is no tokenizer in the folder.
@@ -74,7 +74,7 @@ class FolderTokenizer:
 
     @property
     def library(self) -> Any:
-        """The tokenizer as Transformers has it.
+        """The tokenizer object of Transformers.
 
         Raises:
             ModelError: there is no tokenizer in the folder.
@@ -107,17 +107,16 @@ class FolderTokenizer:
 
 
 def to_be_scored(tokenize_texts: Any, max_length: int | None, *texts: list[str], keeps_start: bool = False) -> Tokens:
-    """A causal model's arguments for texts, and which of the tokens are to be scored.
+    """Return a causal model's arguments for texts, and which of the tokens to score.
 
     Args:
-        tokenize_texts: of the model.
-        max_length: of a row in tokens; what is longer loses its beginning.
-        texts: one column, of which all is scored that follows its first token; or two, what is given and what is
-            scored as its continuation.
-        keeps_start: what is too long loses its end instead.
+        tokenize_texts: tokenizer of the model.
+        max_length: the most tokens of a row; a longer row loses its beginning.
+        texts: one column, scored from its second token on; or two, a context and the continuation to score.
+        keeps_start: whether a row that is too long loses its end instead.
 
     Raises:
-        ModelError: there are more columns.
+        ModelError: there are more than two columns.
     """
     if len(texts) > 2:
         raise ModelError(f"score takes one or two columns of text, not {len(texts)}: what is given, and what follows")

@@ -1,1 +1,1 @@
-"""Weights: read, matched by name, sent to all ranks."""
+"""Weights: reading, matching by name, distribution to all ranks."""

@@ -1,4 +1,4 @@
-"""What may be done to a module to make it faster or smaller: another dtype, memory format, integers, compilation."""
+"""Changes that make a module faster or smaller: another dtype, memory format, 8-bit integers, compilation."""
 
 import atexit
 import gc
@@ -16,7 +16,7 @@ from runner.host.environment import set_variable
 
 
 def convert(model: nn.Module, config: Config) -> nn.Module:
-    """A CPU module, before it is sent, with weights as the options want them; its inputs must be like them."""
+    """Convert a CPU module's weights as the options say, before it is sent; its inputs must match them."""
     if config.dtype is not None:
         model = model.to(getattr(torch, config.dtype))
     if config.channels_last:
@@ -25,7 +25,7 @@ def convert(model: nn.Module, config: Config) -> nn.Module:
 
 
 def finish(model: nn.Module, config: Config) -> nn.Module:
-    """A module that is on its device, as the options want it to be run."""
+    """Quantize and compile a module on its device, as the options say."""
     if config.quantize is not None:
         model = _quantize(model)
     if config.compile:
@@ -43,14 +43,14 @@ def finish(model: nn.Module, config: Config) -> nn.Module:
 
 
 def refuse_for_device(config: Config, device: torch.device) -> None:
-    """Raise UsageError where options are given that work on the CPU alone."""
+    """Raise UsageError where options are set that work on the CPU only."""
     for name in ("quantize", "share_weights"):
         if getattr(config, name) and device.type != "cpu":
             raise UsageError(f"--{name.replace('_', '-')} works on the CPU alone: --device cpu")
 
 
 def refuse_adaptations(config: Config, but: Collection[str] = ()) -> None:
-    """Raise UsageError where options are given that only a module can follow, but for some."""
+    """Raise UsageError where options other than `but` are set that apply to an nn.Module only."""
     for name in ("dtype", "channels_last", "quantize", "compile", "share_weights"):
         if getattr(config, name) and name not in but:
             raise UsageError(
@@ -59,7 +59,7 @@ def refuse_adaptations(config: Config, but: Collection[str] = ()) -> None:
 
 
 def _quantize(model: nn.Module) -> nn.Module:
-    """Linear and recurrent layers with weights of 8 bits, one scale a layer, by PyTorch's dynamic quantization.
+    """Convert linear and recurrent layers to 8-bit weights, one scale a layer, by PyTorch's dynamic quantization.
 
     torchao's takes three times as long on a CPU, uncompiled.
     """

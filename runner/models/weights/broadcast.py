@@ -1,4 +1,4 @@
-"""One model, the same on every rank: what rank 0 has read is sent, whatever its class."""
+"""Distribution of the model that rank 0 has read to every rank, whatever its class."""
 
 import warnings
 from collections.abc import Callable
@@ -27,19 +27,19 @@ def spread(
 
     Args:
         comm: the ranks.
-        config: what to do with it then.
-        name: of the model, for messages.
-        read: makes it with its weights, on the CPU; called on rank 0 alone.
-        build: makes it with any weights; called on the other ranks where rank 0's cannot be sent.
-        device: where it is to be.
-        has_effects: whether `build` may do more than to return a model (a factory of the user's may set PyTorch's
-            options, or fill tables of its module): then it is called on the other ranks whatever is sent.
+        config: options for the model, such as its dtype and compilation.
+        name: name of the model, for messages.
+        read: makes the model with its weights, on the CPU; called on rank 0 alone.
+        build: makes it with arbitrary weights; called on the other ranks where rank 0's cannot be sent.
+        device: device of the model on this rank.
+        has_effects: whether `build` may have side effects (a factory of the user may set PyTorch's options, or fill
+            tables of its module): then it is always called on the other ranks.
 
     Returns:
-        (model, digest): of its weights and of all other tensors and arrays in it; "none" where there are none.
+        (model, digest): the digest of its weights and all other tensors and arrays; "none" where there are none.
 
     Raises:
-        ModelError: on every rank alike.
+        ModelError: the model cannot be made or sent; on every rank alike.
     """
     comm.on_each(lambda: refuse_for_device(config, device))
     read, build = _converted(read, config), _converted(build, config)
@@ -68,7 +68,7 @@ def spread(
 
 
 def _converted(build: Build, config: Config) -> Build:
-    """The same, with the module's weights converted as the options say, so that what is sent is what is used."""
+    """Wrap `build` so that the module's weights are converted as the options say: the bytes sent are those used."""
 
     def converted() -> Any:
         model = build()
@@ -78,12 +78,12 @@ def _converted(build: Build, config: Config) -> Build:
 
 
 def _call_for_effects(build: Build) -> None:
-    """Call a factory for what it does beside returning a model, which is not kept: its parameters take no memory."""
+    """Call a factory for its side effects; the model is discarded, and its parameters take no memory."""
     try:
         with parameters_on_meta(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # PyTorch's, that weights were loaded into what has no memory
+            warnings.simplefilter("ignore")  # PyTorch warns of weights loaded into tensors without memory
             build()
-    except Exception:  # it looks at its own parameters, or fails here; then sending fails, too, or it does not matter
+    except Exception:  # it reads its own parameters, or fails here; then sending fails, too, or it does not matter
         build()
 
 
@@ -91,7 +91,7 @@ def _receive_named(comm: Comm, config: Config, model: nn.Module, name: str, why_
     """Overwrite the tensors of a module that each rank has built with rank 0's.
 
     Raises:
-        ModelError, UsageError: on every rank alike: the modules are not alike, or are to be in shared memory.
+        ModelError, UsageError: on every rank alike: the modules differ, or should be in shared memory.
     """
     if config.share_weights:
         raise shared(UsageError(f"--share-weights: {name} cannot be sent to the other ranks as it is: {why_not}"))
@@ -116,7 +116,7 @@ def _receive_named(comm: Comm, config: Config, model: nn.Module, name: str, why_
 
 
 def in_evaluation_mode(model: nn.Module) -> nn.Module:
-    """The module in evaluation mode; a program of torch.export stays in the mode that it was exported in."""
+    """Return the module in evaluation mode; a program of torch.export stays in the mode that it was exported in."""
     try:
         return model.eval()
     except NotImplementedError:

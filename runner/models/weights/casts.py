@@ -1,4 +1,4 @@
-"""Casts of tensors in a file to a model's dtypes: which ones lose something; knows nothing of names and files."""
+"""Casts of file tensors to a model's dtypes, and which of them are lossy; independent of names and files."""
 
 import torch
 
@@ -12,12 +12,12 @@ _WIDER = {
 
 
 def why_lossy(tensor: torch.Tensor, dtype: torch.dtype, asked: str | None) -> str:
-    """Say why a tensor of a file must not become one of the model's dtype; "" where it may.
+    """Explain why a tensor of a file must not be cast to the model's dtype; "" where it may.
 
     Args:
-        tensor: of the file.
-        dtype: of the model's tensor.
-        asked: the dtype by `--dtype`, which floating-point numbers may be rounded to.
+        tensor: tensor of the file.
+        dtype: dtype of the model's tensor.
+        asked: the dtype of `--dtype`, to which floating-point numbers may be rounded; None without the option.
     """
     is_floating = tensor.is_floating_point() and dtype.is_floating_point
     if is_exact(tensor, dtype) or (is_floating and asked == _name(dtype)):
@@ -29,7 +29,7 @@ def why_lossy(tensor: torch.Tensor, dtype: torch.dtype, asked: str | None) -> st
 
 
 def is_exact(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
-    """Return whether a dtype holds every value of a tensor as it is."""
+    """Return whether a dtype represents every value of a tensor exactly."""
     if tensor.dtype == dtype or (tensor.dtype, dtype) in _WIDER:
         return True
     if tensor.is_complex() != dtype.is_complex or tensor.is_quantized or tensor.layout != torch.strided:
@@ -42,7 +42,7 @@ def is_exact(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
 
 
 def are_equal(tensor: torch.Tensor, other: torch.Tensor) -> bool:
-    """Return whether two tensors hold the same, in the same dtype."""
+    """Return whether two tensors have the same dtype and values."""
     if tensor.data_ptr() == other.data_ptr() and tensor.stride() == other.stride() and tensor.shape == other.shape:
         return True
     return tensor.dtype == other.dtype and torch.equal(tensor, other)

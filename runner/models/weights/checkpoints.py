@@ -1,5 +1,5 @@
-"""The state dict in a file of weights: safetensors, what torch.save writes, and the index of several of either; knows
-nothing of models.
+"""The state dict in a file of weights: safetensors, a file of torch.save, or an index of several of either; independent
+of models.
 """
 
 import json
@@ -23,10 +23,10 @@ class StateDict:
     """Contents of a file of weights.
 
     Attributes:
-        tensors: by name, on the CPU; in the file's memory map where the format allows that. What a module keeps beside
-            tensors, under `..._extra_state`, may be anything.
-        versions: of the modules by name, as PyTorch saves them with a state dict; empty where the file has none.
-        key: the entry of a checkpoint under which they were found, or "".
+        tensors: tensors by name, on the CPU; memory-mapped where the format allows that. Extra state of modules, under
+            `..._extra_state`, may be any object.
+        versions: versions of the modules by name, as PyTorch saves them with a state dict; empty where there are none.
+        key: key of the checkpoint entry that holds them, or "".
     """
 
     tensors: dict[str, Any]
@@ -35,15 +35,15 @@ class StateDict:
 
 
 def read_state_dict(path: str, trust_pickle: bool = False, key: str | None = None) -> StateDict:
-    """Read a state dict from a file whose format is told by its content.
+    """Read a state dict from a file whose format is detected from its content.
 
     Args:
-        path: of the file.
-        trust_pickle: run the code that a pickle may hold.
-        key: the entry of a checkpoint, keys joined by dots; None for the usual one.
+        path: path of the file.
+        trust_pickle: whether to run code that a pickle may hold.
+        key: entry of a checkpoint, as keys joined by dots; None for the usual one.
 
     Raises:
-        ModelError: there is no such file, it is damaged or of another format, or it holds no state dict.
+        ModelError: the file does not exist, is damaged, has another format, or holds no state dict.
     """
     found = weights_format(path)
     if found != SAVED and key is not None:
@@ -60,7 +60,7 @@ def weights_format(path: str) -> str:
     """Return the format of a file of weights: INDEX, SAFETENSORS or SAVED.
 
     Raises:
-        ModelError: there is no such file, or it is of another format.
+            ModelError: the file does not exist, or has another format.
     """
     try:
         found = detect_format(path)
@@ -77,7 +77,7 @@ def files_of(path: str) -> list[str]:
     """Return the paths of the files that hold the tensors: those that an index names, or `path` alone.
 
     Raises:
-        ModelError: as `weights_format`, or the index is damaged.
+            ModelError: see `weights_format`; or the index is damaged.
     """
     if weights_format(path) != INDEX:
         return [path]
@@ -88,7 +88,7 @@ def _unpickle(path: str, trust_pickle: bool) -> Any:
     """Load a file of torch.save.
 
     Raises:
-        ModelError: it is damaged, or needs code that is not trusted.
+            ModelError: the file is damaged, or needs code that is not trusted.
     """
     options: dict[str, Any] = {"map_location": "cpu", "weights_only": not trust_pickle}
     try:
@@ -97,14 +97,14 @@ def _unpickle(path: str, trust_pickle: bool) -> Any:
         except RuntimeError as error:
             if "mmap" not in str(error):
                 raise
-            return torch.load(path, **options)  # of before PyTorch 1.6
+            return torch.load(path, **options)  # written before PyTorch 1.6
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"--weights {path} is not a plain state dict: {_why_not(error)}. Save it again with "
             "torch.save(model.state_dict(), PATH) or safetensors.torch.save_model(model, PATH); or, where you trust "
             "whoever made it, let its code run with --trust-pickle"
         ) from error
-    except Exception as error:  # the library raises a dozen kinds for a damaged file
+    except Exception as error:  # the library raises a dozen types for a damaged file
         raise ModelError(f"--weights {path} cannot be read: {describe(error)}") from error
 
 
@@ -118,7 +118,7 @@ def _read_safetensors(path: str) -> dict[str, torch.Tensor]:
 
 
 def _why_not_safetensors(path: str, error: Exception) -> str:
-    """The reason of the library, or a plainer one."""
+    """Return the library's reason, or a plainer one."""
     try:
         with open(path, "rb") as file:
             length = int.from_bytes(file.read(8), "little")
@@ -135,7 +135,7 @@ def _why_not_safetensors(path: str, error: Exception) -> str:
 
 
 def _read_several(path: str, trust_pickle: bool) -> dict[str, Any]:
-    """Read the files that an index names, as libraries write models in several files."""
+    """Read the files that an index names, the format in which libraries split a model over files."""
     places = _read_places(path)
     tensors: dict[str, Any] = {}
     for name in sorted(set(places.values())):
@@ -161,7 +161,7 @@ def _read_places(path: str) -> dict[str, str]:
 
 
 def _why_not(error: Exception) -> str:
-    """The reason of PyTorch, without its advice."""
+    """Return PyTorch's reason, without its advice."""
     text = str(error)
     blocked = [line.strip() for line in text.splitlines() if "GLOBAL" in line or "Unsupported" in line]
     return (blocked or text.splitlines() or [describe(error)])[0]

@@ -1,4 +1,4 @@
-"""The entry of a training checkpoint that is the state dict of the model; pure."""
+"""Search of a training checkpoint for the entry with the model's state dict."""
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -16,15 +16,15 @@ _MAX_NAMES = 6
 
 
 def find_state_dict(loaded: Any, path: str, key: str | None) -> tuple[Mapping[str, Any], str]:
-    """Return the state dict in what torch.load gave, and the key of its entry, or "".
+    """Return the state dict in a result of torch.load, and the key of its entry, or "".
 
     Args:
         loaded: a state dict, a module, or a checkpoint that holds one of these.
-        path: of its file, for messages.
-        key: the entry to take, keys joined by dots; None for the usual one.
+        path: path of the file, for messages.
+        key: entry to take, as keys joined by dots; None for the usual one.
 
     Raises:
-        ModelError: there is no such entry, or none that is a state dict; or several could be meant.
+        ModelError: there is no such entry, none is a state dict, or several candidates exist.
     """
     if key is not None:
         state = as_state_dict(_descend(loaded, key))
@@ -51,7 +51,7 @@ def find_state_dict(loaded: Any, path: str, key: str | None) -> tuple[Mapping[st
 
 
 def as_state_dict(value: Any) -> Mapping[str, Any] | None:
-    """Return a state dict as it is, or that of a module; None for anything else."""
+    """Return a state dict as it is, or the state dict of a module; None for any other object."""
     if isinstance(value, nn.Module):
         return value.state_dict()
     if not isinstance(value, Mapping):
@@ -64,7 +64,7 @@ def as_state_dict(value: Any) -> Mapping[str, Any] | None:
 
 
 def _entries(value: Any, depth: int = 1) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Yield the state dicts that are not empty in a checkpoint and in the entries of its entries, by dotted key."""
+    """Yield the non-empty state dicts in a checkpoint, up to three levels deep, by dotted key."""
     for key, entry in value.items() if isinstance(value, Mapping) else ():
         if not isinstance(key, str):
             continue
@@ -76,7 +76,7 @@ def _entries(value: Any, depth: int = 1) -> Iterator[tuple[str, Mapping[str, Any
 
 
 def _descend(value: Any, key: str) -> Any:
-    """Return the entry of dotted keys; None where there is none. A key may itself hold dots."""
+    """Return the entry of dotted keys; None where there is none. A single key may contain dots."""
     if isinstance(value, list | tuple):
         value = {str(index): item for index, item in enumerate(value)}
     if not isinstance(value, Mapping):
@@ -90,7 +90,7 @@ def _descend(value: Any, key: str) -> Any:
 
 
 def _are_alike(state: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Return whether half of the tensors of a state dict are in another, too, by name but for wrappers."""
+    """Return whether another state dict holds half or more of a state dict's names, apart from wrappers' prefixes."""
     names, others = _bare_names(state), _bare_names(other)
     return 2 * len(names & others) >= len(names)
 
@@ -103,7 +103,7 @@ def _bare_names(state: Mapping[str, Any]) -> set[str]:
 
 
 def _contents(loaded: Any) -> str:
-    """Describe what a file holds."""
+    """Describe the contents of a file."""
     if not isinstance(loaded, Mapping):
         return f"a {type(loaded).__name__}"
     keys, entries = [str(key) for key in loaded], [name for name, _ in _entries(loaded)]
@@ -112,6 +112,6 @@ def _contents(loaded: Any) -> str:
 
 
 def list_names(names: Collection[object]) -> str:
-    """Join the first of some names, and say how many more there are."""
+    """Join the first names, and add the number of further ones."""
     shown = ", ".join(str(name) for name in list(names)[:_MAX_NAMES])
     return f"{shown} and {len(names) - _MAX_NAMES} more" if len(names) > _MAX_NAMES else shown

@@ -1,4 +1,4 @@
-"""Files that rank 0 alone reads, on every rank: held in memory, and opened there by name as any other file."""
+"""Files that rank 0 alone reads, in the memory of every rank, where they can be opened by name."""
 
 import atexit
 import mmap
@@ -22,14 +22,14 @@ _SETTINGS = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".vocab", ".bpe",
 
 
 class MemoryFile:
-    """A file in memory, with a name that any library can open; it takes its size once, and none when closed.
+    """A file in memory, with a name that any library can open; it takes its size once, and nothing once closed.
 
     Args:
-        size: in bytes.
+        size: size in bytes.
 
     Attributes:
-        fileno: its descriptor, good in this process.
-        name: its path, likewise.
+        fileno: its descriptor, valid in this process.
+        name: its path, valid in this process.
         raw: its bytes, a 1-D uint8 tensor.
     """
 
@@ -42,16 +42,16 @@ class MemoryFile:
             self.raw = torch.frombuffer(mmap.mmap(self.fileno, size), dtype=torch.uint8)
 
     def close(self) -> None:
-        """Let go of the memory."""
+        """Release the memory."""
         self.raw = torch.empty(0, dtype=torch.uint8)
         os.close(self.fileno)
 
 
 def broadcast_file(comm: Comm, path: str, option: str) -> tuple[MemoryFile, str]:
-    """The file that rank 0 finds at `path`, and its digest, which is the same on every rank.
+    """Return the file that rank 0 finds at `path`, and its digest, which is the same on every rank.
 
     Raises:
-        ModelError: rank 0 cannot read it, or another has received something else.
+        ModelError: rank 0 cannot read the file, or another rank has received other bytes.
     """
     size = comm.on_root(lambda: _size(path, option))
     file = comm.on_each(lambda: MemoryFile(size))
@@ -63,10 +63,10 @@ def broadcast_file(comm: Comm, path: str, option: str) -> tuple[MemoryFile, str]
 
 
 def broadcast_small_files(comm: Comm, folder: Path, patterns: Sequence[str]) -> str:
-    """The files of a folder that rank 0 finds by these patterns, in a folder of this rank's own until it ends.
+    """Copy the files of a folder that match these patterns on rank 0 to a folder of this rank, kept until exit.
 
     Raises:
-        ModelError: rank 0 cannot read them.
+        ModelError: rank 0 cannot read the files.
     """
 
     def read() -> dict[str, bytes]:
@@ -79,7 +79,7 @@ def broadcast_small_files(comm: Comm, folder: Path, patterns: Sequence[str]) -> 
     def write() -> str:
         own = tempfile.mkdtemp(prefix="runner-model-")
         atexit.register(shutil.rmtree, own, ignore_errors=True)
-        same = Path(own) / "model"  # Python knows code in it by that name, which is to be one on all ranks
+        same = Path(own) / "model"  # Python names code in the folder by this name, which must be the same on all ranks
         same.mkdir()
         for name, content in files.items():
             (same / name).write_bytes(content)
@@ -90,7 +90,7 @@ def broadcast_small_files(comm: Comm, folder: Path, patterns: Sequence[str]) -> 
 
 
 def digest_settings(folder: Path) -> str:
-    """Compute the checksum of a model's folder without its weights: of settings, vocabularies and code.
+    """Return the checksum of a model's folder without its weights: settings, vocabularies and code.
 
     Raises:
         ModelError: a file cannot be read.
@@ -106,7 +106,7 @@ def digest_settings(folder: Path) -> str:
 
 
 def compare_digests(comm: Comm, digest: str) -> None:
-    """Raise ModelError on every rank, naming those whose digest is not rank 0's."""
+    """Raise ModelError on every rank, with the names of the ranks whose digest differs from rank 0's."""
     digests = comm.gather_all((digest, comm.world.who))
 
     def compare() -> None:
@@ -118,16 +118,16 @@ def compare_digests(comm: Comm, digest: str) -> None:
 
 
 def load_model_file(load: Callable[..., Any], file: MemoryFile, config: Config, device: torch.device) -> Any:
-    """What a library makes of a model file.
+    """Load a model file with a library.
 
     Args:
-        load: makes a model of its path, the device and the configuration.
-        file: it is closed.
-        config: the job.
-        device: where the model is to be.
+        load: makes a model from its path, the device and the configuration.
+        file: the file; it is closed.
+        config: configuration of the job.
+        device: device of the model.
 
     Raises:
-        ModelError: the file cannot be used; with the user's name for it.
+        ModelError: the file cannot be used; the message has the user's name for it.
     """
     try:
         return load(file.name, device, config)

@@ -1,4 +1,4 @@
-"""Modules without memory for their parameters, which are on PyTorch's `meta` device; buffers are real."""
+"""Modules whose parameters are on PyTorch's `meta` device and take no memory; buffers are real."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def parameters_on_meta() -> Iterator[None]:
-    """Modules that are made inside keep no memory for their parameters; buffers are as they are made."""
+    """Let modules built inside keep no memory for their parameters; buffers stay as they are built."""
     original: Callable[..., None] = nn.Module.register_parameter
 
     def register(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -26,9 +26,9 @@ def parameters_on_meta() -> Iterator[None]:
 
 
 def build_on_meta(build: Callable[[], Any]) -> tuple[Any, bool]:
-    """What `build` makes, without memory for parameters, and whether it has drawn random numbers.
+    """Return the result of `build`, without memory for parameters, and whether it has drawn random numbers.
 
-    Where it has, buffers may be others than those of a module that draws its parameters, too.
+    If so, buffers may differ from those of a module that also draws its parameters.
     """
     with parameters_on_meta(), torch.random.fork_rng(devices=[]):
         before = torch.random.manual_seed(0).get_state()
@@ -37,7 +37,7 @@ def build_on_meta(build: Callable[[], Any]) -> tuple[Any, bool]:
 
 
 def tied_parameters(model: nn.Module) -> dict[str, str]:
-    """Names of parameters that are also another's, by which they are known."""
+    """Return the names of parameters that are tied to an earlier one, each with the name of that one."""
     first: dict[int, str] = {}
     tied = {}
     for name, parameter in model.named_parameters(remove_duplicate=False):

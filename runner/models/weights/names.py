@@ -1,5 +1,5 @@
-"""The names of the tensors in a file of weights, as the model has them: the prefixes of wrappers dropped; and how they
-differ from the model's. Pure.
+"""Translation of the tensor names in a weights file to the model's names, without the prefixes of wrappers; and a
+comparison with the model's.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -14,10 +14,10 @@ class Renamed:
     """Tensors by the model's names.
 
     Attributes:
-        tensors: those that may be the model's.
-        others: the names of those without the prefix that was asked for.
-        versions: of the modules, by the model's names.
-        dropped: what was dropped from the names; "" for nothing.
+        tensors: the tensors that may be the model's.
+        others: names of the tensors that lack the requested prefix.
+        versions: versions of the modules, by the model's names.
+        dropped: the part dropped from the names; "" for none.
         in_file: all names of the file.
     """
 
@@ -31,12 +31,12 @@ class Renamed:
 def rename(
     tensors: Mapping[str, Any], versions: Mapping[str, Any], own: Collection[str], prefix: str | None
 ) -> Renamed:
-    """Drop a prefix from names, and those of torch.compile, DDP, Lightning where all names have them.
+    """Drop a prefix from names, and the prefixes of torch.compile, DDP and Lightning where all names have them.
 
     Args:
-        tensors, versions: what the file holds; see `StateDict`.
+        tensors, versions: contents of the file; see `StateDict`.
         own: the model's names.
-        prefix: dropped first; names without it are no tensors of the model. None for the usual ones alone.
+        prefix: prefix to drop first; tensors without it are not the model's. None for the usual prefixes alone.
     """
     in_file, others, dropped = list(tensors), [], prefix or ""
     if prefix is not None:
@@ -56,11 +56,11 @@ def rename(
 
 
 def hint(own: Collection[str], found: Renamed, is_missing: bool, is_reshaped: bool) -> str:
-    """Say what to do about names that do not fit the model's.
+    """Suggest how to resolve names that do not fit the model's.
 
     Args:
         own: the model's names.
-        found: those of the file.
+        found: the tensors of the file.
         is_missing, is_reshaped: whether the file lacks tensors of the model, or holds them in other shapes.
     """
     if is_missing and (prefix := _prefix_that_fits(found.in_file, own)):
@@ -74,14 +74,14 @@ def hint(own: Collection[str], found: Renamed, is_missing: bool, is_reshaped: bo
 
 
 def _prefix_that_fits(names: Collection[str], own: Collection[str]) -> str:
-    """Return the prefix of all of the model's names in a file that holds others, too; "" where there is none."""
+    """Return the prefix of all the model's names in a file that may hold further names; "" where there is none."""
     held, first = set(names), next(iter(own), "")
     prefixes = [name.removesuffix(first) for name in names if first and name.endswith(f".{first}")]
     return next((prefix for prefix in prefixes if all(prefix + name in held for name in own)), "")
 
 
 def _common_prefix(tensors: Collection[str], own: Collection[str]) -> str:
-    """Return the prefix of every name, in whole parts, without which some are the model's; "" where there is none."""
+    """Return the dotted prefix of all names without which some are the model's; "" where there is none."""
     prefix = ""
     while not any(name.removeprefix(prefix) in own for name in tensors):
         part = next(iter(tensors), "").removeprefix(prefix).partition(".")[0] + "."
@@ -92,5 +92,5 @@ def _common_prefix(tensors: Collection[str], own: Collection[str]) -> str:
 
 
 def _rename_modules(versions: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """Rename modules as tensors in them are; a module that is itself the prefix becomes the outermost one."""
+    """Rename modules like their tensors; a module that is itself the prefix becomes the outermost one."""
     return {change(f"{name}.").removesuffix("."): version for name, version in versions.items()}

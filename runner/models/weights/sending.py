@@ -1,4 +1,4 @@
-"""Rank 0's object on every rank, exactly as it is there: its structure pickled, its tensors received in place."""
+"""Exact copies of rank 0's object on every rank: its structure is pickled, its tensors are received in place."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Sent:
 
     Attributes:
         thing: the object.
-        storages: of its tensors, the same on every rank, 1-D uint8 on the CPU.
-        arrays: the memory of its NumPy arrays, likewise.
+        storages: storages of its tensors, the same on every rank, 1-D uint8 on the CPU.
+        arrays: memory of its NumPy arrays, in the same form.
     """
 
     thing: Any
@@ -33,19 +33,19 @@ class Sent:
 
 
 def send(comm: Comm, thing: Any, device: torch.device, shares: bool = False) -> Sent | str:
-    """Send rank 0's object; every rank calls it.
+    """Send rank 0's object; every rank calls this.
 
     Args:
         comm: the ranks.
         thing: the object, on rank 0.
-        device: of this rank.
-        shares: whether the ranks of a host are to hold its tensors together.
+        device: device of this rank.
+        shares: whether the ranks of a host share its tensors in memory.
 
     Returns:
-        The object on every rank; or, on every rank alike, why it cannot be sent.
+        The object, on every rank; or the reason it cannot be sent, on every rank alike.
 
     Raises:
-        RunnerError: on every rank alike: the ranks of a host cannot share memory.
+        RunnerError: the ranks of a host cannot share memory; on every rank alike.
     """
     apart, why_not, was_moved = None, "", False
     if comm.world.rank == 0:
@@ -72,10 +72,10 @@ def send(comm: Comm, thing: Any, device: torch.device, shares: bool = False) -> 
 
 
 def _comes_out_another(thing: Any) -> bool:
-    """Return whether a module in it is pickled by means of its class's own, so that pickling may change it.
+    """Return whether a module in an object is pickled by a method of its own class, so that pickling may change it.
 
-    As a graph of torch.fx, which is traced anew and then holds its constants twice. Such an object is put together anew
-    on rank 0, too, on one rank as on many.
+    An example is a graph of torch.fx, which is traced anew and then holds its constants twice. Such an object is
+    also rebuilt on rank 0, on one rank as on many.
     """
     if not isinstance(thing, nn.Module):
         return False
@@ -84,7 +84,7 @@ def _comes_out_another(thing: Any) -> bool:
 
 
 def _send_skeleton(comm: Comm, apart: Skeleton | None, shares: bool) -> Skeleton:
-    """Rank 0's skeleton on every rank."""
+    """Return rank 0's skeleton, on every rank."""
     shape = None
     if apart is not None:
         shape = len(apart.pickled), apart.devices, list(map(len, apart.storages)), list(map(len, apart.arrays))
@@ -108,10 +108,10 @@ def _empty(sizes: Sequence[int]) -> list[torch.Tensor]:
 
 
 def broadcast_in_place(comm: Comm, raws: Sequence[torch.Tensor]) -> None:
-    """Overwrite tensors with rank 0's; small ones many at once, because each broadcast takes its time.
+    """Overwrite tensors with rank 0's; small ones are packed together, because each broadcast has a latency.
 
     Args:
-        comm: the ranks; every one calls it.
+        comm: the ranks; each calls this.
         raws: 1-D uint8, on the CPU.
     """
     comm.broadcast_([raw for raw in raws if len(raw) >= _SMALL_BYTES])
@@ -129,13 +129,12 @@ def broadcast_in_place(comm: Comm, raws: Sequence[torch.Tensor]) -> None:
 
 
 def build_alike(comm: Comm, build: Callable[[], Any]) -> tuple[Any, bool]:
-    """Let every rank have what rank 0 builds without memory for parameters; every rank calls it.
+    """Give every rank the model that rank 0 builds without memory for parameters; every rank calls this.
 
-    Each builds it, for what a factory may do beside returning a model; then it is rank 0's that counts, where that can
-    be sent.
+    Each rank builds it, for the side effects that a factory may have; then rank 0's replaces it, if it can be sent.
 
     Returns:
-        As `build_on_meta`.
+        See `build_on_meta`.
     """
     model, is_random = comm.on_each(lambda: build_on_meta(build))
     sent = send(comm, model, torch.device("cpu"))

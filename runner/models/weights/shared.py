@@ -1,8 +1,8 @@
-"""Weights that the ranks of a host hold together, once.
+"""Weights shared by the ranks of a host, which hold them in memory once.
 
-The first rank of each host receives them into a file in memory, and every rank of the host maps it: privately, so that
-a model that writes to its own weights changes a copy of that page for itself alone. Nothing of it has a name in a file
-system: it takes no room in /dev/shm, as an MPI window does, and is gone with the ranks however they end.
+The first rank of each host receives them into a file in memory, and every rank of the host maps it. The map is private:
+a rank whose model writes to its own weights gets its own copy of that page. The file has no name in a file system: it
+takes no space in /dev/shm, unlike an MPI window, and disappears with the ranks however they end.
 """
 
 import mmap
@@ -15,22 +15,22 @@ from runner.comm import Comm
 from runner.core.errors import RunnerError
 from runner.models.weights.files import MemoryFile
 
-_ALIGNMENT = 4096  # bytes; whole pages, so that a write to one storage copies nothing of another
+_ALIGNMENT = 4096  # bytes, a page: a write to one storage then copies nothing of another
 
 
 def share(comm: Comm, sizes: Sequence[int], raws: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Give every rank rank 0's storages, in memory that all ranks of a host share.
 
     Args:
-        comm: the ranks; every one calls it.
-        sizes: of the storages, in bytes.
+        comm: the ranks; each calls this.
+        sizes: sizes of the storages, in bytes.
         raws: the storages, on rank 0; 1-D uint8.
 
     Returns:
-        The storages; likewise.
+        The storages, 1-D uint8.
 
     Raises:
-        RunnerError: on every rank alike: the ranks of a host cannot reach each other's memory.
+        RunnerError: the ranks of a host cannot access each other's memory; on every rank alike.
     """
     starts, size = [], 0
     for length in sizes:
@@ -50,7 +50,7 @@ def share(comm: Comm, sizes: Sequence[int], raws: Sequence[torch.Tensor]) -> lis
 
 
 def _map(path: str, size: int) -> torch.Tensor:
-    """The file's bytes; what is written to them stays in this process."""
+    """Return the file's bytes, mapped privately: writes to them stay in this process."""
     if not size:
         return torch.empty(0, dtype=torch.uint8)
     try:
@@ -64,7 +64,7 @@ def _map(path: str, size: int) -> torch.Tensor:
 
 
 def _part(memory: torch.Tensor, start: int, size: int) -> torch.Tensor:
-    """Some of the bytes, as a storage of their own."""
+    """Return some of the bytes, as a separate storage."""
     if not size:
         return torch.empty(0, dtype=torch.uint8)
     return torch.frombuffer(memory.numpy(), dtype=torch.uint8, count=size, offset=start)

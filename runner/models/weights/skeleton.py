@@ -1,7 +1,7 @@
-"""A Python object without its numbers: pickled where it was made, and put together elsewhere.
+"""A Python object without the numbers in it: pickled where it was made, and rebuilt elsewhere.
 
-Whatever the object is (a module, or any other callable) and wherever in it tensors and NumPy arrays are, each storage
-is found once. So views, tied tensors, tables, settings and plain attributes are on the receiver what they are on the
+Each storage is found once, whatever the object is (a module, or any other callable) and wherever in it tensors and
+NumPy arrays are. So views, tied tensors, tables, settings and plain attributes are the same on the receiver as on the
 sender.
 """
 
@@ -22,20 +22,20 @@ from torch.nn.utils.parametrize import is_parametrized
 from runner.models.weights.meta import parameters_on_meta
 
 _PLAIN = (torch.Tensor, nn.Parameter)
-_ALIGNMENT = 64  # bytes; of all that PyTorch allocates on the CPU
-_BUILT: set[type] = set()  # of Transformers, in this process
+_ALIGNMENT = 64  # bytes, of every allocation by PyTorch on the CPU
+_BUILT: set[type] = set()  # classes of Transformers, built in this process
 _LOCKS = {type(make()): make for make in (threading.Lock, threading.RLock)}
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """An object that was taken apart.
+    """An object taken apart into its structure and its storages.
 
     Attributes:
         pickled: the object without the contents of its storages.
-        devices: where each of these is: "cpu", or "cuda" for the GPU of the rank itself.
-        storages: those of its tensors, in the order in which they were found; on the CPU, 1-D uint8.
-        arrays: the memory of its NumPy arrays, likewise.
+        devices: the device of each storage: "cpu", or "cuda" for the rank's own GPU.
+        storages: storages of its tensors, in the order in which they were found; on the CPU, 1-D uint8.
+        arrays: memory of its NumPy arrays, 1-D uint8.
     """
 
     pickled: bytes
@@ -44,13 +44,13 @@ class Skeleton:
     arrays: list[torch.Tensor]
 
     def align(self) -> bool:
-        """Copy each storage that begins where PyTorch's own never do, as those of mapped files.
+        """Copy each storage that is not aligned like PyTorch's own allocations, such as those of mapped files.
 
-        Kernels add numbers in another order where the address of a weight is odd: a rank that has read a file would
-        give other last bits than one that has received what was in it.
+        Kernels add numbers in another order where a weight is not aligned: a rank that has read a file would get other
+        last bits than a rank that has received the same values.
 
         Returns:
-            Whether there were any, so that the object must be put together anew.
+            Whether there were any, so that the object must be rebuilt.
         """
         odd = [place for place, raw in enumerate(self.storages) if raw.data_ptr() % _ALIGNMENT]
         for place in odd:
@@ -62,7 +62,7 @@ def take_apart(thing: Any) -> Skeleton:
     """Pickle an object without its numbers.
 
     Raises:
-        Exception: of any kind, where a part of it cannot be pickled.
+        Exception: of any type, where a part of the object cannot be pickled.
     """
     file, buffers = io.BytesIO(), []  # type: tuple[io.BytesIO, list[pickle.PickleBuffer]]
     pickler = _Pickler(file, buffer_callback=buffers.append)
@@ -73,14 +73,14 @@ def take_apart(thing: Any) -> Skeleton:
 
 
 def put_together(skeleton: Skeleton, device: torch.device) -> Any:
-    """Make the object again, with its tensors and arrays in the memory of the skeleton.
+    """Rebuild the object, with its tensors and arrays in the memory of the skeleton.
 
     Args:
-        skeleton: what was taken apart, in this process or another.
-        device: of this rank, to which storages go that were on a GPU.
+        skeleton: result of `take_apart`, in this process or another.
+        device: device of this rank, for storages that were on a GPU.
 
     Raises:
-        Exception: of any kind, where it cannot be unpickled here.
+        Exception: of any type, where the object cannot be unpickled here.
     """
     unpickler = _Unpickler(
         io.BytesIO(skeleton.pickled), buffers=[memoryview(array.numpy()) for array in skeleton.arrays]
@@ -93,7 +93,7 @@ def put_together(skeleton: Skeleton, device: torch.device) -> Any:
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Leaves the contents of storages out."""
+    """A pickler that leaves out the contents of storages."""
 
     PROTOCOL = 5
 
@@ -115,7 +115,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
             return make_generator, (obj.device, obj.get_state().numpy())
         if make_lock := _LOCKS.get(type(obj)):
             return make_lock, ()
-        if isinstance(obj, nn.Module) and is_parametrized(obj):  # PyTorch makes it a class that refuses to be pickled
+        if isinstance(obj, nn.Module) and is_parametrized(obj):  # PyTorch gives it a class that refuses to be pickled
             return make_module, (type(obj),), dict(vars(obj)), None, None, set_attributes
         if (pretrained := _pretrained_class()) and isinstance(obj, pretrained):
             function, arguments, state = obj.__reduce_ex__(self.PROTOCOL)[:3]
@@ -176,31 +176,31 @@ def make_script(content: bytes) -> Any:
 
 
 def make_generator(device: torch.device, state: np.ndarray) -> torch.Generator:
-    """Make a generator of random numbers with this state, bytes."""
+    """Make a random number generator with this state, uint8."""
     generator = torch.Generator(device)
     generator.set_state(torch.from_numpy(state.copy()))
     return generator
 
 
 def make_device() -> torch.device:
-    """Stand for the rank's own GPU; the unpickler knows it."""
+    """Stand for the rank's own GPU in a pickle; the unpickler replaces it."""
     raise AssertionError
 
 
 def make_module(kind: type[nn.Module]) -> nn.Module:
-    """Make a module that is yet without its attributes."""
+    """Make a module without its attributes."""
     return kind.__new__(kind)
 
 
 def set_attributes(thing: Any, attributes: dict[str, Any]) -> None:
-    """Give an object its attributes, or a tensor those that somebody has added to it."""
+    """Set the attributes of an object, or those added to a tensor."""
     vars(thing).update(attributes)
 
 
 def set_pretrained(model: Any, state: Any) -> None:
-    """Give a model of Transformers its state, and let its class do what it does when one is built.
+    """Set the state of a Transformers model, and run the constructor of its class once.
 
-    Where outputs of inner layers are to be had, classes keep in a table that is filled by their constructors.
+    A table, filled by constructors, tells the classes where to capture outputs of inner layers.
     """
     model.__setstate__(state)
     if type(model) not in _BUILT:
@@ -210,7 +210,7 @@ def set_pretrained(model: Any, state: Any) -> None:
 
 
 def _pretrained_class() -> Any:
-    """Transformers' class of all models, where it has been imported."""
+    """Return the base class of all Transformers models; None where the library has not been imported."""
     return getattr(sys.modules.get("transformers.modeling_utils"), "PreTrainedModel", None)
 
 
@@ -224,7 +224,7 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 
 def _is_global_of_main(thing: Any) -> bool:
-    """Whether it is a class or function that the script itself defines, outside of any other."""
+    """Return whether an object is a class or function defined at the top level of the main script."""
     if getattr(thing, "__module__", None) != "__main__" or not isinstance(thing, type | type(_is_plain)):
         return False
     return getattr(sys.modules["__main__"], thing.__qualname__, None) is thing

@@ -1,4 +1,4 @@
-"""State dicts from files into a module, every tensor of both accounted for; knows nothing of ranks."""
+"""Loading of state dicts from files into a module, with every tensor of both accounted for; independent of ranks."""
 
 import sys
 from collections import OrderedDict
@@ -18,17 +18,17 @@ from runner.models.weights.checkpoints import StateDict, read_state_dict
 from runner.models.weights.entries import list_names
 from runner.models.weights.names import Renamed, hint, rename
 
-EXTRA_STATE = "_extra_state"  # how PyTorch ends the name of what a module keeps beside tensors
+EXTRA_STATE = "_extra_state"  # suffix of PyTorch's name for a module's state other than tensors
 
 Place = Callable[[str], object]
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A file of weights, and how it is read; see the options of the same names.
+    """A file of weights, and how to read it; see the options of the same names.
 
     Attributes:
-        rounds: whether tensors may lose something when they get the model's dtype, as the library of a folder does it.
+        rounds: whether casts to the model's dtype may be lossy, as in the library of a folder.
     """
 
     path: str
@@ -41,7 +41,7 @@ class WeightsFile:
 
     @classmethod
     def of(cls, config: Config) -> "WeightsFile":
-        """Return the file that --weights names."""
+        """Return the file that --weights names, with the options that apply to it."""
         return cls(
             str(config.weights),
             config.trust_pickle,
@@ -55,8 +55,8 @@ class WeightsFile:
 def load_weights(model: nn.Module, file: WeightsFile) -> list[str]:
     """Copy a state dict file into a module by the module's own `load_state_dict`.
 
-    Every tensor of the module must be in the file, and nothing else but what `file.ignored` names. Prefixes that
-    wrappers put before all names (`module.`, `_orig_mod.`) are dropped, with a word about it.
+    The file must hold every tensor of the module, and no others except those that `file.ignored` names. Prefixes that
+    wrappers put before all names (`module.`, `_orig_mod.`) are dropped, with a message.
 
     Returns:
         The names of the tensors of the file that were ignored.
@@ -78,13 +78,13 @@ def load_weights(model: nn.Module, file: WeightsFile) -> list[str]:
     missing, unexpected = own.keys() - given.keys(), given.keys() - own.keys()
     scalars = [name for name in own.keys() & given.keys() if _is_tensor(own[name]) and not own[name].ndim]
     if any(_is_tensor(given[name]) and given[name].numel() > 1 for name in scalars):
-        _check_fit(file, own, found, missing, unexpected, place)  # PyTorch takes the first of several numbers for one
+        _check_fit(file, own, found, missing, unexpected, place)  # PyTorch loads the first of several as a scalar
     try:
         result = model.load_state_dict(given, strict=False)
     except Exception as error:
         _check_fit(file, own, found, missing, unexpected, place)
         raise ModelError(f"--weights {file.path} does not fit the model: {describe(error)}") from error
-    if hasattr(result, "missing_keys"):  # a module may take tensors by names that it had formerly
+    if hasattr(result, "missing_keys"):  # a module may accept tensors by former names
         missing, unexpected = set(result.missing_keys), set(result.unexpected_keys)
     ignored = _check_fit(file, own, found, missing, unexpected, place, is_loaded=True)
     _check_others(file, own, found, given.keys() - own.keys() - unexpected)
@@ -93,12 +93,12 @@ def load_weights(model: nn.Module, file: WeightsFile) -> list[str]:
 
 
 def fitting_weights(own: Mapping[str, Any], file: WeightsFile, place: Place) -> tuple[dict[str, Any], list[str]]:
-    """Return the tensors of a state dict file for a module that has `own` ones, by the module's names.
+    """Return the tensors of a state dict file for a module whose tensors are `own`, by the module's names.
 
     Args:
-        own: see `own_state`; only shapes and dtypes count.
+        own: see `own_state`; only shapes and dtypes are used.
         file: the file.
-        place: what two names have in common that are of one tensor: one of them in the file is enough.
+        place: maps a name to a key that the names of one tied tensor share: one of them in the file is enough.
 
     Returns:
         (tensors, names of the tensors of the file that were ignored).
@@ -121,7 +121,7 @@ def fitting_weights(own: Mapping[str, Any], file: WeightsFile, place: Place) -> 
 
 
 def own_state(model: nn.Module) -> dict[str, Any]:
-    """Return what a state dict of the module must hold: tensors, and what modules keep beside them."""
+    """Return the contents of a state dict of the module: tensors and extra state."""
     return {
         name: value
         for name, value in model.state_dict().items()
@@ -135,7 +135,7 @@ def own_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def note_ignored(digest: str, ignored: Collection[str]) -> str:
-    """Return the digest of weights with the tensors that were ignored, for the records of a run."""
+    """Return the digest of weights, followed by the ignored tensors, for the records of a run."""
     return f"{digest}; without {_count(ignored)} of the file: {', '.join(ignored)}" if ignored else digest
 
 
@@ -152,18 +152,18 @@ def _check_fit(
     place: Place,
     is_loaded: bool = False,
 ) -> list[str]:
-    """Return the names of the tensors of the file that are ignored.
+    """Return the names of the file's tensors that are ignored.
 
     Args:
         file: the file.
-        own: what a state dict of the module holds.
-        found: what the file holds.
+        own: contents of a state dict of the module.
+        found: contents of the file.
         missing, unexpected: names that only the module has, and only the file.
         place: see `fitting_weights`.
-        is_loaded: whether the module has taken the tensors, so that their shapes are right.
+        is_loaded: whether the module has accepted the tensors, so that their shapes are right.
 
     Raises:
-        ModelError: others are left over, or are missing, or have another shape.
+        ModelError: tensors are left over, missing, or have another shape.
     """
     given = found.tensors
     covered = {place(name) for name in given.keys() & own.keys()}
@@ -196,7 +196,7 @@ def _is_tensor(value: object) -> bool:
 
 
 def _check_values(file: WeightsFile, own: Mapping[str, Any], given: Mapping[str, Any], place: Place) -> None:
-    """Raise ModelError where tensors would lose something in the model's dtypes, or would overwrite one another."""
+    """Raise ModelError where casts to the model's dtypes would be lossy, or tied tensors have different values."""
     shared: dict[object, str] = {}
     for name in own:
         tensor = given.get(name)
@@ -213,7 +213,7 @@ def _check_values(file: WeightsFile, own: Mapping[str, Any], given: Mapping[str,
 
 
 def _check_others(file: WeightsFile, own: Mapping[str, Any], found: Renamed, names: Collection[str]) -> None:
-    """Check the dtypes of tensors that a module has taken by names that are not its own."""
+    """Check the dtypes of tensors that a module has accepted by names other than its own."""
     dtypes = {value.dtype for value in own.values() if isinstance(value, torch.Tensor) and value.is_floating_point()}
     for name in sorted(names):
         tensor = found.tensors[name]
@@ -223,7 +223,7 @@ def _check_others(file: WeightsFile, own: Mapping[str, Any], found: Renamed, nam
 
 
 def _say(file: WeightsFile, held: StateDict, found: Renamed, ignored: Collection[str]) -> None:
-    """Say on stderr what was done to the file that is not obvious."""
+    """Print to stderr which implicit choices were made in reading the file."""
     done = [f"its entry {held.key!r} is taken"] * bool(held.key and file.key is None)
     done += [f"{found.dropped!r} is dropped from the names"] * bool(found.dropped)
     done += [f"{_count(ignored)} of it {'are' if len(ignored) > 1 else 'is'} ignored: {list_names(ignored)}"] * bool(

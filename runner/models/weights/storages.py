@@ -1,6 +1,6 @@
-"""The memory a module is made of: its distinct storages, in an order that is the same on every rank.
+"""The memory of a module: its distinct storages, in an order that is the same on every rank.
 
-Storages, not tensors: tied weights are one, and as bytes they carry any dtype and memory format.
+Storages instead of tensors: tied weights share one, and as bytes they represent any dtype and memory format.
 """
 
 from collections.abc import Iterable, Iterator
@@ -12,7 +12,7 @@ from torch import nn
 
 
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor a module holds: parameters, buffers (persistent or not) and tensors that are plain attributes."""
+    """Yield every tensor of a module: parameters, buffers (persistent or not) and tensors that are plain attributes."""
     for module_name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
@@ -29,10 +29,10 @@ def named_tensors(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
 
 
 def storages(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """Each distinct non-empty storage of a module, with the name of the first tensor in it.
+    """Return each distinct non-empty storage of a module, with the name of the first tensor in it.
 
     Returns:
-        (name, bytes) pairs, where bytes is the whole storage as a 1-D uint8 tensor that shares its memory.
+        (name, bytes) pairs, where bytes is the complete storage as a 1-D uint8 tensor that shares its memory.
     """
     found: dict[int, tuple[str, torch.Tensor]] = {}
     for name, tensor in named_tensors(model):
@@ -44,16 +44,16 @@ def storages(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
 
 
 def layout(model: nn.Module) -> list[tuple[str, int]]:
-    """The names and bytes of the storages: two modules of one layout can be copied storage by storage."""
+    """Return the storages' names and sizes in bytes: modules of equal layout can be copied storage by storage."""
     return [(name, len(raw)) for name, raw in storages(model)]
 
 
 def digest(model: Any, more: Iterable[torch.Tensor] = ()) -> str:
-    """Return a checksum (XXH3, 128 bits) of every storage of a CPU module and its name, and of further ones.
+    """Return a checksum (XXH3, 128 bits) of every storage of a CPU module with its name, and of further bytes.
 
     Args:
-        model: the module; of another object only the further storages count.
-        more: bytes, 1-D uint8 on any device.
+        model: the module; for any other object only `more` counts.
+        more: further bytes, 1-D uint8 on any device.
     """
     state = xxhash.xxh3_128()
     for name, raw in storages(model) if isinstance(model, nn.Module) else ():

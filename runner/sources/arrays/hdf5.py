@@ -1,4 +1,4 @@
-"""Rows of the data sets in an HDF5 file, by h5py."""
+"""Rows of the data sets in an HDF5 file, read by h5py."""
 
 import contextlib
 import io
@@ -15,25 +15,25 @@ from runner.sources import check_dtype
 from runner.sources.arrays.named import ByChunks, NamedSource, chosen_names, no_such, text_of, the_only
 from runner.sources.files import File, Stream, open_file, read_range
 
-_READ_AHEAD = 1 << 20  # bytes, of what a URL names
-_SAMPLES, _SAMPLE_ROWS = 3, 32  # by which the length of rows is guessed
+_READ_AHEAD = 1 << 20  # bytes, for files behind a URL
+_SAMPLES, _SAMPLE_ROWS = 3, 32  # from which the length of rows is estimated
 
 
 class Hdf5Source(NamedSource):
     """An HDF5 file: data sets by their paths in it, whose first axis is the rows.
 
     Data sets may be chunked and compressed, of numbers, of fields that are numbers, of variable-length sequences, or
-    text. The latest chunk of each is kept in memory: small ones (some MiB) suit random access.
+    text. The latest chunk of each is kept in memory: small chunks (a few MiB) suit random access.
 
     Args:
-        path: the file, or its URL.
-        inner: a data set, whose values rows are then, without its name; may be left out where there is but one.
-        columns: or several.
-        keep: more, which are to be kept beside the predictions.
+        path: path or URL of the file.
+        inner: one data set, whose values are the rows, without a column name; optional where there is only one.
+        columns: several data sets, as columns.
+        keep: passthrough columns, written beside the predictions.
 
     Raises:
-        UsageError: h5py, or what a data set is compressed with, is missing.
-        InputError: no such file or data set, no HDF5 file, several data sets and none chosen, data sets of unlike
+        UsageError: h5py, or the compression filter of a data set, is missing.
+        InputError: no such file or data set, no HDF5 file, several data sets and none chosen, data sets with different
             numbers of rows, or of a type that is neither numbers nor text.
     """
 
@@ -41,7 +41,7 @@ class Hdf5Source(NamedSource):
         h5py = _import_h5py(path)
         self._path, self._raw = path, open_file(path)
         self._file = _open(h5py, self._raw)
-        lock = threading.Lock()  # for all data sets: HDF5 is not for several threads
+        lock = threading.Lock()  # for all data sets: HDF5 is not thread-safe
         found = {name: _find(self._file, path, name) for name in chosen_names(inner, columns, keep, self._default)}
         self._chunk_rows = max((dataset.chunks or (1,))[0] for dataset in found.values())
         arrays = {}
@@ -61,7 +61,7 @@ class Hdf5Source(NamedSource):
 
 
 class _Dataset:
-    """One data set."""
+    """A data set of the file."""
 
     def __init__(self, dataset: Any, raw: File, name: str) -> None:
         self._dataset, self._raw, self._what = dataset, raw, f"--data {raw.path}::{name}"
@@ -77,10 +77,10 @@ class _Dataset:
     def read(self, start: int, stop: int) -> Column:
         try:
             found = self._convert(self._dataset[start:stop])
-        except Exception as error:  # a damaged chunk raises one of many kinds
+        except Exception as error:  # a damaged chunk raises one of many exception types
             rows = name_rows(range(start, stop))
             raise InputError(f"{self._what}: {rows} cannot be read: {describe(error)}") from error
-        read_range(self._raw, self._raw.size - 1, self._raw.size)  # for what is missing at the end, HDF5 gives zeros
+        read_range(self._raw, self._raw.size - 1, self._raw.size)  # raises where the end is missing: HDF5 reads zeros
         return found
 
     def _type(self) -> RowType:
@@ -100,7 +100,7 @@ class _Dataset:
         if items is not None:
             items = np.dtype(items)
             check_dtype(items, self._what)
-            if items.names or items.newbyteorder("=") != items:  # h5py 3.16 gives wrong numbers for other byte orders
+            if items.names or items.newbyteorder("=") != items:  # h5py 3.16 reads wrong numbers in other byte orders
                 raise InputError(
                     f"{self._what} is of sequences of {items}; they must be of numbers in this machine's byte order"
                 )
@@ -112,7 +112,7 @@ class _Dataset:
         return RowType(shape, _packed(dtype, self._what))
 
     def _convert(self, values: Any) -> Column:
-        """What h5py gives, in memory of its own."""
+        """Convert h5py's values to a column in memory of its own."""
         if self.row_type.dtype == TEXT:
             return text_of(values)
         if self.row_type.is_ragged:
@@ -120,14 +120,14 @@ class _Dataset:
         return np.ascontiguousarray(values, self.row_type.dtype)
 
     def _mean_bytes(self) -> int:
-        """Of a row, guessed from the first, the middle and the last ones."""
+        """Return the mean bytes of a row, estimated from the first, middle and last rows."""
         count = min(self.num_rows, _SAMPLE_ROWS)
         total = rows = 0
         for sample in range(_SAMPLES):
             start = (self.num_rows - count) * sample // (_SAMPLES - 1)
             try:
                 found = self.read(start, start + count)
-            except InputError:  # of a row that may be set aside
+            except InputError:  # a bad row, which may be set aside later
                 continue
             total += found.values.nbytes if not isinstance(found, np.ndarray) else 0
             rows += num_rows_of(found)
@@ -149,15 +149,15 @@ def _open(h5py: Any, raw: File) -> Any:
         if is_url(raw.path):
             return h5py.File(io.BufferedReader(Stream(raw), _READ_AHEAD), "r")
         with contextlib.suppress(OSError):
-            # not locked: a parallel file system may have no locks, and a program that writes has its own
+            # without a lock: a parallel file system may have no locks, and a writing program has its own
             return h5py.File(raw.path, "r", locking=False)
-        return h5py.File(raw.path, "r")  # where this process has it open already, with locks
+        return h5py.File(raw.path, "r")  # where this process already has it open with locks
     except OSError as error:
         raise InputError(f"--data {raw.path} is not an HDF5 file, or is damaged: {describe(error)}") from error
 
 
 def _datasets(group: Any) -> list[str]:
-    """The paths of all data sets, sorted."""
+    """Return the paths of all data sets, sorted."""
     import h5py
 
     names: list[str] = []
@@ -171,7 +171,7 @@ def _datasets(group: Any) -> list[str]:
 
 
 def _find(file: Any, path: str, name: str) -> Any:
-    """The data set of a path in the file."""
+    """Return the data set of a path in the file."""
     import h5py
 
     try:
@@ -188,7 +188,7 @@ def _find(file: Any, path: str, name: str) -> Any:
 
 
 def _check_filters(dataset: Any, what: str) -> None:
-    """Raise UsageError where the values are compressed with what this HDF5 does not have."""
+    """Raise UsageError where this HDF5 lacks a compression filter of the data set."""
     import h5py
 
     created = dataset.id.get_create_plist()
@@ -196,7 +196,7 @@ def _check_filters(dataset: Any, what: str) -> None:
     for code, _, _, label in filters:
         if not h5py.h5z.filter_avail(code):
             with contextlib.suppress(ImportError):
-                import hdf5plugin  # noqa: F401 - makes more of them known
+                import hdf5plugin  # noqa: F401 - registers more filters
         if not h5py.h5z.filter_avail(code):
             called = label.decode(errors="replace") or "no name"
             raise UsageError(
@@ -206,7 +206,7 @@ def _check_filters(dataset: Any, what: str) -> None:
 
 
 def _packed(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:
-    """A dtype in native byte order and without gaps between fields, whose bytes may be anything."""
+    """Return a dtype in native byte order without padding between fields, whose bytes may have any values."""
     if dtype.names is None:
         return np.dtype(dtype.newbyteorder("=").str)
     fields: list[Any] = []

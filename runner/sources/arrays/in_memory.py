@@ -11,10 +11,10 @@ from runner.sources import check_dtype
 
 
 class ArraySource:
-    """A NumPy array, a CPU tensor, or what `numpy.asarray` takes; its first axis is the rows.
+    """A NumPy array, a CPU tensor, or an object that `numpy.asarray` accepts; its first axis is the rows.
 
     Raises:
-        InputError: it is no array of numbers.
+        InputError: it is not an array of numbers.
     """
 
     def __init__(self, data: Any) -> None:
@@ -33,7 +33,7 @@ class ArraySource:
         return np.array(self._rows[start:stop], dtype=self.row_type.dtype, order="C")
 
     def stamp(self) -> str:
-        return ""  # its digest tells all
+        return ""  # its digest covers every byte
 
     def digest(self) -> str:
         return checksum(np.ascontiguousarray(self._rows))

@@ -1,4 +1,4 @@
-"""Arrays by name in one file or folder, as columns of equally many rows."""
+"""Arrays by name in one file or folder, as columns with the same number of rows."""
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -24,15 +24,15 @@ from runner.data.rows import (
     zero_row,
 )
 
-_HELD_BYTES = 1 << 30  # the most of chunks that is kept decoded
-_WHOLE_BYTES = 16 << 20  # so much is digested whole
-_SAMPLE_BYTES, _SAMPLED_BYTES = 64 << 10, 64 << 20  # of each sample, and of all together, decoded
+_HELD_BYTES = 1 << 30  # the most decoded bytes of a chunk that is kept
+_WHOLE_BYTES = 16 << 20  # up to this size an array is digested completely
+_SAMPLE_BYTES, _SAMPLED_BYTES = 64 << 10, 64 << 20  # of each sample, and of all samples, decoded
 _FEWEST_SAMPLES, _MOST_SAMPLES = 4, 64
 _MOST_NAMED = 20
 
 
 class Array(Protocol):
-    """One array whose first axis is the rows; as a `Source`, but of one column and without a file of its own."""
+    """An array whose first axis is the rows; like a `Source`, but with one column and without a file of its own."""
 
     @property
     def num_rows(self) -> int: ...
@@ -47,11 +47,11 @@ class NamedSource:
     """The arrays of a file.
 
     Args:
-        path: of the file.
-        arrays: by name, at least one.
+        path: path of the file.
+        arrays: the arrays by name, at least one.
 
     Raises:
-        InputError: they have not equally many rows.
+        InputError: their numbers of rows differ.
     """
 
     def __init__(self, path: str, arrays: Mapping[str, Array]) -> None:
@@ -72,10 +72,10 @@ class NamedSource:
         return columns if len(columns) > 1 else next(iter(columns.values()))
 
     def digest_of_samples(self, chunk_rows: int) -> str:
-        """A digest of some rows, or of all where they are few; those that cannot be read count as such.
+        """Return a digest of sampled rows, or of all where they are few; unreadable rows are digested as such.
 
         Args:
-            chunk_rows: how many rows are decoded together.
+            chunk_rows: number of rows that are decoded together.
         """
         length = max(1, min(self.num_rows, _SAMPLE_BYTES // max(1, self.row_bytes)))
         if self.num_rows * self.row_bytes <= _WHOLE_BYTES:
@@ -88,24 +88,24 @@ class NamedSource:
         for start in starts:
             try:
                 found.append(rows_checksum(self.read(start, min(self.num_rows, start + length))))
-            except InputError:  # of a row that may be set aside
+            except InputError:  # a bad row, which may be set aside later
                 found.append("unreadable")
         return checksum_of_text(" ".join(found))
 
 
 class ByChunks:
-    """An array whose rows are stored compressed, many together: the chunk that was read in part last is kept.
+    """An array whose rows are compressed in chunks; the latest chunk that was read in part is kept.
 
     Args:
         array: the array.
-        chunk_rows: how many rows are stored together.
+        chunk_rows: number of rows of a chunk.
         lock: held while the array is read.
     """
 
     def __init__(self, array: Array, chunk_rows: int, lock: threading.Lock) -> None:
         self._array, self._lock = array, lock
         self.num_rows, self.row_type, self.row_bytes = array.num_rows, array.row_type, array.row_bytes
-        # chunks of which one is too large are read in part again and again
+        # with chunks too large to keep, each read decodes the chunk again
         self.chunk_rows = chunk_rows if chunk_rows * self.row_bytes <= _HELD_BYTES else 1
         self._held: tuple[int, Column] | None = None
 
@@ -117,7 +117,7 @@ class ByChunks:
             while start < stop:
                 first = start - start % self.chunk_rows
                 last = min(first + self.chunk_rows, self.num_rows)
-                if stop >= last and not self._holds(first):  # whole chunks to the last but one, without keeping any
+                if stop >= last and not self._holds(first):  # all complete chunks at once, without keeping any
                     end = stop if stop == self.num_rows else stop - stop % self.chunk_rows
                     parts.append(self._array.read(start, end))
                 else:
@@ -131,7 +131,7 @@ class ByChunks:
 
     def _chunk(self, first: int, last: int) -> Column:
         if self._held is None or self._held[0] != first:
-            self._held = None  # before the next one takes memory, too
+            self._held = None  # frees its memory before the next chunk is read
             self._held = first, self._array.read(first, last)
         return self._held[1]
 
@@ -139,13 +139,13 @@ class ByChunks:
 def chosen_names(
     inner: str, columns: Sequence[str], keep: Sequence[str], default: Callable[[], Sequence[str]]
 ) -> list[str]:
-    """The names to read, each once, in order: those asked for, or else the default of the format, and those to keep."""
+    """Return the names to read, each once: the requested ones, else the format's default, then those to keep."""
     wanted = [inner] if inner else columns
     return list(dict.fromkeys([*(wanted or default()), *keep]))
 
 
 def the_only(path: str, names: Sequence[str], word: str) -> list[str]:
-    """The one name there is.
+    """Return the only name, in a list.
 
     Raises:
         InputError: there are several, or none.
@@ -161,32 +161,32 @@ def the_only(path: str, names: Sequence[str], word: str) -> list[str]:
 
 
 def no_such(path: str, name: str, names: Sequence[str], word: str) -> InputError:
-    """What to say of a name that is not there."""
+    """Return the error for a name that does not exist."""
     has = f"it has {listed(names)}" if names else "it has none"
     return InputError(f"--data {path} has no {word} {name!r}; {has}")
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names for a message, the first of very many."""
+    """Join names for a message, at most 20 and the number of further ones."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def one_row(row_type: RowType) -> Column:
-    """A row of zeros, of one column."""
+    """Return a row of zeros of one column."""
     row = zero_row(row_type)
     assert not isinstance(row, dict)
     return row
 
 
 def text_of(values: np.ndarray) -> Ragged:
-    """Rows of text.
+    """Convert text to variable-length rows.
 
     Args:
-        values: 1-D, of fixed or variable length, bytes in UTF-8 or str.
+        values: 1-D, of fixed or variable length, UTF-8 bytes or str.
 
     Raises:
-        UnicodeEncodeError: a str is no text.
+        UnicodeEncodeError: a str has no UTF-8 form.
     """
     if values.dtype.kind == "S":
         width = values.dtype.itemsize

@@ -1,4 +1,4 @@
-"""Rows of a `.npy` file, read range by range and never whole."""
+"""Rows of a `.npy` file, read range by range and never as a whole."""
 
 import io
 from collections.abc import Sequence
@@ -14,21 +14,21 @@ from runner.data.rows import RowType
 from runner.sources import check_dtype, refuse_names
 from runner.sources.files import File, open_file, read_range
 
-_HEADER_BYTES = 64 << 10  # more than any header of numbers takes
-_WHOLE_BYTES = 64 << 20  # a file up to this size is digested whole
+_HEADER_BYTES = 64 << 10  # larger than any header of an array of numbers
+_WHOLE_BYTES = 64 << 20  # a file up to this size is digested completely
 _SAMPLES, _SAMPLE_BYTES = 256, 64 << 10  # a larger one by this many samples of this size
 
 
 class NpyArray:
-    """An array as `.npy` has it, in some bytes of a file; its first axis is the rows.
+    """An array in `.npy` format within a range of a file; its first axis is the rows.
 
     Args:
         file: the file.
-        begin, end: where the bytes are in it.
+        begin, end: byte range of the array in the file.
         what: the data set, for messages.
 
     Raises:
-        InputError: not of this format, fewer bytes than its header says, a dtype that torch cannot hold.
+        InputError: the format is another, there are fewer bytes than the header says, or torch cannot hold the dtype.
     """
 
     def __init__(self, file: File, begin: int, end: int, what: str) -> None:
@@ -46,7 +46,7 @@ class NpyArray:
             self._column_major = np.memmap(file.path, dtype, "r", self._offset, shape, "F")
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        if self._column_major is not None:  # the one layout in which the bytes of a row do not lie together
+        if self._column_major is not None:  # the one layout in which a row's bytes are not contiguous
             return np.array(self._column_major[start:stop], dtype=self.row_type.dtype, order="C")
         rows = np.empty((stop - start, *self.row_type.shape), self._stored_dtype)
         self._file.read_into(as_bytes(rows), self._offset + start * self.row_bytes)
@@ -84,23 +84,23 @@ class NpySource(NpyArray):
 
 
 def read_header(file: IO[bytes], size: int, what: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """The header of an array whose rows can be read.
+    """Read the header of an array whose rows can be read.
 
     Args:
-        file: at its beginning; afterwards where the values begin.
+        file: at its beginning; afterwards at the first byte of the values.
         size: bytes of header and values.
         what: the data set, for messages.
 
     Returns:
-        Its shape, of at least one axis; whether it is in column-major order; and its dtype.
+        The shape, of at least one axis; whether the order is column-major; and the dtype.
 
     Raises:
-        InputError: as `NpyArray`.
+        InputError: see `NpyArray`.
     """
     header_of = {
         (1, 0): np.lib.format.read_array_header_1_0,
         (2, 0): np.lib.format.read_array_header_2_0,
-        (3, 0): np.lib.format.read_array_header_2_0,  # differs from 2.0 in the text's encoding alone
+        (3, 0): np.lib.format.read_array_header_2_0,  # differs from 2.0 only in the encoding of the text
     }
     try:
         version = np.lib.format.read_magic(file)

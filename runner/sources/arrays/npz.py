@@ -15,8 +15,8 @@ from runner.sources.arrays.npy import NpyArray, read_header
 from runner.sources.files import Stream, open_file, read_range
 
 _SUFFIX = ".npy"
-_KEPT_BYTES = 1 << 30  # the most that is decompressed into memory
-_LOCAL_HEADER_BYTES = 30  # of a member, before its name
+_KEPT_BYTES = 1 << 30  # an array of this size or more is not decompressed into memory
+_LOCAL_HEADER_BYTES = 30  # of a zip member, before its name
 _IS_ENCRYPTED = 1
 
 
@@ -24,14 +24,14 @@ class NpzSource(NamedSource):
     """A `.npz` file, or its URL: arrays by name, whose first axis is the rows.
 
     Args:
-        path: the file.
-        inner: an array, whose values rows are then, without its name.
-        columns: or several; none for all.
-        keep: more, which are to be kept beside the predictions.
+        path: path or URL of the file.
+        inner: one array, whose values are the rows, without a column name.
+        columns: several arrays, as columns; none for all.
+        keep: passthrough columns, written beside the predictions.
 
     Raises:
-        InputError: no such file or array, no .npz file, arrays of unlike numbers of rows, a compressed array of 1 GiB
-            or more, or what `NpyArray` refuses.
+        InputError: no such file or array, no .npz file, arrays with different numbers of rows, a compressed array of
+            1 GiB or more, or an array that `NpyArray` rejects.
     """
 
     def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
@@ -40,7 +40,7 @@ class NpzSource(NamedSource):
             archive = zipfile.ZipFile(io.BufferedReader(Stream(self._file)))
         except InputError:
             raise
-        except Exception as error:  # a damaged directory raises one of many kinds
+        except Exception as error:  # a damaged directory raises one of many exception types
             raise InputError(f"--data {path} is not a .npz file: {describe(error)}") from error
         found = {info.filename.removesuffix(_SUFFIX): info for info in archive.infolist() if _is_array(info)}
         if not found:
@@ -54,7 +54,7 @@ class NpzSource(NamedSource):
         super().__init__(path, {name: self._open(archive, name, lock) for name in self._members})
 
     def digest(self) -> str:
-        """Of the checksums that the file holds of its members."""
+        """Return a digest of the checksums that the file itself stores of its members."""
         members = [f"{name} {info.file_size} {info.CRC}" for name, info in self._members.items()]
         return checksum_of_text(" ".join(members))
 
@@ -67,7 +67,7 @@ class NpzSource(NamedSource):
             raise InputError(f"{what} is encrypted; save it again with numpy.savez")
         if info.compress_type != zipfile.ZIP_STORED:
             return _Compressed(archive, info, what, lock)
-        # the two lengths are those before the values; the ones in the directory may differ
+        # the lengths in front of the values count; those in the archive's directory may differ
         lengths = read_range(
             self._file, info.header_offset + _LOCAL_HEADER_BYTES - 4, info.header_offset + _LOCAL_HEADER_BYTES
         )
@@ -80,7 +80,7 @@ class NpzSource(NamedSource):
 
 
 class _Compressed:
-    """A compressed array, which is decompressed whole when a row of it is first read."""
+    """A compressed array, which is decompressed completely on the first read of a row."""
 
     def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str, lock: threading.Lock) -> None:
         self._archive, self._info, self._what, self._lock = archive, info, what, lock
@@ -104,7 +104,7 @@ class _Compressed:
         with self._lock:
             if self._rows is None:
                 self._rows = self._decompress()
-        if isinstance(self._rows, InputError):  # once is enough: each row would take as long again
+        if isinstance(self._rows, InputError):  # not tried again: it would take as long for every row
             raise InputError(self._rows.message)
         return self._rows[start:stop].copy()
 
@@ -116,7 +116,7 @@ class _Compressed:
                     raise ValueError("more bytes than its header says")
         except InputError as error:
             return error
-        except Exception as error:  # of zipfile, or of one of the libraries that decompress
+        except Exception as error:  # from zipfile, or one of the decompression libraries
             return InputError(f"{self._what} cannot be decompressed: {describe(error)}")
         return rows.astype(self.row_type.dtype, order="C", copy=False)
 

@@ -1,4 +1,4 @@
-"""Rows of the arrays in a Zarr folder, by zarr."""
+"""Rows of the arrays in a Zarr folder, read by zarr."""
 
 import os
 import threading
@@ -15,26 +15,26 @@ from runner.sources import check_dtype, refuse_names
 from runner.sources.arrays.named import ByChunks, NamedSource, chosen_names, no_such, text_of, the_only
 from runner.sources.files import file_stamp
 
-_TEXT_KINDS = "SUT"  # of bytes of fixed length, of str of fixed and of variable length
+_TEXT_KINDS = "SUT"  # bytes of fixed length, str of fixed length, str of variable length
 _GUESSED_TEXT_BYTES = 64
 
 
 class ZarrSource(NamedSource):
     """A Zarr array or group, of format 2 or 3: arrays by their paths in it, whose first axis is the rows.
 
-    Arrays may be of numbers or text. The latest chunk of each is kept in memory: small ones (some MiB) suit random
-    access. A chunk that is not there is one of the array's fill value, as Zarr has it.
+    Arrays may be of numbers or text. The latest chunk of each is kept in memory: small chunks (a few MiB) suit random
+    access. In Zarr a missing chunk stands for the array's fill value.
 
     Args:
         path: the folder.
-        inner: an array, whose values rows are then, without its name; may be left out where there is but one.
-        columns: or several.
-        keep: more, which are to be kept beside the predictions.
+        inner: one array, whose values are the rows, without a column name; optional where there is only one.
+        columns: several arrays, as columns.
+        keep: passthrough columns, written beside the predictions.
 
     Raises:
-        UsageError: zarr is missing, or names are given for what is one array.
-        InputError: no such folder or array, no Zarr folder, several arrays and none chosen, arrays of unlike numbers of
-            rows, or of a type that is neither numbers nor text.
+        UsageError: zarr is missing, or names are given for a folder that is a single array.
+        InputError: no such folder or array, no Zarr folder, several arrays and none chosen, arrays with different
+            numbers of rows, or of a type that is neither numbers nor text.
     """
 
     def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
@@ -66,7 +66,7 @@ class ZarrSource(NamedSource):
 
 
 class _Array:
-    """One array."""
+    """An array of the folder."""
 
     def __init__(self, array: Any, path: str, name: str) -> None:
         self._array, self._what = array, f"--data {path}::{name}".removesuffix("::")
@@ -89,7 +89,7 @@ class _Array:
             if self.row_type.is_ragged:
                 return text_of(values)
             return np.array(values, self.row_type.dtype, order="C")
-        except Exception as error:  # a damaged chunk raises one of many kinds
+        except Exception as error:  # a damaged chunk raises one of many exception types
             rows = name_rows(range(start, stop))
             raise InputError(f"{self._what}: {rows} cannot be read: {describe(error)}") from error
 
@@ -107,14 +107,14 @@ def _import_zarr(path: str) -> Any:
 
 
 def _arrays(group: Any) -> list[str]:
-    """The paths of all arrays, sorted."""
+    """Return the paths of all arrays, sorted."""
     import zarr
 
     return sorted(name for name, member in group.members(max_depth=None) if isinstance(member, zarr.Array))
 
 
 def _find(group: Any, path: str, name: str) -> Any:
-    """The array of a path in the group."""
+    """Return the array of a path in the group."""
     import zarr
 
     try:
@@ -131,7 +131,7 @@ def _find(group: Any, path: str, name: str) -> Any:
 
 
 def _files(folder: str) -> Iterator[str]:
-    """All files in it, in one order."""
+    """Yield all files in a folder, in a fixed order."""
     for parent, folders, names in os.walk(folder):
         folders.sort()
         yield from (os.path.join(parent, name) for name in sorted(names))

@@ -1,4 +1,4 @@
-"""What the bytes of an image file are as pixels: upright, RGB, of a size asked for; by Pillow. Pure."""
+"""Decoding of image files to pixels: upright, RGB, at a requested size; by Pillow."""
 
 import io
 import re
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no other: Pillow would run programs for some
-_ORIENTATION = 0x0112  # of EXIF
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # no others: Pillow would run programs for some
+_ORIENTATION = 0x0112  # tag of EXIF
 _TURNS = {
     2: "FLIP_LEFT_RIGHT",
     3: "ROTATE_180",
@@ -38,10 +38,10 @@ def import_pillow(what: str) -> None:
 
 
 def size_of(text: str, what: str) -> Size:
-    """Height and width from `HEIGHTxWIDTH`, or from one number, of a square.
+    """Parse height and width from `HEIGHTxWIDTH`, or from one number for a square.
 
     Raises:
-        UsageError: it is neither.
+        UsageError: the text is neither.
     """
     found = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text, re.ASCII)
     if not found:
@@ -50,20 +50,20 @@ def size_of(text: str, what: str) -> Size:
 
 
 def decode(content: bytes, size: Size | None, what: str) -> np.ndarray:
-    """An image, its first where there are several.
+    """Decode an image file; the first image where there are several.
 
-    It is turned as EXIF says. Transparent pixels are laid on white, and 16 bits of gray are scaled to 8.
+    The image is turned by its EXIF orientation. Transparent pixels are laid on white; 16-bit gray is scaled to 8 bits.
 
     Args:
-        content: of the file, by which its format is known.
-        size: what it is scaled to cover, whose middle is cut out; None to leave it as it is.
+        content: bytes of the file, from which its format is detected.
+        size: the image is scaled to cover this size, and its middle is cut out; None leaves it as it is.
         what: the file, for messages.
 
     Returns:
-        RGB, uint8 `(height, width, 3)`, perhaps not to be written to.
+        RGB, uint8 `(height, width, 3)`, possibly read-only.
 
     Raises:
-        InputError: it is no image, damaged, larger than Pillow allows, or of numbers that have no range.
+        InputError: it is no image, damaged, larger than Pillow allows, or of numbers without a known range.
     """
 
     def pixels(image: "Image.Image") -> np.ndarray:
@@ -74,14 +74,14 @@ def decode(content: bytes, size: Size | None, what: str) -> np.ndarray:
 
 
 def open_image(content: bytes, what: str) -> "Image.Image":
-    """Open an image file as the libraries of models do: upright, and converted to RGB without its transparency.
+    """Open an image file as model libraries do: upright, converted to RGB, with its transparency dropped.
 
     Args:
-        content: of the file, by which its format is known.
+        content: bytes of the file, from which its format is detected.
         what: the file, for messages.
 
     Raises:
-        InputError: see `decode`; or it has more than 8 bits, above which Pillow would cut off.
+        InputError: see `decode`; or it has more than 8 bits a pixel, which Pillow would clip.
     """
 
     def to_rgb(image: "Image.Image") -> "Image.Image":
@@ -95,7 +95,7 @@ def open_image(content: bytes, what: str) -> "Image.Image":
 
 
 def _opened(content: bytes, what: str, make: Callable[["Image.Image"], Made]) -> Made:
-    """What `make` makes of an image file, upright; raises InputError where it cannot be read."""
+    """Return the result of `make` for an upright image file; raise InputError where it cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -107,7 +107,7 @@ def _opened(content: bytes, what: str, make: Callable[["Image.Image"], Made]) ->
     except UnidentifiedImageError as error:
         found = f"no image in one of the formats {', '.join(_FORMATS)}" if content else "empty"
         raise InputError(f"{what} is {found}") from error
-    except Exception as error:  # a damaged one raises one of many kinds
+    except Exception as error:  # a damaged image raises one of many exception types
         raise InputError(f"{what} cannot be decoded: {describe(error)}") from error
 
 
@@ -116,7 +116,7 @@ def _upright(image: "Image.Image") -> "Image.Image":
 
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # EXIF may be broken where the image is not
+    except Exception:  # EXIF may be damaged where the image is not
         turn = None
     return image.transpose(Image.Transpose[turn]) if turn else image
 
@@ -139,7 +139,7 @@ def _as_rgb(image: "Image.Image", what: str) -> "Image.Image":
 
 
 def _scaled_grey(image: "Image.Image", what: str) -> "Image.Image":
-    """Gray of 16 bits, which Pillow itself would cut off above 255."""
+    """Scale 16-bit gray to 8-bit RGB; Pillow itself would clip it above 255."""
     from PIL import Image
 
     levels: np.ndarray[Any, Any] = np.asarray(image).astype(np.int64)
@@ -152,7 +152,7 @@ def _scaled_grey(image: "Image.Image", what: str) -> "Image.Image":
 
 
 def _cover(image: "Image.Image", size: Size, what: str) -> "Image.Image":
-    """Scaled, its proportions kept, until it just covers the size; of it the middle."""
+    """Scale an image, its proportions kept, until it just covers the size, and cut out the middle."""
     from PIL import Image
 
     height, width = size

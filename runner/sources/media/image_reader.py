@@ -1,4 +1,4 @@
-"""Rows that are image files, decoded in several threads where that is faster."""
+"""Reading of rows that are image files, decoded in several threads where that is faster."""
 
 import functools
 import math
@@ -15,10 +15,10 @@ from runner.host.launch import usable_cpus
 from runner.sources.media.decode import Size, decode
 
 _MOST_THREADS = 8
-_PIECES = 4  # for each thread, so that none waits long for the last
-_PIECE_SECONDS = 2e-3  # what a piece takes at least, where that leaves one for each thread
-_WORTH_A_THREAD_SECONDS = 100e-6  # shorter work takes longer in threads, which wait for Python's lock around it
-_TIMED_READS = 16  # of so many, one begins with a row by itself, to know how long it takes
+_PIECES = 4  # per thread, so that no thread waits long for the last
+_PIECE_SECONDS = 2e-3  # minimum time of a piece, where that leaves one for each thread
+_WORTH_A_THREAD_SECONDS = 100e-6  # shorter work is slower in threads, which wait for Python's lock around it
+_TIMED_READS = 16  # one read in so many begins with a single row, to measure its time
 _TRIED = 100
 
 Item = TypeVar("Item")
@@ -26,20 +26,20 @@ Made = TypeVar("Made")
 
 
 class ImageReader:
-    """Images of one size.
+    """A reader of images of one size.
 
     Args:
-        num_rows: how many.
-        load: the content of a row's file; may be called from several threads.
-        name: what a row is called in messages.
-        size: what all are scaled and cut to; None where all are of the size of the first that can be read.
-        advice: what to do where one is of another size.
+        num_rows: number of rows.
+        load: returns the content of a row's file; may be called from several threads.
+        name: returns the name of a row for messages.
+        size: height and width to which all are scaled and cut; None where all have the size of the first readable one.
+        advice: what to do where an image has another size, for the message.
 
     Attributes:
         row_type: uint8 `(3, height, width)`, RGB.
 
     Raises:
-        InputError: none of the first 100 can be read, by which to know the size.
+        InputError: none of the first 100 can be read, so the size is unknown.
     """
 
     def __init__(
@@ -56,14 +56,14 @@ class ImageReader:
 
     @property
     def row_bytes(self) -> int:
-        """Of one row, decoded."""
+        """The bytes of one row, decoded."""
         return self.row_type.row_bytes
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """Images `start..stop`, `(stop - start, 3, height, width)`.
+        """Read images `start..stop`, uint8 `(stop - start, 3, height, width)`.
 
         Raises:
-            InputError: one of them cannot be read, is no image, damaged, or of another size; of several the first.
+            InputError: an image cannot be read, is no image, damaged, or of another size; the first such one.
         """
         images = np.empty((stop - start, *self.row_type.shape), np.uint8)
 
@@ -111,11 +111,11 @@ class ImageReader:
 
 
 class FileReader:
-    """Image files as they are, at any size; for those who decode them.
+    """A reader of image files as undecoded bytes, at any size, for consumers that decode them.
 
     Args:
-        load: the content of a row's file.
-        row_bytes: of a file, on average.
+        load: returns the content of a row's file.
+        row_bytes: average size of a file, in bytes.
     """
 
     row_type = RowType(RAGGED, FILE)
@@ -124,18 +124,18 @@ class FileReader:
         self._load, self.row_bytes = load, row_bytes
 
     def read(self, start: int, stop: int) -> Ragged:
-        """Files `start..stop`.
+        """Read files `start..stop` as variable-length rows of bytes.
 
         Raises:
-            InputError: one of them cannot be read; of several the first.
+            InputError: a file cannot be read; the first such one.
         """
         return ragged([np.frombuffer(self._load(row), FILE) for row in range(start, stop)], FILE)
 
 
 def in_threads(function: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
-    """What a function makes of each item, in several threads where there are CPUs for them.
+    """Return the results of a function for each item, from several threads where there are CPUs for them.
 
-    An error is that of the first item that has one.
+    An exception is that of the first item that raises one.
     """
     if len(items) < 2 or _num_threads() == 1:
         return [function(item) for item in items]
@@ -149,5 +149,5 @@ def _num_threads() -> int:
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    """For all data sets of this process: one may be of many files that are opened one by one."""
+    """Return one pool for all data sets of this process: a data set may have many files that are opened one by one."""
     return ThreadPoolExecutor(_num_threads(), thread_name_prefix="images")

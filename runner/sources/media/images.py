@@ -1,4 +1,4 @@
-"""Rows that are the images in a folder and in those under it, by Pillow."""
+"""Rows that are the images in a folder and its subfolders, read by Pillow."""
 
 import os
 from collections.abc import Sequence
@@ -13,27 +13,27 @@ from runner.sources.media.image_reader import FileReader, ImageReader
 from runner.sources.tables.text_rows import text_rows
 
 _COLUMNS = ("image", "path", "label", "file")
-_DIGESTED_FILES, _DIGESTED_BYTES = 64, 4 << 20  # of each
+_DIGESTED_FILES, _DIGESTED_BYTES = 64, 4 << 20  # number of files, and bytes of each
 _MOST_STATS = 10_000  # each is a request to the server of a shared file system
 
 
 class ImageSource:
-    """The images in a folder and those under it, in the order of their paths; hidden and other files are left out.
+    """The images in a folder and its subfolders, in order of their paths; hidden files and other files are ignored.
 
-    Columns are `image`, uint8 `(3, height, width)` in RGB, `path`, the text under the folder, and `label`, the text of
-    the name of the folder that the image is directly in; and `file`, the bytes of the file, for what decodes images at
-    their own sizes. There is but `image` where none are chosen.
+    Columns are `image`, uint8 `(3, height, width)` in RGB; `path`, the path relative to the folder, text; `label`, the
+    name of the folder that directly holds the image, text; and `file`, the bytes of the file, for consumers that decode
+    images at their own sizes. The default is `image` alone.
 
     Args:
         path: the folder.
-        inner: `HEIGHTxWIDTH` or one number: every image is scaled to cover it, bilinearly and with antialiasing, and
-            its middle cut out. Without it all must be of the size of the first that can be read. Or `file`, the column.
-        columns: names.
-        keep: more.
+        inner: `HEIGHTxWIDTH` or one number: every image is scaled to cover this size, bilinearly and with antialiasing,
+            and its middle is cut out. Without it all must have the size of the first readable one. Or `file`.
+        columns: names of columns.
+        keep: passthrough columns, written beside the predictions.
 
     Raises:
-        UsageError: Pillow is missing; no such size; `file` is to be kept.
-        InputError: no such folder or column; no images; none of the first 100 can be read, by which to know the size.
+        UsageError: Pillow is missing; the size is invalid; `file` is a passthrough column.
+        InputError: no such folder or column; no images; none of the first 100 can be read, so the size is unknown.
     """
 
     def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
@@ -81,7 +81,7 @@ class ImageSource:
         return f"xxh3:{xxhash.xxh3_128(np.array(self._stats(), np.int64).tobytes()).hexdigest()}"
 
     def _stats(self) -> list[tuple[int, int]]:
-        """Size and time of change of each file, or of 10,000 of them; -1 of one that is not there."""
+        """Return size and modification time (ns) of each file, or of 10,000 of them; -1 for a missing file."""
         found = []
         for row in _spread(self.num_rows, _MOST_STATS):
             try:
@@ -123,18 +123,18 @@ class ImageSource:
 
 
 def _text(name: str, file: str) -> str:
-    """The path of an image under the folder, or its label."""
+    """Return the path of an image relative to the folder, or its label."""
     return file if name == "path" else file.rpartition("/")[0].rpartition("/")[2]
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """At most so many of the rows, evenly spread."""
+    """Return at most `most` of the rows, evenly spread."""
     chosen = min(count, most)
     return [count * index // chosen for index in range(chosen)]
 
 
 def _find_images(root: str) -> list[str]:
-    """The paths of all images under a folder, relative to it, in order."""
+    """Return the paths of all images under a folder, relative to it, sorted."""
     found: list[str] = []
     folders: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while folders:
@@ -142,7 +142,7 @@ def _find_images(root: str) -> list[str]:
         try:
             status = os.stat(f"{root}/{inside}")
             here = status.st_dev, status.st_ino
-            if here in above:  # a link to a folder that it is in
+            if here in above:  # a link to a folder that contains it
                 continue
             with os.scandir(f"{root}/{inside}") as entries:
                 for entry in entries:
@@ -150,7 +150,7 @@ def _find_images(root: str) -> list[str]:
                         continue
                     if entry.is_dir():
                         folders.append((f"{inside}{entry.name}/", above | {here}))
-                    # a link to nothing is an image that cannot be read; a pipe is none
+                    # a dangling link is an image that cannot be read; a pipe is not an image
                     elif entry.name.lower().endswith(SUFFIXES) and (entry.is_file() or entry.is_symlink()):
                         found.append(f"{inside}{entry.name}")
         except OSError as error:

@@ -1,4 +1,4 @@
-"""Rows of a `.tar` file in WebDataset's layout: a sample is the members that share a name up to its first dot."""
+"""Rows of a `.tar` file in WebDataset's layout: members that share a name up to its first dot form a sample."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -14,27 +14,28 @@ from runner.sources.media.image_reader import FileReader, ImageReader
 from runner.sources.media.tar_fields import KINDS, ArrayField, ClassField, Field, TextField
 from runner.sources.media.tar_index import index_tar
 
-KEY = "__key__"  # as WebDataset calls what the names of a sample's members begin with
-_DIGESTED_SAMPLES, _DIGESTED_BYTES = 64, 4 << 20  # of each member
+KEY = "__key__"  # WebDataset's name for the common beginning of the names of a sample's members
+_DIGESTED_SAMPLES, _DIGESTED_BYTES = 64, 4 << 20  # number of samples, and bytes of each member
 
 
 class TarSource:
-    """A `.tar` file, whose members are read where they lie.
+    """A `.tar` file, whose members are read in place.
 
-    Fields are, by the last suffix of their names: images (uint8 `(3, height, width)` in RGB), `txt` and `json` text,
-    `cls` int64 `()`, `npy` arrays. `__key__` is one more, text, which is there when asked for.
+    The last suffix of a field's name decides its kind: images (uint8 `(3, height, width)` in RGB), `txt` and `json`
+    text, `cls` int64 `()`, `npy` arrays. A further text field is `__key__`, read only on request.
 
     Args:
-        path: the file, or its URL.
-        inner: a field, whose values rows are then, without its name; `FIELD@HEIGHTxWIDTH` or `@HEIGHTxWIDTH` scales
-            each image to cover this size and cuts out the middle. Without a size all must be of that of the first. With
-            `@file` an image is the bytes of its file, for what decodes images at their own sizes.
-        columns: or several fields; none for all but `__key__`.
-        keep: more.
+        path: path or URL of the file.
+        inner: one field, whose values are the rows, without a column name; `FIELD@HEIGHTxWIDTH` or `@HEIGHTxWIDTH`
+            scales each image to cover this size and cuts out the middle. Without a size all must have that of the
+            first. With `@file` an image is the bytes of its file, for consumers that decode images at their own sizes.
+        columns: several fields; none for all but `__key__`.
+        keep: passthrough columns, written beside the predictions.
 
     Raises:
-        UsageError: Pillow is missing; no such size; files are to be kept.
-        InputError: no such file or field, a field of another kind, not a whole tar file, compressed, sparse, or links.
+        UsageError: Pillow is missing; the size is invalid; files are passthrough columns.
+        InputError: no such file or field, a field of another kind, an incomplete or compressed tar, sparse files, or
+            links.
     """
 
     def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
@@ -120,7 +121,7 @@ class TarSource:
         )
 
     def _name(self, field: str) -> Callable[[int], str]:
-        """What the rows of a field are called in messages."""
+        """Return a function from rows of a field to their names in messages."""
         return lambda row: f"--data {self._path}: row {row} ({self._index.keys[row]!r}): field {field!r}"
 
 

@@ -1,4 +1,4 @@
-"""What the fields of samples in a `.tar` file are as rows, by the last suffix of their names."""
+"""Fields of the samples in a `.tar` file as rows; the last suffix of a field's name decides its kind."""
 
 import io
 from collections.abc import Callable
@@ -12,12 +12,12 @@ from runner.data.rows import RAGGED, TEXT, Column, RowType
 from runner.sources import check_dtype
 from runner.sources.tables.text_rows import text_rows
 
-KINDS = ("txt", "json", "cls", "npy")  # beside images
+KINDS = ("txt", "json", "cls", "npy")  # besides images
 _TRIED = 100
 
 
 class Field(Protocol):
-    """A field of all samples; `row_bytes` is what one takes on average."""
+    """A field of all samples; `row_bytes` is its average size in bytes."""
 
     @property
     def row_type(self) -> RowType: ...
@@ -25,22 +25,22 @@ class Field(Protocol):
     def row_bytes(self) -> int: ...
 
     def read(self, start: int, stop: int) -> Column:
-        """Of the samples `start..stop`.
+        """Read the field of the samples `start..stop`.
 
         Raises:
-            InputError: it cannot be read; of several the first.
+            InputError: a sample cannot be read; the first such one.
         """
         ...
 
 
 @dataclass(frozen=True)
 class TextField:
-    """Text as it is.
+    """A field of text, as it is.
 
     Args:
-        load: the content of a row's member.
-        name: what a row is called in messages.
-        row_bytes: on average.
+        load: returns the content of a row's member.
+        name: returns the name of a row for messages.
+        row_bytes: average size of a row, in bytes.
     """
 
     load: Callable[[int], bytes]
@@ -57,7 +57,7 @@ class TextField:
 
 @dataclass(frozen=True)
 class ClassField:
-    """One whole number, int64; as for `TextField`."""
+    """A field with one integer, int64; for arguments see `TextField`."""
 
     load: Callable[[int], bytes]
     name: Callable[[int], str]
@@ -82,7 +82,7 @@ class ClassField:
 
 
 class ArrayField:
-    """Arrays in `.npy` format, of the shape and dtype of the first that can be read; as for `TextField`.
+    """A field of `.npy` arrays, with the shape and dtype of the first readable one; for arguments see `TextField`.
 
     Raises:
         InputError: none of the first 100 can be read; a dtype that torch cannot hold.
@@ -114,7 +114,7 @@ class ArrayField:
             found: np.ndarray[Any, Any] = np.lib.format.read_array(io.BytesIO(self._load(row)), allow_pickle=False)
         except InputError:
             raise
-        except Exception as error:  # damaged bytes raise one of many kinds
+        except Exception as error:  # damaged bytes raise one of many exception types
             raise InputError(f"{self._name(row)} is not in .npy format: {describe(error)}") from error
         return found
 

@@ -1,4 +1,4 @@
-"""Where the samples of a `.tar` file in WebDataset's layout lie, from one look at the headers of its members."""
+"""Index of the samples of a `.tar` file in WebDataset's layout, from one pass over the headers of its members."""
 
 import io
 import re
@@ -12,19 +12,19 @@ import numpy as np
 from runner.core.errors import InputError, describe
 from runner.sources.files import File, Stream, read_range
 
-_SAMPLE = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)  # up to the first dot of the last name, and the rest
-_METADATA = re.compile(r"__[^/]*__($|/)")  # WebDataset leaves these out
-_BUFFER_BYTES = 16 << 10  # a few small members, and not too much of a large one
+_SAMPLE = re.compile(r"((?:.*/|)[^.]+)[.]([^/]*)", re.DOTALL)  # up to the first dot of the file name, and the rest
+_METADATA = re.compile(r"__[^/]*__($|/)")  # WebDataset ignores these
+_BUFFER_BYTES = 16 << 10  # holds several small members, and wastes little on a large one
 _COMPRESSED = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"\x28\xb5\x2f\xfd": "Zstandard"}
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where a field lies, by sample.
+    """The positions of a field in the file, by sample.
 
     Attributes:
-        offsets: int64 `(samples,)`, of the first byte; -1 where the sample has none.
-        sizes: int64 `(samples,)`, in bytes; 0 where it has none.
+        offsets: int64 `(samples,)`, of the first byte; -1 where the sample lacks the field.
+        sizes: int64 `(samples,)`, in bytes; 0 where the sample lacks the field.
     """
 
     offsets: np.ndarray
@@ -36,8 +36,8 @@ class TarIndex:
     """All samples, in the order of their first members.
 
     Attributes:
-        keys: what the names of a sample's members begin with.
-        places: of each field by its name in lower case, in the order in which they come first.
+        keys: common beginnings of the names of each sample's members.
+        places: positions of each field, by its name in lower case, in order of first appearance.
     """
 
     keys: list[str]
@@ -45,11 +45,11 @@ class TarIndex:
 
 
 def index_tar(file: File) -> TarIndex:
-    """The index of a file.
+    """Return the index of a file.
 
     Raises:
-        InputError: it is no tar file, compressed, truncated or damaged, has a sparse member or a link, two members for
-            the same field of a sample, or no samples.
+        InputError: it is not a tar file, is compressed, truncated or damaged, has a sparse member or a link, two
+            members for the same field of a sample, or no samples.
     """
     rows: dict[str, int] = {}
     found: dict[str, tuple[array[int], ...]] = {}
@@ -84,7 +84,7 @@ def _places(keys: list[str], field: str, columns: "tuple[array[int], ...]", file
 
 
 def _members(file: File) -> Iterator[tarfile.TarInfo]:
-    """All members, none of which is kept; raises InputError where there is no tar file, or not to its end."""
+    """Yield all members without keeping them; raise InputError where the file is not a complete tar file."""
     beginning = read_range(file, 0, min(file.size, 8))
     for magic, name in _COMPRESSED.items():
         if beginning.startswith(magic):
@@ -99,7 +99,7 @@ def _members(file: File) -> Iterator[tarfile.TarInfo]:
         raise InputError(f"--data {file.path} is no tar file: {describe(error)}") from error
     try:
         while (member := tar.next()) is not None:
-            if member.size < 0:  # from which the standard library would go back, and on for ever
+            if member.size < 0:  # the standard library would seek back, and loop forever
                 raise InputError(f"--data {file.path} is damaged: its member {member.name!r} has a negative size")
             if member.isreg() and not member.issparse() and member.offset_data + member.size > file.size:
                 raise InputError(

@@ -1,4 +1,4 @@
-"""What Arrow's columns are as rows: numbers, lists of numbers of one length or of unlike lengths, and text."""
+"""Arrow columns as rows: numbers, lists of numbers of fixed or variable length, and text."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from runner.sources import check_dtype
 
 
 def import_arrow(what: str) -> Any:
-    """pyarrow.
+    """Import pyarrow and return it.
 
     Raises:
         UsageError: it is missing.
@@ -25,18 +25,18 @@ def import_arrow(what: str) -> Any:
 
 
 class Columns:
-    """Some columns of a table.
+    """Selected columns of a table.
 
     Args:
-        schema: of the table.
-        inner: the name of one, whose values are the rows; "" where there is none.
+        schema: schema of the table.
+        inner: name of one column, whose values are the rows; "" for none.
         chosen: else the names of several; none for all.
-        keep: more names.
+        keep: names of passthrough columns.
         what: the data set, for messages.
 
     Attributes:
-        names: in order.
-        row_type: of the one column where there is but one; else of each by name.
+        names: names of the columns, in order.
+        row_type: type of the only column; by name where there are several.
 
     Raises:
         InputError: there is no such column, or its type is neither numbers, lists of them, nor text.
@@ -55,14 +55,14 @@ class Columns:
         self.row_type: RowTypes = self._types[self.names[0]] if len(self.names) == 1 else self._types
 
     def rows(self, table: Any, first: int) -> Rows:
-        """A table as rows.
+        """Convert a table to rows.
 
         Args:
-            table: with columns of these names and types.
-            first: the number of its first row, for messages.
+            table: table with columns of these names and types.
+            first: number of its first row, for messages.
 
         Raises:
-            InputError: there is a null in it.
+            InputError: it contains a null.
         """
         columns = {name: self._column(table.column(name), name, first) for name in self.names}
         return columns[self.names[0]] if len(self.names) == 1 else columns

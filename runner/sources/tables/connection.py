@@ -1,4 +1,4 @@
-"""The connection to a database, by SQLAlchemy: opened, asked, and its errors in the database's own words."""
+"""The connection to a database, by SQLAlchemy: opening, queries, and errors in the database's own words."""
 
 import contextlib
 import os
@@ -12,23 +12,23 @@ from runner.sources.files import file_stamp
 
 _PASSWORD = re.compile(r"(://[^:/@]*:)(.*)(@)")
 _SECRET = re.compile(r"([?&][^=&]*(?:password|passwd|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
-_LEAST_SECRET = 3  # shorter ones would be found in any word
+_LEAST_SECRET = 3  # characters; shorter ones occur in any word
 
 
 class Connection:
-    """A database that is asked for rows; any number of threads may.
+    """A database that can be queried for rows, from any number of threads.
 
     Args:
-        path: a URL, as SQLAlchemy has them.
-        inner: what is wanted of it; only looked at for whether there is anything.
+        path: a URL in SQLAlchemy's form.
+        inner: requested table or query; only checked for being empty.
         what: the data set, for messages.
 
     Attributes:
-        engine: SQLAlchemy's.
+        engine: the engine of SQLAlchemy.
 
     Raises:
-        UsageError: SQLAlchemy, or the driver of the database, is missing; nothing is wanted.
-        InputError: it is no URL, or names no file.
+        UsageError: SQLAlchemy, or the driver of the database, is missing; no table or query is given.
+        InputError: the URL is invalid, or names no file.
     """
 
     def __init__(self, path: str, inner: str, what: str) -> None:
@@ -45,15 +45,15 @@ class Connection:
             url = sa.engine.make_url(path)
         except (sa.exc.ArgumentError, ValueError):
             raise InputError(f"{what}: no URL of a database, such as postgresql://USER@HOST/NAME") from None
-        if url.drivername == "postgresql":  # what it stands for has changed between versions of SQLAlchemy
+        if url.drivername == "postgresql":  # the driver behind this name differs between versions of SQLAlchemy
             url = url.set(drivername="postgresql+psycopg")
-        typed = _PASSWORD.search(path)  # one with an @ in it, which should be %40, is taken apart at the first
+        typed = _PASSWORD.search(path)  # SQLAlchemy splits a password with an @, which should be %40, at the first one
         self._secrets = {str(url.password or ""), *(typed[2].split("@") if typed else ())}
         self._file = ""
         if url.get_backend_name() == "sqlite":
             self._file = self._existing_file(url.database or "")
         try:
-            # one connection is kept, for the reader's thread; another is opened for the search for bad rows
+            # one connection is kept, for the reader's thread; others are opened for the search for bad rows
             self.engine = sa.create_engine(
                 url, poolclass=sa.pool.QueuePool, pool_size=1, max_overflow=2, pool_pre_ping=True
             )
@@ -71,31 +71,31 @@ class Connection:
         weakref.finalize(self, self.engine.dispose)
 
     def fetch(self, statement: Any) -> list[tuple[Any, ...]]:
-        """All rows of a statement's result.
+        """Return all rows of a statement's result.
 
         Raises:
-            InputError: the database cannot be reached, or refuses.
+            InputError: the database cannot be reached, or rejects the statement.
         """
         with self.errors_for_users(), self.engine.connect() as connection:
             return [tuple(row) for row in connection.execute(statement)]
 
     def names_of(self, statement: Any) -> list[str]:
-        """The columns of a statement's result; raises as `fetch` does."""
+        """Return the column names of a statement's result; for errors see `fetch`."""
         with self.errors_for_users(), self.engine.connect() as connection:
             return list(connection.execute(statement).keys())
 
     def stamp(self) -> str:
-        """Of the file, where the database is one."""
+        """Return the stamp of the file where the database is one, else ""."""
         return file_stamp(self._file) if self._file else ""
 
     @contextlib.contextmanager
     def errors_for_users(self) -> Iterator[None]:
-        """Errors of SQLAlchemy as InputErrors, with the database's own words."""
+        """Convert errors of SQLAlchemy to InputErrors, with the database's own words."""
         try:
             yield
         except InputError:
             raise
-        except Exception as error:  # of one kind or another by driver
+        except Exception as error:  # the types depend on the driver
             raise InputError(f"{self._what}: {self._words(error)}") from None  # its text may hold the password
 
     def _words(self, error: Exception) -> str:
@@ -107,7 +107,7 @@ class Connection:
         return text
 
     def _existing_file(self, name: str) -> str:
-        """The file of a SQLite database, which would be made where there is none."""
+        """Return the path of a SQLite file; a missing one would be created on connecting."""
         if not name or name == ":memory:" or name.startswith("file:"):
             raise InputError(f"{self._what}: give the file of the SQLite database: sqlite:///FILE::TABLE")
         try:
@@ -118,10 +118,10 @@ class Connection:
 
 
 def hide_password(path: str) -> str:
-    """A URL without the password in it, whether it can be understood or not."""
+    """Return a URL with its password masked, whether or not the URL can be parsed."""
     return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1***\3", path))
 
 
 def _let_bad_text_pass(connection: Any, record: Any) -> None:
-    """Text that is not UTF-8 would keep the rows beside it from being read; so its row is found out later."""
+    """Decode invalid UTF-8 without an error, which would block the rows beside it; its row is found later."""
     connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""Rows of a CSV file with a header, by pyarrow."""
+"""Rows of a CSV file with a header, read by pyarrow."""
 
 import io
 from collections.abc import Sequence
@@ -10,18 +10,18 @@ from runner.sources.files import read_range
 from runner.sources.tables.arrow import Columns, import_arrow
 from runner.sources.tables.lines import LineSource
 
-_INFERRED_BYTES = 4 << 20  # the types of columns are those of the rows in so many bytes
-_DECIDING_ROWS = 1000  # where so many hold numbers, and later ones do not, a column is of numbers
+_INFERRED_BYTES = 4 << 20  # the types of columns are inferred from the rows in so many bytes
+_DECIDING_ROWS = 1000  # a column is numeric where so many first rows are, even if later ones are not
 
 
 class CsvSource(LineSource):
-    """A `.csv` file, or a `.tsv` file: its first line the names of columns; fields in quotes may hold line breaks.
+    """A `.csv` or `.tsv` file; its first line names the columns, and quoted fields may hold line breaks.
 
     Args:
-        path: the file, or its URL.
-        inner: a column, whose values rows are then, without its name.
-        columns: or several; none for all.
-        keep: more, which are to be kept beside the predictions.
+        path: path or URL of the file.
+        inner: one column, whose values are the rows, without a column name.
+        columns: several columns; none for all.
+        keep: passthrough columns, written beside the predictions.
 
     Raises:
         UsageError: pyarrow is missing.
@@ -45,7 +45,7 @@ class CsvSource(LineSource):
         try:
             found = csv.read_csv(io.BytesIO(head), self._reading(len(head)), self._parsing)
         except pa.ArrowInvalid:
-            try:  # a row further down may be at fault, which will be named in its turn
+            try:  # a later row may be at fault, which is reported when it is read
                 found = csv.read_csv(io.BytesIO(head), self._reading(len(head)), self._lenient())
             except pa.ArrowInvalid as error:
                 raise InputError(f"--data {path} is no CSV with a header: {describe(error)}") from error
@@ -71,7 +71,7 @@ class CsvSource(LineSource):
         return self._columns.rows(table, first)
 
     def _numbers_with_exceptions(self, found: Any) -> Any:
-        """Make columns that begin with numbers columns of numbers: what is none is a bad row."""
+        """Make columns that begin with numbers numeric: other values are bad rows."""
         import pyarrow as pa
 
         for index, field in enumerate(found.schema):
@@ -87,13 +87,13 @@ class CsvSource(LineSource):
         return self._csv.ReadOptions(use_threads=False, block_size=max(1, size), column_names=names)
 
     def _lenient(self) -> Any:
-        """Without the rows that have too many or too few fields."""
+        """Return parsing options that skip rows with too many or too few fields."""
         return self._csv.ParseOptions(
             delimiter=self._parsing.delimiter, newlines_in_values=True, invalid_row_handler=lambda row: "skip"
         )
 
     def _last_end(self, head: bytes) -> int:
-        """Where the last whole row ends."""
+        """Return the end of the last complete row, in bytes."""
         end = len(head)
         while (end := head.rfind(b"\n", 0, end)) >= 0:
             if head.count(b'"', 0, end) % 2 == 0:
@@ -102,7 +102,7 @@ class CsvSource(LineSource):
 
 
 def _first_line(head: bytes) -> bytes:
-    """The header with its end, and blank lines before it."""
+    """Return the header with its line end, and the blank lines before it."""
     end = 0
     while (end := head.find(b"\n", end) + 1) > 0:
         if head[:end].strip(b"\r\n") and head.count(b'"', 0, end) % 2 == 0:

@@ -1,9 +1,9 @@
 """Rows of a table, a view or a query of a database, by SQLAlchemy.
 
-They are in order of a key. At first every 1024th key is read, and no more: rows are then found from the one before
-them on, by an index where the key has one, instead of being counted from the first row each time.
+Rows are in order of a key. On opening, every 1024th key is read, and no more: rows are then found from the nearest such
+key before them, by an index where the key has one, instead of being counted from the first row each time.
 
-Nothing is converted by the declared types of columns: a key that is sent back must be the one that came.
+Values are not converted by the declared types of columns: a key sent back must equal the one received.
 """
 
 import datetime
@@ -20,22 +20,22 @@ from runner.data.rows import Column, Rows, RowType, RowTypes
 from runner.sources.tables.connection import Connection, hide_password
 from runner.sources.tables.values import type_of_values, values_as_column
 
-_STEP = 1024  # every so many rows the key is kept
-_DECIDING_ROWS = 1000  # the types of columns are those of the values in so many
+_STEP = 1024  # the key of every 1024th row is kept
+_DECIDING_ROWS = 1000  # the types of columns are those of the values in so many first rows
 _DIGESTED_ROWS = 100  # at the beginning, and as many at the end
-_KEYS = (int, str, bytes, decimal.Decimal, datetime.date, uuid.UUID)  # floats may not come back as they were
+_KEYS = (int, str, bytes, decimal.Decimal, datetime.date, uuid.UUID)  # no floats: they may change on the way back
 _QUERY = re.compile(r"\s*\(*\s*(select|with|values)\b[\s(]", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class _Known:
-    """What there is to know of the rows.
+    """Properties of the rows, found on opening.
 
     Attributes:
-        num_rows: how many.
-        keys: of every 1024th row.
-        types: of the columns.
-        row_bytes: what a row takes, on average.
+        num_rows: number of rows.
+        keys: keys of every 1024th row.
+        types: types of the columns, by name.
+        row_bytes: average size of a row, in bytes.
     """
 
     num_rows: int
@@ -45,20 +45,20 @@ class _Known:
 
 
 class DatabaseSource:
-    """A table or a query of SQLite, PostgreSQL, MySQL, and what else SQLAlchemy knows.
+    """A table or a query of SQLite, PostgreSQL, MySQL, and any other database of SQLAlchemy.
 
-    Rows are in order of the primary key; of a table without one, a view or a query, in order of the first column.
-    Numbers are int64 where they are whole, else float64; booleans are bool, and strings text.
+    Rows are in order of the primary key; without one, as in views and queries, in order of the first column. Integers
+    are int64, other numbers float64; booleans are bool, and strings text.
 
     Args:
-        path: a URL, as SQLAlchemy has them.
+        path: a URL in SQLAlchemy's form.
         inner: a table, a view, or a SELECT.
-        columns: which; none for all but the key.
-        keep: more, which are to be kept beside the predictions.
+        columns: names of columns; none for all but the key.
+        keep: passthrough columns, written beside the predictions.
 
     Raises:
         UsageError: SQLAlchemy, or the driver of the database, is missing; no table is given.
-        InputError: the database cannot be reached; no such table or column; the key is not unique, or null somewhere;
+        InputError: the database cannot be reached; no such table or column; the key is not unique, or contains a null;
             a column is neither of numbers nor of text.
     """
 
@@ -95,11 +95,11 @@ class DatabaseSource:
         return self._look().row_bytes
 
     def scan(self, part: int, parts: int) -> "_Known | None":
-        """What is to be known of the rows, which the first part finds out for all: it is work for the database."""
+        """Return the properties of the rows, found by the first part for all: finding them is work for the database."""
         return None if part else self._look_through()
 
     def use(self, scans: Sequence[Any]) -> None:
-        """Take it."""
+        """Take the scan of the first part."""
         self._known = scans[0]
 
     def read(self, start: int, stop: int) -> Rows:
@@ -123,7 +123,7 @@ class DatabaseSource:
     def stamp(self) -> str:
         sa = self._sa
         found = self._connection.fetch(sa.select(sa.func.count()).select_from(self._rows))
-        for backwards in (False, True):  # not by min and max, which PostgreSQL does not have of every type
+        for backwards in (False, True):  # not by min and max, which PostgreSQL lacks for some types
             order = [column.desc() if backwards else column for column in self._key]
             found += self._connection.fetch(sa.select(*self._key).order_by(*order).limit(1))
         return f"{checksum_of_text(repr(found))} {self._connection.stamp()}"
@@ -147,7 +147,7 @@ class DatabaseSource:
         return _Known(num_rows, keys, types, sizes // max(1, len(found)))
 
     def _open_table(self, inner: str) -> tuple[Any, list[str], list[str], bool]:
-        """The table or view, its columns, those of its key, and whether that is a primary key."""
+        """Return the table or view, its columns, the columns of its key, and whether that is a primary key."""
         sa, schema, table = self._sa, None, inner
         with self._connection.errors_for_users():
             inspector = sa.inspect(self._connection.engine)
@@ -168,9 +168,9 @@ class DatabaseSource:
         return found, names, key or names[:1], bool(key)
 
     def _open_query(self, query: str) -> tuple[Any, list[str], list[str], bool]:
-        """The query, its columns, and the first, which is the key, though no primary one."""
+        """Return the query, its columns, the first of them as the key, and False: the key is not a primary one."""
         sa = self._sa
-        # a colon in it is no parameter of ours; and a comment at its end must not go on behind it
+        # a colon in it is not a parameter; and a comment at its end must not comment out the rest of the statement
         text = sa.text(query.replace(":", "\\:") + "\n")
         names = self._connection.names_of(sa.select(sa.text("*")).select_from(text.columns().subquery("q")).limit(0))
         if len(set(names)) != len(names):
@@ -179,12 +179,12 @@ class DatabaseSource:
         return text.columns(*columns).subquery("q"), names, names[:1], False
 
     def _count(self, key: Sequence[str], is_primary: bool) -> int:
-        """How many rows there are; raises InputError where the key is not one."""
+        """Return the number of rows; raise InputError where the key is not unique or contains a null."""
         sa = self._sa
         counts = [sa.func.count(column) for column in self._key]
         ((rows, *filled),) = self._connection.fetch(sa.select(sa.func.count(), *counts).select_from(self._rows))
         why = ""
-        if min(filled) < rows:  # which SQLite allows in primary keys, too
+        if min(filled) < rows:  # SQLite allows null in primary keys, too
             why = f"{rows - min(filled)} of {rows} rows have null there"
         elif not is_primary:
             distinct = sa.select(*self._key).distinct().subquery("d")
@@ -198,7 +198,7 @@ class DatabaseSource:
         return int(rows)
 
     def _keep_keys(self, num_rows: int) -> list[tuple[Any, ...]]:
-        """The key of every 1024th row, which the database picks out."""
+        """Return the key of every 1024th row, selected by the database."""
         sa = self._sa
         number = sa.func.row_number().over(order_by=self._key).label("runner_number")
         numbered = sa.select(*self._key, number).subquery("n")
@@ -216,12 +216,12 @@ class DatabaseSource:
         return found
 
     def _fetch(self, start: int, stop: int, keys: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
-        """The keys and values of rows; `keys` of every 1024th, where they are not known otherwise."""
+        """Return the keys and values of rows; `keys` are those of every 1024th row, on opening."""
         if start >= stop:
             return []
         sa = self._sa
         block, offset = divmod(start, _STEP)
-        # without a type nothing is converted, and the database takes a value for what it is compared with
+        # without a type nothing is converted, and the database gives the value the type of its counterpart
         kept = [
             sa.bindparam(f"key_{place}", value, sa.types.NullType())
             for place, value in enumerate((keys or self._look().keys)[block])

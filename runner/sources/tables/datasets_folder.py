@@ -1,4 +1,4 @@
-"""Rows of a folder as `datasets.Dataset.save_to_disk` leaves it, by Hugging Face's Datasets."""
+"""Rows of a folder written by `datasets.Dataset.save_to_disk`, read by Hugging Face's Datasets."""
 
 import json
 import threading
@@ -17,13 +17,13 @@ _SAMPLES = 64  # rows, evenly from the first to the last, of which the digest is
 
 
 class DatasetsSource:
-    """Columns of a data set that has been saved to a folder; its files are mapped into memory and never read whole.
+    """Columns of a data set saved to a folder; its files are memory-mapped and never read as a whole.
 
     Args:
         path: the folder, which holds dataset_info.json, state.json and the rows.
-        inner: a column, whose values rows are then, without its name.
-        columns: or several; none for all.
-        keep: more, which are to be kept beside the predictions.
+        inner: one column, whose values are the rows, without a column name.
+        columns: several columns; none for all.
+        keep: passthrough columns, written beside the predictions.
 
     Raises:
         UsageError: Datasets is missing.
@@ -74,7 +74,7 @@ class DatasetsSource:
             raise InputError(f"{self._what}: rows {start}..{stop} cannot be read: {describe(error)}") from error
 
     def _check_folder(self) -> None:
-        """Say what is wrong where Datasets would not, or not clearly."""
+        """Raise InputError for problems that Datasets does not report, or not clearly."""
         if (self._folder / "dataset_dict.json").exists():
             splits = sorted(file.parent.name for file in self._folder.glob("*/dataset_info.json"))
             raise InputError(
@@ -113,7 +113,7 @@ def _import_datasets(what: str) -> Any:
 
 
 def _plain_schema(schema: Any) -> Any:
-    """A schema without the types of Datasets' own: of `Array2D` and more, lists of lists of fixed lengths."""
+    """Return a schema without Datasets' own types: `Array2D` and the like become nested lists of fixed lengths."""
     import pyarrow as pa
 
     return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema])

@@ -1,4 +1,4 @@
-"""Rows of a file of JSON lines, by pyarrow."""
+"""Rows of a JSON Lines file, read by pyarrow."""
 
 import io
 import json
@@ -14,20 +14,20 @@ from runner.sources.files import read_range
 from runner.sources.tables.arrow import Columns, import_arrow
 from runner.sources.tables.lines import LineSource
 
-_INFERRED_BYTES = 4 << 20  # the types of fields are those of the rows in so many bytes
-_DECIDING_ROWS = 1000  # where lists are of one length in so many, they must be in all
+_INFERRED_BYTES = 4 << 20  # the types of fields are inferred from the rows in so many bytes
+_DECIDING_ROWS = 1000  # where lists have one length in so many first rows, they must have it in all
 
 
 class JsonLinesSource(LineSource):
-    """A `.jsonl` or `.ndjson` file: each line a JSON object, whose fields are the columns.
+    """A `.jsonl` or `.ndjson` file: each line is a JSON object, whose fields are the columns.
 
-    Lists of numbers that are all of one length at the beginning of the file must be so everywhere.
+    Lists of numbers that all have one length at the beginning of the file must have it everywhere.
 
     Args:
-        path: the file, or its URL.
-        inner: a field, whose values rows are then, without its name.
-        columns: or several; none for all.
-        keep: more, which are to be kept beside the predictions.
+        path: path or URL of the file.
+        inner: one field, whose values are the rows, without a column name.
+        columns: several fields; none for all.
+        keep: passthrough columns, written beside the predictions.
 
     Raises:
         UsageError: pyarrow is missing.
@@ -74,7 +74,7 @@ class JsonLinesSource(LineSource):
         return self._json.ReadOptions(use_threads=False, block_size=max(1, size) + 1)
 
     def _infer(self, head: bytes) -> Any:
-        """The rows at the beginning, without those that are no JSON, which will be named in their turn."""
+        """Return the rows at the beginning, without those that are not JSON, which are reported when they are read."""
         try:
             return self._json.read_json(io.BytesIO(head), self._reading(len(head)))
         except self._error:
@@ -86,7 +86,7 @@ class JsonLinesSource(LineSource):
 
 
 def _alike(lines: Sequence[bytes]) -> list[bytes]:
-    """The lines that hold objects, without those in which a field is of another kind than in most."""
+    """Return the lines that hold objects, without those in which a field's kind differs from its most common one."""
     objects = []
     for line in lines:
         try:
@@ -111,7 +111,7 @@ def _kind(value: Any) -> str:
 
 
 def _settled(column: Any, pa: Any) -> Any:
-    """The type of a column: of lists of numbers that are all as long, lists of that length."""
+    """Return the type of a column; for lists of numbers of equal length, lists of that fixed length."""
     kind = column.type
     if not pa.types.is_list(kind) or not len(column) or column.null_count:
         return kind
@@ -121,7 +121,7 @@ def _settled(column: Any, pa: Any) -> Any:
 
 
 def _loose(kind: Any, pa: Any) -> Any:
-    """A type that the parser takes: it knows no lists of fixed length."""
+    """Return a type that the parser accepts: it has no lists of fixed length."""
     return pa.list_(_loose(kind.value_type, pa)) if pa.types.is_fixed_size_list(kind) else kind
 
 

@@ -1,7 +1,7 @@
-"""Where lines begin in a large file: found once, by all ranks together, each in its own part of the file.
+"""Positions of lines in a large file, found once, by all ranks together, each in its own part of the file.
 
-In CSV a line break inside quotes ends no row. Whether a part begins inside quotes is not known before all parts
-before it have been read, so both cases are counted, and the right one is taken when the parts are put together.
+In CSV a line break inside quotes does not end a row. Whether a part begins inside quotes is only known once all parts
+before it have been read, so both cases are counted, and the right one is chosen when the parts are combined.
 """
 
 from bisect import bisect_right
@@ -12,20 +12,20 @@ import numpy as np
 
 from runner.sources.files import File
 
-_BLOCK_BYTES = 16 << 20  # read at once
-SEGMENT_BYTES = 1 << 20  # of each so many bytes the first line's place is kept
+_BLOCK_BYTES = 16 << 20  # bytes read at once
+SEGMENT_BYTES = 1 << 20  # bytes; the position of the first line end in each such segment is kept
 _NEWLINE, _RETURN, _QUOTE = 10, 13, 34
 
 
 @dataclass
 class Scan:
-    """What one part of a file holds.
+    """The result of scanning one part of a file.
 
     Attributes:
-        num_ends: line ends, where the part begins outside quotes, and where inside.
-        kept: likewise, of the first line end in each segment, which one it is (the first is 1), and its position.
-        num_quotes: quotes.
-        open_line: whether bytes follow the last line end of the file (of the file's last part alone).
+        num_ends: number of line ends, if the part begins outside quotes and if inside.
+        kept: for these two cases, the first line end in each segment: its number (from 1) and its position in bytes.
+        num_quotes: number of quotes.
+        open_line: whether bytes follow the last line end of the file; set only by the file's last part.
     """
 
     num_ends: list[int]
@@ -35,10 +35,10 @@ class Scan:
 
 
 class LineIndex:
-    """The places of lines; made of the scans of all parts in order.
+    """The positions of lines, from the scans of all parts in order.
 
     Attributes:
-        num_lines: in the file.
+        num_lines: number of lines in the file.
     """
 
     def __init__(self, scans: Sequence[Scan], start: int, size: int) -> None:
@@ -54,24 +54,24 @@ class LineIndex:
         self.num_lines = before + any(scan.open_line for scan in scans)
 
     def block_of(self, line: int) -> int:
-        """The number of the block of whole lines that holds a line."""
+        """Return the index of the block of complete lines that holds a line."""
         return bisect_right(self._lines, line) - 1
 
     def block(self, index: int) -> tuple[int, int, int]:
-        """The number of its first line, and where its bytes begin and end."""
+        """Return the number of a block's first line, and the begin and end of its bytes."""
         last = index + 1 == len(self._lines)
         return self._lines[index], self._positions[index], self._size if last else self._positions[index + 1]
 
 
 def scan(file: File, part: int, parts: int, start: int, has_quotes: bool, skips_blank: bool) -> Scan:
-    """Look through one of several parts of a file.
+    """Scan one of several parts of a file.
 
     Args:
         file: the file.
-        part, parts: which of how many.
-        start: where its lines begin.
-        has_quotes: line breaks between quotes end no line.
-        skips_blank: empty lines do not count.
+        part, parts: index of the part, and number of parts.
+        start: position of the first line in the file.
+        has_quotes: whether line breaks between quotes end no line.
+        skips_blank: whether empty lines are not counted.
     """
     length = file.size - start
     first, last = start + length * part // parts, start + length * (part + 1) // parts
@@ -103,7 +103,7 @@ def scan(file: File, part: int, parts: int, start: int, has_quotes: bool, skips_
 
 
 def _keep(found: Scan, case: int, ends: np.ndarray, position: int, segment: list[int]) -> None:
-    """Note the first line end of each segment."""
+    """Record the first line end of each segment."""
     segments = (ends + position) // SEGMENT_BYTES
     _, firsts = np.unique(segments, return_index=True)
     for index in firsts.tolist():

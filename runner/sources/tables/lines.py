@@ -1,4 +1,4 @@
-"""Rows that are lines of a file, and plain text, where a line is a row as it is."""
+"""Rows that are lines of a file, and plain text files, where each line is a row of text."""
 
 import re
 import threading
@@ -21,22 +21,22 @@ _SAMPLES, _SAMPLE_BYTES = 256, 64 << 10
 
 
 class LineSource:
-    """A file of lines, which is read and parsed in blocks of about 1 MiB; the latest is kept.
+    """A file of lines, read and parsed in blocks of about 1 MiB; the latest block is kept.
 
     Args:
-        path: the file, or its URL.
+        path: path or URL of the file.
 
     Raises:
         InputError: it cannot be read.
     """
 
-    has_quotes = False  # line breaks between quotes end no row
-    skips_blank = False  # empty lines are no rows
+    has_quotes = False  # whether line breaks between quotes end no row
+    skips_blank = False  # whether empty lines are no rows
     row_type: RowTypes
 
     def __init__(self, path: str) -> None:
         self._file = open_file(path)
-        self._start = 0  # of the first row
+        self._start = 0  # position of the first row
         if self._file.size >= len(_BOM) and read_range(self._file, 0, len(_BOM)) == _BOM:
             self._start = len(_BOM)
         self._index: LineIndex | None = None
@@ -52,28 +52,28 @@ class LineSource:
         return self._file.size // max(1, self.num_rows)
 
     def scan(self, part: int, parts: int) -> Scan:
-        """What one of several parts of the file holds; for `use` to put together."""
+        """Return the scan of one of several parts of the file, for `use` to combine."""
         return scan(self._file, part, parts, self._start, self.has_quotes, self.skips_blank)
 
     def use(self, scans: Sequence[Any]) -> None:
-        """Take the scans of all parts, instead of looking through the whole file."""
+        """Take the scans of all parts, instead of scanning the complete file."""
         self._index = LineIndex(scans, self._start, self._file.size)
 
     def parse(self, block: bytes, first: int, count: int) -> Rows:
-        """The rows of whole lines.
+        """Parse complete lines to rows.
 
         Args:
             block: the lines.
-            first: the number of the first row, for messages.
-            count: of rows in it.
+            first: number of the first row, for messages.
+            count: number of rows in the block.
 
         Raises:
-            InputError: one of them cannot be parsed.
+            InputError: a row cannot be parsed.
         """
         raise NotImplementedError
 
     def refusal(self, first: int, count: int, error: Exception) -> InputError:
-        """What to say of rows that a library cannot parse; it counts from the first that it was given."""
+        """Return the error for rows that a library cannot parse, without its own row numbers, which start anew."""
         rows = f"row {first}" if count == 1 else f"rows {first}..{first + count}"
         return InputError(f"--data {self._file.path}: {rows}: {_ROW_OF_BLOCK.sub('', str(error)).strip()}")
 
@@ -109,7 +109,7 @@ class LineSource:
         return self._index
 
     def _read_from(self, block: int, first: int, begin: int, end: int, count: int, start: int, stop: int) -> Rows:
-        """Some rows of a block; where it cannot be parsed as a whole, of these alone."""
+        """Return rows of a block; where the block cannot be parsed as a whole, parse these rows alone."""
         if self._block is None or self._block[0] != block:
             content = read_range(self._file, begin, end)
             try:
@@ -126,7 +126,7 @@ class LineSource:
         return self.parse(b"".join(parsed[start:stop]), first + start, stop - start)
 
     def _split(self, content: bytes) -> list[bytes]:
-        """The lines of a block that count, each with its end."""
+        """Return the lines of a block that are rows, each with its end."""
         lines, inside, unfinished = [], False, b""
         for line in content.removesuffix(b"\n").split(b"\n"):
             whole = unfinished + line + b"\n"

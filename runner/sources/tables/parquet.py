@@ -1,4 +1,4 @@
-"""Rows of a Parquet file, by pyarrow."""
+"""Rows of a Parquet file, read by pyarrow."""
 
 import os
 import threading
@@ -18,17 +18,17 @@ from runner.sources.tables.arrow import Columns, import_arrow
 class ParquetSource:
     """Columns of a Parquet file.
 
-    It is read by row groups, of which the latest is kept in memory: small ones (some MiB) suit random access.
+    The file is read by row groups; the latest is kept in memory: small groups (a few MiB) suit random access.
 
     Args:
-        path: the file, or its URL.
-        inner: a column, whose values rows are then, without its name.
-        columns: or several; none for all.
-        keep: more, which are to be kept beside the predictions.
+        path: path or URL of the file.
+        inner: one column, whose values are the rows, without a column name.
+        columns: several columns; none for all.
+        keep: passthrough columns, written beside the predictions.
 
     Raises:
         UsageError: pyarrow is missing.
-        InputError: no such file or column, not a Parquet file, or of a type that is not numbers, lists of them or text.
+        InputError: no such file or column, not a Parquet file, or a column is not of numbers, lists of them or text.
     """
 
     def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
@@ -41,7 +41,7 @@ class ParquetSource:
             self._file = parquet.ParquetFile(
                 path if self._remote is None else Stream(self._remote),
                 memory_map=False,
-                pre_buffer=self._remote is not None,  # one request for what lies together, instead of one a column
+                pre_buffer=self._remote is not None,  # one request for adjacent bytes, instead of one for each column
             )
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"--data {path}: {describe(error)}") from error
@@ -68,7 +68,7 @@ class ParquetSource:
         return self._columns.rows(pa.concat_tables(parts), start)
 
     def digest(self) -> str:
-        # the footer holds the sizes and, by most writers, the smallest and largest values of each column chunk
+        # the footer holds the sizes and, from most writers, the smallest and largest values of each column chunk
         meta = self._file.metadata
         groups = [str(meta.row_group(i).to_dict()) for i in range(meta.num_row_groups)]
         return checksum_of_text(f"{self._columns.names} {self._size} {' '.join(groups)}")
@@ -77,7 +77,7 @@ class ParquetSource:
         return file_stamp(self._path) if self._remote is None else self._remote.stamp()
 
     def _size_in_memory(self) -> int:
-        """Of the columns, uncompressed, in bytes."""
+        """Return the uncompressed size of the columns, in bytes."""
         meta, total = self._file.metadata, 0
         for group in range(meta.num_row_groups):
             for index in range(meta.num_columns):
@@ -90,9 +90,9 @@ class ParquetSource:
         if group != self._group:
             try:
                 self._at_hand = self._file.read_row_group(group, columns=self._columns.names)
-            except InputError:  # the storage has failed
+            except InputError:  # the storage failed
                 raise
-            except Exception as error:  # a damaged page raises one of many kinds
+            except Exception as error:  # a damaged page raises one of many exception types
                 raise InputError(f"--data {self._path}: row group {group} cannot be read: {describe(error)}") from error
             self._group = group
         return self._at_hand

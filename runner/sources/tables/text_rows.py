@@ -9,15 +9,15 @@ from runner.data.rows import TEXT, Ragged, ragged
 
 
 def text_rows(contents: Sequence[bytes], first: int, name: Callable[[int], str]) -> Ragged:
-    """Rows of these bytes.
+    """Convert UTF-8 bytes to rows of text.
 
     Args:
-        contents: of each row.
-        first: the number of the first row.
-        name: what a row is called in messages.
+        contents: bytes of each row.
+        first: number of the first row.
+        name: returns the name of a row for messages.
 
     Raises:
-        InputError: one of them is not UTF-8.
+        InputError: a row is not UTF-8.
     """
     for index, content in enumerate(contents):
         try:

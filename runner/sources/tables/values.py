@@ -1,4 +1,4 @@
-"""Python's values as columns of rows: numbers, booleans and text, of a kind that the first of them tell. Pure."""
+"""Python values as columns of rows: numbers, booleans and text, with a type decided by the first values."""
 
 import decimal
 from collections import Counter
@@ -12,11 +12,11 @@ from runner.data.rows import RAGGED, TEXT, Column, RowType, ragged_text
 
 _KINDS = {bool: "bool", int: "int", float: "float", decimal.Decimal: "float", str: "str"}
 _INT64 = np.iinfo(np.int64)
-_SHOWN = 60  # characters of a value in a message
+_SHOWN = 60  # characters of a value shown in a message
 
 
 def type_of_values(values: Sequence[Any], what: str) -> RowType:
-    """What most of the values are; float64 where there are none.
+    """Return the row type of most of the values; float64 where there are none.
 
     Raises:
         InputError: they are neither numbers, booleans nor text, or all are None.
@@ -42,15 +42,15 @@ def type_of_values(values: Sequence[Any], what: str) -> RowType:
 
 
 def values_as_column(values: Sequence[Any], row_type: RowType, name_row: Callable[[int], str]) -> Column:
-    """A column of the type that `type_of_values` has given.
+    """Return values as a column of the type given by `type_of_values`.
 
     Args:
-        values: of the rows.
+        values: values of the rows.
         row_type: the type.
-        name_row: what to call the row of an index in `values`, and the column, in a message.
+        name_row: returns the name of a row and column for messages, from an index in `values`.
 
     Raises:
-        InputError: a value is None, or of another kind.
+        InputError: a value is None, or of another type.
     """
     for index, value in enumerate(values):
         if not _fits(value, row_type.dtype):
@@ -71,7 +71,7 @@ def _fits(value: Any, dtype: np.dtype[Any]) -> bool:
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
-    except UnicodeEncodeError:  # what was not UTF-8 has been read as lone surrogates
+    except UnicodeEncodeError:  # bytes that were not UTF-8 have been read as lone surrogates
         return False
     return True
 
