@@ -1,1 +1,1 @@
-"""What people look at after a job: the page, comparisons, the trace."""
+"""Records of a job made visible: the page, comparisons, the trace."""

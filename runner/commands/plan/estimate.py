@@ -19,7 +19,7 @@ MPI_BYTES = 80 << 20  # of memory, that MPI and Horovod take on a rank
 
 @dataclass(frozen=True)
 class Work:
-    """What there is to do.
+    """The work of a job, in rows and bytes.
 
     Attributes:
         item_rows: the rows of each piece of the data that is not computed yet and that one rank must compute.

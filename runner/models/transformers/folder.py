@@ -43,7 +43,7 @@ from runner.models.transformers.loading import (
 )
 from runner.models.transformers.options import check_options, check_values
 from runner.models.transformers.pretrained import Pretrained
-from runner.models.transformers.tokenizer import TOKENISER_FILES, FolderTokenizer
+from runner.models.transformers.tokenizer import TOKENIZER_FILES, FolderTokenizer
 from runner.models.weights.broadcast import spread
 from runner.models.weights.files import broadcast_small_files
 
@@ -180,10 +180,10 @@ def _import_transformers(trust_code: bool) -> Any:
 
 def _send_small_files(comm: Comm, config: Config, folder: Path, adapter: Adapter | None) -> str:
     """Return this rank's own folder with the files besides the weights; an adapter's tokenizer replaces its base's."""
-    patterns = ["config.json", _GENERATION, *TOKENISER_FILES, *PROCESSOR_FILES, *["*.py"] * config.trust_code]
+    patterns = ["config.json", _GENERATION, *TOKENIZER_FILES, *PROCESSOR_FILES, *["*.py"] * config.trust_code]
     small = broadcast_small_files(comm, folder, patterns)
     if adapter is not None and adapter.folder != folder:
-        own = broadcast_small_files(comm, adapter.folder, TOKENISER_FILES)
+        own = broadcast_small_files(comm, adapter.folder, TOKENIZER_FILES)
         comm.on_each(lambda: shutil.copytree(own, small, dirs_exist_ok=True))
     return small
 

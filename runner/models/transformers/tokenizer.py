@@ -13,7 +13,7 @@ from runner.data.tensors import Tokens
 from runner.models.transformers.encoder import Encoder
 
 _VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokenizer has no words
-TOKENISER_FILES = (
+TOKENIZER_FILES = (
     *_VOCABULARY,
     "tokenizer_config.json",
     "special_tokens_map.json",

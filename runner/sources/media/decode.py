@@ -127,7 +127,7 @@ def _as_rgb(image: "Image.Image", what: str) -> "Image.Image":
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
-        return _scaled_grey(image, what)
+        return _scaled_gray(image, what)
     if image.mode == "F":
         raise InputError(
             f"{what} holds floating-point numbers, of a range that is not known. Save it with 8 or 16 bits"
@@ -138,7 +138,7 @@ def _as_rgb(image: "Image.Image", what: str) -> "Image.Image":
     return image.convert("RGB")
 
 
-def _scaled_grey(image: "Image.Image", what: str) -> "Image.Image":
+def _scaled_gray(image: "Image.Image", what: str) -> "Image.Image":
     """Scale 16-bit gray to 8-bit RGB; Pillow itself would clip it above 255."""
     from PIL import Image
 
