@@ -62,14 +62,9 @@ def fill(
         for place in range(groups.size):
             if known_by[groups.stage(place)].get(name) != name:
                 continue
-            piece = None
-            if whole is not None:
-                dim = split_at[place].get(name)
-                part = place % groups.tensor_size
-                piece = (whole if dim is None else torch.chunk(whole, groups.tensor_size, dim)[part]).contiguous()
+            piece = None if whole is None else _piece(whole, groups, place, split_at[place].get(name))
             if place == own_place:
-                local = parameter.to_local() if isinstance(parameter, DTensor) else parameter
-                own = torch.empty(local.shape, dtype=local.dtype)
+                own = torch.empty(_local(parameter).shape, dtype=parameter.dtype)
                 if piece is not None:
                     own.copy_(piece)
                 columns.broadcast_(place, own)
@@ -93,7 +88,7 @@ def _fill_buffers(
 ) -> None:
     """Give every buffer the values that rank 0 has, and add them to the digest of what this rank holds."""
     for name, buffer in list(model.named_buffers()):
-        local = buffer.to_local() if isinstance(buffer, DTensor) else buffer  # complete on each rank
+        local = _local(buffer)  # complete on each rank
         given = local if weights is None or name not in weights else weights[name].to(buffer.dtype)
         if given.is_meta and comm.world.rank == 0:
             raise ModelError(
@@ -106,6 +101,18 @@ def _fill_buffers(
         own_state.update(as_bytes(own).numpy())
         owner, _, leaf = name.rpartition(".")
         model.get_submodule(owner)._buffers[leaf] = _like(own.to(device), buffer)
+
+
+def _piece(whole: torch.Tensor, groups: Groups, place: int, dim: int | None) -> torch.Tensor:
+    """Return the part of a tensor for a place of a group, contiguous; `dim` None where each place has it complete."""
+    return (
+        whole if dim is None else torch.chunk(whole, groups.tensor_size, dim)[place % groups.tensor_size]
+    ).contiguous()
+
+
+def _local(tensor: torch.Tensor) -> torch.Tensor:
+    """Return what this rank holds of a tensor that may be distributed."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def _known_by(held: Sequence[str], tied: Mapping[str, str]) -> dict[str, str]:
