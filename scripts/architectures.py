@@ -135,8 +135,9 @@ def launch(folder: Path, ranks: int, cases: dict[str, Any], options: dict[str, A
             break
         rest = [name for name in names if name not in told]
         if rest:
-            last = (done.stdout + done.stderr).strip().splitlines()[-1:]
-            told[rest[0]] = f"the ranks ended with {done.returncode}: {''.join(last)}"
+            lines = (done.stdout + done.stderr).strip().splitlines()
+            why = [line for line in lines if line.startswith("runner: error")] or lines[-1:]
+            told[rest[0]] = f"the ranks ended with {done.returncode}: {''.join(why[:1])}"
         names = rest[1:]
     return told
 
