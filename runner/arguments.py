@@ -67,7 +67,7 @@ def parse(arguments: Sequence[str] | None) -> Command:
         UsageError: they are not as they should be; it is shared, as every rank has the same ones.
     """
     try:
-        parser = _make_parser()
+        parser = make_parser()
         namespace, others = parser.parse_known_args(arguments)
         given = vars(namespace)
         name = given.pop("command")
@@ -140,7 +140,8 @@ def _parse_json_object(text: str) -> Any:
         raise UsageError(f"--model-args is not JSON ({error}): {text!r}") from error
 
 
-def _make_parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Make the parser of all commands."""
     parser = _Parser(
         prog="python -m runner",
         description="Distributed batch inference: the predictions of a trained model for a whole data set, in order.",
