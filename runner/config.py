@@ -53,28 +53,32 @@ class Config:
     model: str | Callable[..., Any] = _option(
         "",
         "model",
-        "function or class that returns an nn.Module or another callable; or a whole model: TorchScript (.pt), "
-        "torch.export (.pt2), ONNX (.onnx), under any suffix, or a Hugging Face folder",
+        "function or class that returns an nn.Module or another callable; or a complete model: a file of TorchScript, "
+        "torch.export or ONNX, or a folder of Transformers, sentence-transformers or timm",
         "MODULE:FACTORY|PATH",
     )
     model_args: dict[str, Any] = dataclasses.field(
         default_factory=dict,
-        metadata={"group": "model", "help": "keyword arguments of the factory, a JSON object", "metavar": "JSON"},
+        metadata={
+            "group": "model",
+            "help": "arguments of the factory, or options of a model folder: a JSON object",
+            "metavar": "JSON",
+        },
     )
     weights: str | None = _option(
         None,
         "model",
-        "state dict or checkpoint: safetensors, or what torch.save writes, or the .index.json of several; rank 0 alone "
-        "reads it",
+        "state dict or checkpoint: safetensors, or what torch.save writes, or the .index.json of several files; rank 0 "
+        "alone reads it",
         "PATH",
     )
     weights_key: str | None = _option(
-        None, "model", "entry of the checkpoint that is the state dict, keys joined by dots", "KEY"
+        None, "model", "entry of the checkpoint with the state dict, keys joined by dots", "KEY"
     )
     strip_prefix: str | None = _option(
         None,
         "model",
-        "take this from the beginning of the names of tensors; others have no place in the model",
+        "remove this prefix from the names of tensors; tensors without it do not belong to the model",
         "PREFIX",
     )
     ignore_keys: tuple[str, ...] = _option(
@@ -84,25 +88,33 @@ class Config:
         "NAME,...",
     )
     trust_pickle: bool = _option(
-        False, "model", "let pickled code in model and weights run: only where you trust whoever made them"
+        False, "model", "run pickled code in model and weights files: only if you trust their author"
     )
     trust_code: bool = _option(
-        False, "model", "let Python code in a Hugging Face folder run: only where you trust whoever made it"
+        False, "model", "run Python code shipped with a Hugging Face model: only if you trust its author"
     )
     data: Any = _option(
-        "", "data", "the data set: .npy, its first axis the rows, or .parquet, of one column or PATH::COLUMN", "PATH"
+        "",
+        "data",
+        "the data set: a file (such as .npy, .parquet, .csv, .jsonl, .txt, .h5, .tar), a folder, a pattern such as "
+        "'part-*.csv', a database or a URL; PATH::NAME for one column or array in it",
+        "PATH",
     )
-    columns: tuple[str, ...] = _option((), "data", "which columns of the data, by commas; by default all", "NAME,...")
-    keep: tuple[str, ...] = _option((), "data", "columns of the data to keep beside the predictions", "NAME,...")
-    skip: int = _option(0, "data", "rows of the data to pass over at its beginning", "ROWS")
-    limit: int | None = _option(None, "data", "the most rows of the data to predict, after those", "ROWS")
+    columns: tuple[str, ...] = _option(
+        (), "data", "columns of the data for the model, separated by commas; by default all", "NAME,..."
+    )
+    keep: tuple[str, ...] = _option(
+        (), "data", "passthrough columns, kept beside the predictions, such as ids", "NAME,..."
+    )
+    skip: int = _option(0, "data", "rows to skip at the beginning of the data", "ROWS")
+    limit: int | None = _option(None, "data", "the most rows to predict, after those", "ROWS")
     output: str | None = _option(
         None,
         "data",
-        "the predictions, in the format of its suffix; PATH.partial until whole, records in PATH.run/",
+        "the predictions, in the format of the suffix; PATH.partial until complete, records in PATH.run/",
         "PATH",
     )
-    overwrite: bool = _option(False, "data", "replace an output that is there already, once the new one is whole")
+    overwrite: bool = _option(False, "data", "replace an existing output, once the new one is complete")
     fresh: bool = _option(False, "data", "forget an unfinished run of this output and start over")
     batch_size: int = _option(32, "work", "rows of one forward call", "ROWS")
     batch_tokens: int | None = _option(
@@ -111,25 +123,25 @@ class Config:
     batch_cost: str | Callable[..., Any] | None = _option(
         None,
         "work",
-        "function from a batch of rows, as --preprocess gets it, to what each costs, such as atoms: a number a row",
+        "function from a batch of rows, as --preprocess gets it, to the cost of each, such as its number of atoms",
         "MODULE:FUNCTION",
     )
-    batch_budget: int | None = _option(None, "work", "the most that the rows of one forward call cost together", "N")
+    batch_budget: int | None = _option(None, "work", "the largest total cost of one forward call", "N")
     chunk_size: int | None = _option(
-        None, "work", "rows that are handed over and recorded together, a multiple of the batch size", "ROWS"
+        None, "work", "rows collected and recorded together, a multiple of the batch size", "ROWS"
     )
     schedule: str = _option(
-        "static", "work", "who computes what: even shares, or whoever is free takes the next rows", "static|dynamic"
+        "static", "work", "even shares (static), or the next rows for a free rank (dynamic)", "static|dynamic"
     )
     collect: str = _option(
         "allgather",
         "work",
-        "how predictions come to the output: through all ranks, to rank 0 alone, or written by each rank, into the "
-        "one file or into a folder of several",
+        "how predictions reach the output: allgather, alltoall (to rank 0), direct (ranks write one file), shards "
+        "(ranks write a folder)",
         "allgather|alltoall|direct|shards",
     )
     comm: str = _option(
-        "horovod", "work", "what carries them: Horovod, or MPI alone where it is missing", "horovod|mpi"
+        "horovod", "work", "what carries messages: Horovod, or MPI alone where Horovod is missing", "horovod|mpi"
     )
     preprocess: str | Callable[..., Any] | None = _option(
         None,
@@ -140,8 +152,8 @@ class Config:
     truncate: str | None = _option(
         None,
         "work",
-        "for texts with more tokens than the model takes: cut them at this side, or refuse them; by default as the "
-        "model's tokenizer does. What is cut is counted",
+        "for texts with more tokens than the model takes: truncate them at this side, or refuse them; by default as "
+        "the model's tokenizer does. Truncation is counted",
         "left|right|refuse",
     )
     postprocess: str | Callable[..., Any] | None = _option(
@@ -150,58 +162,56 @@ class Config:
         "argmax, softmax, topk:K (class indices, best first) or a function from the model's output to a tensor",
         "NAME|MODULE:FUNCTION",
     )
-    device: str = _option("auto", "work", "auto takes a GPU where there is one", "auto|cpu|cuda")
+    device: str = _option("auto", "work", "auto: a GPU where there is one", "auto|cpu|cuda")
     dtype: str | None = _option(
-        None, "model", "of a module's weights and its inputs; by default as they are", "float32|bfloat16|float16"
+        None, "model", "dtype of a module's weights and its inputs; by default unchanged", "float32|bfloat16|float16"
     )
-    channels_last: bool = _option(False, "model", "lay out a module and its images channel by channel last")
+    channels_last: bool = _option(False, "model", "use the channels-last memory format for a module and its images")
     quantize: str | None = _option(
-        None, "model", "compute linear and recurrent layers with whole numbers of 8 bits; on the CPU", "int8"
+        None, "model", "compute linear and recurrent layers with 8-bit integers; on the CPU", "int8"
     )
     share_weights: bool = _option(
-        False, "model", "keep a module's weights once a host, for all of its ranks, instead of once a rank; on the CPU"
+        False, "model", "hold a module's weights once per host instead of once per rank; on the CPU"
     )
     offload: str | None = _option(
         None,
         "model",
-        "let the layers of a module that is larger than the memory come when they are called: to a GPU from the host's "
+        "load the layers of a module that is larger than the memory when they are called: to a GPU from the host's "
         "memory, or from .safetensors on disk; slow",
         "memory|disk",
     )
     model_parallel: int = _option(
         1,
         "model",
-        "ranks that hold one replica of a module together, each a part of it; the others share the data",
+        "number of ranks that hold one replica of a module together; such groups share the data",
         "M",
     )
     parallel_plan: str | Callable[..., Any] | None = _option(
         None,
         "model",
-        "function from the module to how its layers are split: styles of torch.distributed.tensor.parallel by name",
+        "function from the module to the plan of its split: styles of torch.distributed.tensor.parallel by layer name",
         "MODULE:FUNCTION",
     )
-    pipeline_stages: int = _option(
-        1, "model", "stages of so many layers after layers, each held by M / P of those ranks", "P"
-    )
+    pipeline_stages: int = _option(1, "model", "number of pipeline stages, each held by M / P ranks of a group", "P")
     split_points: tuple[str, ...] = _option(
-        (), "model", "the layers at which a stage begins; by default such that stages have equal bytes", "NAME,..."
+        (), "model", "first layers of the second and later stages; by default for stages of equal bytes", "NAME,..."
     )
     micro_batches: int | None = _option(
-        None, "model", "parts of a batch that follow one another through the stages; by default 4 P", "N"
+        None, "model", "micro-batches that a batch is cut into for the stages; by default 4 P", "N"
     )
-    stack: bool = _option(False, "model", "make one matrix (rows, columns) of columns of numbers")
+    stack: bool = _option(False, "model", "stack columns of numbers into one matrix (rows, columns)")
     input: dict[str, Any] = dataclasses.field(
         default_factory=dict,
         metadata={
             "group": "model",
-            "help": "a value for an input, the same in every call: JSON, or the path of a .npy file; may be repeated",
+            "help": "constant value of an input: JSON, or the path of a .npy file; may be repeated",
             "metavar": "NAME=VALUE",
         },
     )
-    compile: bool = _option(False, "model", "let torch.compile make a module faster; takes its time at the start")
+    compile: bool = _option(False, "model", "compile a module with torch.compile; slower start")
     threads: int | None = _option(None, "work", "CPU threads per rank; by default a fair share of the host", "N")
     on_error: str = _option(
-        "stop", "work", "for a row that fails: stop, or set it aside (quarantine) and go on", "stop|quarantine"
+        "stop", "work", "for a row that fails: stop, or set it aside (quarantine) and continue", "stop|quarantine"
     )
     on_nonfinite: str = _option(
         "keep", "work", "for a row with NaN or infinity in its predictions: keep and count it", "keep|quarantine"
@@ -209,28 +219,28 @@ class Config:
     stateful: str = _option(
         "refuse",
         "work",
-        "for a model that gives another answer when it is called again: refuse it, call its method reset_states, "
-        "reset_state or reset before each batch, or keep its answers as they are",
+        "for a model with another answer to the same row at the next call: refuse it, call its method reset_states, "
+        "reset_state or reset before each batch, or keep its answers",
         "refuse|reset|keep",
     )
-    max_bad: int | None = _option(None, "work", "stop after all when more rows than this are set aside", "ROWS")
+    max_bad: int | None = _option(None, "work", "stop when more rows than this are set aside", "ROWS")
     time_limit: int | None = _option(
-        None, "work", "stop in time to have ended this long after the start; what is done is kept", "SECONDS"
+        None, "work", "stop early enough to end this long after the start; finished chunks are kept", "SECONDS"
     )
-    canary: bool = _option(
-        False, "work", "compare the ranks' answers to the same rows at the end, too, not only at the start"
-    )
+    canary: bool = _option(False, "work", "compare the ranks' answers to the same rows at the end, too")
     baseline: bool = _option(
-        False, "work", "let rank 0 compute a few chunks alone first, for the efficiency in the report; takes 5 seconds"
+        False, "work", "measure rank 0 alone on a few chunks first, for the efficiency in the report; takes 5 seconds"
     )
     trace: bool = _option(
         False, "work", "write PATH.run/trace.json, what every rank did and when, for Perfetto or chrome://tracing"
     )
     metrics_port: int | None = _option(None, "work", "serve the progress to Prometheus from rank 0", "PORT")
-    metrics_file: str | None = _option(None, "work", "write it for Prometheus' textfile collector", "PATH.prom")
+    metrics_file: str | None = _option(
+        None, "work", "write the progress for Prometheus' textfile collector", "PATH.prom"
+    )
     verbose: int = _option(0, "work", "-v: what every rank does; -vv: every chunk, and what Horovod and MPI say")
     stall_timeout: int = _option(
-        900, "work", "end the job when one thing (a batch, a read) takes a rank longer, or a rank is silent", "SECONDS"
+        900, "work", "end the job when a batch or a read takes longer, or a rank is silent for as long", "SECONDS"
     )
 
     def __post_init__(self) -> None:
