@@ -35,7 +35,7 @@ ELSEWHERE = {
 
 @dataclass(frozen=True)
 class Block:
-    """A block of code, with the line of the page before it."""
+    """A block of code, with the paragraph before it."""
 
     language: str
     text: str
@@ -52,7 +52,7 @@ def blocks(page: str) -> Iterator[Block]:
     """Yield the blocks of a page, in order."""
     text = (ROOT / page).read_text()
     for match in _BLOCK.finditer(text):
-        yield Block(match[1], match[2], text[: match.start()].rstrip().rpartition("\n")[2])
+        yield Block(match[1], match[2], text[: match.start()].rstrip().rpartition("\n\n")[2])
 
 
 def is_elsewhere(command: str) -> bool:
@@ -77,7 +77,7 @@ def run_pages(pages: Sequence[str], folder: Path, threads: str | None = "1") -> 
         del env["OMP_NUM_THREADS"]
     outputs: dict[str, str] = {}
     for block in (block for page in pages for block in blocks(page)):
-        if block.language in ("python", "json"):  # goes to the file that the line before it names
+        if block.language in ("python", "json"):  # goes to the file that the paragraph before it names
             names = re.findall(r"`([\w./-]+\.(?:py|json|jsonl))`", block.before)
             assert names, f"no file is named before:\n{block.text}"
             (folder / names[-1]).write_text(block.text)
