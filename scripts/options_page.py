@@ -113,7 +113,7 @@ def _argument(action: argparse.Action) -> str:
 
 def _row(*cells: str) -> str:
     first, *rest = cells
-    return f"| {' | '.join([first, *map(_escape, rest)])} |".replace("|  |", "| |").replace("|  |", "| |")
+    return "|" + "".join(f" {cell} |" if cell else " |" for cell in (first, *map(_escape, rest)))
 
 
 def _escape(text: str) -> str:
