@@ -4,6 +4,7 @@ import dataclasses
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,20 @@ def test_the_page_that_explains_an_option_names_it() -> None:
     page = (ROOT / "docs/options.md").read_text()
     for option, target in re.findall(r"^\| `(--[\w-]+).*\]\(([\w-]+\.md)\) \|$", page, re.MULTILINE):
         assert option in (ROOT / "docs" / target).read_text(), f"{target} does not name {option}"
+
+
+def test_every_metric_is_told() -> None:
+    page = (ROOT / "docs/monitoring.md").read_text()
+    names = re.findall(r'"(runner_\w+)"', (ROOT / "runner/metrics.py").read_text())
+    assert len(names) > 10
+    for name in names:
+        assert re.search(rf"^\| `{name}(_total)?[`{{]", page, re.MULTILINE), name
+
+
+def test_every_extra_is_told() -> None:
+    rows = re.findall(r"^\| (`.*) \|.* \|$", (ROOT / "docs/getting-started.md").read_text(), re.MULTILINE)
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras) == set(re.findall(r"`([\w-]+)`", " ".join(rows)))
 
 
 def test_the_site_can_be_built(tmp_path: Path) -> None:
