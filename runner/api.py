@@ -70,71 +70,70 @@ def predict(
     In a notebook, or without a launcher, it is one rank.
 
     Args:
-        model: function or class that returns an nn.Module or another callable; or a whole model: TorchScript (.pt),
-            torch.export (.pt2), ONNX (.onnx), under any suffix, or a Hugging Face folder.
-        data: the data set: .npy, its first axis the rows, or .parquet, of one column or PATH::COLUMN.
-        output: the predictions, in the format of its suffix; PATH.partial until whole, records in PATH.run/.
-        model_args: keyword arguments of the factory, a JSON object.
-        weights: state dict or checkpoint: safetensors, or what torch.save writes, or the .index.json of several;
-            rank 0 alone reads it.
-        weights_key: entry of the checkpoint that is the state dict, keys joined by dots.
-        strip_prefix: take this from the beginning of the names of tensors; others have no place in the model.
+        model: function or class that returns an nn.Module or another callable; or a complete model: a file of
+            TorchScript, torch.export or ONNX, or a folder of Transformers, sentence-transformers or timm.
+        data: the data set: a file (such as .npy, .parquet, .csv, .jsonl, .txt, .h5, .tar), a folder, a pattern such
+            as 'part-*.csv', a database or a URL; PATH::NAME for one column or array in it.
+        output: the predictions, in the format of the suffix; PATH.partial until complete, records in PATH.run/.
+        model_args: arguments of the factory, or options of a model folder: a JSON object.
+        weights: state dict or checkpoint: safetensors, or what torch.save writes, or the .index.json of several
+            files; rank 0 alone reads it.
+        weights_key: entry of the checkpoint with the state dict, keys joined by dots.
+        strip_prefix: remove this prefix from the names of tensors; tensors without it do not belong to the model.
         ignore_keys: leave out tensors of the file that the model does not have, by patterns such as loss.*.
-        trust_pickle: let pickled code in model and weights run: only where you trust whoever made them.
-        trust_code: let Python code in a Hugging Face folder run: only where you trust whoever made it.
-        dtype: of a module's weights and its inputs; by default as they are.
-        channels_last: lay out a module and its images channel by channel last.
-        quantize: compute linear and recurrent layers with whole numbers of 8 bits; on the CPU.
-        compile: let torch.compile make a module faster; takes its time at the start.
-        share_weights: keep a module's weights once a host, for all of its ranks, instead of once a rank; on the
-            CPU.
-        stack: make one matrix (rows, columns) of columns of numbers.
-        input: a value for an input, the same in every call: JSON, or the path of a .npy file; may be repeated.
-        columns: which columns of the data, by commas; by default all.
-        keep: columns of the data to keep beside the predictions.
-        skip: rows of the data to pass over at its beginning.
-        limit: the most rows of the data to predict, after those.
-        overwrite: replace an output that is there already, once the new one is whole.
+        trust_pickle: run pickled code in model and weights files: only if you trust their author.
+        trust_code: run Python code shipped with a Hugging Face model: only if you trust its author.
+        dtype: dtype of a module's weights and its inputs; by default unchanged.
+        channels_last: use the channels-last memory format for a module and its images.
+        quantize: compute linear and recurrent layers with 8-bit integers; on the CPU.
+        compile: compile a module with torch.compile; slower start.
+        share_weights: hold a module's weights once per host instead of once per rank; on the CPU.
+        stack: stack columns of numbers into one matrix (rows, columns).
+        input: constant value of an input: JSON, or the path of a .npy file; may be repeated.
+        columns: columns of the data for the model, separated by commas; by default all.
+        keep: passthrough columns, kept beside the predictions, such as ids.
+        skip: rows to skip at the beginning of the data.
+        limit: the most rows to predict, after those.
+        overwrite: replace an existing output, once the new one is complete.
         fresh: forget an unfinished run of this output and start over.
         batch_size: rows of one forward call.
         batch_tokens: for texts and lists: the most tokens of one forward call, padding included.
-        batch_cost: function from a batch of rows, as --preprocess gets it, to what each costs, such as atoms: a
-            number a row.
-        batch_budget: the most that the rows of one forward call cost together.
-        chunk_size: rows that are handed over and recorded together, a multiple of the batch size.
+        batch_cost: function from a batch of rows, as --preprocess gets it, to the cost of each, such as its number
+            of atoms.
+        batch_budget: the largest total cost of one forward call.
+        chunk_size: rows collected and recorded together, a multiple of the batch size.
         preprocess: function from a batch of rows (a CPU tensor; a list of them where lengths differ) to the model's
             input.
-        truncate: for texts with more tokens than the model takes: cut them at this side, or refuse them; by default
-            as the model's tokenizer does. What is cut is counted.
+        truncate: for texts with more tokens than the model takes: truncate them at this side, or refuse them; by
+            default as the model's tokenizer does. Truncation is counted.
         postprocess: argmax, softmax, topk:K (class indices, best first) or a function from the model's output to a
             tensor.
-        stateful: for a model that gives another answer when it is called again: refuse it, call its method
-            reset_states, reset_state or reset before each batch, or keep its answers as they are.
-        offload: let the layers of a module that is larger than the memory come when they are called: to a GPU from
-            the host's memory, or from .safetensors on disk; slow.
-        model_parallel: ranks that hold one replica of a module together, each a part of it; the others share the
-            data.
-        parallel_plan: function from the module to how its layers are split: styles of
-            torch.distributed.tensor.parallel by name.
-        pipeline_stages: stages of so many layers after layers, each held by M / P of those ranks.
-        split_points: the layers at which a stage begins; by default such that stages have equal bytes.
-        micro_batches: parts of a batch that follow one another through the stages; by default 4 P.
-        schedule: who computes what: even shares, or whoever is free takes the next rows.
-        collect: how predictions come to the output: through all ranks, to rank 0 alone, or written by each rank,
-            into the one file or into a folder of several.
-        comm: what carries them: Horovod, or MPI alone where it is missing.
-        device: auto takes a GPU where there is one.
+        stateful: for a model with another answer to the same row at the next call: refuse it, call its method
+            reset_states, reset_state or reset before each batch, or keep its answers.
+        offload: load the layers of a module that is larger than the memory when they are called: to a GPU from the
+            host's memory, or from .safetensors on disk; slow.
+        model_parallel: number of ranks that hold one replica of a module together; such groups share the data.
+        parallel_plan: function from the module to the plan of its split: styles of
+            torch.distributed.tensor.parallel by layer name.
+        pipeline_stages: number of pipeline stages, each held by M / P ranks of a group.
+        split_points: first layers of the second and later stages; by default for stages of equal bytes.
+        micro_batches: micro-batches that a batch is cut into for the stages; by default 4 P.
+        schedule: even shares (static), or the next rows for a free rank (dynamic).
+        collect: how predictions reach the output: allgather, alltoall (to rank 0), direct (ranks write one file),
+            shards (ranks write a folder).
+        comm: what carries messages: Horovod, or MPI alone where Horovod is missing.
+        device: auto: a GPU where there is one.
         threads: CPU threads per rank; by default a fair share of the host.
-        on_error: for a row that fails: stop, or set it aside (quarantine) and go on.
+        on_error: for a row that fails: stop, or set it aside (quarantine) and continue.
         on_nonfinite: for a row with NaN or infinity in its predictions: keep and count it.
-        max_bad: stop after all when more rows than this are set aside.
-        time_limit: stop in time to have ended this long after the start; what is done is kept.
-        baseline: let rank 0 compute a few chunks alone first, for the efficiency in the report; takes 5 seconds.
+        max_bad: stop when more rows than this are set aside.
+        time_limit: stop early enough to end this long after the start; finished chunks are kept.
+        baseline: measure rank 0 alone on a few chunks first, for the efficiency in the report; takes 5 seconds.
         trace: write PATH.run/trace.json, what every rank did and when, for Perfetto or chrome://tracing.
         metrics_port: serve the progress to Prometheus from rank 0.
-        metrics_file: write it for Prometheus' textfile collector.
+        metrics_file: write the progress for Prometheus' textfile collector.
         verbose: -v: what every rank does; -vv: every chunk, and what Horovod and MPI say.
-        stall_timeout: end the job when one thing (a batch, a read) takes a rank longer, or a rank is silent.
+        stall_timeout: end the job when a batch or a read takes longer, or a rank is silent for as long.
 
     Returns:
         The report, on every rank. Where `output` is None, `report.predictions` on rank 0 is the array (or, of several

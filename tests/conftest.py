@@ -12,11 +12,11 @@ import torchvision_ops  # noqa: F401
 # file when it has done one, come to an end together.
 LONGEST = (
     "test_parallel test_pipeline test_lost_hosts test_same_bytes test_sinks test_resume test_stop test_hang "
-    "test_matrix test_scale test_readme test_canary test_storage test_faults test_live test_urls test_doctor "
+    "test_matrix test_scale test_docs test_canary test_storage test_faults test_live test_urls test_doctor "
     "test_text test_quarantine test_image_models test_collect test_models test_requeue test_slurm test_batch_scripts "
     "test_hosts test_bench test_kinds test_pages test_hosts_doctor test_schedulers test_interfaces test_adapt "
     "test_soak test_faults_told test_timeline test_lines test_trace test_verbose test_shards test_loading test_explain "
-    "test_ragged test_huggingface test_mpich test_memory test_sentence_transformers"
+    "test_ragged test_huggingface test_readme test_mpich test_memory test_sentence_transformers"
 )
 
 

@@ -1,38 +1,42 @@
 """Every piece of code and every command in docs/ runs, page by page, from top to bottom in one folder."""
 
-import os
-import re
 from pathlib import Path
 
+import numpy as np
 import pytest
-from launch import environment, run
+from pages import DOCS, ELSEWHERE, FIRST_JOB, LANGUAGES, MODEL_FORMATS, ROOT, blocks, is_elsewhere, run_pages
 
-ROOT = Path(__file__).parent.parent
-PAGES = sorted(path.name for path in (ROOT / "docs").glob("*.md"))
-_BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
-
-
-def blocks(page: str) -> list[tuple[str, str, str]]:
-    """Of each block of code: its language, the text, and the line before it."""
-    text = (ROOT / "docs" / page).read_text()
-    return [(match[1], match[2], text[: match.start()].rstrip().rpartition("\n")[2]) for match in _BLOCK.finditer(text)]
+ALONE = [page for page in DOCS if page not in (*FIRST_JOB, *MODEL_FORMATS)]
+ALL = ("README.md", *DOCS)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [page for page in ALONE if any(block.language == "bash" for block in blocks(page))])
 def test_what_a_page_shows_works(page: str, tmp_path: Path) -> None:
-    (tmp_path / ".venv").symlink_to(Path(environment()["PATH"].partition(os.pathsep)[0]).parent)
-    for language, text, before in blocks(page):
-        if language in ("python", "json"):  # goes to the file that the line before it names
-            names = re.findall(r"`([\w./-]+\.(?:py|json|jsonl))`", before)
-            assert names, f"{page}: no file is named before:\n{text}"
-            (tmp_path / names[-1]).write_text(text)
-        elif language == "bash":
-            outcome = run(["bash", "-ec", f"source .venv/bin/activate\n{text}"], tmp_path)
-            assert outcome.code == 0, f"{text}\n{outcome.output}"
+    assert run_pages([page], tmp_path)
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page: str) -> None:
-    text = (ROOT / "docs" / page).read_text()
-    for target in re.findall(r"\]\((?!https?://)([^)#]+)", text):
-        assert (ROOT / "docs" / target).exists(), target
+@pytest.mark.timeout(200)
+def test_all_formats_and_splits_of_a_model_give_the_same(tmp_path: Path) -> None:
+    run_pages(MODEL_FORMATS, tmp_path)
+    kinds = ("pth", "pt", "pt2", "onnx", "stages", "split")
+    first, *others = (np.load(tmp_path / f"stack-{kind}.npy") for kind in kinds)
+    assert first.shape == (100, 64)
+    assert all(np.allclose(first, other, atol=1e-6) for other in others)
+
+
+@pytest.mark.parametrize("page", ALL)
+def test_every_block_has_a_language_and_runs_unless_it_is_text(page: str) -> None:
+    assert {block.language for block in blocks(page)} <= set(LANGUAGES)
+    assert "\n    " not in "\n".join((ROOT / page).read_text().split("```")[::2]), "an indented block does not run"
+
+
+def test_what_runs_elsewhere_is_shown_and_runs_there() -> None:
+    commands = [
+        command for page in ALL for block in blocks(page) if block.language == "bash" for command in block.commands
+    ]
+    unused = [start for start in ELSEWHERE if not any(command.startswith(start) for command in commands)]
+    assert not unused
+    assert sum(map(is_elsewhere, commands)) < len(commands)
+    assert (ROOT / ".ci/run").read_text().rstrip().endswith("scripts/test.sh")
+    assert 'SCRIPTS / "slurm.sbatch"' in (ROOT / "tests/cluster/test_slurm.py").read_text()
+    assert "run_until_done.sh" in (ROOT / "tests/cluster/test_lost_hosts.py").read_text()

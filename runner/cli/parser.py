@@ -23,18 +23,18 @@ _INSPECT_OPTIONS = (
     "input",
 )
 _VERIFY = "Read a finished output again: exit code 0 where every row is what was computed, 65 on any doubt."
-_EXPLAIN = "Say in plain words what has become of a job: how it ended, what is safe, and what to type next."
-_WATCH = "Show how far a running job is, until it ends; from any host that sees its files. Then what explain says."
-_REPORT = """Draw what the records of a job tell: where the time went, what each rank did when, speed, load, memory.
-Of several outputs: how they compare, and how the speed grows with the ranks."""
+_EXPLAIN = "Explain in plain words how a job ended, what is safe, and what to type next."
+_WATCH = "Show the progress of a running job until it ends, from any host that sees its files; then explain its end."
+_REPORT = """Draw a page of the records of a job: where the time went, what each rank did when, speed, load, memory.
+Of several outputs: a comparison, and the speed-up by the number of ranks."""
 _HOSTS = "Print a hostfile for mpirun and horovodrun, of the Slurm, PBS or LSF job that this is run in."
-_INSPECT = "Load a model as predict would, and say what it is: kind, parameters, dtypes, bytes, what it takes."
+_INSPECT = "Load a model as predict would, and describe it: kind, parameters, dtypes, bytes, inputs."
 _SUBMIT = "Write the batch script, or the command line, of a prediction job and submit it. Other options are predict's."
-_PLAN = "Say what a prediction job will take, before an allocation is spent on it. Other options are predict's."
+_PLAN = "Estimate the time, memory and disk space of a job before it takes an allocation. Other options are predict's."
 _DOCTOR = """Check launch, MPI, GPUs, CPUs, network, clocks and storage in a minute; put the job's launcher before it.
 With predict's --model and --data it runs a real batch, too. Exit code 0 where nothing is wrong."""
 _EXIT_CODES = """exit codes:
-  0   the output is whole
+  0   the output is complete
   64  wrong usage, or a launch that cannot work
   65  bad data, model or weights
   70  a rank that hung (--stall-timeout) or computes wrong, or a bug of the runner
@@ -98,7 +98,7 @@ def _add_verify(parser: argparse.ArgumentParser) -> None:
 def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("outputs", nargs="+", metavar="OUTPUT", help="what predict wrote; or a report.json, to compare")
     parser.add_argument(
-        "--html", metavar="PATH", help="where to (default: OUTPUT.run/report.html; of several: comparison.html)"
+        "--html", metavar="PATH", help="path of the page (default: OUTPUT.run/report.html; of several: comparison.html)"
     )
 
 
@@ -111,23 +111,32 @@ def _add_inspect(parser: argparse.ArgumentParser) -> None:
 
 def _add_hosts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("hosts", nargs="?", metavar="HOST:SLOTS,...", help="these hosts instead")
-    parser.add_argument("--slots", type=int, metavar="N", help="ranks of each host, whatever the scheduler says")
+    parser.add_argument("--slots", type=int, metavar="N", help="ranks of each host, instead of the scheduler's number")
 
 
 def _add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--folder", metavar="PATH", help="where the output will be (default: that of --output, or this)"
+        "--folder", metavar="PATH", help="folder of the output (default: that of --output, or the current one)"
     )
-    parser.add_argument("--json", metavar="PATH", help="write what was found there, too")
+    parser.add_argument("--json", metavar="PATH", help="also write the findings to this file")
 
 
 def _add_submit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--launcher", required=True, choices=("slurm", "pbs", "lsf", "mpirun", "horovodrun"))
-    parser.add_argument("--print", action="store_true", help="print what would be submitted or started, and do not")
+    parser.add_argument(
+        "--launcher",
+        required=True,
+        choices=("slurm", "pbs", "lsf", "mpirun", "horovodrun"),
+        help="scheduler or launcher",
+    )
+    parser.add_argument(
+        "--print", action="store_true", help="print the script or command instead of submitting or starting it"
+    )
     parser.add_argument(
         "--ranks-per-node", type=int, metavar="N", help="ranks of each node, or of this host (default 1)"
     )
-    parser.add_argument("--cpus-per-rank", type=int, metavar="N", help="and as many --threads, unless they are given")
+    parser.add_argument(
+        "--cpus-per-rank", type=int, metavar="N", help="CPUs of each rank, and as many --threads unless they are given"
+    )
     parser.add_argument("--hostfile", metavar="PATH", help="mpirun and horovodrun: a rank for each slot in it")
     batch = parser.add_argument_group("slurm, pbs and lsf")
     batch.add_argument("--nodes", type=int, metavar="N", help="nodes of the job (default 1)")
@@ -136,7 +145,7 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
     batch.add_argument("--memory", metavar="SIZE", help="of each node, such as 64G (slurm, pbs)")
     batch.add_argument("--partition", metavar="NAME", help="partition or queue")
     batch.add_argument("--account", metavar="NAME", help="account or project")
-    batch.add_argument("--requeue", action="store_true", help="come back until the output is whole (slurm)")
+    batch.add_argument("--requeue", action="store_true", help="requeue the job until the output is complete (slurm)")
     batch.add_argument(
         "--directive", action="append", metavar="TEXT", help="another option of the scheduler's: --directive=--qos=long"
     )
@@ -144,14 +153,16 @@ def _add_submit(parser: argparse.ArgumentParser) -> None:
 
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ranks", type=int, metavar="N", help="ranks of the job (default 1)")
-    parser.add_argument("--ranks-per-node", type=int, metavar="N", help="by default as many as this host has CPUs for")
-    parser.add_argument("--cpus-per-rank", type=int, metavar="N", help="CPU threads, unless --threads says so")
+    parser.add_argument(
+        "--ranks-per-node", type=int, metavar="N", help="by default as many as the CPUs of this host allow"
+    )
+    parser.add_argument("--cpus-per-rank", type=int, metavar="N", help="CPU threads, unless --threads is given")
     parser.add_argument("--memory", metavar="SIZE", help="of each node, such as 64G (default: as this host)")
     parser.add_argument(
         "--memory-per-rank",
         metavar="SIZE",
-        help="of each rank, such as 40G of a GPU: which --model-parallel fits (default: of a GPU here, or a node's by "
-        "its ranks)",
+        help="of each rank, such as 40G of a GPU: which --model-parallel fits (default: of a GPU of this host, "
+        "or a node's by its ranks)",
     )
     parser.add_argument("--report", metavar="PATH", help="a former run's OUTPUT.run/report.json, instead of measuring")
 
@@ -164,11 +175,11 @@ _COMMANDS: dict[str, tuple[str, str, _Add]] = {
         _add_predict,
     ),
     "verify": ("check a finished output against its certificate", _VERIFY, _add_verify),
-    "watch": ("how far a running job is", _WATCH, _add_verify),
-    "explain": ("what has become of a job", _EXPLAIN, _add_verify),
+    "watch": ("the progress of a running job", _WATCH, _add_verify),
+    "explain": ("how a job ended, and what to do next", _EXPLAIN, _add_verify),
     "report": ("a page to look at, of one job or of several", _REPORT, _add_report),
-    "inspect": ("what a model is, without running a job", _INSPECT, _add_inspect),
-    "plan": ("what a job will take, without running it", _PLAN, _add_plan),
+    "inspect": ("the kind and inputs of a model, without running a job", _INSPECT, _add_inspect),
+    "plan": ("the time and memory of a job, without running it", _PLAN, _add_plan),
     "submit": ("the batch script of a job, submitted", _SUBMIT, _add_submit),
     "doctor": ("check the ranks, their hosts and the storage", _DOCTOR, _add_doctor),
     "hosts": ("a hostfile of this allocation", _HOSTS, _add_hosts),

@@ -23,14 +23,14 @@ class BatchesOptions:
     batch_cost: str | Callable[..., Any] | None = option(
         None,
         "work",
-        "function from a batch of rows, as --preprocess gets it, to what each costs, such as atoms: a number a row",
+        "function from a batch of rows, as --preprocess gets it, to the cost of each, such as its number of atoms",
         metavar="MODULE:FUNCTION",
         affects=ROUNDING,
     )
     batch_budget: int | None = option(
         None,
         "work",
-        "the most that the rows of one forward call cost together",
+        "the largest total cost of one forward call",
         metavar="N",
         affects=ROUNDING,
         minimum=1,
@@ -38,7 +38,7 @@ class BatchesOptions:
     chunk_size: int | None = option(
         None,
         "work",
-        "rows that are handed over and recorded together, a multiple of the batch size",
+        "rows collected and recorded together, a multiple of the batch size",
         metavar="ROWS",
         affects=SPEED,
         minimum=1,
@@ -53,8 +53,8 @@ class BatchesOptions:
     truncate: str | None = option(
         None,
         "work",
-        "for texts with more tokens than the model takes: cut them at this side, or refuse them; by default as "
-        "the model's tokenizer does. What is cut is counted",
+        "for texts with more tokens than the model takes: truncate them at this side, or refuse them; by "
+        "default as the model's tokenizer does. Truncation is counted",
         affects=ANSWER,
         choices=("left", "right", "refuse"),
     )
@@ -68,8 +68,8 @@ class BatchesOptions:
     stateful: str = option(
         "refuse",
         "work",
-        "for a model that gives another answer when it is called again: refuse it, call its method reset_states, "
-        "reset_state or reset before each batch, or keep its answers as they are",
+        "for a model with another answer to the same row at the next call: refuse it, call its method "
+        "reset_states, reset_state or reset before each batch, or keep its answers",
         affects=ANSWER,
         choices=("refuse", "reset", "keep"),
     )

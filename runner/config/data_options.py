@@ -13,30 +13,33 @@ class DataOptions:
     data: Any = option(
         "",
         "data",
-        "the data set: .npy, its first axis the rows, or .parquet, of one column or PATH::COLUMN",
+        "the data set: a file (such as .npy, .parquet, .csv, .jsonl, .txt, .h5, .tar), a folder, a pattern "
+        "such as 'part-*.csv', a database or a URL; PATH::NAME for one column or array in it",
         metavar="PATH",
         affects=ANSWER,
     )
     columns: tuple[str, ...] = option(
-        (), "data", "which columns of the data, by commas; by default all", metavar="NAME,...", affects=ANSWER
+        (),
+        "data",
+        "columns of the data for the model, separated by commas; by default all",
+        metavar="NAME,...",
+        affects=ANSWER,
     )
     keep: tuple[str, ...] = option(
-        (), "data", "columns of the data to keep beside the predictions", metavar="NAME,...", affects=ANSWER
+        (), "data", "passthrough columns, kept beside the predictions, such as ids", metavar="NAME,...", affects=ANSWER
     )
     skip: int = option(
-        0, "data", "rows of the data to pass over at its beginning", metavar="ROWS", affects=ANSWER, minimum=0
+        0, "data", "rows to skip at the beginning of the data", metavar="ROWS", affects=ANSWER, minimum=0
     )
     limit: int | None = option(
-        None, "data", "the most rows of the data to predict, after those", metavar="ROWS", affects=ANSWER, minimum=0
+        None, "data", "the most rows to predict, after those", metavar="ROWS", affects=ANSWER, minimum=0
     )
     output: str | None = option(
         None,
         "data",
-        "the predictions, in the format of its suffix; PATH.partial until whole, records in PATH.run/",
+        "the predictions, in the format of the suffix; PATH.partial until complete, records in PATH.run/",
         metavar="PATH",
         affects=NOTHING,
     )
-    overwrite: bool = option(
-        False, "data", "replace an output that is there already, once the new one is whole", affects=NOTHING
-    )
+    overwrite: bool = option(False, "data", "replace an existing output, once the new one is complete", affects=NOTHING)
     fresh: bool = option(False, "data", "forget an unfinished run of this output and start over", affects=NOTHING)

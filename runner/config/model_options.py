@@ -14,33 +14,37 @@ class ModelOptions:
     model: str | Callable[..., Any] = option(
         "",
         "model",
-        "function or class that returns an nn.Module or another callable; or a whole model: TorchScript (.pt), "
-        "torch.export (.pt2), ONNX (.onnx), under any suffix, or a Hugging Face folder",
+        "function or class that returns an nn.Module or another callable; or a complete model: a file of "
+        "TorchScript, torch.export or ONNX, or a folder of Transformers, sentence-transformers or timm",
         metavar="MODULE:FACTORY|PATH",
         affects=ANSWER,
     )
     model_args: dict[str, Any] = option(
-        {}, "model", "keyword arguments of the factory, a JSON object", metavar="JSON", affects=ANSWER
+        {},
+        "model",
+        "arguments of the factory, or options of a model folder: a JSON object",
+        metavar="JSON",
+        affects=ANSWER,
     )
     weights: str | None = option(
         None,
         "model",
-        "state dict or checkpoint: safetensors, or what torch.save writes, or the .index.json of several; rank 0 "
-        "alone reads it",
+        "state dict or checkpoint: safetensors, or what torch.save writes, or the .index.json of several "
+        "files; rank 0 alone reads it",
         metavar="PATH",
         affects=ANSWER,
     )
     weights_key: str | None = option(
         None,
         "model",
-        "entry of the checkpoint that is the state dict, keys joined by dots",
+        "entry of the checkpoint with the state dict, keys joined by dots",
         metavar="KEY",
         affects=ANSWER,
     )
     strip_prefix: str | None = option(
         None,
         "model",
-        "take this from the beginning of the names of tensors; others have no place in the model",
+        "remove this prefix from the names of tensors; tensors without it do not belong to the model",
         metavar="PREFIX",
         affects=ANSWER,
     )
@@ -54,46 +58,44 @@ class ModelOptions:
     trust_pickle: bool = option(
         False,
         "model",
-        "let pickled code in model and weights run: only where you trust whoever made them",
+        "run pickled code in model and weights files: only if you trust their author",
         affects=NOTHING,
     )
     trust_code: bool = option(
         False,
         "model",
-        "let Python code in a Hugging Face folder run: only where you trust whoever made it",
+        "run Python code shipped with a Hugging Face model: only if you trust its author",
         affects=NOTHING,
     )
     dtype: str | None = option(
         None,
         "model",
-        "of a module's weights and its inputs; by default as they are",
+        "dtype of a module's weights and its inputs; by default unchanged",
         affects=ANSWER,
         choices=("float32", "bfloat16", "float16"),
     )
     channels_last: bool = option(
-        False, "model", "lay out a module and its images channel by channel last", affects=ANSWER
+        False, "model", "use the channels-last memory format for a module and its images", affects=ANSWER
     )
     quantize: str | None = option(
         None,
         "model",
-        "compute linear and recurrent layers with whole numbers of 8 bits; on the CPU",
+        "compute linear and recurrent layers with 8-bit integers; on the CPU",
         affects=ANSWER,
         choices=("int8",),
     )
-    compile: bool = option(
-        False, "model", "let torch.compile make a module faster; takes its time at the start", affects=ANSWER
-    )
+    compile: bool = option(False, "model", "compile a module with torch.compile; slower start", affects=ANSWER)
     share_weights: bool = option(
         False,
         "model",
-        "keep a module's weights once a host, for all of its ranks, instead of once a rank; on the CPU",
+        "hold a module's weights once per host instead of once per rank; on the CPU",
         affects=SPEED,
     )
-    stack: bool = option(False, "model", "make one matrix (rows, columns) of columns of numbers", affects=ANSWER)
+    stack: bool = option(False, "model", "stack columns of numbers into one matrix (rows, columns)", affects=ANSWER)
     input: dict[str, Any] = option(
         {},
         "model",
-        "a value for an input, the same in every call: JSON, or the path of a .npy file; may be repeated",
+        "constant value of an input: JSON, or the path of a .npy file; may be repeated",
         metavar="NAME=VALUE",
         affects=ANSWER,
     )

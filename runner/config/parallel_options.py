@@ -14,7 +14,7 @@ class ParallelOptions:
     offload: str | None = option(
         None,
         "model",
-        "let the layers of a module that is larger than the memory come when they are called: to a GPU from the "
+        "load the layers of a module that is larger than the memory when they are called: to a GPU from the "
         "host's memory, or from .safetensors on disk; slow",
         affects=SPEED,
         choices=("memory", "disk"),
@@ -22,7 +22,7 @@ class ParallelOptions:
     model_parallel: int = option(
         1,
         "model",
-        "ranks that hold one replica of a module together, each a part of it; the others share the data",
+        "number of ranks that hold one replica of a module together; such groups share the data",
         metavar="M",
         affects=ROUNDING,
         minimum=1,
@@ -30,14 +30,14 @@ class ParallelOptions:
     parallel_plan: str | Callable[..., Any] | None = option(
         None,
         "model",
-        "function from the module to how its layers are split: styles of torch.distributed.tensor.parallel by name",
+        "function from the module to the plan of its split: styles of torch.distributed.tensor.parallel by layer name",
         metavar="MODULE:FUNCTION",
         affects=ROUNDING,
     )
     pipeline_stages: int = option(
         1,
         "model",
-        "stages of so many layers after layers, each held by M / P of those ranks",
+        "number of pipeline stages, each held by M / P ranks of a group",
         metavar="P",
         affects=ROUNDING,
         minimum=1,
@@ -45,14 +45,14 @@ class ParallelOptions:
     split_points: tuple[str, ...] = option(
         (),
         "model",
-        "the layers at which a stage begins; by default such that stages have equal bytes",
+        "first layers of the second and later stages; by default for stages of equal bytes",
         metavar="NAME,...",
         affects=ROUNDING,
     )
     micro_batches: int | None = option(
         None,
         "model",
-        "parts of a batch that follow one another through the stages; by default 4 P",
+        "micro-batches that a batch is cut into for the stages; by default 4 P",
         metavar="N",
         affects=ROUNDING,
         minimum=1,

@@ -13,27 +13,27 @@ class RunOptions:
     schedule: str = option(
         "static",
         "work",
-        "who computes what: even shares, or whoever is free takes the next rows",
+        "even shares (static), or the next rows for a free rank (dynamic)",
         affects=SPEED,
         choices=("static", "dynamic"),
     )
     collect: str = option(
         "allgather",
         "work",
-        "how predictions come to the output: through all ranks, to rank 0 alone, or written by each rank, into "
-        "the one file or into a folder of several",
+        "how predictions reach the output: allgather, alltoall (to rank 0), direct (ranks write one file), "
+        "shards (ranks write a folder)",
         affects=SPEED,
         choices=tuple(COLLECT_MODES),
     )
     comm: str = option(
         "horovod",
         "work",
-        "what carries them: Horovod, or MPI alone where it is missing",
+        "what carries messages: Horovod, or MPI alone where Horovod is missing",
         affects=SPEED,
         choices=("horovod", "mpi"),
     )
     device: str = option(
-        "auto", "work", "auto takes a GPU where there is one", affects=SPEED, choices=("auto", "cpu", "cuda")
+        "auto", "work", "auto: a GPU where there is one", affects=SPEED, choices=("auto", "cpu", "cuda")
     )
     threads: int | None = option(
         None, "work", "CPU threads per rank; by default a fair share of the host", metavar="N", affects=SPEED, minimum=1
@@ -41,7 +41,7 @@ class RunOptions:
     on_error: str = option(
         "stop",
         "work",
-        "for a row that fails: stop, or set it aside (quarantine) and go on",
+        "for a row that fails: stop, or set it aside (quarantine) and continue",
         affects=SPEED,
         choices=("stop", "quarantine"),
     )
@@ -53,12 +53,12 @@ class RunOptions:
         choices=("keep", "quarantine"),
     )
     max_bad: int | None = option(
-        None, "work", "stop after all when more rows than this are set aside", metavar="ROWS", affects=SPEED, minimum=0
+        None, "work", "stop when more rows than this are set aside", metavar="ROWS", affects=SPEED, minimum=0
     )
     time_limit: int | None = option(
         None,
         "work",
-        "stop in time to have ended this long after the start; what is done is kept",
+        "stop early enough to end this long after the start; finished chunks are kept",
         metavar="SECONDS",
         affects=NOTHING,
         minimum=1,

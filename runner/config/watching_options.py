@@ -12,7 +12,7 @@ class WatchingOptions:
     baseline: bool = option(
         False,
         "work",
-        "let rank 0 compute a few chunks alone first, for the efficiency in the report; takes 5 seconds",
+        "measure rank 0 alone on a few chunks first, for the efficiency in the report; takes 5 seconds",
         affects=NOTHING,
     )
     trace: bool = option(
@@ -25,7 +25,7 @@ class WatchingOptions:
         None, "work", "serve the progress to Prometheus from rank 0", metavar="PORT", affects=NOTHING, minimum=1
     )
     metrics_file: str | None = option(
-        None, "work", "write it for Prometheus' textfile collector", metavar="PATH.prom", affects=NOTHING
+        None, "work", "write the progress for Prometheus' textfile collector", metavar="PATH.prom", affects=NOTHING
     )
     verbose: int = option(
         0, "work", "-v: what every rank does; -vv: every chunk, and what Horovod and MPI say", affects=NOTHING
@@ -33,7 +33,7 @@ class WatchingOptions:
     stall_timeout: int = option(
         900,
         "work",
-        "end the job when one thing (a batch, a read) takes a rank longer, or a rank is silent",
+        "end the job when a batch or a read takes longer, or a rank is silent for as long",
         metavar="SECONDS",
         affects=NOTHING,
         minimum=1,
