@@ -1,8 +1,4 @@
-"""Pages to look at: one of each output, made of the records in its run folder, and one that compares several.
-
-A page is one file that needs no network. Plotly draws in it; its Python package is not imported, so that a page costs a
-job a tenth of a second.
-"""
+"""Pages to look at: one of each output, made of the records in its run folder, and one that compares several."""
 
 import contextlib
 import os

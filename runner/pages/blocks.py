@@ -1,7 +1,4 @@
-"""What sections are made of, without their markup: prose, tables, and charts in the schema of Plotly.
-
-A figure may come from a damaged file: NaN and infinity become null in charts, and no text can end a script.
-"""
+"""What sections are made of, without their markup: prose, tables, and charts in the schema of Plotly."""
 
 import json
 import math
@@ -13,6 +10,7 @@ from typing import Any, ClassVar
 from runner.pages.values import Figure
 
 _IN_SCRIPTS = {ord(sign): f"\\u{ord(sign):04x}" for sign in "<>&"}
+_CLEAR = "rgba(0,0,0,0)"
 Row = Sequence[str]
 
 
@@ -77,7 +75,7 @@ class Chart:
 
     @property
     def figure(self) -> str:
-        """JSON that can stand in a script of a page."""
+        """JSON that can stand in a script of a page: with null for NaN and infinity, and nothing that ends a script."""
         figure = {"data": self.data, "layout": self.layout}
         try:
             text = json.dumps(figure, separators=(",", ":"), allow_nan=False)
@@ -118,6 +116,26 @@ def bars(color: Any, hover: str, **more: Any) -> dict[str, Any]:
 def scatter(mode: str, x: Sequence[Any], y: Sequence[Any], **more: Any) -> dict[str, Any]:
     """Make lines or markers."""
     return {"type": "scatter", "mode": mode, "x": x, "y": y} | more
+
+
+def heatmap(
+    z: Any, x0: float, dx: float, y: Sequence[float], hover: str, color: str, pale: str = _CLEAR, **more: Any
+) -> dict[str, Any]:
+    """Make a map of shares in per cent, from a pale color to the full one, in columns of equal width from `x0` on."""
+    place = {"x0": x0 + dx / 2, "dx": dx, "y": y, "zmin": 0, "zmax": 100}
+    look = {"colorscale": [[0, pale], [1, color]], "showscale": False, "hovertemplate": f"{hover}<extra></extra>"}
+    return {"type": "heatmap", "z": z} | place | look | more
+
+
+def marks(side: str, line: dict[str, Any], *notes: dict[str, Any]) -> dict[str, Any]:
+    """Lay out lines across a chart, each with words: where the notes are on the axis of this side."""
+    other = "y" if side == "x" else "x"
+    across = {"type": "line", "line": line, f"{other}0": 0, f"{other}1": 1, f"{other}ref": "paper"}
+    words = {"showarrow": False, "yanchor": "bottom", f"{other}ref": "paper"}
+    return {
+        "shapes": [across | {f"{side}0": note[side], f"{side}1": note[side]} for note in notes],
+        "annotations": [words | note for note in notes],
+    }
 
 
 def bar_gap(num_bars: int, most_names: int) -> float:

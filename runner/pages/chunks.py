@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from runner.pages.blocks import Blocks, Chart, Row, Table, axis, bars, plain, prose, scatter
+from runner.pages.blocks import Blocks, Chart, Row, Table, axis, bars, heatmap, marks, plain, prose, scatter
 from runner.pages.phases import FORWARD
 from runner.pages.record import Chunk, Job, Record
 from runner.pages.values import count, duration, plural
@@ -39,7 +39,8 @@ def draw_job(record: Record, job: Job) -> Blocks:
     failed_at, who = record.failure.number("epoch") - job.epoch, record.failure.get("who")
     if job is record.jobs[-1] and math.isfinite(failed_at):
         says += f" It failed after {duration(failed_at)}, on {who or 'all ranks'}."
-        layout |= _failure_line(failed_at)
+        note = {"x": failed_at, "y": 1, "xanchor": "right", "text": f"failed after {duration(failed_at)}"}
+        layout |= marks("x", {"color": _FAULT, "width": 2, "dash": "dash"}, note)
         rank = re.match(r"rank (\d+)", str(who))
         if rank and int(rank[1]) < each * lanes:
             data.append(cross([failed_at], [int(rank[1]) // each], f"{plain(who)} failed", _FAULT))
@@ -94,29 +95,10 @@ def _map(chunks: list[Chunk], each: int, lanes: int, width: float) -> dict[str, 
         first, last = chunk.began / width, chunk.ended / width
         for index in range(int(first), min(int(last) + 1, _BINS)):
             busy[chunk.rank // each // group, index] += (min(last, index + 1) - max(first, index)) / group
-    noun = "rank" if each == 1 else "group"
-    return {
-        "type": "heatmap",
-        "z": np.rint(100 * np.clip(busy, 0, 1)).astype(int).tolist(),
-        "x0": width / 2,
-        "dx": width,
-        "y": [(first + min(first + group, lanes) - 1) / 2 for first in range(0, lanes, group)],
-        "zmin": 0,
-        "zmax": 100,
-        "colorscale": [[0, "rgba(0,0,0,0)"], [1, FORWARD]],
-        "showscale": False,
-        "hovertemplate": f"{noun} %{{y:.0f}}, %{{x:.2f}} s<br>computing: %{{z}} %<extra></extra>",
-    }
-
-
-def _failure_line(when: float) -> dict[str, Any]:
-    """Draw a line over all ranks."""
-    line = {"color": _FAULT, "width": 2, "dash": "dash"}
-    note = {"x": when, "y": 1, "yref": "paper", "yanchor": "bottom", "xanchor": "right", "showarrow": False}
-    return {
-        "shapes": [{"type": "line", "x0": when, "x1": when, "y0": 0, "y1": 1, "yref": "paper", "line": line}],
-        "annotations": [note | {"text": f"failed after {duration(when)}"}],
-    }
+    z = np.rint(100 * np.clip(busy, 0, 1)).astype(int).tolist()
+    y = [(first + min(first + group, lanes) - 1) / 2 for first in range(0, lanes, group)]
+    hover = f"{'rank' if each == 1 else 'group'} %{{y:.0f}}, %{{x:.2f}} s<br>computing: %{{z}} %"
+    return heatmap(z, 0.0, width, y, hover, FORWARD)
 
 
 def _row(rank: int, chunks: list[Chunk]) -> Row:

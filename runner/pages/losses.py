@@ -113,7 +113,7 @@ def _waterfall(report: Fields) -> Chart:
 
 def _other_ranks(record: Record) -> Blocks:
     """Show what a job like this one would take on other numbers of ranks, by the model of `runner.efficiency`."""
-    predicted, world_size = record.report.fields("efficiency").all("predicted"), record.report.number("world_size")
+    predicted, world_size = record.report.fields("efficiency").objects("predicted"), record.report.number("world_size")
     if not predicted or not world_size > 0:
         return []
     now = next((item.number("wall_seconds") for item in predicted if item.get("ranks") == world_size), math.nan)

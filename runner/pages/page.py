@@ -1,4 +1,4 @@
-"""The page of one output: which sections it has, in which order. What a damaged record spoils is one section alone."""
+"""The page of one output: which sections it has, in which order."""
 
 import contextlib
 import json

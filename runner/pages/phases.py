@@ -1,8 +1,4 @@
-"""What a page calls each phase of a job, and its one color, wherever it appears.
-
-What repeats with every batch has the strong colors of Okabe and Ito, which people with any kind of color vision tell
-apart; what comes once, at the start, has pale ones, and comes in the order of the legend.
-"""
+"""What a page calls each phase of a job, and its one color, wherever it appears."""
 
 from typing import NamedTuple
 
@@ -15,6 +11,8 @@ class Phase(NamedTuple):
     meaning: str = ""
 
 
+# What repeats with every batch has the strong colors of Okabe and Ito, which people with any kind of color vision tell
+# apart; what comes once, at the start, has pale ones, and comes in the order of the legend.
 PHASES = {
     "launch": Phase("launch", "#8d949c", "from the start of the process until Python has imported what it needs"),
     "connect": Phase("connect", "#c5b3e6", "until the ranks have found each other"),

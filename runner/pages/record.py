@@ -130,7 +130,7 @@ class Record:
     @cached_property
     def ranks(self) -> list[Fields]:
         """The ranks of the report; empty where there is none."""
-        return self.report.all("ranks")
+        return self.report.objects("ranks")
 
     @cached_property
     def group_size(self) -> int:

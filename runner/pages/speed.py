@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from runner.pages.blocks import Blocks, Chart, Row, Table, axis, bars, finding, scatter
+from runner.pages.blocks import Blocks, Chart, Row, Table, axis, bars, finding, marks, scatter
 from runner.pages.chunks import rows_over_time
 from runner.pages.phases import FORWARD
 from runner.pages.record import Record
@@ -22,7 +22,7 @@ def speed_over_time(record: Record, shares: Shares | None) -> Blocks:
     edges, speeds = rows_over_time(record.jobs[-1]) if shares is None and record.jobs else ([], [])
     if shares is not None:
         edges = shares.edges.tolist()
-        speeds = [rows / (edges[1] - edges[0]) for rows in shares.rows.tolist()]
+        speeds = (shares.rows / shares.width).tolist()
     if not any(speeds):
         return []
     mean = record.report.number("rows_per_second")
@@ -35,9 +35,8 @@ def speed_over_time(record: Record, shares: Shares | None) -> Blocks:
     }
     says = f"Rows per second over {duration(edges[-1])}, at most {rate(max(speeds))}."
     if not math.isnan(mean):
-        note = {"x": 0.01, "xref": "paper", "y": mean, "yanchor": "bottom", "xanchor": "left", "showarrow": False}
-        layout["shapes"] = [{"type": "line", "line": _MARK, "y0": mean, "y1": mean, "x0": 0, "x1": 1, "xref": "paper"}]
-        layout["annotations"] = [note | {"text": f"mean of the loop: {rate(mean)}"}]
+        note = {"x": 0.01, "y": mean, "xanchor": "left", "text": f"mean of the loop: {rate(mean)}"}
+        layout |= marks("y", _MARK, note)
         says += f" The mean from the first batch on is {rate(mean)}."
     rows: list[Row] = []
     for first in range(0, len(speeds), step := max(1, len(speeds) // 40)):
@@ -67,29 +66,28 @@ def batches(record: Record) -> Blocks:
     look = {"width": 1 / LATENCY_CLASSES_A_DECADE, "text": classes, "textposition": "none"}
     x = [_exponent(index + 0.5) for index in shown]
     data = bars(FORWARD, "%{text}", x=x, y=[counts[index] for index in shown], **look)
-    marks = [(middle, f"median about {duration(middle)}"), (high, f"95 % below about {duration(high)}")]
-    layout = _latency_layout(shown, marks + [(worst, f"slowest {duration(worst)}")] * (worst > 0))
+    times = [(middle, f"median about {duration(middle)}"), (high, f"95 % below about {duration(high)}")]
+    layout = _latency_layout(shown, times + [(worst, f"slowest {duration(worst)}")] * (worst > 0))
     rows = [[_class(index), count(counts[index])] for index in filled]
     table = Table("batches by how long they took", ("a batch took", "batches"), rows)
     return [finding(words), Chart("latencies", words, [data], layout, 300, [table])]
 
 
-def _latency_layout(shown: range, marks: list[tuple[float, str]]) -> dict[str, Any]:
-    """Lay out a logarithmic axis of time, and a line across the chart for each mark, with words at its end."""
+def _latency_layout(shown: range, times: list[tuple[float, str]]) -> dict[str, Any]:
+    """Lay out a logarithmic axis of time, and a line across the chart at each of these times, with words."""
     limits = [_exponent(shown.start), _exponent(shown.stop)]
     decades = range(math.floor(limits[0]), math.ceil(limits[1]) + 1)
     ticks = [digit * 10.0**decade for decade in decades for digit in (1, 2, 5)]
     named = {"tickvals": [math.log10(tick) for tick in ticks], "ticktext": [duration(tick) for tick in ticks]}
     title = "how long a batch took (logarithmic)"
-    at_top = {"y": 1, "yref": "paper", "yanchor": "bottom", "xanchor": "auto", "showarrow": False}
-    line = {"type": "line", "line": _MARK, "y0": 0, "y1": 1, "yref": "paper"}
-    ats = [math.log10(seconds) for seconds, _ in marks]
-    return {
+    notes = [
+        {"x": math.log10(seconds), "y": 1, "xanchor": "auto", "yshift": 15 * index, "text": text}
+        for index, (seconds, text) in enumerate(times)
+    ]
+    return marks("x", _MARK, *notes) | {
         "xaxis": axis(title, range=limits, showgrid=False, zeroline=False, **named),
         "yaxis": axis("batches", rangemode="tozero"),
         "margin": _ROOM_FOR_MARKS,
-        "shapes": [line | {"x0": at, "x1": at} for at in ats],
-        "annotations": [at_top | {"x": ats[i], "yshift": 15 * i, "text": text} for i, (_, text) in enumerate(marks)],
     }
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from runner.pages.blocks import Chart, axis, plain, scatter
-from runner.pages.phases import shown
+from runner.pages.blocks import Chart, axis, heatmap, plain, scatter
+from runner.pages.phases import REST, shown
 from runner.pages.values import duration
 
 MOST_STRIPS = 8  # ranks; of more a strip is too thin to see what shares its time
@@ -35,6 +35,11 @@ class Shares:
     of_main: np.ndarray
     of_others: np.ndarray
     rows: np.ndarray
+
+    @property
+    def width(self) -> float:
+        """The width of a bin."""
+        return float(self.edges[1] - self.edges[0])
 
 
 def read_shares(timeline: dict[str, Any]) -> Shares | None:
@@ -109,7 +114,11 @@ def _map(shares: Shares, num_ranks: int) -> _Drawing:
             first, last = int(columns[0]), int(columns[-1]) + 1
             cells = np.where(is_winner, np.rint(100 * most), -1)[:, first:last].astype(int).tolist()
             z = [[share if share >= 0 else None for share in row] for row in cells]
-            data.append(_heatmap(phase, z, shares.edges[first:], centers))
+            name, color, _ = shown(phase)
+            pale = f"rgba({','.join(str(int(color[at : at + 2], 16)) for at in (1, 3, 5))},0.35)"
+            hover = f"rank %{{y:.0f}}, %{{x:.2f}} s<br>{plain(name)}: %{{z}} %"
+            place = float(shares.edges[first]), shares.width, centers
+            data.append(heatmap(z, *place, hover, color, pale, yaxis="y2", hoverongaps=False))
     height = max(220, min(6 * len(starts), 640)) + 130
     strip = 60 / height
     layout = {
@@ -118,29 +127,6 @@ def _map(shares: Shares, num_ranks: int) -> _Drawing:
         "yaxis2": axis("rank", domain=[0, 0.97 - strip], range=[num_ranks - 0.5, -0.5], **_BARE),
     }
     return data, layout, height
-
-
-def _heatmap(phase: str, z: list[list[int | None]], edges: np.ndarray, y: list[float]) -> dict[str, Any]:
-    """Draw one phase of a map, the fainter the smaller its share in per cent."""
-    name, color, _ = shown(phase)
-    red, green, blue = (int(color[at : at + 2], 16) for at in (1, 3, 5))
-    return {
-        **_even(edges),
-        "z": z,
-        "y": y,
-        "yaxis": "y2",
-        "zmin": 0,
-        "zmax": 100,
-        "colorscale": [[0, f"rgba({red},{green},{blue},0.35)"], [1, color]],
-        "hoverongaps": False,
-        "hovertemplate": f"rank %{{y:.0f}}, %{{x:.2f}} s<br>{plain(name)}: %{{z}} %<extra></extra>",
-    }
-
-
-def _even(edges: np.ndarray) -> dict[str, Any]:
-    """Begin a heatmap of even columns."""
-    width = float(edges[1] - edges[0])
-    return {"type": "heatmap", "x0": float(edges[0]) + width / 2, "dx": width, "showscale": False}
 
 
 def _bottoms(of_main: np.ndarray) -> np.ndarray:
@@ -177,15 +163,10 @@ def _hover(shares: Shares, names: Sequence[str]) -> dict[str, Any]:
         ["<br>".join(f"{phases[i]}: {share} %" for i, share in enumerate(cell) if share) for cell in rank]
         for rank in percents
     ]
-    return {
-        **_even(shares.edges),
-        "z": [[0] * len(rank) for rank in text],
-        "y": [rank + 0.5 for rank in range(len(names))],
-        "text": text,
-        "customdata": [[plain(name)] * len(rank) for name, rank in zip(names, text, strict=True)],
-        "opacity": 0,
-        "hovertemplate": "%{customdata}, %{x:.2f} s<br>%{text}<extra></extra>",
-    }
+    z, y = [[0] * len(rank) for rank in text], [rank + 0.5 for rank in range(len(names))]
+    hover, owners = "%{customdata}, %{x:.2f} s<br>%{text}", [[plain(name)] * len(text[0]) for name in names]
+    place = float(shares.edges[0]), shares.width, y
+    return heatmap(z, *place, hover, REST, text=text, customdata=owners, opacity=0)
 
 
 def _stacked(phases: dict[str, Any], names: list[str], ranks: int, bins: int) -> np.ndarray:

@@ -143,7 +143,7 @@ def _of_ledger(record: Record) -> list[tuple[str, str, str]]:
 
 def _last_sign(record: Record) -> Blocks:
     """Show what `status.json` tells of each rank: which were silent for how long when it was last written."""
-    ranks, late = record.status.all("ranks"), record.status.get("stragglers")
+    ranks, late = record.status.objects("ranks"), record.status.get("stragglers")
     if not ranks:
         return []
     is_grouped = bool(record.jobs) and record.jobs[-1].group_size > 1

@@ -39,7 +39,7 @@ class Fields(dict[str, Any]):
         value = self.get(name)
         return Fields(value) if isinstance(value, dict) else Fields()
 
-    def all(self, name: str) -> list["Fields"]:
+    def objects(self, name: str) -> list["Fields"]:
         """Return the objects in a list."""
         value = self.get(name)
         return [Fields(item) for item in value if isinstance(item, dict)] if isinstance(value, list) else []
