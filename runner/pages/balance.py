@@ -74,12 +74,12 @@ def rates(record: Record) -> Blocks:
     """Show what travelled how fast; nothing where the report is missing."""
     report = record.report
     collected, root = report.get("collect_bytes"), record.ranks[0] if record.ranks else Fields()
-    written = [sum(amounts) for amounts in zip(*((rank.number("output_bytes"), seconds_of(rank, "write"))
-                                                 for rank in record.ranks), strict=True)] or [0.0, 0.0]  # fmt: skip
+    written = sum(rank.number("output_bytes") for rank in record.ranks)
+    writing = sum(seconds_of(rank, "write") for rank in record.ranks)
     kinds = [
         ("predictions, received by rank 0", collected, report.get("loop_seconds"), "the whole loop"),
         ("the same, while rounds went on", collected, seconds_of(root, "collect"), "collect on rank 0"),
-        ("predictions, written", *written, "write, all ranks"),
+        ("predictions, written", written, writing, "write, all ranks"),
     ]
     if record.group_size == 1:  # otherwise each rank gets its part alone, which is not counted
         sent = report.get("broadcast_bytes"), report.get("broadcast_seconds")

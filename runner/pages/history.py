@@ -76,19 +76,12 @@ def _past(record: Record, index: int) -> _Past:
 
 
 def _bars(past: list[_Past], drawn: list[_Past]) -> dict[str, Any]:
-    return bars(
-        [job.color for job in drawn],
-        "%{text}<br>%{customdata}",
-        orientation="h",
-        y=[past.index(job) for job in drawn],
-        base=[_local(job.began) for job in drawn],
-        x=[1000 * (job.last - job.began) + 1 for job in drawn],
-        text=[f"{plural(job.job.ranks, 'rank')}, {STATES[job.how][2]}" for job in drawn],
-        textposition="auto",
-        insidetextfont={"color": "#000000"},
-        cliponaxis=False,
-        customdata=[plain(job.words[:200]) for job in drawn],
-    )
+    labels = [f"{plural(job.job.ranks, 'rank')}, {STATES[job.how][2]}" for job in drawn]
+    look = {"text": labels, "textposition": "auto", "insidetextfont": {"color": "#000000"}, "cliponaxis": False}
+    spans = {"base": [_local(job.began) for job in drawn], "x": [1000 * (job.last - job.began) + 1 for job in drawn]}
+    y, words = [past.index(job) for job in drawn], [plain(job.words[:200]) for job in drawn]
+    hover = "%{text}<br>%{customdata}"
+    return bars([job.color for job in drawn], hover, orientation="h", y=y, customdata=words, **spans, **look)
 
 
 def _dates(drawn: list[_Past], room: float) -> list[str]:

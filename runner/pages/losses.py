@@ -83,18 +83,10 @@ def _waterfall(report: Fields) -> Chart:
             end += 0.0 if math.isnan(seconds) else seconds
     steps.append(("wall time", 0.0, wall, REST, _MEANINGS["wall time"]))
     names, bases, widths, colors, meanings = zip(*steps, strict=True)
-    data = bars(
-        list(colors),
-        "%{y}: %{text}",
-        orientation="h",
-        y=[plain(name) for name in names],
-        base=bases,
-        x=widths,
-        text=[f"{duration(width)} ({percent(width / wall)})" for width in widths],
-        textposition="outside",
-        cliponaxis=False,
-        constraintext="none",
-    )
+    labels = [f"{duration(width)} ({percent(width / wall)})" for width in widths]
+    look = {"text": labels, "textposition": "outside", "cliponaxis": False, "constraintext": "none"}
+    y = list(map(plain, names))
+    data = bars(colors, "%{y}: %{text}", orientation="h", y=y, base=bases, x=widths, **look)
     layout = {
         "xaxis": axis("seconds", range=[0, 1.3 * wall]),
         "yaxis": axis("", autorange="reversed", showgrid=False),

@@ -41,10 +41,12 @@ def summary(record: Record) -> str:
     lines = [f"{record.output}: {STATES[state][2]}. {rows}, {speed}, {wall} in all."]
     if efficiency := report.fields("efficiency"):
         how = "measured" if efficiency.get("is_measured") else "estimated"
-        share = percent(efficiency.get("efficiency"))
-        lines.append(f"Speed-up {times(efficiency.get('speedup'))}, {share} of ideal ({how}).")
-        for name, share in [*losses_of(report).items()][:1]:
-            lines.append(f"Largest loss: {name}, {percent(share)} of the wall time.")
+        of_ideal = percent(efficiency.get("efficiency"))
+        lines.append(f"Speed-up {times(efficiency.get('speedup'))}, {of_ideal} of ideal ({how}).")
+        losses = [
+            f"Largest loss: {name}, {percent(share)} of the wall time." for name, share in losses_of(report).items()
+        ]
+        lines += losses[:1]
     return "\n".join(lines)
 
 
