@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -183,17 +183,17 @@ def _draw_speedup(runs: list[_Run], jobs: list[str]) -> Chart:
     ticks = [2.0**power for power in range(math.floor(math.log2(least)), max(1, math.ceil(math.log2(most))) + 1)]
     each = ", ".join(f"{count(run.ranks)} ranks {times(run.speedup)}" for run in runs)
     says = f"Speed-up against ranks beside a line of ideal speed-up: {each}."
-    data += _points(runs, speedups, jobs, "speed-up %{y:.3g}")
+    data += _points(runs, lambda run: run.speedup, jobs, "speed-up %{y:.3g}")
     layout = {"xaxis": _rank_axis(runs), "yaxis": _log_axis("speed-up", ticks)}
     return Chart("scaling", says, data, layout, 420, legend=[("ideal", _IDEAL_COLOR), *_legend(runs, jobs)])
 
 
 def _draw_efficiency(runs: list[_Run], jobs: list[str]) -> Chart:
     """Draw efficiency against ranks."""
-    percents = [100 * run.efficiency for run in runs]
     each = ", ".join(f"{count(run.ranks)} ranks {percent(run.efficiency)}" for run in runs)
-    y = axis("per cent of ideal", range=[0, 1.08 * max([100.0, *percents])])
-    data, layout = _points(runs, percents, jobs, "%{y:.0f} % of ideal"), {"xaxis": _rank_axis(runs), "yaxis": y}
+    y = axis("per cent of ideal", range=[0, 108 * max([1.0, *(run.efficiency for run in runs)])])
+    data = _points(runs, lambda run: 100 * run.efficiency, jobs, "%{y:.0f} % of ideal")
+    layout = {"xaxis": _rank_axis(runs), "yaxis": y}
     return Chart("efficiencies", f"Efficiency against ranks: {each}.", data, layout, 320, legend=_legend(runs, jobs))
 
 
@@ -201,12 +201,11 @@ def _by_work(runs: list[_Run]) -> list[tuple[int, list[_Run]]]:
     return [(work, [run for run in runs if run.work == work]) for work in sorted({run.work for run in runs})]
 
 
-def _points(runs: list[_Run], values: list[float], jobs: list[str], words: str) -> list[dict[str, Any]]:
+def _points(runs: list[_Run], value: Callable[[_Run], float], jobs: list[str], words: str) -> list[dict[str, Any]]:
     """Draw a line and a mark for each run, and a ring around those that are slower than an earlier run."""
-    data, value_of = [], {id(run): value for run, value in zip(runs, values, strict=True)}
-    hover = f"%{{customdata}}<br>%{{x}} ranks: {words}<extra></extra>"
+    data, hover = [], f"%{{customdata}}<br>%{{x}} ranks: {words}<extra></extra>"
     for work, own in _by_work(runs):
-        color, x, y = _COLORS[work % len(_COLORS)], [run.ranks for run in own], [value_of[id(run)] for run in own]
+        color, x, y = _COLORS[work % len(_COLORS)], [run.ranks for run in own], list(map(value, own))
         line = sorted(dict(zip(reversed(x), reversed(y), strict=True)).items())  # through the first of as many ranks
         ends = [list(numbers) for numbers in zip(*line, strict=True)]
         marker = {"symbol": _SIGNS[work % len(_SIGNS)], "size": 10, "color": color}
@@ -215,8 +214,8 @@ def _points(runs: list[_Run], values: list[float], jobs: list[str], words: str) 
         data.append(scatter("markers", x, y, marker=marker, hovertemplate=hover, **named))
     if slower := [run for run in runs if run.slower]:
         ring = {"symbol": "circle-open", "size": 20, "color": _SLOWER_COLOR, "line": {"width": 3}}
-        x, y = [run.ranks for run in slower], [value_of[id(run)] for run in slower]
-        data.append(scatter("markers", x, y, marker=ring, hoverinfo="skip", cliponaxis=False))
+        x = [run.ranks for run in slower]
+        data.append(scatter("markers", x, list(map(value, slower)), marker=ring, hoverinfo="skip", cliponaxis=False))
     return data
 
 

@@ -97,7 +97,7 @@ def _templates() -> "Environment":
 
 
 def _parts(page: str) -> list[bytes]:
-    before, after = page.encode().split(_PLOTLY)
+    before, after = page.encode(errors="replace").split(_PLOTLY)  # a path need not be Unicode
     return [before, b"<script>", _plotly(), b"</script>", after]
 
 
