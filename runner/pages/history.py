@@ -105,13 +105,15 @@ def _rows_done(drawn: list[_Past]) -> list[dict[str, Any]]:
             faults.append((job.last, done))
     points.sort()
     points = points[:: max(1, len(points) // _MOST_POINTS)] + points[-1:]
-    (x, y), (at, rows) = ([[_local(when) for when, _ in pairs], [rows for _, rows in pairs]]
-                          for pairs in (points, faults))  # fmt: skip
-    line, hover = {"color": _COLORS["busy"], "width": 2}, "%{x}: %{y:,} rows<extra></extra>"
+    look = {"line": {"color": _COLORS["busy"], "width": 2}, "hovertemplate": "%{x}: %{y:,} rows<extra></extra>"}
     return [
-        scatter("lines", x, y, yaxis="y2", line=line, hovertemplate=hover),
-        cross(at, rows, "a fault, %{x}", _COLORS["bad"], yaxis="y2"),
+        scatter("lines", *_places(points), yaxis="y2", **look),
+        cross(*_places(faults), "a fault, %{x}", _COLORS["bad"], yaxis="y2"),
     ]
+
+
+def _places(points: list[tuple[float, int]]) -> tuple[list[Any], list[Any]]:
+    return [_local(when) for when, _ in points], [rows for _, rows in points]
 
 
 def _row(index: int, past: _Past) -> Row:

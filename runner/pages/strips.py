@@ -142,9 +142,9 @@ def _polygons(phase: str, edges: np.ndarray, floors: np.ndarray, heights: np.nda
     y: list[float | None] = []
     times = edges.round(4).tolist()
     for floor, height in zip(floors.round(4).tolist(), heights.round(4).tolist(), strict=True):
-        for is_there, run in itertools.groupby(range(len(height)), key=lambda index, height=height: height[index] > 0):
+        for is_there, run in itertools.groupby(enumerate(height), key=lambda item: item[1] > 0):
             if is_there:
-                span = list(run)
+                span = [index for index, _ in run]
                 corners = [time for index in span for time in (times[index], times[index + 1])]
                 x += [*corners, *reversed(corners), None]
                 y += [floor[index] - height[index] for index in span for _ in range(2)]
