@@ -105,9 +105,9 @@ def _rows_done(drawn: list[_Past]) -> list[dict[str, Any]]:
             faults.append((job.last, done))
     points.sort()
     points = points[:: max(1, len(points) // _MOST_POINTS)] + points[-1:]
-    look = {"line": {"color": _COLORS["busy"], "width": 2}, "hovertemplate": "%{x}: %{y:,} rows<extra></extra>"}
+    line, hover = {"color": _COLORS["busy"], "width": 2}, "%{x}: %{y:,} rows<extra></extra>"
     return [
-        scatter("lines", *_places(points), yaxis="y2", **look),
+        scatter("lines", *_places(points), yaxis="y2", line=line, hovertemplate=hover),
         cross(*_places(faults), "a fault, %{x}", _COLORS["bad"], yaxis="y2"),
     ]
 
