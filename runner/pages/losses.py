@@ -64,7 +64,7 @@ def _meaning(record: Record, name: str) -> str:
     _, meaning, advice = LOSSES[name]
     if name == "start-up":
         phases = {phase: sum(rank.fields("seconds").number(phase) for rank in record.leaders) for phase in START_UP}
-        most = max(phases, key=lambda phase: -1.0 if math.isnan(phases[phase]) else phases[phase])
+        most = max(phases, key=lambda phase: max(-1.0, phases[phase]))  # -1 for NaN
         if phases[most] > 0:
             meaning += f", most of it '{shown(most).name}' ({shown(most).meaning})"
             advice = START_UP[most]

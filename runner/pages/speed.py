@@ -54,7 +54,7 @@ def batches(record: Record) -> Blocks:
         return []
     filled = [index for index, many in enumerate(counts) if many]
     middle, high = (_quantile(counts, share) for share in (0.5, 0.95))
-    slowest = max(record.ranks, key=lambda rank: _or_least(rank.number("slowest_batch_seconds")), default=Fields())
+    slowest = max(record.ranks, key=lambda rank: max(-1.0, rank.number("slowest_batch_seconds")), default=Fields())
     worst = slowest.number("slowest_batch_seconds")
     who = f"rank {slowest.get('rank')} on {slowest.get('host')}" if slowest else "a rank that is not known"
     words = (
@@ -114,7 +114,3 @@ def _edge(index: float) -> float:
 
 def _class(index: int) -> str:
     return f"{duration(_edge(index))} to {duration(_edge(index + 1))}"
-
-
-def _or_least(seconds: float) -> float:
-    return -1.0 if math.isnan(seconds) else seconds

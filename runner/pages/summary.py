@@ -109,13 +109,14 @@ def _of_report(record: Record) -> list[tuple[str, str, str]]:
     groups = _grouped(len(record.ranks), record.group_size)
     alone = f"of all ranks; one {'group' if groups else 'rank'} alone: {rate(efficiency.get('rank_rows_per_second'))}"
     how = "measured" if efficiency.get("is_measured") else "estimated"
+    under = ", ".join(filter(None, (groups, f"under {report.get('launcher')}")))
     first = f"first batch after {duration(report.get('startup_seconds'))}"
     figures: list[tuple[str, str, str]] = [
         ("rows", count(report.get("num_rows")), computed),
         ("rows per second", rate(report.get("rows_per_second")), f"{alone} rows/s" if efficiency else ""),
         ("speed-up", times(efficiency.get("speedup")), f"{percent(efficiency.get('efficiency'))} of ideal, {how}"),
         ("wall time", duration(report.get("wall_seconds")), first),
-        ("ranks", count(report.get("world_size")), f"{groups}{', ' * bool(groups)}under {report.get('launcher')}"),
+        ("ranks", count(report.get("world_size")), under),
         ("hosts", count(hosts or None), ""),
     ]
     if not efficiency:
