@@ -4,6 +4,8 @@ import json
 import math
 import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from itertools import pairwise
@@ -15,6 +17,7 @@ from some_jobs import NUM_ROWS, make_jobs
 
 from runner.core.errors import InputError, OutputError, UsageError
 from runner.reports.pages import compare, document, make_page, report, write_page
+from runner.reports.pages.blocks import Block, Chart, Table
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +259,34 @@ def test_damaged_records(output: str, record: str, tmp_path: Path, monkeypatch: 
             assert f"{record} is there, but cannot be read" in page or record == "config.toml"
     path.unlink()
     assert '<h2 id="summary-title">' in make_page(f"{output}.run")
+
+
+def test_no_text_is_taken_for_markup() -> None:
+    """Each kind of block shows what a record holds as it is."""
+    evil = "</script></pre><b>--bold &amp;"
+    texts = [Block(macro, evil) for macro in ("prose", "heading", "words", "details", "command")]
+    lists = [Block("status", (evil, evil), "good"), Block("cards", [(evil, evil, evil)]), Block("notes", [evil])]
+    table = Table(evil, [evil, evil], [[evil, evil]], is_folded=True)
+    chart = Chart("chart", evil, [{"x": [evil, math.nan]}], {}, 100, [table], [(evil, "#000000")])
+    for block in (*texts, *lists, table, chart):
+        html = document.make_section("name", "short", "title", lambda block=block: [block]).html
+        assert "damaged" not in html
+        assert "&lt;b&gt;" in html
+        assert "<b>" not in html
+        assert html.count("</pre>") == html.count("<pre")
+
+
+def test_what_spoils_a_section_spoils_no_other() -> None:
+    section = document.make_section("name", "short", "title", lambda: [Block("heading", 1 / 0)], lambda: [])
+    assert "the records are damaged (ZeroDivisionError)" in section.html
+    page = document.make_page("a title", "", [section, document.make_section("empty", "", "", lambda: [])])
+    assert '<h2 id="name-title">title</h2>' in page
+    assert "empty-title" not in page
+
+
+def test_templates_are_loaded_by_those_who_draw_a_page() -> None:
+    code = "import sys, runner.reports.pages; sys.exit('jinja2' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_a_folder_without_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,8 +1,4 @@
-"""Pages to look at: one of each output, made of the records in its run folder, and one that compares several.
-
-A page is one file that needs no network. Plotly draws in it; its Python package is not imported, so that a page costs a
-job a few hundredths of a second.
-"""
+"""Pages to look at: one of each output, made of the records in its run folder, and one that compares several."""
 
 import contextlib
 import os
@@ -10,37 +6,36 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner.core.errors import OutputError
+from runner.reports.pages.document import complete, write
 from runner.reports.pages.page import page_of
 from runner.reports.pages.record import Record
 
-_COMPARISON = "comparison.html"
-
 
 def make_page(output_or_folder: str | os.PathLike[str]) -> str:
-    """The page of an output, or of its run folder: HTML, whatever has become of the job.
+    """Return the page of an output, or of its run folder: HTML, whatever has become of the job.
 
     Raises:
         InputError: there is no run folder.
         UsageError: Plotly is not installed.
     """
-    return page_of(Record(os.fspath(output_or_folder))).to_html()
+    return complete(page_of(Record(os.fspath(output_or_folder))))
 
 
 def write_page(folder: Path) -> None:
-    """At the end of a job: write `report.html` into its run folder.
+    """Write `report.html` into the run folder of a job at its end.
 
     Whatever goes wrong is passed over, a missing Plotly, too: the job has ended well.
     """
     with contextlib.suppress(Exception):
-        page_of(Record(str(folder), is_hasty=True)).write(folder / "report.html")
+        write(page_of(Record(str(folder), is_hasty=True)), folder / "report.html")
 
 
 def compare(paths: Sequence[str]) -> tuple[str, str]:
-    """A table of text, and a page in HTML; see `runner.reports.pages.compare.compare`."""
-    from runner.reports.pages.compare import compare
+    """Return a table of text, and a page in HTML; see `runner.reports.pages.comparison.compare`."""
+    from runner.reports.pages import comparison
 
-    text, page = compare(paths)
-    return text, page.to_html()
+    text, page = comparison.compare(paths)
+    return text, complete(page)
 
 
 def report(outputs: Sequence[str], html: str | None = None) -> str:
@@ -59,17 +54,16 @@ def report(outputs: Sequence[str], html: str | None = None) -> str:
         OutputError: the page cannot be written there.
         UsageError: Plotly is not installed.
     """
-    from runner.reports.pages.compare import compare
-    from runner.reports.pages.summary import summary
+    from runner.reports.pages import comparison, summary
 
     if len(outputs) == 1:
         record = Record(outputs[0])
-        text, page, default = summary(record), page_of(record), record.folder / "report.html"
+        text, page, default = summary.summary(record), page_of(record), record.folder / "report.html"
     else:
-        (text, page), default = compare(outputs), Path(_COMPARISON)
+        (text, page), default = comparison.compare(outputs), Path("comparison.html")
     path = default if html is None else Path(html)
     try:
-        page.write(path)
+        write(page, path)
     except OSError as error:
         reason = error.strerror or error
         raise OutputError(f"{path} cannot be written: {reason}. --html PATH puts it elsewhere") from error

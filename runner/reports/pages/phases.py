@@ -1,21 +1,18 @@
-"""What a page calls each phase of a job, and its one colour, wherever it appears. Pure.
+"""The name and the color of each phase of a job on a page."""
 
-What repeats with every batch has the strong colours of Okabe and Ito, which people with any kind of colour vision tell
-apart; what comes once, at the start, has pale ones, and comes in the order of the legend.
-"""
-
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Phase:
+class Phase(NamedTuple):
     """How a page shows one phase."""
 
     name: str
-    colour: str
-    meaning: str
+    color: str
+    meaning: str = ""
 
 
+# What repeats with every batch has the strong colors of Okabe and Ito, which people with any kind of color vision tell
+# apart; what comes once, at the start, has pale ones, and comes in the order of the legend.
 PHASES = {
     "launch": Phase("launch", "#8d949c", "from the start of the process until Python has imported what it needs"),
     "connect": Phase("connect", "#c5b3e6", "until the ranks have found each other"),
@@ -33,46 +30,37 @@ PHASES = {
     "collect": Phase("collect", "#b58900", "rounds that carry predictions, beside the forward calls"),
     "write": Phase("write", "#7fb069", "writing and recording predictions, inside of collect"),
 }
-IDEAL, REST = "#0072b2", "#68737d"
-EXCHANGE = ("exchange and waiting", "#f0e442")  # inside of forward, where ranks hold the model together
+FORWARD, REST = PHASES["forward"].color, "#68737d"
+EXCHANGE = Phase("exchange and waiting", "#f0e442")  # inside of forward, where ranks hold the model together
 
-# Of each loss: its colour, what it is, and what to do about it.
+
+class Loss(NamedTuple):
+    """Time that a job loses: its color, what it is, and what to do about it."""
+
+    color: str
+    meaning: str
+    advice: str
+
+
 LOSSES = {
-    "start-up": (
-        "#8d949c",
-        "from the start of the processes to the first batch",
-        "Give one job more rows, so that it starts less often.",
-    ),
-    "baseline": ("#8c6bb1", "rank 0 computing alone", "Leave out --baseline: its answer is now known."),
-    "slower together": (
-        "#56b4e9",
-        "forward calls that take longer while other ranks compute, too",
-        "The ranks of a host share its memory, caches and cores: try fewer ranks a host with more --threads each, and "
-        "see with python -m runner doctor whether ranks share cores.",
-    ),
-    "reading": (
-        "#e69f00",
-        "waiting for rows",
-        "Rows come too slowly: copy the data to a faster or nearer disk, take a binary format, a cheaper "
-        "--preprocess, or give each rank more cores.",
-    ),
-    "imbalance": (
-        "#cc79a7",
-        "ranks that are done waiting for the slowest",
-        "Let whoever is free take the next rows: --schedule dynamic, with a smaller --chunk-size if chunks are few.",
-    ),
-    "collect": (
-        "#d55e00",
-        "waiting until predictions are collected",
-        "Send less: --collect alltoall brings predictions to rank 0 alone, direct or shards send none; --postprocess "
-        "keeps only what you need of them.",
-    ),
-    "finish": (
-        "#009e73",
-        "making the output whole",
-        "An .npy needs no second pass over the rows; with --collect shards each rank writes its own files.",
-    ),
-}
+    "start-up": Loss("#8d949c", "from the start of the processes to the first batch",
+                     "Give one job more rows, so that it starts less often."),
+    "baseline": Loss("#8c6bb1", "rank 0 computing alone", "Leave out --baseline: its answer is now known."),
+    "slower together": Loss("#56b4e9", "forward calls that take longer while other ranks compute, too",
+                            "The ranks of a host share its memory, caches and cores: try fewer ranks a host with more "
+                            "--threads each, and see with python -m runner doctor whether ranks share cores."),
+    "reading": Loss("#e69f00", "waiting for rows",
+                    "Rows come too slowly: copy the data to a faster or nearer disk, take a binary format, a cheaper "
+                    "--preprocess, or give each rank more cores."),
+    "imbalance": Loss("#cc79a7", "ranks that are done waiting for the slowest",
+                      "Let whoever is free take the next rows: --schedule dynamic, with a smaller --chunk-size if "
+                      "chunks are few."),
+    "collect": Loss("#d55e00", "waiting until predictions are collected",
+                    "Send less: --collect alltoall brings predictions to rank 0 alone, direct or shards send none; "
+                    "--postprocess keeps only what you need of them."),
+    "finish": Loss("#009e73", "making the output whole",
+                   "An .npy needs no second pass over the rows; with --collect shards each rank writes its own files."),
+}  # fmt: skip
 
 # What to do about a start-up of which most is this.
 START_UP = {
@@ -86,5 +74,5 @@ START_UP = {
 
 
 def shown(phase: str) -> Phase:
-    """A phase as it is shown; one that a later version may have named has its own name."""
-    return PHASES.get(phase) or Phase(phase, REST, "")
+    """Return how to show a phase; one that a later version may have named has its own name."""
+    return PHASES.get(phase) or Phase(phase, REST)

@@ -1,18 +1,19 @@
 """All that a run folder holds, whatever state it is in: nothing here raises because of what a file holds or lacks."""
 
+import contextlib
 import json
+import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from runner.core.errors import InputError, RunnerError
 from runner.records.ledger import run_folder
 from runner.records.lock import OutputLock
-from runner.reports.pages.values import number
+from runner.reports.pages.values import Fields
 
 _MOST_RANKS = 100_000  # what a damaged line may claim
 _MOST_HASTY_BYTES = 1 << 20  # some 3000 chunks, read in some 30 ms
@@ -29,44 +30,51 @@ class Chunk:
     began: float
     bad: int
 
+    @property
+    def ended(self) -> float:
+        """When its rows were computed."""
+        return self.began + self.seconds
+
 
 @dataclass
 class Job:
     """One job of an output, as the ledger tells of it.
 
     Attributes:
-        said: what it said of itself.
+        start: what it wrote of itself when it started.
         chunks: those that it committed, in that order.
     """
 
-    said: dict[str, Any]
+    start: Fields
     chunks: list[Chunk] = field(default_factory=list)
 
     @property
     def epoch(self) -> float:
         """When it started, in seconds since 1970; NaN where that is not known."""
-        found = number(self.said.get("epoch"))
-        if found == found:
-            return found
-        try:
-            return time.mktime(time.strptime(str(self.said.get("started")), "%Y-%m-%d %H:%M:%S"))
-        except (ValueError, OverflowError):
-            return float("nan")
+        with contextlib.suppress(ValueError, OverflowError):
+            if math.isnan(self.start.number("epoch")):
+                return time.mktime(time.strptime(str(self.start.get("started")), "%Y-%m-%d %H:%M:%S"))
+        return self.start.number("epoch")
 
     @property
     def ranks(self) -> int:
-        """How many it had, as far as that is known."""
-        said = number(self.said.get("world_size"))
-        return max([int(said) if 0 < said < _MOST_RANKS else 0, *(chunk.rank + 1 for chunk in self.chunks)])
+        """How many ranks it had, as far as that is known."""
+        size = self.start.number("world_size")
+        return max([int(size) if 0 < size < _MOST_RANKS else 0, *(chunk.rank + 1 for chunk in self.chunks)])
 
     @property
     def group_size(self) -> int:
         """How many of them hold one replica of the model together."""
-        return _group_size(self.said.get("model_parallel"), self.ranks)
+        return _group_size(self.start.number("model_parallel"), self.ranks)
+
+    @property
+    def timed_chunks(self) -> list[Chunk]:
+        """Chunks with a known time."""
+        return [chunk for chunk in self.chunks if math.isfinite(chunk.ended) and chunk.seconds >= 0]
 
 
 class Record:
-    """Of one output.
+    """All records of one output.
 
     Args:
         given: the output, or its run folder.
@@ -90,51 +98,52 @@ class Record:
         else:
             self.folder, self.output = run_folder(given), given
             if not self.folder.is_dir():
-                _explain(given)
+                from runner.records.explain import explain  # knows best what there is instead
+
+                explain(given)
                 raise InputError(f"{self.folder} is not a folder")
         self.notes: list[str] = []
-        self.report, self.timeline = self._read("report.json"), self._read("timeline.json")
-        self.failure, self.status = self._read("failure.json"), self._read("status.json")
-        options = self.report.get("config")
-        self.config: dict[str, Any] = options if isinstance(options, dict) and options else self._read_config()
-        if self.report.get("status") == "whole" and "://" not in str(self.report.get("output")):
-            self._note(not Path(self.output).exists(), f"{self.output} itself is not there any more.")
-        if self.report.get("status") in ("whole", "stopped"):
-            is_lost = not (self.folder / "timeline.json").exists()
-            self._note(is_lost, "Without timeline.json there is less to show of what each rank did when.")
+        names = ("report.json", "timeline.json", "failure.json", "status.json")
+        self.report, self.timeline, self.failure, self.status = map(self._read, names)
+        self.config = self.report.fields("config") or self._read_config()
+        status, is_url = self.report.get("status"), "://" in str(self.report.get("output"))
+        is_lost = status == "whole" and not is_url and not Path(self.output).exists()
+        self._note(is_lost, f"{self.output} itself is not there any more.")
+        is_lost = status in ("whole", "stopped") and not (self.folder / "timeline.json").exists()
+        self._note(is_lost, "Without timeline.json there is less to show of what each rank did when.")
 
     @cached_property
     def ended(self) -> tuple[str, str]:
-        """How the last job has ended: "whole", "stopped", "failed", "killed", "running" or "" for no job, and what
-        `explain` says of it. It may take some seconds to tell whether a job runs, so it is asked first."""
+        """How the last job has ended: a key of `summary.STATES`, and what `explain` says of it. It may take some
+        seconds to tell whether a job runs."""
         status = str(self.report.get("status", ""))
         if status in ("whole", "stopped") and not self.failure:
             return status, ""
         with ThreadPoolExecutor(1) as pool:  # both watch the lock of another host for a while
             is_held = pool.submit(OutputLock(self.folder, self.output).is_held)
             words = _explained(self.output)
-            try:
-                if is_held.result():
-                    return "running", words
-            except Exception:
-                self.notes.append(f"lock {_NOT_READ}.")
-        if self.failure:
-            return "failed", words
-        return ("killed" if self._ledger or self.status else ""), words
+        self._note(is_held.exception() is not None, f"lock {_NOT_READ}.")
+        if not is_held.exception() and is_held.result():
+            return "running", words
+        return ("failed" if self.failure else "killed" if self._ledger or self.status else ""), words
 
     @cached_property
-    def ranks(self) -> list[dict[str, Any]]:
+    def ranks(self) -> list[Fields]:
         """The ranks of the report; empty where there is none."""
-        found = self.report.get("ranks")
-        return [rank for rank in found if isinstance(rank, dict)] if isinstance(found, list) else []
+        return self.report.objects("ranks")
 
     @cached_property
     def group_size(self) -> int:
         """How many ranks hold one replica of the model together; 1 where each holds its own."""
-        return _group_size(self.config.get("model-parallel"), len(self.ranks))
+        return _group_size(self.config.number("model-parallel"), len(self.ranks))
 
     @property
-    def leaders(self) -> list[dict[str, Any]]:
+    def noun(self) -> str:
+        """Return the word for whatever computes batches: a rank, or a group of ranks."""
+        return "rank" if self.group_size == 1 else "group"
+
+    @property
+    def leaders(self) -> list[Fields]:
         """The ranks of the report that have rows: of each group the first."""
         return self.ranks[:: self.group_size]
 
@@ -143,19 +152,19 @@ class Record:
         path = self.folder / "ledger.jsonl"
         if self._is_hasty and path.exists() and path.stat().st_size > _MOST_HASTY_BYTES:
             again = f"python -m runner report {self.output} shows all jobs of this output; its ledger is long."
-            self._note(number(self.report.get("resumed_rows")) > 0, again)
+            self._note(self.report.number("resumed_rows") > 0, again)
             return b""
         return self._read_bytes("ledger.jsonl")
 
     @property
     def num_jobs(self) -> int:
-        """How many have worked on the output; quick however long the ledger is."""
+        """How many jobs have worked on the output; quick however long the ledger is."""
         return self._ledger.count(b'\n{"job"')
 
     @cached_property
-    def fingerprint(self) -> dict[str, Any]:
+    def fingerprint(self) -> Fields:
         """The first line of the ledger; empty where it cannot be read."""
-        return next(_records(self._ledger.split(b"\n", 1)[:1]), {})
+        return next(_lines(self._ledger.split(b"\n", 1)[:1]), Fields())
 
     @property
     def jobs(self) -> list[Job]:
@@ -171,40 +180,32 @@ class Record:
     def _parsed(self) -> tuple[list[Job], set[int]]:
         jobs: list[Job] = []
         committed: set[int] = set()
-        for line in _records(self._ledger.splitlines()[1:]):
+        for line in _lines(self._ledger.splitlines()[1:]):
+            rank, rows = line.number("rank"), line.number("stop") - line.number("start")
             if isinstance(line.get("job"), dict):
-                jobs.append(Job(line["job"]))
+                jobs.append(Job(line.fields("job")))
             elif isinstance(line.get("withdrawn"), list):
                 committed.difference_update(index for index in line["withdrawn"] if isinstance(index, int))
-            elif jobs and "chunk" in line:
-                rank, rows = number(line.get("rank")), number(line.get("stop")) - number(line.get("start"))
-                if 0 <= rank < _MOST_RANKS and rows >= 0 and isinstance(line["chunk"], int):
-                    committed.add(line["chunk"])
-                    bad = line.get("bad")
-                    times = number(line.get("seconds")), number(line.get("began"))
-                    chunk = Chunk(int(rank), int(rows), *times, len(bad) if isinstance(bad, list) else 0)
-                    jobs[-1].chunks.append(chunk)
+            elif jobs and isinstance(line.get("chunk"), int) and 0 <= rank < _MOST_RANKS and rows >= 0:
+                committed.add(line["chunk"])
+                times, bad = (line.number("seconds"), line.number("began")), line.get("bad")
+                chunk = Chunk(int(rank), int(rows), *times, len(bad) if isinstance(bad, list) else 0)
+                jobs[-1].chunks.append(chunk)
         return jobs, committed
 
-    def _read(self, name: str) -> dict[str, Any]:
-        raw = self._read_bytes(name)
-        try:
-            found = json.loads(raw) if raw else {}
-        except (ValueError, RecursionError):
-            found = None
-        is_there = (self.folder / name).exists()
-        self._note(is_there and (not raw or not isinstance(found, dict)), f"{name} {_NOT_READ}: it is damaged.")
-        return found if isinstance(found, dict) else {}
+    def _read(self, name: str) -> Fields:
+        content = next(_lines([self._read_bytes(name)]), None)
+        self._note((self.folder / name).exists() and content is None, f"{name} {_NOT_READ}: it is damaged.")
+        return content or Fields()
 
-    def _read_config(self) -> dict[str, Any]:
-        import tomllib
+    def _read_config(self) -> Fields:
+        import tomllib  # the report of a job that has ended has the options, too
 
-        raw = self._read_bytes("config.toml")
         try:
-            return tomllib.loads(raw.decode())
+            return Fields(tomllib.loads(self._read_bytes("config.toml").decode()))
         except (ValueError, RecursionError):
             self.notes.append(f"config.toml {_NOT_READ}: it is damaged.")
-            return {}
+            return Fields()
 
     def _read_bytes(self, name: str) -> bytes:
         try:
@@ -216,35 +217,27 @@ class Record:
         return b""
 
     def _note(self, holds: bool, what: str) -> None:
-        if holds:
-            self.notes.append(what)
+        self.notes += [what] if holds else []
 
 
-def _group_size(said: Any, ranks: int) -> int:
-    found = number(said)
-    return int(found) if found > 1 and found.is_integer() and ranks % found == 0 else 1
+def _group_size(size: float, ranks: int) -> int:
+    return int(size) if size > 1 and size.is_integer() and ranks % size == 0 else 1
 
 
-def _records(lines: list[bytes]) -> Iterator[dict[str, Any]]:
+def _lines(lines: list[bytes]) -> Iterator[Fields]:
+    """Yield the JSON objects of those lines that hold one."""
     for line in lines:
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(record, dict):
-            yield record
+        with contextlib.suppress(ValueError, RecursionError):
+            if isinstance(content := json.loads(line), dict):
+                yield Fields(content)
 
 
 def _explained(output: str) -> str:
+    from runner.records.explain import explain  # a job that has ended well has no need of it
+
     try:
-        return _explain(output)
+        return explain(output)
     except RunnerError as error:
         return error.message
     except Exception as error:  # damage that nobody has thought of
         return f"The records of {output} are damaged ({type(error).__name__})."
-
-
-def _explain(output: str) -> str:
-    from runner.records.explain import explain  # a job that has ended well has no need of it
-
-    return explain(output)
