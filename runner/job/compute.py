@@ -39,7 +39,7 @@ def compute_chunks(session: Session, dataset: Dataset, model: LoadedModel, work:
     chunks = make_schedule(work.grid, work.committed.chunks, draw, comm.world.rank, comm.world.world_size)
     keep_freed_memory(model.device)
     if comm.world.rank == 0:  # imported now, because nothing hides the time at the end
-        threading.Thread(target=importlib.import_module, args=("runner.reports.pages",), daemon=True).start()
+        threading.Thread(target=_import_pages, daemon=True).start()
     session.phases.begin("wait_rows", "reading the first rows")
     write = work.sink.write if work.sink else session.recorder.write
     watchdog, timeline = session.watchdog, session.timeline
@@ -61,6 +61,11 @@ def compute_chunks(session: Session, dataset: Dataset, model: LoadedModel, work:
     stats.loop_seconds = time.perf_counter() - began
     session.phases.end(f"computed {stats.rows:,} rows in {stats.chunks:,} chunks")
     return Computed(collector.received_bytes, baseline)
+
+
+def _import_pages() -> None:
+    for name in ("jinja2", "runner.reports.pages"):
+        importlib.import_module(name)
 
 
 def _measure_baseline(session: Session, engine: Engine) -> Speed:
