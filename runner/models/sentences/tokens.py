@@ -4,7 +4,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from runner.models.transformers.encoder import Encoder, lost_tokens
+from runner.models.transformers.token_encoding import Encoder, lost_tokens
 
 _TOKENIZING = threading.Lock()  # the reader's thread and the search for bad rows; tokenizers are not thread-safe
 _UNPADDED = {"text": {"padding": False}, "common": {"return_tensors": None}}

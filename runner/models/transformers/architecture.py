@@ -7,7 +7,7 @@ from typing import Any
 
 from runner.core.errors import ModelError, UsageError, describe, traceback_of
 from runner.core.imports import why_not_imported
-from runner.models.transformers.heads import has_head
+from runner.models.transformers.heads_and_pooling import has_head
 
 GENERATES, HEAD, ENCODER = "generates", "head", "encoder"
 # files that identify other folders, and advice on them

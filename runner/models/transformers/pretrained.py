@@ -11,7 +11,7 @@ from runner.core.errors import ModelError
 from runner.models.images.outputs import pick_output
 from runner.models.images.processor import ImageProcessor
 from runner.models.transformers.generation import generate, logits_of_new, reads_the_prompt
-from runner.models.transformers.heads import pick, pool
+from runner.models.transformers.heads_and_pooling import pick, pool
 from runner.models.transformers.lengths import BY_LENGTH, PADDED, call_apart, find_way
 from runner.models.transformers.scoring import log_likelihoods
 from runner.models.transformers.tokenizer import FolderTokenizer

@@ -10,7 +10,7 @@ import torch
 from runner.config.options import Config
 from runner.core.errors import ModelError, describe
 from runner.data.tensors import Tokens
-from runner.models.transformers.encoder import Encoder
+from runner.models.transformers.token_encoding import Encoder
 
 _VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokenizer has no words
 TOKENIZER_FILES = (
