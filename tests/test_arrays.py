@@ -22,7 +22,8 @@ from torch import nn
 from runner.core.errors import InputError, RunnerError, UsageError
 from runner.data.rows import RAGGED, TEXT, Ragged, RowType, rows_checksum, take
 from runner.data.tensors import as_batch
-from runner.sources import named, npz, open_source
+from runner.sources import open_source
+from runner.sources.arrays import named, npz
 
 NUM_ROWS, CHUNK = 1009, 64
 RANGES = [(0, NUM_ROWS), (0, 1), (NUM_ROWS - 1, NUM_ROWS), (63, 65), (64, 128), (100, 900), (900, 1000), (7, 7)]

@@ -110,8 +110,8 @@ def test_bytes_do_not_depend_on_the_ranks(folder: Path) -> None:
 
 
 def told(folder: Path, name: str) -> list[list[int]]:
-    """The batches that the model saw, without those before the work: the first row, alone, and the canary."""
-    lines = [json.loads(line) for line in (folder / f"{name}.told").read_text().splitlines()]
+    """The batches of the work that the model saw: not the first row, alone, nor the canary before and after it."""
+    lines = [json.loads(line) for line in (folder / f"{name}.told").read_text().splitlines()][:-1]
     rows = 0
     for position in range(len(lines), 0, -1):
         rows += lines[position - 1][0]

@@ -12,7 +12,8 @@ from launch import LAUNCHERS, predict_command, predict_here, run
 
 from runner.core.errors import InputError
 from runner.data.tensors import as_batch
-from runner.sources import lineindex, open_source
+from runner.sources import open_source
+from runner.sources.tables import line_index
 
 NUM_ROWS = 1501
 RANGES = [(0, NUM_ROWS), (17, 18), (NUM_ROWS - 1, NUM_ROWS), (0, 1), (100, 900)]
@@ -54,8 +55,8 @@ def write(folder: Path, suffix: str) -> tuple[Path, list[dict[str, Any]]]:
 @pytest.mark.parametrize("segment", [1 << 20, 5000, 100])
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".txt"])
 def test_any_range_after_any_count(suffix: str, segment: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lineindex, "SEGMENT_BYTES", segment)
-    monkeypatch.setattr(lineindex, "_BLOCK_BYTES", segment * 7)
+    monkeypatch.setattr(line_index, "SEGMENT_BYTES", segment)
+    monkeypatch.setattr(line_index, "_BLOCK_BYTES", segment * 7)
     path, rows = write(tmp_path, suffix)
     for parts in (1, 2, 7):
         source: Any = open_source(str(path))

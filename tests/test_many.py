@@ -239,7 +239,7 @@ def test_a_file_that_changes_after_it_was_counted(tmp_path: Path) -> None:
 
 
 def test_lines_are_counted_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from runner.sources import lines
+    from runner.sources.tables import lines
 
     counted = []
     scan = lines.scan

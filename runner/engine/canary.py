@@ -61,7 +61,7 @@ class Canary:
         """
         self._first = self._comm.on_each(self._answer)
         change = max(self._comm.gather_all(_change(self._comm.on_each(self._answer), self._first)))
-        self._repeats = not change
+        self._repeats = not may_change and not change
         if change:
             if may_change:
                 return f"the model gives another answer to row {self._row} at each call"
