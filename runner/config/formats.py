@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from runner.core.errors import UsageError
 from runner.core.plugins import find_plugin
 
+HIDDEN_INDEX = "_index.json"  # lists the files of an output that is a folder
+
 
 @dataclass(frozen=True)
 class OutputFormat:
@@ -22,7 +24,7 @@ class OutputFormat:
     suffixes: tuple[str, ...]
     writer: str | None
     is_folder: bool = False
-    index: str = "_index.json"
+    index: str = HIDDEN_INDEX
     bytes_per_second: float | None = None
 
 
@@ -48,8 +50,8 @@ def find_output_format(output: str) -> tuple[OutputFormat, str]:
         for suffix in known.suffixes:
             if output.endswith(suffix):
                 return known, suffix
-    if (writer := find_plugin("sinks", output)) and not output.endswith("/"):
-        suffix = f".{output.rpartition('.')[2]}"
+    if not output.endswith("/") and (plugin := find_plugin("sinks", output)):
+        suffix, writer = plugin
         return OutputFormat((suffix,), writer), suffix
     allowed = [suffix for known in OUTPUT_FORMATS for suffix in known.suffixes]
     raise UsageError(f"--output {output!r} must end in {' or '.join(allowed)}")

@@ -11,8 +11,8 @@ Groups are `sources`, `sinks` and `models`. The built-in formats come first, and
 GROUP = "horovod_inference_runner"
 
 
-def find_plugin(kind: str, path: str) -> str | None:
-    """Return the `package.module:name` that an installed package gives for the suffix of a path; None where none does.
+def find_plugin(kind: str, path: str) -> tuple[str, str] | None:
+    """Return the suffix of a path, and the `package.module:name` that an installed package gives for it, if one does.
 
     Args:
         kind: "sources", "sinks" or "models".
@@ -22,4 +22,5 @@ def find_plugin(kind: str, path: str) -> str | None:
 
     name = path.rstrip("/")
     found = [entry for entry in entry_points(group=f"{GROUP}.{kind}") if name.endswith(f".{entry.name}")]
-    return max(found, key=lambda entry: len(entry.name)).value if found else None
+    longest = max(found, key=lambda entry: len(entry.name), default=None)
+    return (f".{longest.name}", longest.value) if longest else None

@@ -74,9 +74,9 @@ def build_model(config: Config, comm: Comm, device: torch.device) -> tuple[Model
 def _as_factory(config: Config) -> Config:
     """Return the job with the loader of another package as the factory of its model."""
     path = str(config.model)
-    spec = find_plugin("models", path)
-    assert spec is not None
-    load = load_attribute(spec, f"--model {path}")
+    plugin = find_plugin("models", path)
+    assert plugin is not None
+    load = load_attribute(plugin[1], f"--model {path}")
 
     def factory(**arguments: Any) -> Any:
         return load(path, **arguments)

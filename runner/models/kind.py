@@ -49,6 +49,7 @@ def _find_kind_of_path(model: str, config: Config) -> str:
     elif found == FOLDER:
         _check_fetched(Path(model))
     elif find_plugin("models", model):
+        _check_undivided(model, config)
         return PLUGIN
     else:
         raise refusal("--model", model, found)
@@ -66,6 +67,11 @@ def _check_options(model: str, config: Config) -> None:
     """Raise UsageError where an option does not go with a file that holds a complete model."""
     if config.model_args:
         raise UsageError(f"--model-args belongs to a factory; {model} is a whole model")
+    _check_undivided(model, config)
+
+
+def _check_undivided(model: str, config: Config) -> None:
+    """Raise UsageError where an option takes apart the layers of a model that is a file."""
     if config.offload is not None:
         raise UsageError(
             f"--offload cannot take the layers of {model} apart; it is for an nn.Module of a factory and for Hugging "

@@ -18,7 +18,7 @@ import tomli_w
 
 from runner.chunks.commit import Commit
 from runner.chunks.grid import Grid
-from runner.config.formats import find_output_format
+from runner.config.formats import HIDDEN_INDEX, find_output_format
 from runner.config.options import Config
 from runner.core.atomic import write_text
 from runner.core.checksum import checksum
@@ -30,7 +30,7 @@ from runner.records.ledger import Ledger, run_folder
 from runner.records.lock import OutputLock
 from runner.records.manifest import make_manifest
 from runner.records.recorder import Committed, Recorder
-from runner.sinks import HIDDEN_INDEX, INDEX, open_sink, remove
+from runner.sinks import INDEX, open_sink, remove
 from runner.sinks.remote import Remote
 from runner.telemetry.report import read_status
 

@@ -13,13 +13,13 @@ import numpy as np
 import xxhash
 
 from runner.chunks.grid import Grid
-from runner.config.formats import find_output_format
+from runner.config.formats import HIDDEN_INDEX, find_output_format
 from runner.core.errors import OutputError, UsageError
 from runner.core.imports import load_attribute
 from runner.data.columns import types_by_name
 from runner.data.rows import RowType, RowTypes, in_words
 
-INDEX, HIDDEN_INDEX = "index.json", "_index.json"  # of an output that is a folder of files
+INDEX = "index.json"  # of an output that is a folder of .npy files with shards of rows
 _READ_BYTES = 16 << 20
 
 

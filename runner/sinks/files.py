@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from runner.config.formats import HIDDEN_INDEX
 from runner.core.errors import OutputError, UsageError
 from runner.data.columns import Columns
 from runner.data.rows import TEXT, Ragged, RowType, texts_of
-from runner.sinks import HIDDEN_INDEX, import_for_output
+from runner.sinks import import_for_output
 
 _MOST_8_BIT = 255
 

@@ -161,7 +161,7 @@ def _find(path: str) -> str:
         if path.endswith(suffix):
             return spec
     if plugin := find_plugin("sources", path):
-        return plugin
+        return plugin[1]
     if os.path.isdir(path):
         return "runner.sources.media.images:ImageSource"
     raise UsageError(

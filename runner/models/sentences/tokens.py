@@ -19,13 +19,11 @@ class Preprocessing:
         keywords: arguments of the library's `preprocess`.
 
     Attributes:
-        limit: the most tokens of a row; None where there is no limit.
         counts: whether `lengths` may be called: whether a row's tokens do not depend on the other rows.
     """
 
     def __init__(self, model: Any, prompt: str | None, keywords: Mapping[str, Any]) -> None:
         self._model, self._prompt, self._keywords = model, prompt, keywords
-        self.limit: int | None = model.max_seq_length
         self.counts = _is_plain(model[0])
         self._encoder = _ChunkEncoder(model, prompt, keywords) if self.counts else None
 
