@@ -52,7 +52,8 @@ step() {
     (set -e && failed=70 && "$@") >>"$log" 2>&1 </dev/null
     rc=$?
     set -e
-    kill "$ticker" && wait "$ticker" 2>/dev/null || true
+    # Not TERM: one that comes just after the fork, or that we were started without, is lost, and we would wait forever.
+    kill -KILL "$ticker" && wait "$ticker" 2>/dev/null || true
     case $rc in
     0) note "done, $((SECONDS - begin)) s" ;;
     70) exit 1 ;; # it has said itself what is wrong

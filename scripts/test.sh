@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/setup.sh --extras dev
+scripts/setup.sh --extras demo,dev # both named, or the demo's test would install beside running tests
 # shellcheck source=/dev/null
 source .venv/bin/activate
 

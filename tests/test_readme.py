@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -33,3 +34,16 @@ def test_the_demo() -> None:
     assert "$ horovodrun -np 2 python -m runner predict --model scripts.demo_digits:cnn" in outcome.output
     assert re.search(r"797 rows -> demo/predictions.npy \(whole\): [\d,]+ rows/s on 2 ranks", outcome.output)
     assert (ROOT / "demo/predictions.npy.run/report.html").exists()
+
+
+@pytest.mark.timeout(100)
+def test_setup_where_the_signal_to_end_is_ignored(tmp_path: Path) -> None:
+    """As under some batch systems and service managers: the clock beside each step must end all the same."""
+    venv = tmp_path / "venv"
+    command = ["env", "--ignore-signal=TERM", ROOT / "scripts/setup.sh", "--venv", venv, "--extras", "nothing"]
+    outcome = run(command, ROOT, timeout=90)
+    assert outcome.code == 1
+    assert outcome.output.splitlines()[-1] == (
+        "setup.sh: FAILED: --extras: pyproject.toml has no extra 'nothing', only "
+        + ", ".join(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
+    )
