@@ -37,6 +37,6 @@ torch=torch==$("$venv/bin/python" -c 'import importlib.metadata; print(importlib
 "$venv/bin/python" -m pip install -q "$torch" "${LIBRARIES[@]}" >&2
 "$venv/bin/python" -m pip install -q --no-deps "${MODELS[@]}" >&2
 
-# tests/ lets torchvision be imported beside a PyTorch for the CPU; scripts/ has what the jobs name
-export PATH=$venv/bin:$PATH PYTHONPATH=$repo/tests:$repo/scripts
+# tests/helpers lets torchvision be imported beside a PyTorch for the CPU; scripts/ has what the jobs name
+export PATH=$venv/bin:$PATH PYTHONPATH=$repo/tests/helpers:$repo/scripts
 exec python -W ignore "$repo/scripts/real_models.py" "$@"

@@ -1,28 +1,36 @@
 """Fixtures of more than one test file."""
 
+import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 import torchvision_ops  # noqa: F401
 
-# The files that take longest come first, longest first: so the workers of pytest-xdist, each of which takes the next
-# file when it has done one, come to an end together.
-LONGEST = (
-    "test_parallel test_pipeline test_lost_hosts test_same_bytes test_sinks test_resume test_stop test_hang "
-    "test_matrix test_scale test_docs test_canary test_storage test_faults test_live test_urls test_doctor "
-    "test_text test_quarantine test_image_models test_collect test_models test_requeue test_slurm test_batch_scripts "
-    "test_hosts test_bench test_kinds test_pages test_hosts_doctor test_schedulers test_interfaces test_adapt "
-    "test_soak test_faults_told test_timeline test_lines test_trace test_verbose test_shards test_loading test_explain "
-    "test_ragged test_huggingface test_readme test_mpich test_memory test_sentence_transformers"
-)
+TESTS = Path(__file__).parent
+DURATIONS = TESTS / "durations.json"  # seconds of each file; written by --update-durations
+MARKERS = {"jobs": "launch", "cluster": "cluster", "browser": "browser"}  # by folder
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-durations", action="store_true", help="write tests/durations.json after a run of all")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    places = {name: place for place, name in enumerate(LONGEST.split())}
-    items.sort(key=lambda item: places.get(item.path.stem, len(places)))
+    """Mark the tests by their folder; sort the files, longest first, so that the workers finish together."""
+    seconds = json.loads(DURATIONS.read_text())
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in MARKERS:
+            item.add_marker(MARKERS[folder])
+    items.sort(key=lambda item: -seconds.get(_name(item.path), float("inf")))  # new files first
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(TESTS))
 
 
 @pytest.fixture
@@ -46,7 +54,20 @@ def read_only(tmp_path: Path) -> Iterator[Path]:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI a skipped test is a failure, but for want of a GPU: there everything else is installed."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("CI") and reporter is not None:
+    if reporter is None:
+        return
+    if os.environ.get("CI"):
         skipped = [report for report in reporter.stats.get("skipped", []) if "GPU" not in str(report.longrepr)]
         if skipped and session.exitstatus == pytest.ExitCode.OK:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if session.config.getoption("--update-durations"):
+        reports = [report for reports in reporter.stats.values() for report in reports]
+        _write_durations(report for report in reports if isinstance(report, pytest.TestReport))
+
+
+def _write_durations(reports: Iterable[pytest.TestReport]) -> None:
+    seconds: Counter[str] = Counter()
+    for report in reports:
+        seconds[_name(TESTS.parent / report.nodeid.partition("::")[0])] += report.duration
+    rounded = {name: round(total, 1) for name, total in seconds.most_common()}
+    DURATIONS.write_text(json.dumps(rounded, indent=1) + "\n")

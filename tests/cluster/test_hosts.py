@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import split
 import torch
+from launch import HELPERS
 from reference import random_rows
 
 # with mpirun's own binding of a rank to one core, under which a plain hvd.init() between hosts does not end
@@ -64,7 +65,7 @@ def test_hosts_that_might_overwrite_one_another_may_not_write_directly(hosts, jo
 def test_a_model_that_two_hosts_hold_together(hosts, job, tmp_path):
     """Each layer split over both hosts, which is warned of; and a stage on each, split over its two ranks."""
     for name in ("split.py", "zoo.py"):
-        shutil.copy(Path(__file__).parents[1] / name, job.folder)
+        shutil.copy(HELPERS / name, job.folder)
     rows = random_rows(50, split.WIDTH)
     np.save(job.folder / "wide.npy", rows)
     stages = ["--model", "split:Chain", "--pipeline-stages", 2, "--parallel-plan", "split:plan_of_ends"]

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from launch import PROGRAMS
 
-DOCTOR = [sys.executable, Path(__file__).parents[1] / "jobs/impatient.py", "doctor", "--comm", "mpi"]
+DOCTOR = [sys.executable, PROGRAMS / "impatient.py", "doctor", "--comm", "mpi"]
 ONE_EACH = ["mpirun", "-np", 2, "--host", "node1:1,node2:1"]
 
 

@@ -1,3 +1,0 @@
-"""What each Python process begins with that finds the tests on PYTHONPATH, as those that tests start do."""
-
-import torchvision_ops  # noqa: F401

@@ -1,0 +1,96 @@
+"""The rules of the house: what a stranger may rely on when reading the code."""
+
+import ast
+import dataclasses
+import inspect
+import json
+import re
+
+import pytest
+from launch import ROOT
+
+import runner
+from runner.config.option import ANSWER, NOTHING, ROUNDING, SPEED
+from runner.config.options import Config
+
+FILES = sorted((ROOT / "runner").rglob("*.py"))
+MOST_LINES, MOST_LINES_OF_FUNCTION = 250, 60
+LONG = {"predict"}  # a signature with every option, and what each does
+NO_BEGINNINGS = re.compile(r"(Of|The same|What|As|And|It|From|By|For|Those|That|Who|Which)\b")
+
+
+def trees() -> list[tuple[str, ast.Module]]:
+    return [(str(path.relative_to(ROOT)), ast.parse(path.read_text())) for path in FILES]
+
+
+def test_files_and_functions_are_short() -> None:
+    long = [str(path) for path in FILES if len(path.read_text().splitlines()) > MOST_LINES]
+    for name, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef) and node.name not in LONG:
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                long += [f"{name}: {node.name} has {lines} lines"] * (lines > MOST_LINES_OF_FUNCTION)
+    assert len(FILES) > 200
+    assert not long
+
+
+def test_docstrings_stand_alone_in_a_tooltip() -> None:
+    found, count = [], 0
+    for name, tree in trees():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and (text := ast.get_docstring(node)):
+                count += 1
+                if NO_BEGINNINGS.match(text):
+                    found.append(f"{name}: {getattr(node, 'name', 'module')}: {text.splitlines()[0]}")
+    assert count > 1000
+    assert not found
+
+
+def test_only_host_reads_the_environment() -> None:
+    found = {str(path.relative_to(ROOT)) for path in FILES if re.search(r"os\.(environ|getenv)", path.read_text())}
+    assert found
+    assert [name for name in found if not name.startswith("runner/host/")] == []
+
+
+def test_only_a_job_joins_its_stages() -> None:
+    """And `plan` and `doctor`, which run a part of one; the layers of pyproject.toml keep all others from it."""
+    joins = re.compile(r"from runner\.(engine\.(loop|summary)|collect\.collector|job\.\w+) import")
+    found = {str(path.relative_to(ROOT)) for path in FILES if joins.search(path.read_text())}
+    assert len(found) > 5
+    allowed = ("runner/job/", "runner/engine/", "runner/commands/plan/", "runner/commands/doctor/", "runner/api.py")
+    allowed += ("runner/cli/main.py", "runner/parallel/member.py")
+    assert [
+        name for name in found if not name.startswith((*allowed, "runner/cli/main.py", "runner/parallel/member.py"))
+    ] == []
+
+
+def test_every_option_says_what_it_affects() -> None:
+    assert {field.metadata["affects"] for field in dataclasses.fields(Config)} == {ANSWER, ROUNDING, SPEED, NOTHING}
+
+
+def test_the_python_api_has_every_option() -> None:
+    signature = inspect.signature(runner.predict)
+    parameters = {name: p for name, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
+    fields = {field.name: field for field in dataclasses.fields(Config)}
+    assert set(parameters) == set(fields)
+    described = inspect.getdoc(runner.predict) or ""
+    for name, field in fields.items():
+        if name not in ("model", "data"):
+            default = None if name in ("model_args", "input") else field.default
+            assert parameters[name].default == default, name
+        words = " ".join(described.split())
+        assert f"{name}: {field.metadata['help']}." in words, name
+
+
+def test_a_mistyped_option_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    from runner.cli.main import main
+
+    with pytest.raises(runner.UsageError, match="unknown option 'bach_size'; did you mean 'batch_size'"):
+        runner.predict(model="a:b", data="d.npy", bach_size=3)
+    assert main(["predict", "--bach-size", "3"]) == 64
+    assert "unrecognized arguments: --bach-size 3; did you mean --batch-size?" in capsys.readouterr().err
+
+
+def test_files_that_are_ordered_by_their_durations_exist() -> None:
+    durations = json.loads((ROOT / "tests/durations.json").read_text())
+    assert [name for name in durations if not (ROOT / "tests" / name).exists()] == []

@@ -1,0 +1,81 @@
+"""Files that other programs have written: pandas, Spark."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+from launch import LAUNCHERS, TESTS, predict_command, run
+
+from runner.core.errors import InputError
+from runner.data.tensors import as_batch
+from runner.sources import open_source
+
+NUM_ROWS = 1003
+SPARK = TESTS / "data/spark"
+
+
+def test_a_folder_that_spark_wrote() -> None:
+    source = open_source(str(SPARK), ["id", "x", "name", "v", "tokens", "kind"])
+    assert source.num_rows == NUM_ROWS
+    for start, stop in ((0, NUM_ROWS), (333, 336), (NUM_ROWS - 1, NUM_ROWS)):
+        found, ids = as_batch(source.read(start, stop)), range(start, stop)
+        assert found["id"].tolist() == list(ids)
+        assert found["x"].tolist() == [row * 0.5 for row in ids]
+        assert found["name"] == [f"row {row}" for row in ids]
+        assert found["kind"] == ["odd" if row % 2 else "even" for row in ids]
+        assert [row.tolist() for row in found["v"]] == [[row, row + 1, row + 2] for row in ids]
+        assert [row.tolist() for row in found["tokens"]] == [[x * 1.5 for x in range(row % 5 + 1)] for row in ids]
+
+
+@pytest.mark.launch
+def test_its_nulls_are_bad_rows(tmp_path: Path) -> None:
+    command = ["--model", "zoo:Identity", "--data", f"{SPARK}::gaps", "--output", "p.npy", "--on-error", "quarantine"]
+    outcome = run(predict_command(*command, launcher=LAUNCHERS["mpirun-2"]), tmp_path)
+    assert outcome.code == 0, outcome.output
+    bad = [json.loads(line)["row"] for line in (tmp_path / "p.npy.run/quarantine.jsonl").read_text().splitlines()]
+    assert bad == list(range(7, NUM_ROWS, 100))
+    found = np.load(tmp_path / "p.npy")
+    assert np.array_equal(np.delete(found, bad), np.delete(np.arange(NUM_ROWS), bad))
+
+
+@pytest.mark.parametrize("rows_a_group", [1, 97, NUM_ROWS * 2])
+def test_what_pandas_writes(rows_a_group: int, tmp_path: Path) -> None:
+    frame = pd.DataFrame(
+        {
+            "small": np.arange(NUM_ROWS, dtype=np.int16),
+            "category": pd.Categorical([f"kind {row % 3}" for row in range(NUM_ROWS)]),
+            "number": pd.Series(range(NUM_ROWS), dtype="Int64"),  # with a mask of its own
+            "deep": [[[row, 1], [2, row]] for row in range(NUM_ROWS)],
+            "when": pd.date_range("2026-01-01", periods=NUM_ROWS),
+        }
+    )
+    frame = frame.set_index(frame["small"] * 2)  # kept as one more column
+    path = tmp_path / "d.parquet"
+    frame.to_parquet(path, row_group_size=rows_a_group)
+    source = open_source(str(path), ["small", "category", "number"])
+    found = as_batch(source.read(96, 300))
+    assert found["small"].tolist() == list(range(96, 300))
+    assert found["category"] == [f"kind {row % 3}" for row in range(96, 300)]
+    assert found["number"].tolist() == list(range(96, 300))
+    for name in ("deep", "when"):
+        with pytest.raises(InputError, match=rf"column '{name}' is of type "):
+            open_source(f"{path}::{name}")
+
+
+def test_dictionaries_of_numbers_and_large_types(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "code": pa.array([1.5, 2.5, 1.5] * 10).dictionary_encode(),
+            "text": pa.array(["ä", "", "three"] * 10, pa.large_string()),
+            "nested": pa.array([[[1, 2]], [[3, 4]], [[5, 6]]] * 10, pa.list_(pa.list_(pa.int32(), 2), 1)),
+        }
+    )
+    pa.parquet.write_table(table, tmp_path / "d.parquet", row_group_size=7)
+    found = as_batch(open_source(str(tmp_path / "d.parquet")).read(5, 9))
+    assert found["code"].tolist() == [1.5, 1.5, 2.5, 1.5]
+    assert found["text"] == ["three", "ä", "", "three"]
+    assert found["nested"].tolist() == [[[5, 6]], [[1, 2]], [[3, 4]], [[5, 6]]]
