@@ -11,6 +11,7 @@ import pytest
 import runner
 from runner.config.option import ANSWER, NOTHING, ROUNDING, SPEED
 from runner.config.options import Config
+from runner.config.removed import REMOVED
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / "runner").rglob("*.py"))
@@ -89,3 +90,26 @@ def test_a_mistyped_option_is_answered_with_the_nearest(capsys: pytest.CaptureFi
         runner.predict(model="a:b", data="d.npy", bach_size=3)
     assert main(["predict", "--bach-size", "3"]) == 64
     assert "unrecognized arguments: --bach-size 3; did you mean --batch-size?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--quantize", "int8"], ["--metrics-port=9400"], ["--canary"]])
+@pytest.mark.parametrize("command", ["predict", "plan", "doctor", "inspect"])
+def test_a_removed_option_is_answered_with_what_to_do(
+    command: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from runner.cli.main import main
+
+    option = words[0].partition("=")[0]
+    said = {
+        "--quantize": "Quantize the module in the factory, give a quantized Hugging Face folder, or --dtype bfloat16",
+        "--metrics-port": "give --metrics PORT",
+        "--canary": "every job compares the canary at its end",
+    }[option]
+    assert main([command, *(["a:b"] if command == "inspect" else []), *words]) == 64
+    assert re.search(f"error: {option} was removed: .*{said}", capsys.readouterr().err)
+    with pytest.raises(runner.UsageError, match=f"{option} was removed: .*{said}"):
+        runner.predict(model="a:b", data="d.npy", **{option[2:].replace("-", "_"): "int8"})
+
+
+def test_nothing_is_both_an_option_and_removed() -> None:
+    assert not {field.name for field in dataclasses.fields(Config)} & set(REMOVED)
