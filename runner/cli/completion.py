@@ -31,6 +31,6 @@ def completion_script(shell: str) -> str:
             if action.dest in _CHOICES and action.option_strings:
                 action.choices = action.choices or _CHOICES[action.dest] or None
             if "PATH" in str(action.metavar) or action.metavar in _PATHS:
-                action.complete = shtab.FILE  # type: ignore[attr-defined]
+                action.complete = shtab.FILE
     script: str = shtab.complete(parser, shell)
     return script

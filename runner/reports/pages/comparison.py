@@ -22,8 +22,8 @@ _SLOWER = 1.1
 _AFFECTS = {field.name.replace("_", "-"): field.metadata["affects"] for field in dataclasses.fields(Config)}
 # options of former versions, too
 _WORK = ("quantize", *(name for name, affects in _AFFECTS.items() if affects == ANSWER))
-_NO_MATTER = ("canary", "metrics-file", "metrics-port")
-_NO_MATTER += tuple(name for name, affects in _AFFECTS.items() if affects == NOTHING)
+_REMOVED = ("canary", "metrics-file", "metrics-port")
+_NO_MATTER = (*_REMOVED, *(name for name, affects in _AFFECTS.items() if affects == NOTHING))
 _HEADER = ("run", "ranks", "rows", "rows/s", "speed-up", "efficiency", "start-up", "wall", "memory", "largest loss")
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _SIGNS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
