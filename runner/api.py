@@ -22,7 +22,6 @@ def predict(
     trust_code: bool = False,
     dtype: str | None = None,
     channels_last: bool = False,
-    quantize: str | None = None,
     compile: bool = False,
     share_weights: bool = False,
     stack: bool = False,
@@ -59,8 +58,7 @@ def predict(
     time_limit: int | None = None,
     baseline: bool = False,
     trace: bool = False,
-    metrics_port: int | None = None,
-    metrics_file: str | None = None,
+    metrics: int | str | os.PathLike[str] | None = None,
     verbose: int = 0,
     stall_timeout: int = 900,
     **unknown: Any,
@@ -85,7 +83,6 @@ def predict(
         trust_code: run Python code shipped with a Hugging Face model: only if you trust its author.
         dtype: dtype of a module's weights and its inputs; by default unchanged.
         channels_last: use the channels-last memory format for a module and its images.
-        quantize: compute linear and recurrent layers with 8-bit integers; on the CPU.
         compile: compile a module with torch.compile; slower start.
         share_weights: hold a module's weights once per host instead of once per rank; on the CPU.
         stack: stack columns of numbers into one matrix (rows, columns).
@@ -130,8 +127,8 @@ def predict(
         time_limit: stop early enough to end this long after the start; finished chunks are kept.
         baseline: measure rank 0 alone on a few chunks first, for the efficiency in the report; takes 5 seconds.
         trace: write PATH.run/trace.json, what every rank did and when, for Perfetto or chrome://tracing.
-        metrics_port: serve the progress to Prometheus from rank 0.
-        metrics_file: write the progress for Prometheus' textfile collector.
+        metrics: serve the progress to Prometheus at this port of rank 0's host, or write it to a file for its textfile
+            collector.
         verbose: -v: what every rank does; -vv: every chunk, and what Horovod and MPI say.
         stall_timeout: end the job when a batch or a read takes longer, or a rank is silent for as long.
 

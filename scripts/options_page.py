@@ -15,8 +15,8 @@ PAGE = Path(__file__).parent.parent / "docs/options.md"
 _HEAD = """# Options
 
 Every option of every command. Commands are started as `python -m runner COMMAND`, or `hvd-runner COMMAND`; `--help`
-shows the same texts. `scripts/options_page.py` writes this page from the declarations in `runner/config/` and
-`runner/cli/parser.py`.
+shows the same texts, and bash and zsh [complete them](getting-started.md#shell-completion). `scripts/options_page.py`
+writes this page from the declarations in `runner/config/` and `runner/cli/parser.py`.
 
 """
 _GROUPS = {"model": "Model options", "data": "Data and output options", "work": "Execution options"}
@@ -40,10 +40,10 @@ _OPTIONS_OF = {
     "batches.md": "batch_size batch_tokens batch_cost batch_budget truncate",
     "architecture.md": "chunk_size",
     "clusters.md": "schedule comm threads",
-    "large-models.md": "dtype channels_last quantize compile share_weights offload model_parallel parallel_plan "
+    "large-models.md": "dtype channels_last compile share_weights offload model_parallel parallel_plan "
     "pipeline_stages split_points micro_batches",
     "exported-models.md": "stack input",
-    "monitoring.md": "baseline trace metrics_port metrics_file verbose",
+    "monitoring.md": "baseline trace metrics verbose",
 }
 _PAGES = {name: page for page, names in _OPTIONS_OF.items() for name in names.split()}
 

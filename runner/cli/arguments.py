@@ -1,14 +1,15 @@
 """Parser of the command line and of TOML files: arguments become a Config and the options of each command."""
 
 import dataclasses
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from runner.cli.parser import TAKE_PREDICTS, make_parser
 from runner.config.options import Config, make_config
+from runner.config.removed import REMOVED, refuse_removed
 from runner.core.errors import UsageError
+from runner.core.nearest import nearest_name
 
 _REQUIRED = ("model", "data", "output")
 
@@ -40,6 +41,8 @@ def parse(arguments: Sequence[str] | None) -> Command:
         given = vars(namespace)
         name = given.pop("command")
         if others and name not in TAKE_PREDICTS:
+            for word in others:
+                refuse_removed(word)
             parser.error(f"unrecognized arguments: {' '.join(others)}{_nearest(others)}")
         return Command(name, given, tuple(others))
     except UsageError as error:
@@ -50,7 +53,7 @@ def parse(arguments: Sequence[str] | None) -> Command:
 def _nearest(words: Sequence[str]) -> str:
     """Return which options the user may have meant, in words; empty where none is near."""
     known = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Config)]
-    found = [match for word in words for match in difflib.get_close_matches(word.partition("=")[0], known, 1)]
+    found = [near for word in words if (near := nearest_name(word.partition("=")[0], known))]
     return f"; did you mean {' '.join(found)}?" if found else ""
 
 
@@ -100,4 +103,6 @@ def _read_toml(path: str) -> dict[str, Any]:
         raise UsageError(f"--config {path}: {error.strerror}") from error
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"--config {path} is not TOML: {error}") from error
-    return {name.replace("-", "_"): value for name, value in values.items()}
+    options = {name.replace("-", "_"): value for name, value in values.items()}
+    # the record of a run by an earlier version has options that are gone, most of them not set
+    return {name: value for name, value in options.items() if value or name not in REMOVED}

@@ -55,9 +55,10 @@ def _parse_json_object(text: str) -> Any:
         raise UsageError(f"--model-args is not JSON ({error}): {text!r}") from error
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser(program: str = "python -m runner") -> argparse.ArgumentParser:
+    """Make the parser of the command line; `program` is the name that its help shows."""
     parser = _Parser(
-        prog="python -m runner",
+        prog=program,
         description="Distributed batch inference: the predictions of a trained model for a whole data set, in order.",
         epilog="Put horovodrun -np N, mpirun -np N or srun before it to use N ranks.",
         allow_abbrev=False,
@@ -68,6 +69,13 @@ def make_parser() -> argparse.ArgumentParser:
         nargs=0,
         default=argparse.SUPPRESS,
         help="print the versions of the runner and its parts",
+    )
+    parser.add_argument(
+        "--print-completion",
+        action=_PrintCompletion,
+        choices=("bash", "zsh"),
+        default=argparse.SUPPRESS,
+        help="print a script with which this shell completes hvd-runner",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (summary, description, add) in _COMMANDS.items():
@@ -84,7 +92,8 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_predict(parser: argparse.ArgumentParser) -> None:
+def add_predict(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `predict` to the parser of a command."""
     parser.add_argument("--config", metavar="PATH", help="TOML file of these options; the command line wins over it")
     groups = {key: parser.add_argument_group(title) for key, title in _GROUPS.items()}
     for field in dataclasses.fields(Config):
@@ -172,7 +181,7 @@ _COMMANDS: dict[str, tuple[str, str, _Add]] = {
     "predict": (
         "run a model over a data set",
         "Run a model over a data set. The same command goes on where a job that was ended had stopped.",
-        _add_predict,
+        add_predict,
     ),
     "verify": ("check a finished output against its certificate", _VERIFY, _add_verify),
     "watch": ("the progress of a running job", _WATCH, _add_verify),
@@ -201,7 +210,7 @@ def _add_option(group: "argparse._ActionsContainer", field: "dataclasses.Field[A
         return
     if field.name == "model_args":
         kind = _parse_json_object
-    elif int in (field.type, *typing.get_args(field.type)):
+    elif int in (kinds := (field.type, *typing.get_args(field.type))) and str not in kinds:
         kind = int
     default = "" if field.default in (None, "", (), dataclasses.MISSING) else f" (default {field.default})"
     group.add_argument(option, type=kind, metavar=field.metadata["metavar"], help=help_text + default)
@@ -215,6 +224,16 @@ class _ShowVersions(argparse.Action):
 
         found = versions()
         print(f"hvd-runner {found.pop('runner')}: {', '.join(f'{name} {text}' for name, text in found.items())}")
+        parser.exit()
+
+
+class _PrintCompletion(argparse.Action):
+    """Prints the completion script of a shell, and ends the command."""
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
+        from runner.cli.completion import completion_script
+
+        print(completion_script(values))
         parser.exit()
 
 

@@ -117,7 +117,7 @@ class Comm(ABC):
     def fail(self, error: RunnerError) -> None:
         """Abort the job because of an error on this rank alone.
 
-        Returns only if this is the only rank and the call is in its main thread, which can raise the error.
+        Returns only if this is the only rank and the call is in the thread of the job, which can raise the error.
         """
 
     @abstractmethod

@@ -24,6 +24,7 @@ class SingleComm(Comm):
 
     def __init__(self, launch: Launch = Launch("none", 0, 1)) -> None:  # noqa: B008
         self.world, self.library = single_world(launch.launcher), ""
+        self._thread = threading.current_thread()
 
     def bcast(self, value: T) -> T:
         return value
@@ -50,9 +51,9 @@ class SingleComm(Comm):
         return None
 
     def fail(self, error: RunnerError) -> None:
-        if threading.current_thread() is not threading.main_thread():
+        if threading.current_thread() is not self._thread:
             print(render(error), file=sys.stderr, flush=True)
-            os._exit(error.exit_code)  # the main thread hangs
+            os._exit(error.exit_code)  # the thread of the job hangs
 
     def close(self) -> None:
         pass

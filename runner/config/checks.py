@@ -24,14 +24,16 @@ def check_postprocess(spec: str) -> None:
         split_spec(spec, "--postprocess")
 
 
-def check_suffix(option: str, path: str | None, allowed: tuple[str, ...]) -> None:
-    """Raise UsageError unless the path is None or ends in one of the allowed suffixes."""
-    if path is None:
-        return
-    if not isinstance(path, str):
-        raise UsageError(f"{option} must be a path, not {path!r}")
-    if not path.endswith(allowed):
-        raise UsageError(f"{option} {path!r} must end in {' or '.join(allowed)}")
+def metrics_port(value: int | str) -> int | None:
+    """Return the port in the value of --metrics; None where it is a path."""
+    return int(value) if str(value).isdecimal() else None
+
+
+def check_metrics(value: Any) -> None:
+    """Raise UsageError unless the value of --metrics is a port or the path of a .prom file."""
+    port = metrics_port(value)
+    if port == 0 or (port is None and not (isinstance(value, str) and value.endswith(".prom"))):
+        raise UsageError(f"--metrics {value!r} is neither a port, such as 9400, nor a path that ends in .prom")
 
 
 def check_choice(option: str, value: Any, allowed: tuple[str, ...]) -> None:

@@ -77,13 +77,6 @@ class ModelOptions:
     channels_last: bool = option(
         False, "model", "use the channels-last memory format for a module and its images", affects=ANSWER
     )
-    quantize: str | None = option(
-        None,
-        "model",
-        "compute linear and recurrent layers with 8-bit integers; on the CPU",
-        affects=ANSWER,
-        choices=("int8",),
-    )
     compile: bool = option(False, "model", "compile a module with torch.compile; slower start", affects=ANSWER)
     share_weights: bool = option(
         False,

@@ -1,7 +1,6 @@
 """The options of one job: a frozen dataclass, checked on construction. It opens nothing."""
 
 import dataclasses
-import difflib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +12,13 @@ from runner.config.data_options import DataOptions
 from runner.config.model_options import ModelOptions
 from runner.config.parallel_options import ParallelOptions
 from runner.config.paths import hide_secrets
+from runner.config.removed import refuse_removed
 from runner.config.run_options import RunOptions
 from runner.config.validate import validate
 from runner.config.watching_options import WatchingOptions
 from runner.core.errors import UsageError
 from runner.core.imports import name_of
+from runner.core.nearest import nearest_name
 
 _LISTS = ("ignore_keys", "columns", "keep", "split_points")  # options of several values
 
@@ -64,13 +65,14 @@ def make_config(values: dict[str, Any]) -> Config:
     """Make a Config from keyword arguments as users write them: paths may be `Path`, functions may be functions.
 
     Raises:
-        UsageError: an option is unknown, or a value is not allowed.
+        UsageError: an option is unknown or was removed, or a value is not allowed.
     """
     known = [field.name for field in dataclasses.fields(Config)]
     for name in values:
         if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(sorted(known))}"
+            refuse_removed(name)
+            near = nearest_name(name, known)
+            hint = f"did you mean {near!r}?" if near else f"the options are {', '.join(sorted(known))}"
             raise UsageError(f"unknown option {name!r}; {hint}")
     plain: dict[str, Any] = {name: os.fspath(v) if isinstance(v, Path) else v for name, v in values.items()}
     for option in _LISTS:

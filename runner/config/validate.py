@@ -3,7 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-from runner.config.checks import check_choice, check_minimum, check_postprocess, multiples_near
+from runner.config.checks import check_choice, check_metrics, check_minimum, check_postprocess, multiples_near
 from runner.config.constants import check_constants
 from runner.config.formats import find_output_format
 from runner.config.paths import is_path
@@ -26,10 +26,10 @@ def validate(config: "Config") -> None:
     _check_batches(config)
     if config.stateful == "reset" and config.model_parallel > 1:
         raise UsageError("--stateful reset and --model-parallel do not go together")
-    if config.quantize is not None:
-        _exclude(config, "--quantize", ("dtype", "share_weights", "compile"))
     if config.offload is not None:
         _check_offload(config)
+    if config.metrics is not None:
+        check_metrics(config.metrics)
 
 
 def _check_functions(config: "Config") -> None:
@@ -154,7 +154,7 @@ def _check_offload(config: "Config") -> None:
     if config.model_parallel != 1:
         raise UsageError("--offload and --model-parallel do not go together: each is a way to hold a large model")
     shared = ("share_weights",) if config.offload == "disk" else ()
-    _exclude(config, f"--offload {config.offload}", ("quantize", "compile", *shared))
+    _exclude(config, f"--offload {config.offload}", ("compile", *shared))
     is_factory = not isinstance(config.model, str) or not is_path(config.model)
     if config.offload == "disk" and is_factory and config.weights is None:
         raise UsageError("--offload disk reads the layers from --weights PATH.safetensors, which is missing")

@@ -21,11 +21,13 @@ class WatchingOptions:
         "write PATH.run/trace.json, what every rank did and when, for Perfetto or chrome://tracing",
         affects=NOTHING,
     )
-    metrics_port: int | None = option(
-        None, "work", "serve the progress to Prometheus from rank 0", metavar="PORT", affects=NOTHING, minimum=1
-    )
-    metrics_file: str | None = option(
-        None, "work", "write the progress for Prometheus' textfile collector", metavar="PATH.prom", affects=NOTHING
+    metrics: int | str | None = option(
+        None,
+        "work",
+        "serve the progress to Prometheus at this port of rank 0's host, or write it to a file for its textfile "
+        "collector",
+        metavar="PORT|PATH.prom",
+        affects=NOTHING,
     )
     verbose: int = option(
         0, "work", "-v: what every rank does; -vv: every chunk, and what Horovod and MPI say", affects=NOTHING

@@ -12,7 +12,7 @@ from runner.comm import Comm
 from runner.config.options import Config
 from runner.engine.baseline import Speed
 from runner.host.command_line import launcher_command, own_command
-from runner.host.launch import peak_rss_bytes, process_start, scheduler_job
+from runner.host.launch import peak_rss_bytes, scheduler_job
 from runner.host.versions import versions
 from runner.records.recorder import Recorder
 from runner.telemetry.efficiency import find_efficiency
@@ -30,6 +30,7 @@ class Outcome:
 
     Attributes:
         num_chunks: number of chunks that this job had to compute.
+        began: start of the job, in seconds since the epoch.
         stopped_by: the reason for which it may have stopped early; empty where there is none.
         alone: the speed of one rank alone, where it was measured.
     """
@@ -37,6 +38,7 @@ class Outcome:
     num_rows: int
     num_chunks: int
     collect_bytes: int
+    began: float
     wall_seconds: float
     stopped_by: str
     canary: str
@@ -150,8 +152,8 @@ def _make_report(
         peak_rss_bytes=[rank.peak_rss_bytes for rank in ranks],
         output=config.output,
         launcher=comm.world.launcher,
-        started=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(process_start())),
-        epoch=process_start(),
+        started=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(outcome.began)),
+        epoch=outcome.began,
         command=own_command(),
         launcher_command=launcher_command(),
         config=config.resolved(),

@@ -8,7 +8,7 @@ import time
 from typing import Any
 
 from runner.config.paths import hide_secrets
-from runner.host.launch import World, process_start, scheduler_job
+from runner.host.launch import World, scheduler_job
 
 _LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "mpiexec.hydra", "prterun", "srun")
 
@@ -37,15 +37,15 @@ def launcher_command() -> str:
     return hide_secrets(shlex.join(launchers[-1][1])) if launchers else ""
 
 
-def describe_job(world: World, model_parallel: int, data: str) -> dict[str, Any]:
+def describe_job(world: World, model_parallel: int, data: str, epoch: float) -> dict[str, Any]:
     """Return the description of a job for the ledger.
 
     Args:
         world: rank 0.
         model_parallel: number of ranks that hold one replica of the model together.
         data: stamp of the data set.
+        epoch: start of the job, in seconds since the epoch.
     """
-    epoch = process_start()
     return {
         "started": time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch)),
         "epoch": epoch,

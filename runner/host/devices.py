@@ -7,7 +7,7 @@ import torch
 
 from runner.config.options import Config
 from runner.core.errors import UsageError
-from runner.host.launch import fair_threads, job_end, process_start, requested_threads, usable_cpus
+from runner.host.launch import fair_threads, job_end, requested_threads, usable_cpus
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # of mallopt(3)
 
@@ -97,7 +97,7 @@ def keep_freed_memory(device: torch.device) -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, -1)
 
 
-def deadline(config: Config) -> float | None:
-    """Return when this process must have ended, in seconds since the epoch: by the user's or the scheduler's limit."""
-    limits = [job_end(), process_start() + config.time_limit if config.time_limit else None]
+def deadline(config: Config, began: float) -> float | None:
+    """Return when a job that began then must have ended, by the user's or the scheduler's limit; since the epoch."""
+    limits = [job_end(), began + config.time_limit if config.time_limit else None]
     return min((limit for limit in limits if limit is not None), default=None)

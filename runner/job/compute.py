@@ -10,7 +10,6 @@ from runner.collect.direct import close_direct
 from runner.engine.baseline import Speed, measure_single_rank
 from runner.engine.loop import Engine
 from runner.host.devices import keep_freed_memory
-from runner.host.launch import process_start
 from runner.job.context import Computed, Dataset, LoadedModel, Session, Work
 from runner.telemetry.log import LOGGER
 
@@ -45,7 +44,7 @@ def compute_chunks(session: Session, dataset: Dataset, model: LoadedModel, work:
     watchdog, timeline = session.watchdog, session.timeline
     record, stop = session.recorder.record, session.stop
     with Collector(comm, write, record, work.ranks_write, stop, watchdog, timeline) as collector:
-        stats.startup_seconds = time.time() - process_start()
+        stats.startup_seconds = time.time() - session.began
         began = time.perf_counter()
         for commit, predictions in engine.run(chunks):
             collector.put(commit, predictions)

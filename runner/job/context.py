@@ -45,6 +45,7 @@ class Session:
         phases: reports the current phase of the main thread to watchdog, timeline and log.
         timeline: the time of this rank, by phase.
         stats: the figures of this rank for the report.
+        began: start of the job, in seconds since the epoch.
     """
 
     config: Config
@@ -58,6 +59,7 @@ class Session:
     phases: PhaseTracker
     timeline: Timeline
     stats: RankStats
+    began: float
 
     @property
     def observer(self) -> Observer:

@@ -8,7 +8,6 @@ from runner.core.errors import RunnerError
 from runner.core.imports import name_of
 from runner.engine.reader import check_unmodified
 from runner.engine.summary import Outcome, sum_up
-from runner.host.launch import process_start
 from runner.host.stop import REASONS
 from runner.job.context import Computed, Dataset, LoadedModel, Session, Work
 from runner.records.ledger import run_folder
@@ -34,7 +33,8 @@ def finish(session: Session, dataset: Dataset, model: LoadedModel, work: Work, c
         num_rows=dataset.source.num_rows,
         num_chunks=work.grid.num_chunks - len(work.committed.chunks),
         collect_bytes=computed.collect_bytes,
-        wall_seconds=time.time() - process_start(),
+        began=session.began,
+        wall_seconds=time.time() - session.began,
         stopped_by=REASONS.get(session.stop.code, ""),
         canary=model.canary_says,
         alone=computed.baseline,

@@ -23,7 +23,7 @@ def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
     where = group.in_words if group else describe_workers(comm, session.stats.threads)
 
     def open_records() -> Committed:
-        this_job = describe_job(session.everyone.world, config.model_parallel, dataset.stamp)
+        this_job = describe_job(session.everyone.world, config.model_parallel, dataset.stamp, session.began)
         return session.recorder.open({**dataset.fingerprint, **decided}, grid, model.row_type, this_job, where)
 
     committed = comm.on_root(open_records)

@@ -11,7 +11,8 @@ from runner.comm.workers import share_threads
 from runner.config.options import Config
 from runner.core.errors import as_runner_error
 from runner.host.devices import deadline, device_kind
-from runner.host.launch import Launch, detect_launch, process_start, set_log_defaults
+from runner.host.launch import Launch, detect_launch, set_log_defaults
+from runner.host.notebook import job_start
 from runner.host.stop import Stop
 from runner.job.context import Session
 from runner.job.finish import draw_page
@@ -33,7 +34,8 @@ def open_session(config: Config) -> Iterator[Session]:
     Raises:
         RunnerError: any error raised in the block; on every rank alike, or this rank has ended the job for all.
     """
-    timeline = make_timeline(time.time() - process_start(), config.trace, config.verbose)
+    began = job_start()
+    timeline = make_timeline(time.time() - began, config.trace, config.verbose)
     timeline.turn("connect")
     set_log_defaults(config.verbose)
     launch, is_split = detect_launch(), config.model_parallel > 1
@@ -47,7 +49,7 @@ def open_session(config: Config) -> Iterator[Session]:
         with (
             rank_logging(comm.world, config.verbose),
             _make_recorder(config) as recorder,
-            Stop(deadline(config)) as stop,
+            Stop(deadline(config, began)) as stop,
             Watchdog(comm, config.stall_timeout, failure.note) as watchdog,
         ):
             group = _join_group(config, launch, comm) if is_split else None
@@ -57,7 +59,8 @@ def open_session(config: Config) -> Iterator[Session]:
             threads = group.threads if group else share_threads(config, comm)
             stats = RankStats(comm.world.rank, comm.world.host, str(group.device) if group else "", threads)
             computing = group.leaders if group and group.leaders else comm
-            yield Session(config, comm, computing, group, recorder, failure, stop, watchdog, phases, timeline, stats)
+            monitors = recorder, failure, stop, watchdog, phases, timeline, stats
+            yield Session(config, comm, computing, group, *monitors, began)
             if config.trace:
                 write_trace(config, comm, timeline, horovods)
     except BaseException as exception:

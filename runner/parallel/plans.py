@@ -23,7 +23,7 @@ from runner.models.weights.state_dict import WeightsFile, fitting_weights, own_t
 
 Plan = Mapping[str, ParallelStyle]
 
-_WHOLE_ALONE = ("quantize", "compile", "share_weights")
+_WHOLE_ALONE = ("compile", "share_weights")
 _FOLDER_WEIGHTS = (*SAFETENSORS, "pytorch_model.bin")
 # the styles named in plans of Transformers
 _STYLES: dict[str, Callable[[], ParallelStyle]] = {

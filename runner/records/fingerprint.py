@@ -37,6 +37,7 @@ def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
         "ignore_keys": list(config.ignore_keys) or None,
         "output": "folder" if config.collect_mode.output_is_folder else "file",
         "device": device_kind(config),
+        "quantize": None,  # an option of former versions, with other answers: such a run is not resumed
     }
 
 

@@ -165,11 +165,11 @@ class Recorder(ABC):
 
     def _open_metrics(self) -> None:
         config = self._shows
-        if config and (config.metrics_port is not None or config.metrics_file is not None):
+        if config and config.metrics is not None:
             from runner.telemetry.prometheus import Metrics  # which takes its time to import
 
             labels = {"output": config.output or "", "model": name_of(config.model)}
-            self._metrics = Metrics(config.metrics_port, config.metrics_file, labels)
+            self._metrics = Metrics(config.metrics, labels)
 
     def _begin_progress(
         self, grid: Grid, committed: Collection[int], job: dict[str, Any], where: str, folder: Path | None = None

@@ -40,26 +40,31 @@ class Display:
         )
 
     def lines(self, status: Status, columns: int, lines: int) -> list[Line]:
-        """Return all lines of the display.
+        """Return all lines of the display; for arguments see `picture`."""
+        return self._render(self.picture(status, columns, lines), columns)
+
+    def last_lines(self, status: Status, columns: int) -> list[Line]:
+        """Return the lines that stay when the job has ended."""
+        return self._render(self.last_picture(status, columns), columns)
+
+    def picture(self, status: Status, columns: int, lines: int) -> RenderableType:
+        """Return the display in a form that rich can print.
 
         Args:
             status: status of the job.
             columns, lines: size of the terminal.
         """
         room = min(_MOST_BARS, lines - _OTHER_LINES)
-        shown: list[RenderableType] = [self._all(status, columns)]
+        shown: list[RenderableType] = [self.last_picture(status, columns)]
         if len(status.ranks) > 1 and room >= 2:
             is_each = len(status.ranks) <= room
             shown.append(self._ranks(status, columns, status.ranks if is_each else None))
             if status.stragglers and not is_each:
                 shown.append(Text(f"behind the others: {', '.join(stragglers(status))}", _BEHIND))
-        return self._render(Group(*shown), columns)
+        return Group(*shown)
 
-    def last_lines(self, status: Status, columns: int) -> list[Line]:
-        """Return the lines that stay when the job has ended."""
-        return self._render(self._all(status, columns), columns)
-
-    def _all(self, status: Status, columns: int) -> RenderableType:
+    def last_picture(self, status: Status, columns: int) -> RenderableType:
+        """Return what stays of the display when the job has ended: the bar of all rows."""
         words = [done(status), *figures(status)]
         bar = Table.grid(padding=(0, 1))
         bar.add_column(width=max(10, _usable(columns) - 7))

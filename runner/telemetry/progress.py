@@ -1,4 +1,4 @@
-"""Progress of a job, shown by rank 0 while it runs: on a terminal or in a log, in `status.json`, for Prometheus.
+"""Progress of a job, shown by rank 0 while it runs: on a terminal, in a notebook, a log, `status.json`, to Prometheus.
 
 A separate thread looks at the counts now and then; a commit only adds to them. Errors of files and terminals are
 ignored here: the job is what matters.
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from runner.chunks.commit import Commit
 from runner.core.atomic import write_text
+from runner.host.notebook import in_notebook
+from runner.telemetry.notebook import NotebookView
 from runner.telemetry.status import Status
 from runner.telemetry.status_text import first_line, line
 from runner.telemetry.tally import Start, Tally
@@ -101,7 +103,10 @@ class Progress:
     ) -> None:
         self._tally, self._folder, self._metrics, self._stream = Tally(start), folder, metrics, stream
         self._ended = threading.Event()
-        _print(first_line(start.num_rows, start.resumed_rows + start.quarantined_rows, start.where), stream)
+        title = first_line(start.num_rows, start.resumed_rows + start.quarantined_rows, start.where)
+        self._view: View | None = NotebookView(title) if stream is None and in_notebook() else None
+        if self._view is None:
+            _print(title, stream)
         if metrics:
             metrics.begin(self._tally.status)
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -120,7 +125,7 @@ class Progress:
         status = self._tally.status()
         self._keep(status)
         kept = time.monotonic()
-        view = find_view(self._stream)
+        view = self._view or find_view(self._stream)
         while not self._ended.wait(view.seconds):
             status = self._tally.status()
             view.show(status)

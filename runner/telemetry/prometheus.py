@@ -9,7 +9,7 @@ from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from runner.config.checks import check_suffix
+from runner.config.checks import metrics_port
 from runner.core.errors import UsageError
 from runner.telemetry.status import Status
 
@@ -35,33 +35,32 @@ class Metrics:
     """Prometheus metrics of one job.
 
     Args:
-        port: port to serve on, at all addresses of this host; None for none.
-        path: path of the file; None for none.
+        target: value of --metrics: the port to serve on, at all addresses of this host, or the path of the file.
         labels: labels of the job, for `runner_job_info`.
 
     Raises:
         UsageError: a package is missing, the port is not available, or the file cannot be written.
     """
 
-    def __init__(self, port: int | None, path: str | None, labels: Mapping[str, str]) -> None:
-        check_suffix("--metrics-file", path, (".prom",))
-        option = "--metrics-file" if port is None else "--metrics-port"
+    def __init__(self, target: int | str, labels: Mapping[str, str]) -> None:
         try:
             import prometheus_client
             from prometheus_client import metrics_core
         except ImportError as error:
             raise UsageError(
-                f"{option} needs prometheus_client: pip install 'horovod-inference-runner[metrics]'"
+                "--metrics needs prometheus_client: pip install 'horovod-inference-runner[metrics]'"
             ) from error
+        port = metrics_port(target)
         self._core: Any = metrics_core
         self._write_file = prometheus_client.write_to_textfile
-        self._path, self._labels, self._last_written = path, dict(labels), -_FILE_SECONDS
+        self._path = str(target) if port is None else None
+        self._labels, self._last_written = dict(labels), -_FILE_SECONDS
         self._status: Callable[[], Status] | None = None
         # a separate registry: the default one would also report on this process, and on other jobs in it
         self._registry = prometheus_client.CollectorRegistry(auto_describe=False)
         self._registry.register(self)
-        if path is not None:
-            _check_writable(path)
+        if self._path is not None:
+            _check_writable(self._path)
         self._server: Any = None
         if port is not None:
             try:
@@ -69,7 +68,7 @@ class Metrics:
                 self._server = make_server("", port, app, _Server, _Quiet)
             except (OSError, OverflowError) as error:
                 raise UsageError(
-                    f"--metrics-port {port} cannot be served on this host: {getattr(error, 'strerror', '') or error}. "
+                    f"--metrics {port} cannot be served on this host: {getattr(error, 'strerror', '') or error}. "
                     "Another job may have it; give another port, from 1024 to 65535"
                 ) from error
             serve = self._server.serve_forever
@@ -138,6 +137,6 @@ class _Quiet(WSGIRequestHandler):
 def _check_writable(path: str) -> None:
     folder = os.path.dirname(path) or "."
     if not os.path.isdir(folder):
-        raise UsageError(f"--metrics-file {path}: there is no folder {folder}")
+        raise UsageError(f"--metrics {path}: there is no folder {folder}")
     if os.path.isdir(path) or not os.access(folder, os.W_OK | os.X_OK):
-        raise UsageError(f"--metrics-file {path} cannot be written")
+        raise UsageError(f"--metrics {path} cannot be written")

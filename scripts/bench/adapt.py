@@ -1,4 +1,4 @@
-"""What --dtype, --channels-last, --compile and --quantize change: `adapt.py [--workloads NAME ...] [--repeats 5]`.
+"""What --dtype, --channels-last and --compile change: `adapt.py [--workloads NAME ...] [--repeats 5]`.
 
 One rank, one thread, forward calls alone, on the benchmark's models and data; in turn with the model as it is. Prints a
 Markdown table: by how much they are faster, how far the predictions are from those of the model as it is (the norm of
@@ -23,7 +23,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--channels-last": {"channels_last": True},
     "--compile": {"compile": True},
     "--compile --channels-last": {"compile": True, "channels_last": True},
-    "--quantize int8": {"quantize": "int8"},
 }
 
 

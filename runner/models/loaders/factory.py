@@ -4,7 +4,6 @@ The model that rank 0 builds is sent to the other ranks. A factory that asks for
 rank, with the file that rank 0 has read.
 """
 
-import difflib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from runner.comm import Comm
 from runner.config.options import Config
 from runner.core.errors import ModelError, RunnerError, UsageError, describe, traceback_of
 from runner.core.imports import load_attribute, name_of
+from runner.core.nearest import nearest_name
 from runner.models.weights.adapt import convert, refuse_adaptations
 from runner.models.weights.broadcast import in_evaluation_mode, spread
 from runner.models.weights.files import broadcast_file
@@ -93,8 +93,8 @@ class Factory:
             return
         for name in self._config.model_args:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
-                meant = f", {near[0]!r} is the nearest" if near else ""
+                near = nearest_name(name, known)
+                meant = f", {near!r} is the nearest" if near else ""
                 raise UsageError(
                     f"--model-args: {self.name} has no parameter {name!r}{meant}. "
                     + (f"It has {', '.join(known)}" if known else "It has none")

@@ -59,9 +59,7 @@ def _together(parts: list[Any], places: torch.Tensor) -> Any:
     return torch.cat(parts)[places]
 
 
-def find_way(
-    answer: Callable[..., torch.Tensor], ways: Sequence[str], num_tokens: int, device: torch.device, is_coarse: bool
-) -> str:
+def find_way(answer: Callable[..., torch.Tensor], ways: Sequence[str], num_tokens: int, device: torch.device) -> str:
     """Return the first of these ways in which a row's output does not depend on other rows; ALONE where none is.
 
     Args:
@@ -70,7 +68,6 @@ def find_way(
         ways: PADDED and BY_LENGTH, or BY_LENGTH alone.
         num_tokens: size of the vocabulary.
         device: device of the model.
-        is_coarse: whether the model rounds more coarsely than its dtype.
     """
     ids = torch.arange(2 * _LONG, device=device).reshape(2, _LONG) * 3 % num_tokens
     left = list(ways)
@@ -81,7 +78,7 @@ def find_way(
             if short == max(_SHORT):  # nothing is known about the model, so nothing is padded
                 return BY_LENGTH
             continue
-        rounding = _COARSE_ROUNDING if is_coarse else _ROUNDING.get(alone.dtype, _COARSE_ROUNDING)
+        rounding = _ROUNDING.get(alone.dtype, _COARSE_ROUNDING)
         while left and not _is_right(answer, left[0], ids, alone, short, rounding):
             left.pop(0)
     return left[0] if left else ALONE

@@ -161,7 +161,7 @@ def refuse_quantized(found: dict[str, Any], config: Config) -> None:
         return
     method = str(settings.get("quant_method") or ("bitsandbytes" if "load_in_8bit" in settings else "unknown"))
     name = f"--model {config.model} is quantized ({method})"
-    for option in ("offload", "dtype", "quantize"):
+    for option in ("offload", "dtype"):
         if getattr(config, option) is not None:
             raise UsageError(f"{name}, and --{option} does not go with that")
     if config.model_parallel > 1:

@@ -136,9 +136,7 @@ class Pretrained:
 
         num_tokens = getattr(self._text_settings, "vocab_size", None) or 1
         device = next(self._bare.parameters()).device
-        # 8-bit integers: their scale is computed over the batch
-        is_coarse = any("quantized" in type(module).__module__ for module in self._bare.modules())
-        return find_way(answer, ways, num_tokens, device, is_coarse)
+        return find_way(answer, ways, num_tokens, device)
 
     def _score(self, scored: torch.Tensor | None = None, **arguments: torch.Tensor) -> torch.Tensor:
         ids = arguments["input_ids"]

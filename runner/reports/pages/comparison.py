@@ -20,9 +20,10 @@ from runner.reports.pages.values import UNKNOWN, Fields, Figure, count, duration
 _SLOWER = 1.1
 # What makes two jobs the same work, and what has nothing to do with how fast it is done.
 _AFFECTS = {field.name.replace("_", "-"): field.metadata["affects"] for field in dataclasses.fields(Config)}
-_WORK = tuple(name for name, affects in _AFFECTS.items() if affects == ANSWER)
-# an option of former versions, too
-_NO_MATTER = ("canary", *(name for name, affects in _AFFECTS.items() if affects == NOTHING))
+# options of former versions, too
+_WORK = ("quantize", *(name for name, affects in _AFFECTS.items() if affects == ANSWER))
+_REMOVED = ("canary", "metrics-file", "metrics-port")
+_NO_MATTER = (*_REMOVED, *(name for name, affects in _AFFECTS.items() if affects == NOTHING))
 _HEADER = ("run", "ranks", "rows", "rows/s", "speed-up", "efficiency", "start-up", "wall", "memory", "largest loss")
 _COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _SIGNS = ("circle", "square", "diamond", "triangle-up", "cross", "star")

@@ -17,7 +17,10 @@ import numpy as np
 import pytest
 from launch import LAUNCHERS, PATIENCE, await_that, environment, finish, predict_command, predict_here, run, start
 
+from runner.config.options import make_config
+from runner.core.errors import UsageError
 from runner.telemetry.prometheus import Metrics
+from runner.telemetry.tally import Start, Tally
 
 pytest.importorskip("prometheus_client", reason="prometheus_client is missing: pip install -e '.[metrics]'")
 from prometheus_client.parser import text_string_to_metric_families
@@ -72,7 +75,7 @@ def scrape_until(port: int, name: str, rank: str, process: "subprocess.Popen[str
 def test_a_job_is_scraped(folder: Path, port: int) -> None:
     slow = json.dumps({"rank": 1, "seconds": 0.06, "factor": 4})
     options = ["--model", "zoo:OneIsSlow", "--model-args", slow, "--data", "d.npy", "--output", "p.npy"]
-    options += ["--batch-size", "10", "--metrics-port", str(port), "--metrics-file", "job.prom"]
+    options += ["--batch-size", "10", "--metrics", str(port)]
     process = start(predict_command(*options, launcher=LAUNCHERS["mpirun-2"]), folder)
     text, values = scrape_until(port, "runner_rank_straggler", "1", process)
     assert 'runner_job_info{launcher="mpirun",model="zoo:OneIsSlow",output="p.npy",world_size="2"} 1.0' in text
@@ -91,6 +94,12 @@ def test_a_job_is_scraped(folder: Path, port: int) -> None:
     assert finish(process, PATIENCE).code == 0
     with pytest.raises(urllib.error.URLError):
         scrape(port)
+
+
+def test_a_finished_job_leaves_its_last_figures(folder: Path) -> None:
+    options = ["--model", "zoo:mlp", "--data", "d.npy", "--output", "p.npy", "--metrics", "job.prom"]
+    outcome = predict_here(*options, folder=folder)
+    assert outcome.code == 0, outcome.output
     values = parsed((folder / "job.prom").read_text())
     assert (values["runner_rows_done_total", ""], values["runner_ended", ""]) == (NUM_ROWS, 1)
     assert (values["runner_seconds_left", ""], values["runner_stragglers", ""]) == (0, 0)
@@ -100,7 +109,7 @@ def test_a_job_is_scraped(folder: Path, port: int) -> None:
 def test_a_killed_job_leaves_its_last_figures(folder: Path) -> None:
     hangs = json.dumps({"value": 15.0, "how": "sleep"})  # in the first chunk
     options = ["--model", "zoo:HangsAtRow", "--model-args", hangs, "--data", "d.npy", "--output", "p.npy"]
-    options += ["--batch-size", "10", "--chunk-size", "20", "--metrics-file", "job.prom"]
+    options += ["--batch-size", "10", "--chunk-size", "20", "--metrics", "job.prom"]
     process = start(predict_command(*options), folder)
     await_that((folder / "job.prom").exists, process)
     os.killpg(process.pid, signal.SIGKILL)
@@ -114,12 +123,12 @@ def test_what_cannot_be_is_refused_before_the_work(folder: Path, read_only: Path
     other = socket.create_server(("", port))
     options = ["--model", "zoo:mlp", "--data", "d.npy", "--output", "p.npy"]
     for words, message in (
-        (["--metrics-file", "job.txt"], "--metrics-file 'job.txt' must end in .prom"),
-        (["--metrics-file", "none/job.prom"], "--metrics-file none/job.prom: there is no folder none"),
-        (["--metrics-file", f"{read_only}/job.prom"], "job.prom cannot be written"),
-        (["--metrics-port", str(port)], f"--metrics-port {port} cannot be served on this host: Address already in use"),
-        (["--metrics-port", "70000"], "--metrics-port 70000 cannot be served on this host"),
-        (["--metrics-port", "0"], "--metrics-port must be a whole number of 1 or more"),
+        (["--metrics", "job.txt"], "--metrics 'job.txt' is neither a port, such as 9400, nor a path that ends in"),
+        (["--metrics", "none/job.prom"], "--metrics none/job.prom: there is no folder none"),
+        (["--metrics", f"{read_only}/job.prom"], "job.prom cannot be written"),
+        (["--metrics", str(port)], f"--metrics {port} cannot be served on this host: Address already in use"),
+        (["--metrics", "70000"], "--metrics 70000 cannot be served on this host"),
+        (["--metrics", "0"], "--metrics '0' is neither a port"),
     ):
         outcome = predict_here(*options, *words, folder=folder)
         assert (outcome.code, message in outcome.output) == (64, True), outcome.output
@@ -127,29 +136,46 @@ def test_what_cannot_be_is_refused_before_the_work(folder: Path, read_only: Path
     other.close()
 
 
+def test_digits_are_a_port_and_anything_else_is_a_path() -> None:
+    for value in (9400, "9400", "some/job.prom", Path("job.prom")):
+        assert make_config({"model": "a:b", "data": "d.npy", "metrics": value}).metrics is not None
+    for value in (0, -1, True, 2.5, "", "-1", "job.txt", ["job.prom"]):
+        with pytest.raises(UsageError, match="is neither a port, such as 9400, nor a path that"):
+            make_config({"model": "a:b", "data": "d.npy", "metrics": value})
+
+
 def test_without_the_package_the_extra_is_named(folder: Path) -> None:
     (folder / "prometheus_client.py").write_text("raise ImportError('hidden')\n")  # as if it were not there
-    options = ["--model", "zoo:mlp", "--data", "d.npy", "--output", "p.npy", "--metrics-file", "job.prom"]
+    options = ["--model", "zoo:mlp", "--data", "d.npy", "--output", "p.npy", "--metrics", "job.prom"]
     outcome = run(predict_command(*options, launcher=LAUNCHERS["mpirun-2"]), folder)
     assert outcome.code == 64, outcome.output
-    message = "--metrics-file needs prometheus_client: pip install 'horovod-inference-runner[metrics]'"
+    message = "--metrics needs prometheus_client: pip install 'horovod-inference-runner[metrics]'"
     assert message in outcome.output
     assert outcome.output.count("runner: error") == 1
     assert not (folder / "p.npy.run").exists()
 
 
-def test_storage_that_fails_later_harms_nobody(tmp_path: Path, port: int) -> None:
+def tally() -> Tally:
+    return Tally(Start(0, 0, 0, 1, "none", "here", 1.0, None))
+
+
+def test_storage_that_fails_later_harms_nobody(tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
-    metrics = Metrics(port, str(place / "job.prom"), {"output": "p.npy"})
-    from runner.telemetry.tally import Start, Tally
-
-    tally = Tally(Start(0, 0, 0, 1, "none", "here", 1.0, None))
-    assert scrape(port) == ""  # the job has not begun
-    metrics.begin(tally.status)
+    metrics = Metrics(str(place / "job.prom"), {"output": "p.npy"})
+    metrics.begin(tally().status)
     place.rmdir()
-    metrics.write(tally.status(ended=True))
-    assert parsed(scrape(port))["runner_ended", ""] == 1
+    metrics.write(tally().status(ended=True))
+    metrics.close()
+    assert not place.exists()
+
+
+def test_served_from_the_start_to_the_end(port: int) -> None:
+    metrics = Metrics(port, {"output": "p.npy"})
+    assert scrape(port) == ""  # the job has not begun
+    metrics.begin(tally().status)
+    metrics.write(tally().status())
+    assert parsed(scrape(port))["runner_ended", ""] == 0
     metrics.close()
     with pytest.raises(urllib.error.URLError):
         scrape(port)

@@ -134,6 +134,17 @@ def test_ledger_of_another_run_is_refused(changed: list[str], field: str, tmp_pa
     assert job.report["resumed_rows"] == 0
 
 
+def test_a_run_of_an_option_that_was_removed_is_not_resumed(tmp_path: Path) -> None:
+    job = Job(tmp_path, NUM_ROWS - 1)
+    job.die("alone")
+    ledger = tmp_path / "p.npy.run/ledger.jsonl"
+    first, rest = ledger.read_text().split("\n", 1)
+    ledger.write_text(json.dumps(json.loads(first) | {"quantize": "int8"}) + "\n" + rest)
+    outcome = predict_here(*job.options, folder=tmp_path)
+    assert outcome.code == 65
+    assert "another job: it differs in quantize (was 'int8', is None)" in outcome.output
+
+
 def change_one_row(path: Path, row: int) -> None:
     rows = np.load(path, mmap_mode="r+")
     rows[row, 3] += 1

@@ -1,4 +1,4 @@
-"""What loading a model takes, weights that ranks share, and 8-bit layers."""
+"""What loading a model takes, weights that ranks share, and layers that a factory has quantized."""
 
 import json
 import sys
@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from launch import PROGRAMS, mpirun, predict_command, predict_here, run
+from launch import PROGRAMS, mpirun, predict_command, run
 from memory_of_model import stack
+from quantized import Recurrent, in_8_bits
 from reference import random_rows
 from safetensors.torch import save_model
-from torch import nn
 
 MIB = 256
 
@@ -47,12 +47,6 @@ def test_the_model_is_there_once_a_rank_and_with_shared_weights_once_a_host(weig
         assert min(found["pss"]) > each - 0.1
 
 
-def test_8_bit_weights_take_a_quarter(weights: Path) -> None:
-    found = load(2, weights, quantize="int8")
-    assert max(found["peak"][1:]) < 1.4
-    assert max(found["pss"]) < 0.35
-
-
 def test_a_model_that_writes_to_shared_weights_changes_its_own_alone(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", random_rows(200, 8))
     command = ["--model", "zoo:Counts", "--data", "d.npy", "--chunk-size", "50", "--batch-size", "50"]
@@ -65,50 +59,17 @@ def test_a_model_that_writes_to_shared_weights_changes_its_own_alone(tmp_path: P
     assert len(set(found.tolist())) > 1  # it does count
 
 
-class Recurrent(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.memory, self.head = nn.LSTM(8, 32, batch_first=True), nn.Linear(32, 5)
-
-    def forward(self, rows: torch.Tensor) -> torch.Tensor:
-        hidden, _ = self.memory(rows)
-        return self.head(hidden[:, -1])
-
-
 @pytest.mark.filterwarnings("ignore")  # PyTorch's, that its quantization is deprecated
-def test_8_bits_are_what_pytorch_makes_of_it(tmp_path: Path) -> None:
+def test_a_module_that_its_factory_has_quantized(tmp_path: Path) -> None:
     torch.set_num_threads(1)
     rows = random_rows(197, 6, 8)
     np.save(tmp_path / "d.npy", rows)
-    (tmp_path / "own.py").write_text("from test_loading import Recurrent\n")
-    model = torch.ao.quantization.quantize_dynamic(Recurrent().eval(), dtype=torch.qint8)
+    model = in_8_bits()
     with torch.inference_mode():
         expected = torch.cat([model(batch) for batch in torch.from_numpy(rows).split(32)]).numpy()
         exact = Recurrent()(torch.from_numpy(rows)).numpy()
     assert 0 < np.abs(expected - exact).max() < 0.05
-    command = ["--model", "own:Recurrent", "--data", "d.npy", "--quantize", "int8"]
+    command = ["--model", "quantized:in_8_bits", "--data", "d.npy"]
     outcome = run(predict_command(*command, "--output", "p.npy", launcher=mpirun(2)), tmp_path)
     assert outcome.code == 0, outcome.output
     assert np.load(tmp_path / "p.npy").tobytes() == expected.tobytes()
-
-
-@pytest.mark.parametrize(
-    ("options", "message", "code"),
-    [
-        (["--quantize", "int4"], "--quantize 'int4' is not one of int8", 64),
-        (["--quantize", "int8", "--dtype", "bfloat16"], "--quantize and --dtype do not go together", 64),
-        (["--quantize", "int8", "--share-weights"], "--quantize and --share-weights do not go together", 64),
-        (["--quantize", "int8"], "--quantize int8 finds nothing to do: the model has no torch.nn.Linear", 65),
-    ],
-)
-def test_refused(options: list[str], message: str, code: int, tmp_path: Path) -> None:
-    np.save(tmp_path / "d.npy", random_rows(5, 8))
-    command = ["--model", "zoo:Identity", "--data", "d.npy", "--output", "p.npy", *options]
-    if code == 64:
-        outcome = predict_here(*command, folder=tmp_path)
-    else:
-        outcome = run(predict_command(*command, launcher=mpirun(2)), tmp_path)
-    assert (outcome.code, outcome.output.count(message), outcome.output.count("runner: error")) == (code, 1, 1), (
-        outcome.output
-    )

@@ -145,7 +145,6 @@ def test_on_a_gpu(where: str, folder: Path) -> None:
         (["--offload", "memory"], 64, "on the CPU they are in memory anyway"),
         ([*DISK, "--weights", "w.pth"], 65, "--weights w.pth: no such file"),
         ([*DISK, "--weights", "none.safetensors"], 65, "--weights none.safetensors: no such file"),
-        ([*DISK, "--quantize", "int8"], 64, "--offload disk and --quantize do not go together"),
         ([*DISK, "--compile"], 64, "--offload disk and --compile do not go together"),
         ([*DISK, "--share-weights"], 64, "--offload disk and --share-weights do not go together"),
         ([*DISK, "--model-parallel", "2"], 64, "--offload and --model-parallel do not go together"),

@@ -150,8 +150,8 @@ def test_what_need_not_or_cannot_be_split(folder: Path, capsys: pytest.CaptureFi
     assert "advice: the whole model fits one rank, without --model-parallel" in told
     assert [line[0] for line in table(told).values()] == ["1", "2", "4", "1"]  # whole layers; there are five
     assert "the model has 5 layers that can be told apart; --pipeline-stages 8 needs" in table(told)[8][-1]
-    assert "\n! over how many ranks the model can be split is not known: --model-parallel and --quantize" in plan(
-        capsys, "--memory-per-rank", "200G", "--quantize", "int8"
+    assert "\n! over how many ranks the model can be split is not known: --model-parallel and --share-weights" in plan(
+        capsys, "--memory-per-rank", "200G", "--share-weights"
     )
     assert "\nM " not in plan(capsys)
 

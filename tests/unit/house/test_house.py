@@ -12,6 +12,7 @@ from launch import ROOT
 import runner
 from runner.config.option import ANSWER, NOTHING, ROUNDING, SPEED
 from runner.config.options import Config
+from runner.config.removed import REMOVED
 
 FILES = sorted((ROOT / "runner").rglob("*.py"))
 MOST_LINES, MOST_LINES_OF_FUNCTION = 250, 60
@@ -94,3 +95,26 @@ def test_a_mistyped_option_is_answered_with_the_nearest(capsys: pytest.CaptureFi
 def test_files_that_are_ordered_by_their_durations_exist() -> None:
     durations = json.loads((ROOT / "tests/durations.json").read_text())
     assert [name for name in durations if not (ROOT / "tests" / name).exists()] == []
+
+
+@pytest.mark.parametrize("words", [["--quantize", "int8"], ["--metrics-port=9400"], ["--canary"]])
+@pytest.mark.parametrize("command", ["predict", "plan", "doctor", "inspect"])
+def test_a_removed_option_is_answered_with_what_to_do(
+    command: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    from runner.cli.main import main
+
+    option = words[0].partition("=")[0]
+    said = {
+        "--quantize": "Quantize the module in the factory, give a quantized Hugging Face folder, or --dtype bfloat16",
+        "--metrics-port": "give --metrics PORT",
+        "--canary": "every job compares the canary at its end",
+    }[option]
+    assert main([command, *(["a:b"] if command == "inspect" else []), *words]) == 64
+    assert re.search(f"error: {option} was removed: .*{said}", capsys.readouterr().err)
+    with pytest.raises(runner.UsageError, match=f"{option} was removed: .*{said}"):
+        runner.predict(model="a:b", data="d.npy", **{option[2:].replace("-", "_"): "int8"})
+
+
+def test_nothing_is_both_an_option_and_removed() -> None:
+    assert not {field.name for field in dataclasses.fields(Config)} & set(REMOVED)
