@@ -92,6 +92,26 @@ def test_many_ranks(times: int, browser: Browser, tmp_path: Path) -> None:
     assert [name for name, _ in page.table("hosts and their ranks")][-1] == f"n{times - 1}"
 
 
+def test_records_of_an_earlier_version(tmp_path: Path) -> None:
+    """Whose phases have other names."""
+    names = {"data_wait": "wait_rows", "backpressure": "wait_room", "sync_wait": "wait_ranks"}
+    folder = tmp_path / "two.npy.run"
+    shutil.copytree("two.npy.run", folder)
+    now = make_page(folder)
+    for file in ("report.json", "timeline.json"):
+        text = (folder / file).read_text()
+        assert all(f'"{name}"' in text for name in names if file == "report.json" or name == "data_wait")
+        for name, earlier in names.items():
+            text = text.replace(f'"{name}"', f'"{earlier}"')
+        (folder / file).write_text(text)
+    assert made_at_once(make_page(folder)) == made_at_once(now)
+
+
+def made_at_once(html: str) -> str:
+    """A page without the time at which it was made."""
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "", html)
+
+
 def test_a_page_is_for_everybody(browser: Browser, tmp_path: Path) -> None:
     html = make_page("two.npy")
     page = shown(browser, html, tmp_path)
