@@ -38,9 +38,9 @@ def test_pbs_and_lsf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("arguments", "variables", "message"),
     [
-        ([], {}, "this is no allocation of Slurm, PBS or LSF"),
-        (["node1:0"], {}, "'node1:0' is no host"),
-        (["a b"], {}, "'a b' is no host"),
+        ([], {}, "not inside an allocation of Slurm, PBS or LSF"),
+        (["node1:0"], {}, "'node1:0' is not a host"),
+        (["a b"], {}, "'a b' is not a host"),
         (["a,b:2,a"], {}, "a is there twice"),
         (["a", "--slots", "0"], {}, "--slots must be a whole number of 1 or more"),
         ([], {"PBS_NODEFILE": "/nowhere"}, "PBS_NODEFILE /nowhere: No such file"),

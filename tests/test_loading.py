@@ -99,8 +99,8 @@ def test_8_bits_are_what_pytorch_makes_of_it(tmp_path: Path) -> None:
     ("options", "message", "code"),
     [
         (["--quantize", "int4"], "--quantize 'int4' is not one of int8", 64),
-        (["--quantize", "int8", "--dtype", "bfloat16"], "--quantize and --dtype do not go together", 64),
-        (["--quantize", "int8", "--share-weights"], "--quantize and --share-weights do not go together", 64),
+        (["--quantize", "int8", "--dtype", "bfloat16"], "--quantize and --dtype cannot be combined", 64),
+        (["--quantize", "int8", "--share-weights"], "--quantize and --share-weights cannot be combined", 64),
         (["--quantize", "int8"], "--quantize int8 finds nothing to do: the model has no torch.nn.Linear", 65),
     ],
 )

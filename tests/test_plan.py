@@ -103,7 +103,7 @@ def test_a_large_file_is_not_read(folder: Path, capsys: pytest.CaptureFixture[st
     assert number(fact(told, "data")) == num_rows
     assert number(fact(told, "output")) == num_rows * 8
     assert read_bytes() - before < 1_000_000_000
-    assert "1,000 ranks: take --collect alltoall" in told
+    assert "1,000 ranks; use --collect alltoall" in told
 
 
 def read_bytes() -> int:
@@ -156,7 +156,7 @@ def test_what_predict_refuses_is_refused(
         (["--ranks", "20"], "13 chunks to compute for 20 ranks: 7 of them have nothing to do; a --batch-size below 8"),
         (["--ranks", "2", "--chunk-size", "40"], "3 chunks do not divide well by 2 ranks. --chunk-size 8 makes more"),
         (["--ranks", "9"], "--collect allgather brings every prediction to all 9 ranks"),
-        (["--ranks", "4", "--ranks-per-node", "2", "--collect", "direct"], "--collect direct on 2 nodes is refused"),
+        (["--ranks", "4", "--ranks-per-node", "2", "--collect", "direct"], "--collect direct on 2 nodes is rejected"),
         (["--ranks", "2", "--ranks-per-node", "2", "--memory", "300M"], "the ranks of a node need "),
         (["--ranks", "2", "--threads", "999"], "999 threads are for a node with more CPUs than this host's"),
         (["--time-limit", "1"], "--time-limit 1 s ends before the first chunk"),
@@ -185,9 +185,9 @@ def test_a_job_longer_than_its_limit_and_a_disk_too_small_for_two(
     assert fact(told, "speed") == f"{num_rows / 2000:,.0f} rows/s of one rank, by report.json"
     assert number(fact(told, "time")) > 1000
     assert re.search(r"--time-limit 310 s is shorter than the job, [\d,]+ s: it takes about 4 jobs", told), told
-    assert "the output and its spool take " in told
+    assert "output and spool need " in told
     twice = plan(capsys, *options, "--limit", num_rows // 2, "--output", "p.parquet")
-    assert "the output and its spool take " not in twice
+    assert "output and spool need " not in twice
 
 
 def test_a_job_for_gpus_on_a_node_without(folder: Path) -> None:

@@ -67,7 +67,7 @@ class Matching:
         for value in signature.inputs:
             if is_raw and value.is_required and not value.of_rows and value.name not in self._constants:
                 raise UsageError(
-                    f"the model's input {value} has no axis of rows: --input {value.name}=VALUE gives it a number, a "
+                    f"the model's input {value} has no batch axis; give it with --input {value.name}=VALUE a number, a "
                     "list (JSON) or the array of a .npy file, the same in every call"
                 )
         dtypes = {name_of_dtype(value.dtype) for value in signature.inputs if value.dtype}

@@ -42,8 +42,8 @@ class HorovodComm(MpiComm):
         if hvd.size() != ranks.Get_size():
             raise shared(
                 UsageError(
-                    f"{launch.launcher} started {ranks.Get_size()} ranks, but Horovod sees {hvd.size()}; "
-                    "unset HOROVOD_CONTROLLER and the other HOROVOD_ variables of a former set-up"
+                    f"{launch.launcher} started {ranks.Get_size()} ranks, but Horovod sees {hvd.size()}; unset "
+                    "HOROVOD_CONTROLLER and the other HOROVOD_ variables of an earlier setup"
                 )
             )
         self._hvd = hvd
@@ -98,7 +98,7 @@ class _HorovodRound(Round):
         try:
             received = self._hvd.synchronize(self._handle)
         except Exception as error:
-            raise RunnerError(f"the other ranks cannot be reached any more: {describe(error)}") from error
+            raise RunnerError(f"lost the connection to the other ranks: {describe(error)}") from error
         data = (received[0] if isinstance(received, tuple) else received).numpy()
         assert len(data) <= _MAX_ROUND_BYTES, len(data)
         gathered, position = [], 0
@@ -119,8 +119,8 @@ def _load_horovod(mpi: Any, ranks: Any) -> Any:
     except Exception as error:
         outcome = UsageError(
             f"Horovod does not load on {socket.gethostname()} ({describe(error)}; MPI library: {library_name(mpi)}). "
-            "scripts/setup.sh builds Horovod 0.28.1 against the MPI on PATH; both must be of the same MPI. "
-            "--comm mpi works without Horovod"
+            "scripts/setup.sh builds Horovod 0.28.1 against the MPI on PATH; both must be of the same MPI. --comm mpi "
+            "works without Horovod"
         )
     for found in ranks.allgather(outcome):
         if found is not None:

@@ -204,16 +204,16 @@ def load_mpi(launch: Launch) -> Any:
     if MPI.COMM_WORLD.Get_size() != launch.world_size:
         raise shared(
             UsageError(
-                f"{launch.launcher} started {launch.world_size} ranks, but MPI sees {MPI.COMM_WORLD.Get_size()} "
-                f"(MPI library: {library_name(MPI)}). Launcher and MPI library do not fit: use the mpirun of that "
+                f"{launch.launcher} started {launch.world_size} ranks, but MPI sees {MPI.COMM_WORLD.Get_size()} (MPI "
+                f"library: {library_name(MPI)}). Launcher and MPI library do not match: use the mpirun of that "
                 "library, or under Slurm srun --mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH)"
             )
         )
     if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
         raise shared(
             UsageError(
-                f"this MPI library ({library_name(MPI)}) does not let several threads call it (MPI_THREAD_MULTIPLE), "
-                "which the runner needs; use one that is built so"
+                f"this MPI library ({library_name(MPI)}) does not support MPI_THREAD_MULTIPLE, which the runner needs; "
+                "use one that is built with it"
             )
         )
     return MPI

@@ -10,6 +10,7 @@ from torch import nn
 from runner.comm.single import SingleComm
 from runner.config.options import Config
 from runner.core.imports import name_of
+from runner.core.text import plural
 from runner.host.launch import detect_launch
 from runner.models import build_model
 from runner.models.images.timm import TimmModel
@@ -75,7 +76,7 @@ def _contents(model: Any) -> list[str]:
     else:
         held = sum(len(raw) for _, raw in storages(model))
     return [
-        f"holds    {sum(p.numel() for p in parameters):,} parameters in {len(parameters)} tensors, "
+        f"holds    {plural(sum(p.numel() for p in parameters), 'parameter')} in {plural(len(parameters), 'tensor')}, "
         f"{sum(b.numel() for b in buffers):,} other numbers in {len(buffers)}",
         f"dtypes   {', '.join(f'{dtype} ({count:,})' for dtype, count in dtypes.most_common())}",
         f"memory   {held:,} bytes",

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from runner.core.errors import ModelError, UsageError
+from runner.core.text import plural
 from runner.data.columns import UNNAMED, joined, types_by_name
 from runner.data.rows import RAGGED, TEXT, Column, Ragged, RowType, RowTypes, in_words, name_rows
 from runner.data.tensors import RaggedTensor, TextTensor, map_tensors
@@ -16,7 +17,7 @@ Output = torch.Tensor | RaggedTensor | TextTensor
 Outputs = Output | dict[str, Output]
 
 
-def as_outputs(found: Any) -> Outputs:
+def as_outputs(result: Any) -> Outputs:
     """Convert the result of a model to one output, or several by name.
 
     An output is a tensor or array, a nested tensor of PyTorch, whose rows may be of variable length, or a list of
@@ -26,23 +27,23 @@ def as_outputs(found: Any) -> Outputs:
     Raises:
         ModelError: the result holds anything else.
     """
-    if (output := _as_output(found)) is not None:
+    if (output := _as_output(result)) is not None:
         return output
     items: Mapping[Any, Any] = {}
-    if isinstance(found, Mapping):
-        items = found
-    elif dataclasses.is_dataclass(found):
-        items = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-    elif isinstance(found, tuple | list):
-        items = dict(zip(getattr(found, "_fields", range(len(found))), found, strict=True))
+    if isinstance(result, Mapping):
+        items = result
+    elif dataclasses.is_dataclass(result):
+        items = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    elif isinstance(result, tuple | list):
+        items = dict(zip(getattr(result, "_fields", range(len(result))), result, strict=True))
     converted = {str(name): _as_output(item) for name, item in items.items() if item is not None}
     outputs = {name: output for name, output in converted.items() if output is not None}
     if not outputs or len(outputs) < len(converted):
         others = {name: type(items[name]).__name__ for name in items if str(name) in converted.keys() - outputs.keys()}
-        what = f"{type(found).__name__} with {_in_words(others)}" if others else type(found).__name__
+        what = f"{type(result).__name__} with {_describe_items(others)}" if others else type(result).__name__
         raise ModelError(
-            f"the model gave a {what}; tensors are needed, one or several by name. Choose them with "
-            "--postprocess module:function"
+            f"the model gave a {what}; tensors are needed, one or several by name. Choose them with --postprocess "
+            "module:function"
         )
     return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
@@ -196,7 +197,7 @@ def _stored_dtype(output: torch.Tensor) -> np.dtype[Any]:
         ) from error
 
 
-def _in_words(others: Mapping[Any, str]) -> str:
+def _describe_items(others: Mapping[Any, str]) -> str:
     return ", ".join(f"a {kind} as {name!r}" for name, kind in others.items())
 
 
@@ -206,9 +207,10 @@ def check_num_rows(outputs: Outputs, ids: Sequence[int]) -> None:
         if num_rows_of(output) == len(ids):
             continue
         what = f" as {name!r}" if isinstance(outputs, dict) else ""
-        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else None
-        found = f"{num_rows_of(output)} rows" if shape is None else f"shape {shape}"
+        size = (
+            f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else plural(len(output.lengths), "row")
+        )
         raise ModelError(
-            f"the model gave {found}{what} for {name_rows(ids)}; its first axis must be the {len(ids)} rows of the "
-            "batch. Choose other outputs with --postprocess module:function"
+            f"the model gave {size}{what} for {name_rows(ids)}; its first axis must be the {plural(len(ids), 'row')} "
+            "of the batch. Choose other outputs with --postprocess module:function"
         )

@@ -64,7 +64,7 @@ class Canary:
         self._repeats = not may_change and not change
         if change:
             if may_change:
-                return f"the model gives another answer to row {self._row} at each call"
+                return f"the model gives a different answer to row {self._row} at each call"
             raise shared(ModelError(_about_state(self._predictor, self._row, change)))
         digests = self._comm.gather_all(checksum(pack(self._first)))
         if len(set(digests)) == 1:
@@ -87,10 +87,10 @@ class Canary:
         if wrong := [f"{who} (off by {off:.2g})" for off, who in found if not off <= _TOLERANCE]:
             raise RunnerError(
                 f"the ranks do not agree on row {self._row}: {', '.join(wrong)} of the largest value, from what most "
-                "compute. Its processor, GPU or libraries are at fault, or the model depends on the rank"
+                "compute. Its processor, GPU or libraries are faulty, or the model depends on the rank"
             )
         return (
-            f"the ranks' answers differ by up to {max(off for off, _ in found):.1g} of the largest value: unlike "
+            f"the ranks' answers differ by up to {max(off for off, _ in found):.1g} of the largest value: different "
             "processors or numbers of threads. The last bits of a row depend on the rank that computes it"
         )
 
@@ -104,11 +104,11 @@ def _about_state(predictor: Predictor, row: int, change: float) -> str:
     """Return the message about a model whose second answer differs."""
     reset = f"--stateful reset calls its {predictor.reset_name}() before each batch" if predictor.reset_name else ""
     return (
-        f"the model gives another answer to row {row} when it is called again, off by {change:.2g} of the largest "
-        "value: it keeps a state between calls, or depends on chance (random numbers, dropout that was saved in "
-        "training mode). Predictions would depend on how the rows are shared out. "
+        f"the model gives a different answer to row {row} when it is called again, off by {change:.2g} of the largest "
+        "value: it keeps a state between calls, or is random (dropout that was saved in training mode). Predictions "
+        "would depend on the partition of the rows. "
         f"{reset or 'It has no method reset_states, reset_state or reset, which --stateful reset would call'}; "
-        "--stateful keep takes it as it is, and no two jobs need agree then"
+        "--stateful keep accepts it, and two jobs may then differ"
     )
 
 

@@ -35,7 +35,7 @@ class ChunkBuilder:
         num_rows = chunk.stop - chunk.start
         self._rows: _Rows = _Fixed(num_rows, row_type) if isinstance(row_type, RowType) else _Packed(num_rows, row_type)
         self._bad: list[BadRow] = []
-        self._halved: list[list[int]] = []
+        self._split_batches: list[list[int]] = []
         self._cut = Cut()
         self._input_checksums: list[str] = []
 
@@ -63,8 +63,8 @@ class ChunkBuilder:
             places = np.asarray(ids) - start
         self._rows.put(places, outputs, kept)
         self._bad += batch.bad
-        if batch.halved:
-            self._halved.append(list(span(ids)))
+        if batch.is_split:
+            self._split_batches.append(list(span(ids)))
         self._cut = self._cut.joined(batch.cut)
         if digest is not None:
             self._input_checksums.append(digest)
@@ -91,7 +91,7 @@ class ChunkBuilder:
             began=round(began, 6),
             nonfinite=len(found),
             bad=[asdict(row) for row in self._bad],
-            halved=self._halved,
+            halved=self._split_batches,
             cut_rows=len(lost),
             cut_tokens=sum(lost),
             token_limit=self._cut.limit if lost else 0,

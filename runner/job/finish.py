@@ -6,6 +6,7 @@ import time
 from runner.config.options import Config
 from runner.core.errors import RunnerError
 from runner.core.imports import name_of
+from runner.core.text import plural, rate
 from runner.engine.reader import check_unmodified
 from runner.engine.summary import Outcome, sum_up
 from runner.host.launch import process_start
@@ -45,7 +46,7 @@ def finish(session: Session, dataset: Dataset, model: LoadedModel, work: Work, c
     comm.on_root(lambda: draw_page(config))
     if session.group:
         session.group.end(None)
-    session.phases.end(f"finished: {stats.rows:,} rows, {stats.rows / stats.loop_seconds:,.0f} rows/s")
+    session.phases.end(f"finished: {plural(stats.rows, 'row')}, {rate(stats.rows / stats.loop_seconds)}")
     return dataclasses.replace(report, predictions=recorder.predictions)
 
 
@@ -88,6 +89,6 @@ def _trust(recorder: Recorder, changed: dict[int, str]) -> None:
         rows = recorder.distrust(changed)
         raise RunnerError(
             f"the answer to the canary is no longer what it was at the start on {', '.join(changed.values())}: a "
-            f"processor or GPU is at fault, or the model keeps a state. The {rows:,} rows computed there by this job "
-            "are taken back; the same command computes them again"
+            f"processor or GPU is faulty, or the model keeps a state. {plural(rows, 'row')} computed there by this job "
+            "are withdrawn; the same command computes them again"
         )

@@ -3,6 +3,7 @@
 from runner.chunks.grid import share
 from runner.collect.direct import open_direct
 from runner.comm.workers import describe_workers
+from runner.core.text import plural
 from runner.data.rows import type_key
 from runner.engine.reader import check_inputs, make_grid
 from runner.host.command_line import describe_job
@@ -37,5 +38,5 @@ def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
     comm.on_each(lambda: check_inputs(dataset.source, grid, to_check, model.predictor.batching))
     ranks_write = not config.collect_mode.moves_rows
     sink = open_direct(comm, config.output or "", grid, model.row_type) if ranks_write else None
-    session.phases.end(f"output: {len(committed.chunks):,} of {grid.num_chunks:,} chunks are there already")
+    session.phases.end(f"output: {len(committed.chunks):,} of {plural(grid.num_chunks, 'chunk')} committed already")
     return Work(grid, committed, ranks_write, sink)

@@ -21,7 +21,7 @@ _OWN_READER = (
     "A factory of yours can read it: --model package.module:factory --weights {path}, where the factory has a "
     "parameter named `weights`, which gets the opened file"
 )
-_WHOLE = "It is a whole model: --model {path}, without --weights"
+_WHOLE = "It is a complete model: --model {path}, without --weights"
 _KERAS = "Export it to ONNX: keras.models.load_model({path!r}).export('model.onnx', format='onnx')"
 _TF2ONNX = "Export it to ONNX with tf2onnx: python -m tf2onnx.convert {option} {path} --output model.onnx"
 _UNPACK = "Unpack it, and name the file that was in it"
@@ -108,7 +108,7 @@ FORMATS: dict[str, Format] = {
     "tar": Format("a tar archive", _UNPACK),
     UNKNOWN: Format(
         "of no format that is known here",
-        "A whole model is TorchScript, a program of torch.export, ONNX or a folder; anything else is for a factory: "
+        "A complete model is TorchScript, a program of torch.export, ONNX or a folder; anything else is for a factory: "
         "--model package.module:factory --weights {path}",
         "--weights takes what torch.save writes, safetensors, or the index of several of either; a factory with a "
         "parameter named `weights` gets any file, opened",

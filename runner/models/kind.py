@@ -66,7 +66,7 @@ def _check_fetched(folder: Path) -> None:
 def _check_options(model: str, config: Config) -> None:
     """Raise UsageError where an option does not go with a file that holds a complete model."""
     if config.model_args:
-        raise UsageError(f"--model-args belongs to a factory; {model} is a whole model")
+        raise UsageError(f"--model-args belongs to a factory; {model} is a complete model")
     _check_undivided(model, config)
 
 
@@ -74,11 +74,11 @@ def _check_undivided(model: str, config: Config) -> None:
     """Raise UsageError where an option takes apart the layers of a model that is a file."""
     if config.offload is not None:
         raise UsageError(
-            f"--offload cannot take the layers of {model} apart; it is for an nn.Module of a factory and for Hugging "
-            "Face folders"
+            f"--offload cannot split the layers of {model}; it is for an nn.Module of a factory and for Hugging Face "
+            "folders"
         )
     if config.model_parallel > 1:
         raise UsageError(
-            f"--model-parallel cannot split {model}, whose layers cannot be taken apart. It splits an nn.Module of a "
+            f"--model-parallel cannot split {model}, whose layers are not accessible. It splits an nn.Module of a "
             "factory (with --parallel-plan) and Hugging Face folders"
         )

@@ -74,7 +74,7 @@ class Channel:
             dist.broadcast(length, 0)
         except RuntimeError as error:
             time.sleep(_LET_OTHERS_SPEAK_SECONDS)  # the rank at fault reports the error first, and ends the job
-            raise RunnerError(f"the first rank of its group cannot be reached any more: {describe(error)}") from error
+            raise RunnerError(f"lost the connection to the first rank of its group: {describe(error)}") from error
         header = torch.empty(int(length), dtype=torch.uint8)
         dist.broadcast(header, 0)
         specs, pickled = pickle.loads(header.numpy().tobytes())
@@ -148,8 +148,8 @@ def _reach(offered: dict[str, str], port: int, host: str) -> str:
         with suppress(OSError), socket.create_connection((address, port), _CONNECT_SECONDS):
             return address
     raise UsageError(
-        f"a group of --model-parallel ranks cannot meet: {host} does not answer at {', '.join(offered.values())}, port "
-        f"{port}. Keep the ranks of a group on one host, or open that network"
+        f"the ranks of a --model-parallel group cannot connect: {host} does not answer at "
+        f"{', '.join(offered.values())}, port {port}. Keep the ranks of a group on one host, or open that network"
     )
 
 

@@ -28,8 +28,8 @@ class _Unknowns(FakeTensorMode):  # type: ignore[no-untyped-call]
             written = [value for argument, value in given if argument.alias_info and argument.alias_info.is_write]
             if any(isinstance(tensor, torch.Tensor) and not is_unknown(tensor) for tensor in written):
                 raise ModelError(
-                    f"the model writes what another stage computes into a tensor of its own ({func}), which cannot be "
-                    "cut into stages there"
+                    f"the model copies values of another stage into a tensor of its own ({func}), and cannot be split "
+                    "into stages there"
                 )
         return super().dispatch(func, types, args, kwargs or {})
 

@@ -10,6 +10,7 @@ from runner.comm.watchdog import Activity
 from runner.comm.workers import describe_workers, share_threads
 from runner.config.options import Config
 from runner.core.errors import RunnerError, UsageError, describe, shared
+from runner.core.text import plural
 from runner.engine.failed_batch import is_memory_shortage
 from runner.engine.summary import sum_up
 from runner.host.devices import device_kind, local_device
@@ -44,15 +45,15 @@ class GroupMember:
         if world_size % size:
             raise shared(
                 UsageError(
-                    f"--model-parallel {size} does not divide the {world_size} ranks of this job; take a multiple of "
-                    f"{size}"
+                    f"--model-parallel {size} does not divide the {plural(world_size, 'rank')} of this job; use a "
+                    f"multiple of {size}"
                 )
             )
         self._has_failed = False  # whether the last call failed
         self._config, self.everyone, self._groups = config, everyone, Groups(world_size, size, config.pipeline_stages)
         self.threads = share_threads(config, everyone)
         self.device = everyone.on_each(lambda: local_device(config, everyone.world.local_rank))
-        self.in_words = f"{describe_workers(everyone, self.threads)}, {self._groups.in_words}"
+        self.in_words = f"{describe_workers(everyone, self.threads)}, {self._groups.describe()}"
         warn(everyone.world, _groups_apart(self._groups, everyone.gather_all(everyone.world.host)))
         self.exchange, self._part_bytes = Exchange(self.device, samples=size > config.pipeline_stages), 0
         self._channel = Channel(everyone, self._groups, self.device)
@@ -107,7 +108,7 @@ class GroupMember:
                 self._channel.count(self._has_failed)
             elif kind == _ALIGN:
                 timeline.align(what)
-                computes, waits = "forward", "wait_rows"
+                computes, waits = "forward", "data_wait"
                 timeline.turn(waits)
                 self.exchange.begin()
             elif kind == _SUM_UP:
@@ -127,7 +128,9 @@ class GroupMember:
     def _check(self, error: Exception) -> None:
         """Handle a failed call on a leader: if all members failed, too, the rows are to blame; else the job ends."""
         if is_memory_shortage(error):
-            self._fail(f"a batch does not fit the memory of this part of the model: {describe(error)}. Take a smaller")
+            self._fail(
+                f"a batch ran out of memory in this part of the model: {describe(error)}. Use a smaller --batch-size"
+            )
         try:
             self._channel.say((_CHECK, None))
             failed = self._channel.count(True)
@@ -179,6 +182,6 @@ def _groups_apart(groups: Groups, hosts: list[str]) -> str:
     between = " and ".join(dict.fromkeys(hosts[rank] for rank in apart[0]))
     return (
         f"of {len(members)} sets of {size} ranks that split layers, {len(apart)} are on several hosts, such as ranks "
-        f"{apart[0][0]} to {apart[0][-1]} on {between}: every second layer waits for the network. Take a number of "
-        f"ranks a host that {size} divides, or let hosts hold whole layers by --pipeline-stages"
+        f"{apart[0][0]} to {apart[0][-1]} on {between}: every second layer waits for the network. Use a number of "
+        f"ranks per host that {size} divides, or let each host hold complete layers with --pipeline-stages"
     )

@@ -31,8 +31,8 @@ from runner.parallel.stages import PipelineSplit
 
 _NEED_VALUES = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
 _NEEDS_MORE = (
-    "a stage needs more of the others than what its first layer is called with; cut the model elsewhere by "
-    "--split-points, and register its layers in the order of their calls"
+    "a stage depends on earlier stages through more than the inputs of its first layer; split the model elsewhere with "
+    "--split-points, and register its layers in call order"
 )
 _REASON_BYTES = 1000
 
@@ -134,8 +134,8 @@ class Pipeline:
     def _check(self, border: Inbound | Outbound, crossed: int) -> None:
         if border.crossed != crossed:
             raise ModelError(
-                f"{border.name} is not called once for each batch, so that no stage can begin there; --split-points "
-                "says where they do"
+                f"{border.name} is not called once per batch, so no stage can begin there; choose other layers with "
+                "--split-points"
             )
 
     def _agree(self, error: Exception | None) -> None:

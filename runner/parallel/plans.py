@@ -82,11 +82,11 @@ def _refuse(config: Config) -> None:
     if config.parallel_plan is not None and config.model_parallel == config.pipeline_stages:
         raise UsageError(
             "--parallel-plan splits layers over the ranks of a stage; --model-parallel and --pipeline-stages are "
-            f"{config.pipeline_stages}, so that each rank holds whole layers. Leave it out"
+            f"{config.pipeline_stages}, so each rank holds complete layers. Leave it out"
         )
     for name in _WHOLE_ALONE:
         if getattr(config, name):
-            raise UsageError(f"--model-parallel and --{name.replace('_', '-')} do not go together")
+            raise UsageError(f"--model-parallel and --{name.replace('_', '-')} cannot be combined")
 
 
 class _Module(Kind):
@@ -97,9 +97,9 @@ class _Module(Kind):
         if config.parallel_plan is None and config.model_parallel > config.pipeline_stages:
             raise shared(
                 UsageError(
-                    "--model-parallel needs --parallel-plan module:function, which says of a module how its layers are "
-                    "split: a dict of torch.distributed.tensor.parallel styles by the name of the layer. Or, with "
-                    f"--pipeline-stages {config.model_parallel}, each rank holds whole layers"
+                    "--model-parallel needs --parallel-plan module:function, which says of a module how its layers "
+                    "are split: a dict of torch.distributed.tensor.parallel styles by the name of the layer. Or, with "
+                    f"--pipeline-stages {config.model_parallel}, each rank holds complete layers"
                 )
             )
         self._factory = comm.on_each(lambda: Factory(config, device))
@@ -145,7 +145,7 @@ class _Folder(Kind):
                 if heads % size:
                     raise ModelError(f"{self.name} has {heads} {name}, which cannot be split over {size} ranks")
         if unknown := sorted(set(found.values()) - {*_STYLES, *_ON_EVERY_RANK}):
-            raise ModelError(f"{self.name}: its plan wants {', '.join(unknown)}, which cannot be done here")
+            raise ModelError(f"{self.name}: its plan wants {', '.join(unknown)}, which is not supported")
         return {name: _STYLES[style]() for name, style in found.items() if style in _STYLES}
 
     def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:

@@ -76,7 +76,7 @@ class FileRecorder(Recorder):
         self._lock.refuse_if_held()
         lacks_only_its_report = self._lacks_only_its_report()
         if output.exists() and not self._config.overwrite and not lacks_only_its_report and not self._is_finishing():
-            raise OutputError(f"--output {output} exists already; --overwrite replaces it once the new one is whole")
+            raise OutputError(f"--output {output} exists already; --overwrite replaces it once the new one is complete")
         if self._remote and self._remote.exists() and not self._config.overwrite and not lacks_only_its_report:
             raise OutputError(f"--output {given} exists already; --overwrite replaces it")
         # without its rows a ledger is worth nothing
@@ -182,7 +182,7 @@ class FileRecorder(Recorder):
         if output.is_file():
             raise OutputError(f"--output {output} is a file, and {kind} a folder")
         if output.is_dir() and not (output / index).exists():
-            raise OutputError(f"--output {output} is a folder, and not of the runner: it has no {index}")
+            raise OutputError(f"--output {output} is a folder that the runner has not written: it has no {index}")
 
     def _is_intact(self, commit: Commit) -> bool:
         return checksum(self._sink.read(commit.start, commit.stop)) == commit.checksum

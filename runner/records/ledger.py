@@ -54,7 +54,7 @@ class Ledger:
         if lines:
             self.fingerprint = _parse(lines[0])
             if self.fingerprint is None:
-                raise InputError(f"the first line of {self.path} is damaged. --fresh forgets the run and starts over")
+                raise InputError(f"the first line of {self.path} is damaged. --fresh discards the run and starts over")
         for record in filter(None, map(_parse, lines[1:])):
             if isinstance(record.get("job"), dict):
                 self.jobs.append(record["job"])
@@ -77,7 +77,7 @@ class Ledger:
         if differing:
             raise InputError(
                 f"{self.path.parent} holds an unfinished run of another job: it differs in {', '.join(differing)}. "
-                "Give the same options to go on with it, --fresh to forget it and start over, or another --output"
+                "Give the same options to resume it, --fresh to discard it and start over, or another --output"
             )
 
     @property

@@ -143,8 +143,8 @@ class ManySource:
                 source.use([known.scan])
             if (source.num_rows, type_key(source.row_type)) != (known.num_rows, known.row_type):
                 raise InputError(
-                    f"--data {self._paths[index]} has been written to: it had {known.num_rows} rows of "
-                    f"{known.row_type}, and has {source.num_rows} of {type_key(source.row_type)}"
+                    f"--data {self._paths[index]} was modified: it had {known.num_rows} rows of {known.row_type}, and "
+                    f"has {source.num_rows} of {type_key(source.row_type)}"
                 )
             self._latest = latest = index, source
         return latest[1]

@@ -138,8 +138,8 @@ class TorchDatasetSource:
             for name in self._names:
                 if name not in again or again[name].tobytes() != item[name].tobytes():
                     raise InputError(
-                        f"{self._what} row {index} is another each time it is read, so predictions could not be told "
-                        "from wrong ones. Leave out random transforms"
+                        f"{self._what} row {index} differs each time it is read, so predictions could not be verified. "
+                        "Leave out random transforms"
                     )
 
 

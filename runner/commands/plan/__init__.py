@@ -85,7 +85,7 @@ def plan(config: Config, given: dict[str, Any]) -> str:
     text = render_plan(situation, source, trial, pace, len(committed), given.get("report"), fitting)
     text += warning
     if isinstance(sizes, str):
-        text += f"\n\n! over how many ranks the model can be split is not known: {sizes}"
+        text += f"\n\n! the number of ranks over which the model can be split is not known: {sizes}"
     return text
 
 
@@ -106,7 +106,7 @@ def _layout(config: Config, given: dict[str, Any]) -> Layout:
     cpus, size = usable_cpus(), config.model_parallel
     ranks = given.get("ranks", size)
     if ranks % size:
-        raise UsageError(f"--model-parallel {size} does not divide --ranks {ranks}; take a multiple of {size}")
+        raise UsageError(f"--model-parallel {size} does not divide --ranks {ranks}; use a multiple of {size}")
     together = min(ranks, given.get("ranks_per_node", len(cpus)))
     fair = fair_threads(cpus, [cpus] * together)
     threads = config.threads or given.get("cpus_per_rank") or requested_threads() or fair

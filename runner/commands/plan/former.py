@@ -35,4 +35,4 @@ class PreviousReport:
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, ZeroDivisionError) as error:
             raise InputError(f"--report {path} is not the report.json of a run: {describe(error)}") from error
         if not rows_per_second > 0:
-            raise InputError(f"--report {path} is of a job that has computed no rows; take another")
+            raise InputError(f"--report {path} is of a job that computed no rows; use another")

@@ -43,7 +43,7 @@ def size_up(config: Config) -> Sizes:
     is_folder = model_kind == FOLDER
     if model_kind in WHOLE_MODELS or (config.model_parallel == 1 and is_sentence_folder(config.model)):
         whole = Tensor(str(config.model), (), "in its file", bytes_on_disk(config))
-        why = f"the layers of {config.model} cannot be taken apart"
+        why = f"the layers of {config.model} are not accessible"
         return Sizes([whole], why, no_stages=dict.fromkeys(SOME_SIZES[1:], why), is_one_file=True)
     is_split = config.model_parallel > config.pipeline_stages
     is_planned = is_folder or config.parallel_plan is not None

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from runner.commands.submit.scripts import BatchJob, horovodrun, lsf, mpirun, pbs, slurm, time_limit
 from runner.config.checks import check_positive, parse_memory
 from runner.config.options import Config
-from runner.core.errors import EXIT_WHOLE, UsageError
+from runner.core.errors import EXIT_COMPLETE, UsageError
 from runner.host.launch import read_variables
 from runner.records.ledger import run_folder
 
@@ -47,19 +47,19 @@ def submit(given: dict[str, Any], predict: tuple[str, ...], options: dict[str, A
     text = _WRITE[launcher](job)
     if given.get("print"):
         print(text, end="")
-        return EXIT_WHOLE
+        return EXIT_COMPLETE
     program = _PROGRAMS[launcher]
     if not shutil.which(program) and not (launcher in _AT_ONCE and shutil.which(program, path=job.programs)):
         raise UsageError(
-            f"--launcher {launcher}: there is no {program} on PATH. Submit where it is, or see with --print what would "
-            "be submitted"
+            f"--launcher {launcher}: {program} is not on PATH. Submit on a host that has it, or show the script with "
+            "--print"
         )
     if launcher in _AT_ONCE:
         _become(text)
     done = subprocess.run([program], input=text, text=True, check=False)
     if done.returncode:
         raise UsageError(f"{program} refused the job (exit code {done.returncode}), for the reason above")
-    return EXIT_WHOLE
+    return EXIT_COMPLETE
 
 
 def _become(text: str) -> NoReturn:
@@ -85,9 +85,9 @@ def _make_job(
         parse_memory(given["memory"])
     gpus = given.get("gpus", False)
     if gpus and config.device == "cpu":
-        raise UsageError("--gpus and --device cpu do not go together")
+        raise UsageError("--gpus and --device cpu cannot be combined")
     if is_batch and config.device == "cuda" and not gpus and not given.get("directive"):
-        raise UsageError("--device cuda without GPUs in the job: give --gpus, or the site's own way by --directive")
+        raise UsageError("--device cuda without GPUs in the job: give --gpus, or the site's own option by --directive")
     seconds = _seconds(given["time"]) if "time" in given else _SECONDS
     cpus = given.get("cpus_per_rank", 1 if is_batch else None)
     more: list[str] = []

@@ -81,8 +81,8 @@ class ImageProcessor:
             kind, why = type(self._processor).__name__, describe(error)
             if "Unable to convert output" in why:
                 why = (
-                    "it leaves images of unlike sizes unlike, and those of a batch must be of one: --batch-size 1, or "
-                    "--data FOLDER::HEIGHTxWIDTH"
+                    "it does not resize images to one size, which a batch needs: use --batch-size 1, or --data "
+                    "FOLDER::HEIGHTxWIDTH"
                 )
             message = f"{kind} of {self._name} failed on {name_rows(ids)}: {why}"
             raise ModelError(message, traceback_of(error)) from error

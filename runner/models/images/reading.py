@@ -36,8 +36,8 @@ def images_in(batch: Any, name: str, ids: Sequence[int]) -> torch.Tensor | FileL
     if isinstance(batch, dict):
         if found := [key for key, column in batch.items() if has_images(column)]:
             raise ModelError(
-                f"{name} takes images as the one column: choose it with --columns {found[0]}, and take others along "
-                "beside the predictions with --keep"
+                f"{name} takes images as the one column: choose it with --columns {found[0]}, and keep others beside "
+                "the predictions with --keep"
             )
         return None
     if has_images(batch):
@@ -47,8 +47,8 @@ def images_in(batch: Any, name: str, ids: Sequence[int]) -> torch.Tensor | FileL
         return None
     raise ModelError(
         f"{name_rows(ids)}: {str(column.dtype).removeprefix('torch.')} rows of shape {_shape(batch)} are no images. "
-        f"{name} takes uint8 of shape (height, width, channels) or (channels, height, width), image files "
-        "(--data FOLDER::file), or floating-point numbers that are prepared already, as they are"
+        f"{name} takes uint8 of shape (height, width, channels) or (channels, height, width), image files (--data "
+        "FOLDER::file), or floating-point numbers that are prepared already, as they are"
     )
 
 

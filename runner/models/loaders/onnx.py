@@ -55,7 +55,7 @@ def _weight_files(file: MemoryFile, path: str) -> list[str]:
     names = sorted({entry.value for entries in external for entry in entries if entry.key == "location"})
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ModelError(f"--model {path} wants weights from {name}, which is not beside it")
+            raise ModelError(f"--model {path} needs weights from {name}, which is not beside it")
     return names
 
 

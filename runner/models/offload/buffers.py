@@ -53,12 +53,14 @@ def send_buffers(comm: Comm, model: nn.Module, name: str) -> None:
         ModelError: a rank has built another module than rank 0; on every rank alike.
     """
     raws = real_storages(model)
-    here = [(full, len(raw)) for full, raw in raws]
-    wanted = comm.bcast(here)
+    own = [(full, len(raw)) for full, raw in raws]
+    wanted = comm.bcast(own)
 
     def compare() -> None:
-        if here != wanted:
-            raise ModelError(f"{name} builds another model here than on rank 0; it must not depend on the rank or host")
+        if own != wanted:
+            raise ModelError(
+                f"{name} builds a different model here than on rank 0; it must not depend on the rank or host"
+            )
 
     comm.on_each(compare)
     comm.broadcast_([raw for _, raw in raws])

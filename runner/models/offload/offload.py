@@ -18,6 +18,7 @@ from runner.config.options import Config
 from runner.config.paths import is_path
 from runner.core.errors import ModelError, RunnerError, UsageError
 from runner.core.imports import name_of
+from runner.core.text import byte_size, duration
 from runner.models.formats import SAFETENSORS as SAFETENSORS_FORMAT
 from runner.models.loaders.factory import Factory, build_from_factory
 from runner.models.offload.buffers import fill_buffers, send_buffers
@@ -67,7 +68,7 @@ def _from_memory(config: Config, comm: Comm, device: torch.device) -> tuple[Call
         if device.type == "cpu":
             raise UsageError(
                 "--offload memory streams weights from the host's memory to a GPU; on the CPU they are in memory "
-                "anyway. For a model larger than the memory take --offload disk"
+                "anyway. For a model larger than the memory use --offload disk"
             )
 
     comm.on_each(refuse)
@@ -204,11 +205,11 @@ def _say_how_slow(config: Config, comm: Comm, weights: Mapping[str, torch.Tensor
         return
     size = sum({tensor.data_ptr(): tensor.nbytes for tensor in weights.values()}.values())
     calls = config.model_args.get("max_new_tokens", 1) if _is_folder(config) else 1
-    each = "each batch" if calls == 1 else f"each batch {calls} times, once a new token,"
+    each = "each batch" if calls == 1 else f"each batch, {calls} times (once per new token),"
     words = (
-        f"runner: warning: --offload {config.offload}: {each} reads {size:,} bytes of weights from {where}, which took "
-        f"{seconds:.3g} s now ({size / seconds / 1e6:,.0f} MB/s). A larger --batch-size than {config.batch_size} reads "
-        "no more; ranks enough to hold the model together, by --model-parallel, read nothing"
+        f"runner: warning: --offload {config.offload}: {each} reads {byte_size(size)} of weights from {where}, which "
+        f"took {duration(seconds)} now ({byte_size(size / seconds)}/s). A --batch-size larger than {config.batch_size} "
+        "reads no more; with --model-parallel, ranks that hold the model together read nothing"
     )
     if calls * seconds > config.stall_timeout / 2:
         words += f". A batch may take longer than --stall-timeout {config.stall_timeout}"

@@ -68,8 +68,8 @@ class WeightFiles:
         """Raise RunnerError if a file has been written to since it was opened."""
         if any(_stamp(file) != stamp for file, stamp in self._files):
             raise RunnerError(
-                f"{self._path} was written to while --offload disk read the weights from it. Leave it alone while the "
-                "job runs; the same command goes on only with the weights that it began with"
+                f"{self._path} was modified while --offload disk read the weights from it. Do not modify it while the "
+                "job runs; the same command resumes only with the original weights"
             )
 
 

@@ -55,7 +55,7 @@ def find_kind(config: Config, comm: Comm) -> str | None:
 
     def refuse() -> None:
         if kind is not None and apart:
-            raise UsageError(f"{apart} does not take a {kind} apart: sentence-transformers runs it as a whole")
+            raise UsageError(f"{apart} cannot split a {kind}, which sentence-transformers runs as one")
 
     comm.on_each(refuse)
     return kind

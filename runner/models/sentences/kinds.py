@@ -38,7 +38,7 @@ class Embeddings(Sentences):
             return answers
         if self._ranges is not None and self._ranges.shape[1] != answers.shape[1]:
             raise ModelError(
-                f"--model-args: calibration has {self._ranges.shape[1]} numbers a row, the model gives "
+                f"--model-args: calibration has {self._ranges.shape[1]} numbers per row, the model gives "
                 f"{answers.shape[1]}"
             )
         return torch.from_numpy(quantize_embeddings(answers, self._precision, ranges=self._ranges))

@@ -42,7 +42,7 @@ def build_from_sentence_folder(config: Config, comm: Comm, device: torch.device,
 
 
 def _refuse(folder: Path) -> NoReturn:
-    raise ModelError(f"--model {folder} cannot be sent to the other ranks; run it on one")
+    raise ModelError(f"--model {folder} cannot be sent to the other ranks; run it on one rank")
 
 
 def _import_library() -> None:

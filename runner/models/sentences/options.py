@@ -31,7 +31,7 @@ def check_options(kind: str, options: Mapping[str, Any]) -> None:
             what = {bool: "true or false", int: "a whole number of 1 or more", str: "text"}[wanted]
             raise UsageError(f"--model-args: {name} must be {what}, not {value!r}")
     if len(prompts := [name for name in _PROMPTS if name in options]) > 1:
-        raise UsageError(f"--model-args: {' and '.join(prompts)} do not go together; give one of them")
+        raise UsageError(f"--model-args: {' and '.join(prompts)} cannot be combined; give one of them")
     precision = options.get("precision", "float32")
     if precision not in _PRECISIONS:
         raise UsageError(f"--model-args: precision {precision!r} is not one of {', '.join(_PRECISIONS)}")

@@ -49,7 +49,7 @@ def find_adapter(folder: Path, config: Config) -> Adapter | None:
     for name, is_given in (("--offload", config.offload is not None), ("--model-parallel", config.model_parallel > 1)):
         if is_given:
             raise UsageError(
-                f"{name} does not go with the adapter in --model {folder}; merge the two on one host, with "
+                f"{name} cannot be combined with the adapter in --model {folder}; merge the two on one host, with "
                 "PeftModel.merge_and_unload() and save_pretrained(PATH), and give that folder"
             )
     if (folder / "config.json").is_file():

@@ -47,7 +47,7 @@ def read_config(folder: Path, needs_architecture: bool) -> dict[str, Any]:
     except OSError as error:
         why = next((advice for file, advice in _OTHER_FOLDERS.items() if any(folder.glob(file))), "")
         why = why.replace("{folder}", str(folder)) or f"config.json: {error.strerror}"
-        raise ModelError(f"--model {folder} is no folder of Hugging Face's: {why}") from error
+        raise ModelError(f"--model {folder} is not a Hugging Face folder: {why}") from error
     except ValueError as error:
         raise ModelError(f"--model {folder}: config.json is damaged: {error}") from error
     if not isinstance(found, dict) or not found.get("model_type"):

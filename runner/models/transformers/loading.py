@@ -163,9 +163,9 @@ def refuse_quantized(found: dict[str, Any], config: Config) -> None:
     name = f"--model {config.model} is quantized ({method})"
     for option in ("offload", "dtype", "quantize"):
         if getattr(config, option) is not None:
-            raise UsageError(f"{name}, and --{option} does not go with that")
+            raise UsageError(f"{name}, and --{option} cannot be combined with that")
     if config.model_parallel > 1:
-        raise UsageError(f"{name}, and --model-parallel does not go with that")
+        raise UsageError(f"{name}, and --model-parallel cannot be combined with that")
     module = _QUANTIZERS.get(method)
     if module and importlib.util.find_spec(module.partition(".")[0]) is None:
         raise UsageError(

@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from runner.config.options import Config
 from runner.core.errors import ModelError, describe
+from runner.core.text import plural
 from runner.models.weights.casts import are_equal, why_lossy
 from runner.models.weights.checkpoints import StateDict, read_state_dict
 from runner.models.weights.entries import list_names
@@ -140,7 +141,7 @@ def note_ignored(digest: str, ignored: Collection[str]) -> str:
 
 
 def _count(names: Collection[str]) -> str:
-    return f"{len(names)} tensor{'s' * (len(names) > 1)}"
+    return f"{len(names)} tensor{'s' * (len(names) > 1)}"  # part of the fingerprint: it must never change
 
 
 def _check_fit(
@@ -226,8 +227,6 @@ def _say(file: WeightsFile, held: StateDict, found: Renamed, ignored: Collection
     """Print to stderr which implicit choices were made in reading the file."""
     done = [f"its entry {held.key!r} is taken"] * bool(held.key and file.key is None)
     done += [f"{found.dropped!r} is dropped from the names"] * bool(found.dropped)
-    done += [f"{_count(ignored)} of it {'are' if len(ignored) > 1 else 'is'} ignored: {list_names(ignored)}"] * bool(
-        ignored
-    )
+    done += [f"{plural(len(ignored), 'tensor')} of it ignored: {list_names(ignored)}"] * bool(ignored)
     if done:
         print(f"runner: --weights {file.path}: {' and '.join(done)}", file=sys.stderr, flush=True)

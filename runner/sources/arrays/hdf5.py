@@ -92,8 +92,8 @@ class _Dataset:
         is_text = h5py.check_string_dtype(dtype) is not None
         if (is_text or items is not None) and shape:
             raise InputError(
-                f"{self._what} is of shape {self._dataset.shape}, of {'text' if is_text else 'sequences'}; "
-                "there must be one in each row"
+                f"{self._what} is of shape {self._dataset.shape}, of {'text' if is_text else 'sequences'}; there must "
+                "be one in each row"
             )
         if is_text:
             return RowType(RAGGED, TEXT)
@@ -182,7 +182,7 @@ def _find(file: Any, path: str, name: str) -> Any:
         raise InputError(f"--data {path}::{name} cannot be opened: {describe(error)}") from error
     if not isinstance(found, h5py.Dataset):
         raise InputError(
-            f"--data {path}::{name} is a group, and no dataset; the file has {', '.join(_datasets(file)) or 'none'}"
+            f"--data {path}::{name} is a group, not a dataset; the file has {', '.join(_datasets(file)) or 'none'}"
         )
     return found
 
@@ -200,8 +200,8 @@ def _check_filters(dataset: Any, what: str) -> None:
         if not h5py.h5z.filter_avail(code):
             called = label.decode(errors="replace") or "no name"
             raise UsageError(
-                f"{what} is compressed with filter {code} ({called}), which this HDF5 does not have: "
-                "pip install hdf5plugin, or set HDF5_PLUGIN_PATH"
+                f"{what} is compressed with filter {code} ({called}), which this HDF5 does not have: pip install "
+                "hdf5plugin, or set HDF5_PLUGIN_PATH"
             )
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, describe
+from runner.core.text import byte_size
 from runner.data.rows import RowType
 from runner.sources.arrays.named import Array, NamedSource, chosen_names, no_such
 from runner.sources.arrays.npy import NpyArray, read_header
@@ -86,7 +87,7 @@ class _Compressed:
         self._archive, self._info, self._what, self._lock = archive, info, what, lock
         if info.file_size >= _KEPT_BYTES:
             raise InputError(
-                f"{what} is compressed, so that no part of it can be read alone, and of {info.file_size / 1e9:.1f} GB. "
+                f"{what} is compressed, so that no part of it can be read alone, and has {byte_size(info.file_size)}. "
                 "Save it with numpy.savez, or as .npy"
             )
         try:

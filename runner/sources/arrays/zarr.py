@@ -125,7 +125,7 @@ def _find(group: Any, path: str, name: str) -> Any:
         raise InputError(f"--data {path}::{name} cannot be opened: {describe(error)}") from error
     if not isinstance(found, zarr.Array):
         raise InputError(
-            f"--data {path}::{name} is a group, and no array; it has {', '.join(_arrays(found)) or 'none'}"
+            f"--data {path}::{name} is a group, not an array; it has {', '.join(_arrays(found)) or 'none'}"
         )
     return found
 

@@ -45,7 +45,7 @@ def size_of(text: str, what: str) -> Size:
     """
     found = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text, re.ASCII)
     if not found:
-        raise UsageError(f"{what}: {text!r} is no size of images; it is HEIGHTxWIDTH, like 224x224, or one number")
+        raise UsageError(f"{what}: {text!r} is not an image size; give HEIGHTxWIDTH, such as 224x224, or one number")
     return int(found[1]), int(found[2] or found[1])
 
 

@@ -60,8 +60,8 @@ def index_tar(file: File) -> TarIndex:
         if member.issparse() or not member.isreg():
             what = "sparse" if member.issparse() else "a link"
             raise InputError(
-                f"--data {file.path}: member {member.name!r} is {what}, and rows are read where they lie. Write it "
-                "again with tar --dereference --hard-dereference and without --sparse"
+                f"--data {file.path}: member {member.name!r} is {what}, and rows are read in place. Write it again "
+                "with tar --dereference --hard-dereference and without --sparse"
             )
         row = rows.setdefault(parts[1], len(rows))
         columns = found.setdefault(parts[2].lower(), (array("q"), array("q"), array("q")))
@@ -88,15 +88,13 @@ def _members(file: File) -> Iterator[tarfile.TarInfo]:
     beginning = read_range(file, 0, min(file.size, 8))
     for magic, name in _COMPRESSED.items():
         if beginning.startswith(magic):
-            raise InputError(
-                f"--data {file.path} is compressed by {name}; rows are read where they lie. Decompress it first"
-            )
+            raise InputError(f"--data {file.path} is compressed by {name}; rows are read in place. Decompress it first")
     try:
         tar = tarfile.TarFile(
             fileobj=io.BufferedReader(Stream(file), _BUFFER_BYTES), encoding="utf-8", errors="surrogateescape"
         )
     except tarfile.TarError as error:
-        raise InputError(f"--data {file.path} is no tar file: {describe(error)}") from error
+        raise InputError(f"--data {file.path} is not a tar file: {describe(error)}") from error
     try:
         while (member := tar.next()) is not None:
             if member.size < 0:  # the standard library would seek back, and loop forever

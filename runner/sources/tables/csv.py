@@ -48,7 +48,7 @@ class CsvSource(LineSource):
             try:  # a later row may be at fault, which is reported when it is read
                 found = csv.read_csv(io.BytesIO(head), self._reading(len(head)), self._lenient())
             except pa.ArrowInvalid as error:
-                raise InputError(f"--data {path} is no CSV with a header: {describe(error)}") from error
+                raise InputError(f"--data {path} is not CSV with a header: {describe(error)}") from error
         found = self._numbers_with_exceptions(found)
         self._columns = Columns(found.schema, inner, columns, keep, f"--data {path}")
         self.row_type = self._columns.row_type

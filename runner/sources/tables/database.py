@@ -174,7 +174,7 @@ class DatabaseSource:
         text = sa.text(query.replace(":", "\\:") + "\n")
         names = self._connection.names_of(sa.select(sa.text("*")).select_from(text.columns().subquery("q")).limit(0))
         if len(set(names)) != len(names):
-            raise InputError(f"{self._what}: names of columns are there twice: {', '.join(names)}. Rename them by AS")
+            raise InputError(f"{self._what}: duplicate names of columns: {', '.join(names)}. Rename them by AS")
         columns = [sa.column(sa.quoted_name(name, True)) for name in names]
         return text.columns(*columns).subquery("q"), names, names[:1], False
 
@@ -192,8 +192,8 @@ class DatabaseSource:
             why = f"{rows} rows have {unlike} values there" if unlike < rows else ""
         if why:
             raise InputError(
-                f"{self._what}: the order of rows must stay, so {', '.join(map(repr, key))} must be a key, but {why}. "
-                "Give the table a primary key, or a SELECT whose first column is unique and not null"
+                f"{self._what}: the order of rows must be fixed, so {', '.join(map(repr, key))} must be a key, but "
+                f"{why}. Give the table a primary key, or a SELECT whose first column is unique and not null"
             )
         return int(rows)
 
@@ -206,7 +206,7 @@ class DatabaseSource:
         picked = sa.select(*columns).where((numbered.c.runner_number - 1) % _STEP == 0).order_by(*columns)
         found = self._connection.fetch(picked)
         if len(found) != -(-num_rows // _STEP):
-            raise InputError(f"{self._what} has been written to while it was opened")
+            raise InputError(f"{self._what} was modified while it was opened")
         for value in found[0] if found else ():
             if not isinstance(value, _KEYS):
                 raise InputError(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from runner.core.errors import InputError, describe
+from runner.core.text import plural
 from runner.data.rows import Rows
 from runner.sources.files import read_range
 from runner.sources.tables.arrow import Columns, import_arrow
@@ -46,7 +47,7 @@ class JsonLinesSource(LineSource):
         if len(head) == _INFERRED_BYTES:
             head = head[: head.rfind(b"\n") + 1]
         if not (found := self._infer(head)) or not found.schema.names:
-            raise InputError(f"--data {path} holds no JSON objects, one a line, in its first {len(head):,} bytes")
+            raise InputError(f"--data {path} holds no JSON objects, one per line, in its first {len(head):,} bytes")
         schema = pa.schema(
             [pa.field(f.name, _settled(found.column(f.name).slice(0, _DECIDING_ROWS), pa)) for f in found.schema]
         )
@@ -62,7 +63,9 @@ class JsonLinesSource(LineSource):
         try:
             table = self._json.read_json(io.BytesIO(block), self._reading(len(block)), options)
             if len(table) != count:
-                raise self.refusal(first, count, ValueError(f"{len(table)} JSON objects in {count} lines"))
+                raise self.refusal(
+                    first, count, ValueError(f"{plural(len(table), 'JSON object')} in {plural(count, 'line')}")
+                )
             for index, (name, kind) in enumerate(self._fixed.items()):
                 if table.schema.field(name).type != kind:
                     table = table.set_column(index, name, _to_fixed(table.column(name), kind))
@@ -82,7 +85,9 @@ class JsonLinesSource(LineSource):
             try:
                 return self._json.read_json(io.BytesIO(text), self._reading(len(text))) if text else None
             except self._error as error:
-                raise InputError(f"--data {self._file.path}: its rows are unlike: {describe(error)}") from error
+                raise InputError(
+                    f"--data {self._file.path}: its rows have different types: {describe(error)}"
+                ) from error
 
 
 def _alike(lines: Sequence[bytes]) -> list[bytes]:
