@@ -94,7 +94,7 @@ class Signature:
         described = [str(value) for value in self.inputs] + ["any others"] * (self.more_positional or self.more_named)
         return ", ".join(described) or "nothing"
 
-    def rows_in_words(self) -> str:
+    def describe_limits(self) -> str:
         """Return the limits on the rows of a call, in words; empty where there are none."""
         if self.most == self.least:
             return f"{plural(self.least, 'row')} at most; smaller ones are padded"

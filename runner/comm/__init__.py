@@ -153,9 +153,9 @@ def _attempt(function: Callable[[], T]) -> T | RunnerError:
     try:
         return function()
     except Exception as error:
-        found = as_runner_error(error)
-        found.__cause__ = found.__context__ = found.__traceback__ = None  # it travels; its text is in `details`
-        return found
+        converted = as_runner_error(error)
+        converted.__cause__ = converted.__context__ = converted.__traceback__ = None  # it is sent; see `details`
+        return converted
 
 
 def connect(launch: Launch, backend: str, collect: str, device: str, timeout_seconds: float = 900) -> Comm:

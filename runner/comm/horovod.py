@@ -73,9 +73,9 @@ class HorovodComm(MpiComm):
         if not self._to_root_alone:
             data = torch.from_numpy(self._outgoing.fill([head, *parts]))
             return _HorovodRound(self._hvd, self._hvd.allgather_async(data, name="collect"), len(head), True)
-        others = self.world.world_size - 1
-        data = torch.from_numpy(self._outgoing.fill([head, *parts, *[head] * others]))
-        splits = torch.tensor([len(head) + size] + [len(head)] * others, dtype=torch.int32)
+        num_others = self.world.world_size - 1
+        data = torch.from_numpy(self._outgoing.fill([head, *parts, *[head] * num_others]))
+        splits = torch.tensor([len(head) + size] + [len(head)] * num_others, dtype=torch.int32)
         handle = self._hvd.alltoall_async(data, splits=splits, name="collect")
         return _HorovodRound(self._hvd, handle, len(head), self.world.rank == 0)
 
@@ -122,7 +122,7 @@ def _load_horovod(mpi: Any, ranks: Any) -> Any:
             "scripts/setup.sh builds Horovod 0.28.1 against the MPI on PATH; both must be of the same MPI. --comm mpi "
             "works without Horovod"
         )
-    for found in ranks.allgather(outcome):
-        if found is not None:
-            raise shared(found)
+    for failure in ranks.allgather(outcome):
+        if failure is not None:
+            raise shared(failure)
     return hvd

@@ -25,11 +25,11 @@ _VARIABLES = (
 Hosts = dict[str, int]  # number of slots, the most ranks, by host name, in order
 
 
-def write_hostfile(given: str | None, slots: int | None) -> str:
+def write_hostfile(hosts_text: str | None, slots: int | None) -> str:
     """Return the lines of a hostfile, `HOST slots=N`, a form that both mpirun and horovodrun read.
 
     Args:
-        given: hosts separated by commas, each with `:SLOTS` or without; None for the hosts of the allocation.
+        hosts_text: hosts separated by commas, each with `:SLOTS` or without; None for the hosts of the allocation.
         slots: slots of every host, which override the scheduler's or the list's; None to keep those.
 
     Raises:
@@ -37,19 +37,19 @@ def write_hostfile(given: str | None, slots: int | None) -> str:
     """
     if slots is not None:
         check_positive("--slots", slots)
-    hosts = _of_list(given) if given else _of_allocation(read_variables(_VARIABLES))
+    hosts = _of_list(hosts_text) if hosts_text else _of_allocation(read_variables(_VARIABLES))
     return "".join(f"{host} slots={slots or own}\n" for host, own in hosts.items())
 
 
-def _of_list(given: str) -> Hosts:
+def _of_list(hosts_text: str) -> Hosts:
     hosts: Hosts = {}
-    for word in given.split(","):
-        found = re.fullmatch(r"\s*([\w.-]+)(?::([1-9]\d*))?\s*", word)
-        if not found:
+    for word in hosts_text.split(","):
+        match = re.fullmatch(r"\s*([\w.-]+)(?::([1-9]\d*))?\s*", word)
+        if not match:
             raise UsageError(f"{word!r} is not a host; list hosts as node1:2,node2:2, or without slots as node1,node2")
-        if found[1] in hosts:
-            raise UsageError(f"{found[1]} is listed twice; list it once, with all its slots")
-        hosts[found[1]] = int(found[2] or 1)
+        if match[1] in hosts:
+            raise UsageError(f"{match[1]} is listed twice; list it once, with all its slots")
+        hosts[match[1]] = int(match[2] or 1)
     return hosts
 
 

@@ -48,7 +48,7 @@ def inspect_model(config: Config) -> str:
     signature = signature_of(model)
     if signature.inputs:
         lines.append(f"called   {signature}")
-    if batch := signature.rows_in_words():
+    if batch := signature.describe_limits():
         lines.append(f"batch    {batch}")
     return "\n".join([*lines, f"weights  {digest}"])
 
@@ -88,7 +88,7 @@ def _expects(model: Any) -> str:
     if isinstance(model, torch.jit.ScriptModule):
         return str(model.forward.schema)  # type: ignore[attr-defined]
     if isinstance(model, Sentences):
-        return model.input_in_words
+        return model.input_summary
     if isinstance(model, nn.Module) and not isinstance(model, torch.fx.GraphModule):
         for layer in model.modules():
             for kind, (attribute, shape) in _WIDTHS.items():

@@ -59,10 +59,11 @@ def verify(output: str) -> str:
 def _open(output: str, num_rows: int, row_type: str) -> Callable[[int, int], Rows]:
     """Return a function that reads rows of an output; raise InputError where their number or type is wrong."""
     source = open_source(output)
-    found = type_key(source.row_type)
-    if (source.num_rows, found) != (num_rows, row_type):
+    held_type = type_key(source.row_type)
+    if (source.num_rows, held_type) != (num_rows, row_type):
         raise InputError(
-            f"{output} holds {plural(source.num_rows, 'row')} of {found}; the job computed {num_rows:,} of {row_type}"
+            f"{output} holds {plural(source.num_rows, 'row')} of {held_type}; the job computed {num_rows:,} of "
+            f"{row_type}"
         )
     return source.read
 

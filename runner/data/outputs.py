@@ -10,7 +10,7 @@ import torch
 from runner.core.errors import ModelError, UsageError
 from runner.core.text import plural
 from runner.data.columns import UNNAMED, joined, types_by_name
-from runner.data.rows import RAGGED, TEXT, Column, Ragged, RowType, RowTypes, in_words, name_rows
+from runner.data.rows import RAGGED, TEXT, Column, Ragged, RowType, RowTypes, describe_type, name_rows
 from runner.data.tensors import RaggedTensor, TextTensor, map_tensors
 
 Output = torch.Tensor | RaggedTensor | TextTensor
@@ -74,14 +74,14 @@ def row_type_of(outputs: Outputs) -> RowTypes:
 
 def check_row_type(outputs: Outputs, row_type: RowTypes, kept: Sequence[str], ids: Sequence[int]) -> None:
     """Raise ModelError unless a batch of predictions has rows of this type, the passthrough columns `kept` left out."""
-    found, expected = row_type_of(outputs), row_type
+    value, expected = row_type_of(outputs), row_type
     if kept or not isinstance(row_type, RowType):
-        found = types_by_name(found)
+        value = types_by_name(value)
         expected = {name: column for name, column in types_by_name(row_type).items() if name not in kept}
-    if found != expected:
+    if value != expected:
         raise ModelError(
-            f"the model gave {in_words(found)} per row for {name_rows(ids)} and {in_words(expected)} for the first "
-            "row; every row must be of one shape and dtype"
+            f"the model gave {describe_type(value)} per row for {name_rows(ids)} and {describe_type(expected)} for the "
+            "first row; every row must be of one shape and dtype"
         )
 
 
@@ -138,15 +138,15 @@ def arrived(waiting: Any) -> Any:
     return call()
 
 
-def _as_output(found: Any) -> Output | None:
-    if isinstance(found, torch.Tensor):
-        return _unnest(found) if found.is_nested else found
-    if isinstance(found, RaggedTensor | TextTensor):
-        return found
-    if isinstance(found, np.ndarray) and found.dtype.kind in "biufc":
-        return torch.from_numpy(found.copy())
-    if isinstance(found, list | np.ndarray) and len(found) and all(isinstance(item, str) for item in found):
-        encoded = [item.encode() for item in found]
+def _as_output(value: Any) -> Output | None:
+    if isinstance(value, torch.Tensor):
+        return _unnest(value) if value.is_nested else value
+    if isinstance(value, RaggedTensor | TextTensor):
+        return value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        return torch.from_numpy(value.copy())
+    if isinstance(value, list | np.ndarray) and len(value) and all(isinstance(item, str) for item in value):
+        encoded = [item.encode() for item in value]
         values = np.frombuffer(b"".join(encoded), np.uint8)
         return TextTensor(torch.from_numpy(values.copy()), torch.tensor([len(item) for item in encoded]))
     return None
@@ -174,8 +174,8 @@ def _as_column(output: Output) -> Column:
 
 
 def _as_array(tensor: torch.Tensor) -> np.ndarray:
-    found: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy().copy()
-    return found
+    value: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy().copy()
+    return value
 
 
 def _join(parts: Sequence[Output]) -> Output:

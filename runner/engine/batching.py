@@ -186,9 +186,9 @@ class ByCost:
         return np.split(np.arange(len(ids)), cut_by_cost(costs, self._batch_size, self._budget)[1:])
 
     def _costs(self, rows: Rows, ids: Sequence[int]) -> np.ndarray:
-        given = self._predictor.given(take(rows, range(len(ids))), ids)  # the function may change it in place
+        inputs = self._predictor.given(take(rows, range(len(ids))), ids)  # the function may change it in place
         try:
-            costs = torch.as_tensor(self._cost(given), dtype=torch.float64).detach().cpu().numpy()
+            costs = torch.as_tensor(self._cost(inputs), dtype=torch.float64).detach().cpu().numpy()
         except Exception as error:
             what = f"--batch-cost failed on {name_rows(ids)}: {describe(error)}"
             raise ModelError(what, traceback_of(error)) from error

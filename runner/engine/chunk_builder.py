@@ -72,10 +72,10 @@ class ChunkBuilder:
     def finish(self, rank: int, began: float, seconds: float, on_nonfinite: str) -> tuple[Commit, np.ndarray]:
         """Return the record of the chunk, and its predictions: `(rows, ...)`, or packed as 1-D uint8."""
         chunk = self._chunk
-        found = self._rows.nonfinite(self._kept) - {row.row - chunk.start for row in self._bad}
+        nonfinite_rows = self._rows.nonfinite(self._kept) - {row.row - chunk.start for row in self._bad}
         if on_nonfinite == "quarantine":
-            self._bad += [BadRow(chunk.start + row, "the prediction is not finite", "") for row in found]
-            found = set()
+            self._bad += [BadRow(chunk.start + row, "the prediction is not finite", "") for row in nonfinite_rows]
+            nonfinite_rows = set()
         self._bad.sort(key=lambda row: row.row)
         rows = self._rows.finish([row.row - chunk.start for row in self._bad], self._kept)
         bad = {row.row for row in self._bad}
@@ -89,7 +89,7 @@ class ChunkBuilder:
             rank=rank,
             seconds=round(seconds, 6),
             began=round(began, 6),
-            nonfinite=len(found),
+            nonfinite=len(nonfinite_rows),
             bad=[asdict(row) for row in self._bad],
             halved=self._split_batches,
             cut_rows=len(lost),

@@ -131,8 +131,8 @@ class BatchReader:
         Raises:
             InputError: the rows cannot be read.
         """
-        whole = [(chunk.start, chunk.stop)]
-        pieces = self._grid.batches(chunk) if self._batching is None else whole
+        chunk_span = [(chunk.start, chunk.stop)]
+        pieces = self._grid.batches(chunk) if self._batching is None else chunk_span
         return chunk_checksum([rows_checksum(self._source.read(first, last)) for first, last in pieces])
 
 

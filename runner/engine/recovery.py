@@ -98,12 +98,12 @@ class BatchRecovery:
         bad = unreadable | dict(self._search([row for row in ids if row in rows], rows, surely=not unreadable))
         if not bad:
             return self._with_all(ids, rows, error)
-        found = [BadRow(row, why.message, _short(why.details)) for row, why in sorted(bad.items())]
+        bad_rows = [BadRow(row, why.message, _short(why.details)) for row, why in sorted(bad.items())]
         good = [row for row in ids if row not in bad]
         if good:
             self._is_split, self._cut = False, Cut()
             outputs = self._compute(rows | dict.fromkeys(bad, rows[good[0]]), ids)
-            return RecoveredBatch(outputs, found, self._is_split, self._cut)
+            return RecoveredBatch(outputs, bad_rows, self._is_split, self._cut)
         if (known := self._known_good_row) is not None:
             try:
                 self._compute({known: self._source.read(known, known + 1)}, [known])
@@ -113,7 +113,7 @@ class BatchRecovery:
                     f"the cause. {again.message}",
                     again.details,
                 ) from again
-        return RecoveredBatch(None, found, False)
+        return RecoveredBatch(None, bad_rows, False)
 
     def _read(self, ids: Sequence[int]) -> tuple[dict[int, Rows], dict[int, InputError]]:
         """Read the rows one by one; return them, and the errors of those that cannot be read."""
@@ -142,9 +142,9 @@ class BatchRecovery:
             else:
                 return
         half, is_first_half_good = len(candidates) // 2, True
-        for found in self._search(candidates[:half], rows, surely=False):
+        for bad_row in self._search(candidates[:half], rows, surely=False):
             is_first_half_good = False
-            yield found
+            yield bad_row
         yield from self._search(candidates[half:], rows, surely=is_first_half_good)
 
     def _compute(self, rows: dict[int, Rows], ids: Sequence[int]) -> Outputs:

@@ -26,7 +26,7 @@ from runner.job.context import Dataset, LoadedModel, Session
 from runner.models import build_model, input_device
 from runner.models.signatures import signature_of
 from runner.sources import Source, inner_name
-from runner.telemetry.log import sent_in_words
+from runner.telemetry.log import describe_broadcast
 
 PROBES = 1000  # rows to try until one works, where bad rows are set aside
 
@@ -46,14 +46,14 @@ def load_model(session: Session, dataset: Dataset) -> LoadedModel:
 
     phases.begin("model", "building the model")
     predictor, digest = assemble(config, comm, source, device, group.build if group else None)
-    phases.end(f"model{sent_in_words(comm)}")
+    phases.end(f"model{describe_broadcast(comm)}")
     phases.begin("checks", "computing the first row and the canary")
     sets_aside = config.on_error == "quarantine"
     row_type, good_row = probe(comm, predictor, source, PROBES if sets_aside else 1)
     recovery = BatchRecovery(source, predictor, good_row, sets_aside)
-    canary, says = start_canary(config, comm, predictor, source, good_row, row_type)
-    phases.end(f"canary: {says or 'nothing to compare'}; the model is called with {predictor.called_with}")
-    return LoadedModel(predictor, device, digest, row_type, recovery, canary, says)
+    canary, agreement = start_canary(config, comm, predictor, source, good_row, row_type)
+    phases.end(f"canary: {agreement or 'nothing to compare'}; the model is called with {predictor.called_with}")
+    return LoadedModel(predictor, device, digest, row_type, recovery, canary, agreement)
 
 
 def assemble(

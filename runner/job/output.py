@@ -21,7 +21,7 @@ def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
     session.phases.begin("output", "opening the output and checking what is there", root_alone=True)
     grid = make_grid(config, dataset.source, model.row_type, model.predictor.ignored)
     decided = {"chunk_size": grid.chunk_size, "weights": model.digest, "row_type": type_key(model.row_type)}
-    where = group.in_words if group else describe_workers(comm, session.stats.threads)
+    where = group.summary if group else describe_workers(comm, session.stats.threads)
 
     def open_records() -> Committed:
         this_job = describe_job(session.everyone.world, config.model_parallel, dataset.stamp)

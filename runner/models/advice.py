@@ -116,17 +116,17 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def refusal(option: str, path: str, found: str) -> ModelError:
+def refusal(option: str, path: str, format_name: str) -> ModelError:
     """Return the error for a file that cannot be used by an option.
 
     Args:
         option: `--model` or `--weights`.
             path: path of the file, as the user gave it.
-            found: format of the file, a key of `FORMATS`.
+            format_name: format of the file, a key of `FORMATS`.
     """
-    known = FORMATS[found]
-    what = beginning(path) if found == UNKNOWN else known.what
-    if found == "tar" and (names := tar_members(path)):
+    known = FORMATS[format_name]
+    what = beginning(path) if format_name == UNKNOWN else known.what
+    if format_name == "tar" and (names := tar_members(path)):
         what += f" of {', '.join(names)}"
     advice = (option == "--weights" and known.as_weights) or known.as_model
     return ModelError(f"{option} {path} is {what}. {advice.format(path=path)}")

@@ -32,7 +32,7 @@ def _find_kind_of_path(model: str, config: Config) -> str:
     if model.endswith(MODEL_SUFFIXES) and not os.path.isdir(model):
         _check_options(model, config)  # whatever is in it
     try:
-        found = detect_format(model)
+        kind = detect_format(model)
     except FileNotFoundError as error:
         if "/" not in model and "." not in model:
             raise UsageError(
@@ -44,23 +44,23 @@ def _find_kind_of_path(model: str, config: Config) -> str:
         ) from error
     except OSError as error:
         raise ModelError(f"--model {model}: {error.strerror}") from error
-    if found in WHOLE_MODELS:
+    if kind in WHOLE_MODELS:
         _check_options(model, config)
-    elif found == FOLDER:
+    elif kind == FOLDER:
         _check_fetched(Path(model))
     elif find_plugin("models", model):
         _check_undivided(model, config)
         return PLUGIN
     else:
-        raise refusal("--model", model, found)
-    return found
+        raise refusal("--model", model, kind)
+    return kind
 
 
 def _check_fetched(folder: Path) -> None:
     """Raise ModelError where large files of a folder are only pointers, as after a clone without them."""
     for path in sorted(folder.iterdir()):
-        if path.suffix in _FETCHED and path.is_file() and (found := detect_format(str(path))) in ("lfs", "annex"):
-            raise refusal("--model", str(path), found)
+        if path.suffix in _FETCHED and path.is_file() and (kind := detect_format(str(path))) in ("lfs", "annex"):
+            raise refusal("--model", str(path), kind)
 
 
 def _check_options(model: str, config: Config) -> None:

@@ -85,9 +85,9 @@ class Channel:
 
     def count(self, is_so: bool) -> int:
         """Return for how many members of the group the flag is true; every member calls this."""
-        found = torch.tensor([int(is_so)])
-        dist.all_reduce(found)
-        return int(found)
+        total = torch.tensor([int(is_so)])
+        dist.all_reduce(total)
+        return int(total)
 
     def close(self) -> None:
         """Leave the group; every member calls this."""
@@ -102,10 +102,10 @@ class _Pickler(pickle.Pickler):
         super().__init__(file)
         self.tensors: list[torch.Tensor] = []
 
-    def persistent_id(self, found: Any) -> int | None:
-        if not isinstance(found, torch.Tensor):
+    def persistent_id(self, value: Any) -> int | None:
+        if not isinstance(value, torch.Tensor):
             return None
-        self.tensors.append(found.contiguous())
+        self.tensors.append(value.contiguous())
         return len(self.tensors) - 1
 
 
@@ -134,7 +134,7 @@ def _meet(comm: Comm, groups: Groups) -> Any:
     by_member = comm.gather_all(reached)[leader + 1 : leader + groups.size]
     address = by_member[0] if leader == rank else reached
     # Gloo takes the interface that the host's name resolves to, which other hosts may not reach
-    interface = next((name for name, found in own.items() if found == address), None)
+    interface = next((name for name, each in own.items() if each == address), None)
     if leader != rank and not is_one_host:
         interface = _interface_to(address, port)
     if interface:
@@ -157,4 +157,4 @@ def _interface_to(address: str, port: int) -> str | None:
     """Return the network interface of this host that leads to an address."""
     with socket.create_connection((address, port), _CONNECT_SECONDS) as connection:
         own = connection.getsockname()[0]
-    return next((name for name, found in own_addresses().items() if found == own), None)
+    return next((name for name, each in own_addresses().items() if each == own), None)

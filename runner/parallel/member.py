@@ -33,7 +33,7 @@ class GroupMember:
         everyone: all ranks.
         leaders: the first ranks of the groups; None on the others.
         threads, device: CPU threads and device of this rank.
-        in_words: description of the job's ranks.
+        summary: description of the job's ranks.
         exchange: time this rank exchanges tensors with its group, or waits for it, in the loop.
 
     Raises:
@@ -53,7 +53,7 @@ class GroupMember:
         self._config, self.everyone, self._groups = config, everyone, Groups(world_size, size, config.pipeline_stages)
         self.threads = share_threads(config, everyone)
         self.device = everyone.on_each(lambda: local_device(config, everyone.world.local_rank))
-        self.in_words = f"{describe_workers(everyone, self.threads)}, {self._groups.describe()}"
+        self.summary = f"{describe_workers(everyone, self.threads)}, {self._groups.describe()}"
         warn(everyone.world, _groups_apart(self._groups, everyone.gather_all(everyone.world.host)))
         self.exchange, self._part_bytes = Exchange(self.device, samples=size > config.pipeline_stages), 0
         self._channel = Channel(everyone, self._groups, self.device)

@@ -60,10 +60,10 @@ class Inbound:
             raise ModelError(f"{self.name} is called with different arguments for each micro-batch")
         with self._waiting():
             tensors = self._receive()
-        found = list(leaves)
+        filled = list(leaves)
         for index, tensor in zip(lacking, tensors, strict=True):
-            found[index] = tensor
-        return found
+            filled[index] = tensor
+        return filled
 
     def drain(self, total: int) -> None:
         """Receive what is on its way, for up to `total` micro-batches, after this stage has failed."""

@@ -64,9 +64,9 @@ class FileRecorder(Recorder):
         self._last_sync = time.monotonic()
 
     def prepare(self, fingerprint: dict[str, Any]) -> None:
-        output, given = self._output, str(self._config.output)
-        if is_url(given):
-            self._remote = Remote(given)
+        output, requested = self._output, str(self._config.output)
+        if is_url(requested):
+            self._remote = Remote(requested)
         if not output.parent.is_dir():
             raise OutputError(f"--output {output}: there is no folder {output.parent}")
         self._check_kind()
@@ -78,7 +78,7 @@ class FileRecorder(Recorder):
         if output.exists() and not self._config.overwrite and not lacks_only_its_report and not self._is_finishing():
             raise OutputError(f"--output {output} exists already; --overwrite replaces it once the new one is complete")
         if self._remote and self._remote.exists() and not self._config.overwrite and not lacks_only_its_report:
-            raise OutputError(f"--output {given} exists already; --overwrite replaces it")
+            raise OutputError(f"--output {requested} exists already; --overwrite replaces it")
         # without its rows a ledger is worth nothing
         has_rows = self._partial.exists() or lacks_only_its_report
         self._starts_over = self._config.fresh or not has_rows

@@ -68,11 +68,11 @@ class Ledger:
         """Raise InputError if the unfinished run differs from this one in the given fields, naming the differences."""
         if self.fingerprint is None:
             return
-        found = self.fingerprint
+        recorded = self.fingerprint
         differing = [
-            f"{name} (was {found.get(name)!r}, is {value!r})"
+            f"{name} (was {recorded.get(name)!r}, is {value!r})"
             for name, value in fingerprint.items()
-            if found.get(name) != value
+            if recorded.get(name) != value
         ]
         if differing:
             raise InputError(

@@ -67,9 +67,9 @@ def horovods_timeline(config: Config) -> Iterator[Horovods | None]:
         raise shared(UsageError("--trace needs an --output: the trace is written beside it, as OUTPUT.run/trace.json"))
     file = tempfile.TemporaryFile()  # noqa: SIM115, it is closed when the trace is written
     with horovod_timeline_at(f"/proc/self/fd/{file.fileno()}") as is_ours:
-        found = Horovods(file)
-        yield found if is_ours else None
-        found.clock_shift = time.time() - time.perf_counter()
+        timeline_file = Horovods(file)
+        yield timeline_file if is_ours else None
+        timeline_file.clock_shift = time.time() - time.perf_counter()
 
 
 def write_trace(config: Config, comm: Comm, timeline: Timeline, horovods: Horovods | None) -> None:

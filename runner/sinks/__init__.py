@@ -18,7 +18,7 @@ from runner.core.errors import OutputError, UsageError
 from runner.core.imports import load_attribute
 from runner.core.text import byte_size
 from runner.data.columns import types_by_name
-from runner.data.rows import RowType, RowTypes, in_words
+from runner.data.rows import RowType, RowTypes, describe_type
 
 INDEX = "index.json"  # of an output that is a folder of .npy files with shards of rows
 _READ_BYTES = 16 << 20
@@ -175,7 +175,8 @@ def find_writer(output: str, row_type: RowTypes) -> Any:
         return writer
     if not isinstance(row_type, RowType):
         raise UsageError(
-            f"--output {output}: .npy cannot hold variable-length rows ({in_words(row_type)}); .parquet and .jsonl can"
+            f"--output {output}: .npy cannot hold variable-length rows ({describe_type(row_type)}); .parquet and "
+            ".jsonl can"
         )
     return None
 

@@ -173,26 +173,26 @@ def expand(pattern: str) -> list[str]:
         UsageError: fsspec, or the package it needs for this kind of URL, is missing.
     """
     if is_url(pattern):
-        found = _matches_of_url(pattern)
+        matches = _matches_of_url(pattern)
     else:
-        found = [
+        matches = [
             path
             for path in glob.glob(pattern, recursive=True)
             if os.path.isfile(path) or path.rstrip("/").endswith(_FOLDERS)
         ]
-    if not found:
+    if not matches:
         raise InputError(f"--data {pattern}: no file matches")
-    return sorted(set(found))
+    return sorted(set(matches))
 
 
 def _matches_of_url(pattern: str) -> list[str]:
     storage, name = storage_of(pattern, "--data")
     try:
         storage.invalidate_cache()
-        found = storage.glob(name, detail=True)
+        infos = storage.glob(name, detail=True)
     except Exception as error:
         raise InputError(f"--data {pattern}: {describe(error)}") from error
-    return [storage.unstrip_protocol(match) for match, info in found.items() if info.get("type") != "directory"]
+    return [storage.unstrip_protocol(match) for match, info in infos.items() if info.get("type") != "directory"]
 
 
 def _is_pattern(path: str) -> bool:
@@ -209,12 +209,12 @@ def _parquet_files(folder: str) -> list[str]:
     visible = [name for name in os.listdir(folder) if not name.startswith(("_", "."))]
     if not any(name.endswith(".parquet") or "=" in name for name in visible):
         return []
-    found = []
+    paths = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(("_", "."))]
-        found += [
+        paths += [
             os.path.join(parent, name)
             for name in names
             if name.endswith(".parquet") and not name.startswith(("_", "."))
         ]
-    return sorted(found)
+    return sorted(paths)

@@ -89,13 +89,13 @@ def find_efficiency(
         "finish": _mean(rank.seconds["finish"] for rank in ranks),
     }
     speedup = rows_per_second / rank_rows_per_second
-    others = ideal_seconds + sum(losses.values()) - losses["baseline"] - loop_seconds
+    other_seconds = ideal_seconds + sum(losses.values()) - losses["baseline"] - loop_seconds
     ranks_a_host = max(1, world_size // len({rank.host for rank in ranks}))
     counts = sorted({max(1, world_size // 2), world_size, world_size + ranks_a_host, 2 * world_size, 4 * world_size})
     predicted = []
     for count in counts:
         seconds = loop_seconds * world_size / min(count, max(num_chunks, 1))
-        predicted.append(Predicted(count * group_size, others + seconds, rows / seconds / rank_rows_per_second))
+        predicted.append(Predicted(count * group_size, other_seconds + seconds, rows / seconds / rank_rows_per_second))
     return Efficiency(
         is_measured=alone is not None,
         rank_rows_per_second=rank_rows_per_second,
@@ -108,8 +108,8 @@ def find_efficiency(
 
 
 def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found)
+    numbers = list(values)
+    return sum(numbers) / len(numbers)
 
 
 def _end_of_work(rank: RankStats) -> float:

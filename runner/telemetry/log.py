@@ -94,7 +94,7 @@ def make_timeline(age_seconds: float, keeps_spans: bool, verbose: int) -> Timeli
     return (LoggingTimeline if logs_rounds else Timeline)(age_seconds, keeps_spans)
 
 
-def sent_in_words(comm: Comm) -> str:
+def describe_broadcast(comm: Comm) -> str:
     """Return what was sent to broadcast the weights, and how fast; empty where they were not sent from rank to rank."""
     if not comm.broadcast_seconds or comm.world.world_size == 1:
         return ""

@@ -16,10 +16,10 @@ from runner.telemetry.stats import RankStats
 def read_record(path: Path) -> dict[str, Any] | None:
     """Read the JSON object in a file of a run folder; None where there is none that can be read."""
     try:
-        found = json.loads(path.read_text())
+        record = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return record if isinstance(record, dict) else None
 
 
 def read_report(folder: Path) -> dict[str, Any] | None:

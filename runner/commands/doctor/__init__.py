@@ -26,11 +26,11 @@ _STALL_SECONDS = 60  # the stall timeout of a job would be too long
 _ATTENDANTS = {"model": len, "data": ()}  # placeholders where no model is given: a Config requires both
 
 
-def doctor(given: dict[str, Any], options: dict[str, Any]) -> int:
+def doctor(arguments: dict[str, Any], options: dict[str, Any]) -> int:
     """Run all checks, print their findings on rank 0, and return the exit code; every rank calls this.
 
     Args:
-        given: `folder` and `json`, where given.
+        arguments: `folder` and `json`, where given.
         options: options of predict, where given; with `model` and `data` a real batch is run.
 
     Raises:
@@ -45,10 +45,10 @@ def doctor(given: dict[str, Any], options: dict[str, Any]) -> int:
         findings.add([_failed("launch", error)])
     else:
         with Watchdog(comm, config.stall_timeout) as watch:
-            folder = given.get("folder") or os.path.dirname(config.output or "") or "."
+            folder = arguments.get("folder") or os.path.dirname(config.output or "") or "."
             facts = _examine(config, comm, folder, findings, watch)
         comm.close()
-    findings.close(time.monotonic() - began, given.get("json"), facts)
+    findings.close(time.monotonic() - began, arguments.get("json"), facts)
     return findings.exit_code
 
 

@@ -50,13 +50,13 @@ def _check_split(config: Config, everyone: Comm) -> list[Finding]:
         return []
     groups = f", by groups of {config.model_parallel} ranks"
     try:
-        found = _check(config, part.leaders, part.device, groups, part.build)
+        findings = _check(config, part.leaders, part.device, groups, part.build)
     except RunnerError as error:
         if error.shared:
             part.end(error)
         raise
     part.end(None)
-    return found
+    return findings
 
 
 def _check(

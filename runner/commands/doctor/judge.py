@@ -44,9 +44,9 @@ def _ranks(facts: Sequence[Facts]) -> Finding:
 def _software(facts: Sequence[Facts]) -> Finding:
     first = facts[0].software
     for name in first:
-        found = {rank.software[name] for rank in facts}
-        if len(found) > 1:
-            where = "; ".join(f"{version} on {name_some(_who(facts, name, version))}" for version in sorted(found))
+        versions = {rank.software[name] for rank in facts}
+        if len(versions) > 1:
+            where = "; ".join(f"{version} on {name_some(_who(facts, name, version))}" for version in sorted(versions))
             return Finding(
                 "software",
                 WRONG,

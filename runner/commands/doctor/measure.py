@@ -133,8 +133,8 @@ def _collect(comm: Comm, size: int, seed: int) -> float:
     seconds = time.perf_counter() - began
 
     def look() -> None:
-        for rank, (_, found) in enumerate(received):
-            _compare(found, _pattern(size, 1000 * seed + rank), f"the piece of rank {rank}")
+        for rank, (_, data) in enumerate(received):
+            _compare(data, _pattern(size, 1000 * seed + rank), f"the piece of rank {rank}")
 
     comm.on_root(look)
     return seconds
@@ -144,6 +144,6 @@ def _pattern(size: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
 
 
-def _compare(found: np.ndarray, expected: np.ndarray, what: str) -> None:
-    if not np.array_equal(found, expected):
+def _compare(data: np.ndarray, expected: np.ndarray, what: str) -> None:
+    if not np.array_equal(data, expected):
         raise RunnerError(f"{what} arrived damaged: the network or the MPI library is faulty")

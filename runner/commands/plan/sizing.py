@@ -122,8 +122,8 @@ def _mesh_of_one() -> Iterator[DeviceMesh]:
 
 def _cuts(model: nn.Module) -> dict[str, int]:
     """Return the dimensions that are split, by name of parameter."""
-    found = {name: split_dimension(parameter) for name, parameter in model.named_parameters()}
-    return {name: dim for name, dim in found.items() if dim is not None}
+    dimensions = {name: split_dimension(parameter) for name, parameter in model.named_parameters()}
+    return {name: dim for name, dim in dimensions.items() if dim is not None}
 
 
 def _root_copies(model: nn.Module, is_random: bool, brings_its_weights: bool) -> int:

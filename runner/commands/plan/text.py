@@ -23,7 +23,7 @@ from runner.config.collect_modes import COLLECT_MODES
 from runner.config.options import Config
 from runner.core.imports import name_of
 from runner.core.text import byte_size, duration, plural, rate
-from runner.data.rows import RowType, in_words
+from runner.data.rows import RowType, describe_type
 from runner.sources import Source
 
 _ENOUGH = 0.1  # of the time; ranks that save less are not worth it
@@ -40,14 +40,14 @@ def render_plan(
 ) -> str:
     """Return the complete plan as text."""
     facts = {
-        "data": data_in_words(job.config, source),
-        "batches": batches_in_words(trial.grid.num_rows, trial.grid.batch_size),
+        "data": describe_data(job.config, source),
+        "batches": describe_batches(trial.grid.num_rows, trial.grid.batch_size),
         "chunks": _chunks(trial),
         "resumed": _resumed(job, num_resumed),
-        "ranks": f"{ranks_in_words(job.layout)}: {_shares(job)}",
+        "ranks": f"{describe_ranks(job.layout)}: {_shares(job)}",
         "model": fitting.model() if fitting else "",
         "output": _output(job, trial),
-        "memory": memory_in_words(job.layout, job.memory),
+        "memory": describe_memory(job.layout, job.memory),
         "speed": _speed(job, trial, pace, report),
         "time": _time(job),
     }
@@ -57,14 +57,14 @@ def render_plan(
     return in_parts([*parts, *(fitting.lines() if fitting else []), [f"! {risk}" for risk in find_risks(job)]])
 
 
-def data_in_words(config: Config, source: Source) -> str:
+def describe_data(config: Config, source: Source) -> str:
     """Describe the number of rows, their size and their type."""
     about = "" if isinstance(source.row_type, RowType) and not source.row_type.is_ragged else "about "
-    each = f"{about}{plural(source.row_bytes, 'byte')} ({in_words(source.row_type)})"
+    each = f"{about}{plural(source.row_bytes, 'byte')} ({describe_type(source.row_type)})"
     return f"{plural(source.num_rows, 'row')} of {each} in {name_of(config.data)}"
 
 
-def batches_in_words(num_rows: int, batch_size: int) -> str:
+def describe_batches(num_rows: int, batch_size: int) -> str:
     """Describe the number of batches and their rows."""
     return f"{-(-num_rows // batch_size):,} of {plural(batch_size, 'row')}"
 
@@ -82,7 +82,7 @@ def _resumed(job: PlannedJob, num_resumed: int) -> str:
     return f"{plural(num_resumed, 'chunk')}, {plural(rows, 'row')} of an unfinished run, which the job resumes"
 
 
-def ranks_in_words(layout: Layout) -> str:
+def describe_ranks(layout: Layout) -> str:
     """Describe the ranks, their nodes, and the replicas that they hold."""
     nodes = f"{plural(layout.nodes, 'node')} of {layout.together:,}"
     threads = f"{plural(layout.threads, 'CPU thread')} per rank"
@@ -107,11 +107,11 @@ def _output(job: PlannedJob, trial: Trial) -> str:
     twice = ", twice until the output is complete" if job.is_spooled else ""
     about = "" if isinstance(trial.row_type, RowType) else "about "
     free = f"; {byte_size(job.free_bytes)} are free" if job.free_bytes is not None else ""
-    kind = f"{in_words(trial.row_type)} per row"
+    kind = f"{describe_type(trial.row_type)} per row"
     return f"{about}{plural(trial.output_bytes, 'byte')} of predictions ({kind}){twice}, and {records}{free}"
 
 
-def memory_in_words(layout: Layout, memory: Memory) -> str:
+def describe_memory(layout: Layout, memory: Memory) -> str:
     """Describe the memory of ranks and of a node, and the source of these numbers."""
     computed = f", {byte_size(memory.computed)} of it computed" if memory.computed else ""
     others = f"; another rank {byte_size(memory.other)}" if layout.ranks > 1 else ""
@@ -130,7 +130,7 @@ def _speed(job: PlannedJob, trial: Trial, pace: Pace | None, report: str | None)
             else "cannot be measured: no row was computed"
         )
     if report:
-        return f"{speed_in_words(pace)}, by {report}"
+        return f"{describe_speed(pace)}, by {report}"
     what = "the complete model on one rank" if job.layout.model_parallel > 1 else "one rank"
     return (
         f"{rate(pace.rows_per_second)} of {what}, measured on {plural(trial.rows, 'row')} with "
@@ -138,7 +138,7 @@ def _speed(job: PlannedJob, trial: Trial, pace: Pace | None, report: str | None)
     )
 
 
-def speed_in_words(pace: Pace) -> str:
+def describe_speed(pace: Pace) -> str:
     """Describe the speed of one rank, or of one replica."""
     who = "one rank" if pace.model_parallel == 1 else f"one replica of {pace.model_parallel} ranks"
     return f"{rate(pace.rows_per_second)} of {who}"

@@ -60,8 +60,8 @@ class ImageProcessor:
             return None
         if isinstance(self._processor, RunnerError):
             raise self._processor
-        found = self._process(images, ids)
-        tensors = {name: value for name, value in found.items() if name in self._accepted}
+        processed = self._process(images, ids)
+        tensors = {name: value for name, value in processed.items() if name in self._accepted}
         return {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
 
     def _process(self, images: torch.Tensor | FileList, ids: Sequence[int]) -> dict[str, Any]:
@@ -99,8 +99,8 @@ class ImageProcessor:
 
         kind = type(self._settings).__name__.removesuffix("Config")
         names = (f"{kind}VisionModelWithProjection", f"{kind}VisionModel")
-        found = next((name for name in names if hasattr(transformers, name)), None)
-        return f'. Its part for images is --model-args \'{{"class": "{found}"}}\'' if found else ""
+        part = next((name for name in names if hasattr(transformers, name)), None)
+        return f'. Its part for images is --model-args \'{{"class": "{part}"}}\'' if part else ""
 
 
 def open_processor(

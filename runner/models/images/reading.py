@@ -34,10 +34,10 @@ def images_in(batch: Any, name: str, ids: Sequence[int]) -> torch.Tensor | FileL
         ModelError: the rows are neither images nor floating-point numbers; images are one of several columns.
     """
     if isinstance(batch, dict):
-        if found := [key for key, column in batch.items() if has_images(column)]:
+        if image_columns := [key for key, column in batch.items() if has_images(column)]:
             raise ModelError(
-                f"{name} takes images as the one column: choose it with --columns {found[0]}, and keep others beside "
-                "the predictions with --keep"
+                f"{name} takes images as the one column: choose it with --columns {image_columns[0]}, and keep others "
+                "beside the predictions with --keep"
             )
         return None
     if has_images(batch):

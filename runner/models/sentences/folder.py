@@ -90,11 +90,11 @@ def _read_json(file: Path, default: Any) -> Any:
     if not file.exists():
         return default
     try:
-        found = json.loads(file.read_text())
+        content = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise ModelError(f"--model {file.parent}: {file.name} is damaged: {error}") from error
-    if not isinstance(found, type(default)):
+    if not isinstance(content, type(default)):
         raise ModelError(
-            f"--model {file.parent}: {file.name} holds a {type(found).__name__}, not a {type(default).__name__}"
+            f"--model {file.parent}: {file.name} holds a {type(content).__name__}, not a {type(default).__name__}"
         )
-    return found
+    return content

@@ -37,8 +37,8 @@ def build_from_sentence_folder(config: Config, comm: Comm, device: torch.device,
     if config.trust_code:
         send_code(comm)
     settings = comm.on_root(lambda: digest_settings(folder))
-    found, digest = spread(comm, config, f"--model {folder}", lambda: model, lambda: _refuse(folder), device)
-    return found, f"{digest}, settings {settings}"
+    model_on_ranks, digest = spread(comm, config, f"--model {folder}", lambda: model, lambda: _refuse(folder), device)
+    return model_on_ranks, f"{digest}, settings {settings}"
 
 
 def _refuse(folder: Path) -> NoReturn:

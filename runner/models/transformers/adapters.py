@@ -55,8 +55,8 @@ def find_adapter(folder: Path, config: Config) -> Adapter | None:
     if (folder / "config.json").is_file():
         return Adapter(folder, folder, None)
     try:
-        found = json.loads((folder / _CONFIG).read_text())
-        base, task = str(found["base_model_name_or_path"]), str(found.get("task_type"))
+        settings = json.loads((folder / _CONFIG).read_text())
+        base, task = str(settings["base_model_name_or_path"]), str(settings.get("task_type"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"--model {folder}: {_CONFIG} is damaged: {describe(error)}") from error
     if not (Path(base) / "config.json").is_file():

@@ -45,12 +45,12 @@ def read_state_dict(path: str, trust_pickle: bool = False, key: str | None = Non
     Raises:
         ModelError: the file does not exist, is damaged, has another format, or holds no state dict.
     """
-    found = weights_format(path)
-    if found != SAVED and key is not None:
+    format_name = weights_format(path)
+    if format_name != SAVED and key is not None:
         raise ModelError(f"--weights-key {key}: {path} has no entries, only tensors. Leave it out")
-    if found == INDEX:
+    if format_name == INDEX:
         return StateDict(_read_several(path, trust_pickle))
-    if found == SAFETENSORS:
+    if format_name == SAFETENSORS:
         return StateDict(_read_safetensors(path))
     state, taken = find_state_dict(_unpickle(path, trust_pickle), path, key)
     return StateDict(dict(state), getattr(state, "_metadata", None) or {}, taken)
@@ -63,14 +63,14 @@ def weights_format(path: str) -> str:
             ModelError: the file does not exist, or has another format.
     """
     try:
-        found = detect_format(path)
+        format_name = detect_format(path)
     except FileNotFoundError as error:
         raise ModelError(f"--weights {path}: no such file") from error
     except OSError as error:
         raise ModelError(f"--weights {path}: {error.strerror}") from error
-    if found not in (INDEX, SAFETENSORS, SAVED):
-        raise refusal("--weights", path, found)
-    return found
+    if format_name not in (INDEX, SAFETENSORS, SAVED):
+        raise refusal("--weights", path, format_name)
+    return format_name
 
 
 def files_of(path: str) -> list[str]:

@@ -71,8 +71,8 @@ def broadcast_small_files(comm: Comm, folder: Path, patterns: Sequence[str]) -> 
 
     def read() -> dict[str, bytes]:
         try:
-            found = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
-            return {path.name: path.read_bytes() for path in sorted(found)}
+            paths = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
+            return {path.name: path.read_bytes() for path in sorted(paths)}
         except OSError as error:
             raise ModelError(f"{folder}: {error.strerror}") from error
 
@@ -110,7 +110,7 @@ def compare_digests(comm: Comm, digest: str) -> None:
     digests = comm.gather_all((digest, comm.world.who))
 
     def compare() -> None:
-        differing = [who for found, who in digests if found != digests[0][0]]
+        differing = [who for digest, who in digests if digest != digests[0][0]]
         if differing:
             raise ModelError(f"the weights received differ from rank 0's on {', '.join(differing)}")
 

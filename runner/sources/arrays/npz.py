@@ -43,14 +43,14 @@ class NpzSource(NamedSource):
             raise
         except Exception as error:  # a damaged directory raises one of many exception types
             raise InputError(f"--data {path} is not a .npz file: {describe(error)}") from error
-        found = {info.filename.removesuffix(_SUFFIX): info for info in archive.infolist() if _is_array(info)}
-        if not found:
+        infos = {info.filename.removesuffix(_SUFFIX): info for info in archive.infolist() if _is_array(info)}
+        if not infos:
             raise InputError(f"--data {path} holds no arrays")
         self._members: dict[str, zipfile.ZipInfo] = {}
-        for name in chosen_names(inner, columns, keep, lambda: list(found)):
-            if name not in found:
-                raise no_such(path, name, list(found), "array")
-            self._members[name] = found[name]
+        for name in chosen_names(inner, columns, keep, lambda: list(infos)):
+            if name not in infos:
+                raise no_such(path, name, list(infos), "array")
+            self._members[name] = infos[name]
         lock = threading.Lock()
         super().__init__(path, {name: self._open(archive, name, lock) for name in self._members})
 

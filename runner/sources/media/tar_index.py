@@ -52,7 +52,7 @@ def index_tar(file: File) -> TarIndex:
             members for the same field of a sample, or no samples.
     """
     rows: dict[str, int] = {}
-    found: dict[str, tuple[array[int], ...]] = {}
+    by_field: dict[str, tuple[array[int], ...]] = {}
     for member in _members(file):
         parts = _SAMPLE.fullmatch(member.name)
         if not parts or _METADATA.match(member.name) or not (member.isreg() or member.issym() or member.islnk()):
@@ -64,13 +64,13 @@ def index_tar(file: File) -> TarIndex:
                 "with tar --dereference --hard-dereference and without --sparse"
             )
         row = rows.setdefault(parts[1], len(rows))
-        columns = found.setdefault(parts[2].lower(), (array("q"), array("q"), array("q")))
+        columns = by_field.setdefault(parts[2].lower(), (array("q"), array("q"), array("q")))
         for column, value in zip(columns, (row, member.offset_data, member.size), strict=True):
             column.append(value)
     keys = list(rows)
     if not keys:
         raise InputError(f"--data {file.path} holds no samples, which are files like 0001.jpg and 0001.cls")
-    return TarIndex(keys, {field: _places(keys, field, columns, file) for field, columns in found.items()})
+    return TarIndex(keys, {field: _places(keys, field, columns, file) for field, columns in by_field.items()})
 
 
 def _places(keys: list[str], field: str, columns: "tuple[array[int], ...]", file: File) -> Places:

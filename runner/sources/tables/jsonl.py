@@ -46,10 +46,10 @@ class JsonLinesSource(LineSource):
         head = read_range(self._file, self._start, min(self._file.size, self._start + _INFERRED_BYTES))
         if len(head) == _INFERRED_BYTES:
             head = head[: head.rfind(b"\n") + 1]
-        if not (found := self._infer(head)) or not found.schema.names:
+        if not (table := self._infer(head)) or not table.schema.names:
             raise InputError(f"--data {path} holds no JSON objects, one per line, in its first {len(head):,} bytes")
         schema = pa.schema(
-            [pa.field(f.name, _settled(found.column(f.name).slice(0, _DECIDING_ROWS), pa)) for f in found.schema]
+            [pa.field(f.name, _settled(table.column(f.name).slice(0, _DECIDING_ROWS), pa)) for f in table.schema]
         )
         self._columns = Columns(schema, inner, columns, keep, f"--data {path}")
         self.row_type = self._columns.row_type
@@ -95,16 +95,16 @@ def _alike(lines: Sequence[bytes]) -> list[bytes]:
     objects = []
     for line in lines:
         try:
-            if isinstance(found := json.loads(line), dict):
-                objects.append((line + b"\n", {name: _kind(value) for name, value in found.items()}))
+            if isinstance(item := json.loads(line), dict):
+                objects.append((line + b"\n", {name: _kind(value) for name, value in item.items()}))
         except ValueError:
             continue
     kinds: dict[str, Counter[str]] = {}
-    for _, found in objects:
-        for name, kind in found.items():
+    for _, fields in objects:
+        for name, kind in fields.items():
             kinds.setdefault(name, Counter())[kind] += kind != "null"
     usual = {name: counts.most_common(1)[0][0] for name, counts in kinds.items()}
-    return [line for line, found in objects if all(kind in ("null", usual[name]) for name, kind in found.items())]
+    return [line for line, fields in objects if all(kind in ("null", usual[name]) for name, kind in fields.items())]
 
 
 def _kind(value: Any) -> str:
