@@ -1,7 +1,7 @@
 """Communication between ranks: the interface for the rest of the runner, and the choice of its backend.
 
 The backends are one rank (`single.py`), Horovod over MPI (`horovod.py`) and MPI alone (`mpi.py`), with one interface.
-Every method except `fail` and `beat` is collective: every rank calls it, in the same order.
+Every method except `abort` and `beat` is collective: every rank calls it, in the same order.
 """
 
 import time
@@ -114,7 +114,7 @@ class Comm(ABC):
         return f"rank {(self.world.rank - 1) % self.world.world_size} of {self.world.world_size}"
 
     @abstractmethod
-    def fail(self, error: RunnerError) -> None:
+    def abort(self, error: RunnerError) -> None:
         """Abort the job because of an error on this rank alone.
 
         Returns only if this is the only rank and the call is in its main thread, which can raise the error.

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from runner.comm import Comm, Counter, Round, wait
-from runner.comm.pieces import Buffer, Columns, broadcast_pieces
+from runner.comm.pieces import Buffer, PlaceCommunicators, broadcast_pieces
 from runner.config.collect_modes import COLLECT_MODES
 from runner.core.errors import RunnerError, UsageError, as_runner_error, describe, render, shared
 from runner.host.launch import Launch, World
@@ -93,7 +93,7 @@ class MpiComm(Comm):
             self._beat_sent = self._ring.isend(state, dest=(self.world.rank + 1) % self.world.world_size)
         return self._take_beats()
 
-    def fail(self, error: RunnerError) -> None:
+    def abort(self, error: RunnerError) -> None:
         time.sleep(0.2 * min(self.world.rank, 10))  # when all fail alike, one message is enough: the first ends the job
         error.who = self.world.who
         print(render(error), file=sys.stderr, flush=True)
@@ -106,9 +106,9 @@ class MpiComm(Comm):
         some = self._mpi.Split(0 if is_one_of_them else self._library.UNDEFINED, self.world.rank)
         return some if is_one_of_them else None
 
-    def columns(self, size: int) -> Columns:
+    def columns(self, size: int) -> PlaceCommunicators:
         """Make the communicators from rank 0 to each place of groups of `size` ranks; collective."""
-        return Columns(self._mpi, size)
+        return PlaceCommunicators(self._mpi, size)
 
     def close(self) -> None:
         self._barrier()  # the first rank to leave would end Horovod and MPI under the others

@@ -98,4 +98,4 @@ class Watchdog:
     def _end(self, message: str) -> None:
         error = RunnerError(f"{message}. The job ends (--stall-timeout {self._timeout:g}); the same command resumes")
         self._note(error)
-        self._comm.fail(error)
+        self._comm.abort(error)

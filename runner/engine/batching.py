@@ -96,7 +96,7 @@ class ByLength:
         call_length = max(self._call_tokens, float(lengths.mean()))
         if self._most is not None and self._says and lengths[order[0]] > self._most:
             self._says = False
-            _say_alone(
+            _warn_alone(
                 start + int(order[0]), f"has {plural(lengths[order[0]], 'token')}", f"--batch-tokens {self._most}"
             )
         return np.split(order, cut_by_length(lengths[order], self._batch_size, call_length, self._most)[1:])
@@ -182,7 +182,7 @@ class ByCost:
         if self._says and costs.max() > self._budget:
             self._says = False
             row = int(costs.argmax())
-            _say_alone(start + row, f"costs {costs[row]:g}", f"--batch-budget {self._budget}")
+            _warn_alone(start + row, f"costs {costs[row]:g}", f"--batch-budget {self._budget}")
         return np.split(np.arange(len(ids)), cut_by_cost(costs, self._batch_size, self._budget)[1:])
 
     def _costs(self, rows: Rows, ids: Sequence[int]) -> np.ndarray:
@@ -216,5 +216,5 @@ def has_text(row_type: RowTypes, ignored: Collection[str]) -> bool:
     return any(kind.dtype == TEXT for name, kind in types_by_name(row_type).items() if name not in ignored)
 
 
-def _say_alone(row: int, what: str, limit: str) -> None:
+def _warn_alone(row: int, what: str, limit: str) -> None:
     LOGGER.warning("row %d alone %s, more than %s: such rows are computed one by one", row, what, limit)

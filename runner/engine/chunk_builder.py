@@ -16,7 +16,7 @@ from runner.engine.reader import chunk_checksum
 from runner.engine.recovery import BadRow, RecoveredBatch
 from runner.engine.texts import Cut
 
-_Gaps = Sequence[int]
+_FillValues = Sequence[int]
 _Places = slice | np.ndarray
 
 
@@ -102,7 +102,7 @@ class ChunkBuilder:
 class _Rows(Protocol):
     def put(self, places: _Places, outputs: Outputs | None, kept: Columns) -> None: ...
     def nonfinite(self, kept: Sequence[str]) -> set[int]: ...
-    def finish(self, gaps: _Gaps, kept: Sequence[str]) -> np.ndarray: ...
+    def finish(self, fill_values: _FillValues, kept: Sequence[str]) -> np.ndarray: ...
 
 
 class _Fixed:
@@ -131,12 +131,12 @@ class _Fixed:
             return nonfinite({"": self._rows})
         return nonfinite({name: self._rows[name].copy() for name in self._names() if name not in kept})
 
-    def finish(self, gaps: _Gaps, kept: Sequence[str]) -> np.ndarray:
+    def finish(self, fill_values: _FillValues, kept: Sequence[str]) -> np.ndarray:
         if not kept:
-            fill(self._rows, gaps)
+            fill(self._rows, fill_values)
         for name in self._names() if kept else ():
             if name not in kept:
-                fill(self._rows[name], gaps)
+                fill(self._rows[name], fill_values)
         return self._rows
 
     def _names(self) -> Sequence[str]:
@@ -165,9 +165,9 @@ class _Packed:
     def nonfinite(self, kept: Sequence[str]) -> set[int]:
         return nonfinite(without(self._in_order(), kept))
 
-    def finish(self, gaps: _Gaps, kept: Sequence[str]) -> np.ndarray:
+    def finish(self, fill_values: _FillValues, kept: Sequence[str]) -> np.ndarray:
         columns = self._in_order()
-        return pack({name: c if name in kept else fill(c, gaps) for name, c in columns.items()})
+        return pack({name: c if name in kept else fill(c, fill_values) for name, c in columns.items()})
 
     def _in_order(self) -> Columns:
         if self._columns is None:

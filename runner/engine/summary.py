@@ -43,7 +43,7 @@ class Outcome:
     alone: Speed | None
 
 
-def sum_up(
+def aggregate(
     config: Config, comm: Comm, recorder: Recorder | None, stats: RankStats, timeline: Timeline, outcome: Outcome | None
 ) -> Report:
     """Make the report of a job that has ended, and store it; every rank calls it with its own figures.

@@ -8,7 +8,7 @@ from runner.core.errors import RunnerError
 from runner.core.imports import name_of
 from runner.core.text import plural, rate
 from runner.engine.reader import check_unmodified
-from runner.engine.summary import Outcome, sum_up
+from runner.engine.summary import Outcome, aggregate
 from runner.host.launch import process_start
 from runner.host.stop import REASONS
 from runner.job.context import Computed, Dataset, LoadedModel, Session, Work
@@ -41,8 +41,8 @@ def finish(session: Session, dataset: Dataset, model: LoadedModel, work: Work, c
         alone=computed.baseline,
     )
     if session.group:
-        session.group.sum_up(stats)
-    report = sum_up(config, session.everyone, recorder, stats, session.timeline, outcome)
+        session.group.aggregate(stats)
+    report = aggregate(config, session.everyone, recorder, stats, session.timeline, outcome)
     comm.on_root(lambda: draw_page(config))
     if session.group:
         session.group.end(None)

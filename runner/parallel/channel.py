@@ -55,7 +55,7 @@ class Channel:
         shape = (groups.stages, groups.tensor_size)
         self.mesh: DeviceMesh = init_device_mesh(device.type, shape, mesh_dim_names=("stages", "tensor"))["tensor"]
 
-    def say(self, what: Any) -> None:
+    def send(self, what: Any) -> None:
         """Send an object from the leader to all members: anything that can be pickled, with its tensors on the CPU."""
         pickled = io.BytesIO()
         pickler = _Pickler(pickled)
@@ -67,7 +67,7 @@ class Channel:
         for tensor in pickler.tensors:
             dist.broadcast(as_bytes(tensor), 0)
 
-    def hear(self) -> Any:
+    def receive(self) -> Any:
         """Wait, on a member, for the leader's next object and return it."""
         length = torch.zeros(1, dtype=torch.int64)
         try:

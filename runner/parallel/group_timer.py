@@ -22,7 +22,7 @@ _NAMESPACES = ("_c10d_functional", "_c10d_functional_autograd", "c10d")
 _ISSUE_OTHERS = (DTensor, AsyncCollectiveTensor)  # their operations turn into operations on their parts
 
 
-class Exchange:
+class GroupTimer:
     """The exchange time of one rank, over all calls of its part of the model since `begin`.
 
     Args:

@@ -145,7 +145,7 @@ class _Folder(Kind):
                 if heads % size:
                     raise ModelError(f"{self.name} has {heads} {name}, which cannot be split over {size} ranks")
         if unknown := sorted(set(styles.values()) - {*_STYLES, *_ON_EVERY_RANK}):
-            raise ModelError(f"{self.name}: its plan wants {', '.join(unknown)}, which is not supported")
+            raise ModelError(f"{self.name}: its plan uses {', '.join(unknown)}, which is not supported")
         return {name: _STYLES[style]() for name, style in styles.items() if style in _STYLES}
 
     def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:

@@ -64,8 +64,8 @@ def explain(output: str) -> str:
     if ledger.fingerprint is None:
         if not any((folder / name).exists() for name in ("config.toml", "lock", *_RECORDS)):
             raise InputError(f"{folder} holds no record of a job: it has no ledger.jsonl. See its log")
-        return f"No job got as far as its first chunk. {_last_word(folder, ledger, report)}"
-    return "\n".join([_last_word(folder, ledger, report), *_damaged(folder), *_history(ledger), *_next(output, ledger)])
+        return f"No job got as far as its first chunk. {_outcome(folder, ledger, report)}"
+    return "\n".join([_outcome(folder, ledger, report), *_damaged(folder), *_history(ledger), *_next(output, ledger)])
 
 
 def _meant(output: str) -> str:
@@ -94,7 +94,7 @@ def _complete(output: str, folder: Path) -> str:
     return "\n".join([outcome, *_damaged(folder), f"Check it: python -m runner verify {output}"])
 
 
-def _last_word(folder: Path, ledger: Ledger, report: dict[str, Any]) -> str:
+def _outcome(folder: Path, ledger: Ledger, report: dict[str, Any]) -> str:
     job = ledger.jobs[-1] if ledger.jobs else {}
     ranks = f"{_ranks_of(job)} under {job.get('launcher', '?')}"
     which = f"The last job (of {job.get('started', '?')}, {ranks})" if job else "The last job"

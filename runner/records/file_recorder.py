@@ -114,8 +114,8 @@ class FileRecorder(Recorder):
                 remove(self._partial)
         self._sink = open_sink(self._given, grid, row_type)
         self._open_files.callback(self._sink.close)
-        former_jobs = list(self._ledger.jobs)
-        self._ledger.open(fingerprint, job | {"before": before} if former_jobs else job)
+        earlier_jobs = list(self._ledger.jobs)
+        self._ledger.open(fingerprint, job | {"before": before} if earlier_jobs else job)
         self._open_files.callback(self._ledger.close)
         commits = list(self._ledger.commits.values())
         with ThreadPoolExecutor(_CHECKERS, thread_name_prefix="checker") as pool:
@@ -128,7 +128,7 @@ class FileRecorder(Recorder):
         done_rows = sum(commit.stop - commit.start for commit in intact_commits)
         self.resumed_rows = done_rows - self.bad_rows
         self._begin_progress(grid, self._ledger.commits, job, where, self._folder)
-        may_have_changed = any(former.get("data") != job["data"] for former in former_jobs)
+        may_have_changed = any(job_before.get("data") != job["data"] for job_before in earlier_jobs)
         to_check = [(c.chunk, c.inputs) for c in intact_commits if c.inputs] if may_have_changed else []
         return Committed(frozenset(self._ledger.commits), to_check)
 

@@ -49,7 +49,7 @@ class Horovods:
 
 
 @dataclass(frozen=True)
-class _Rank:
+class _RankTrace:
     who: str
     began: float
     num_dropped: int
@@ -97,7 +97,7 @@ def write_trace(config: Config, comm: Comm, timeline: Timeline, horovods: Horovo
 def _lines(comm: Comm, timeline: Timeline, folder: Path, horovods: Horovods | None) -> Iterator[str]:
     """Yield the lines of the file, on rank 0; every rank iterates to the end."""
     spans, num_dropped = _pack(timeline, _MOST_SPANS // comm.world.world_size)
-    ranks = comm.gather_all(_Rank(comm.world.who, timeline.began, num_dropped, spans.nbytes))
+    ranks = comm.gather_all(_RankTrace(comm.world.who, timeline.began, num_dropped, spans.nbytes))
     events = TraceEvents(origin=min(rank.began for rank in ranks))
     pieces = _bring(comm, memoryview(spans.tobytes()), [rank.num_bytes for rank in ranks])
     if comm.world.rank:

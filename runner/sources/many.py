@@ -24,7 +24,7 @@ _MAGIC_OF_HTTP = re.compile(r"[*[]")  # a ? begins the query of a URL
 
 
 @dataclass
-class _File:
+class _KnownFile:
     """Properties of a file that has been opened once; equal on all ranks.
 
     Attributes:
@@ -60,7 +60,7 @@ class ManySource:
     ) -> None:
         self._paths, self._columns, self._keep = list(paths), tuple(columns), tuple(keep)
         self._suffix = f"::{inner}" if inner else ""
-        self._known: list[_File] | None = None
+        self._known: list[_KnownFile] | None = None
         self._starts = np.empty(0, np.int64)
         self.row_type: RowTypes = self._open(0).row_type
         self._latest: tuple[int, Source] | None = None
@@ -75,7 +75,7 @@ class ManySource:
         total = sum(file.num_rows * file.row_bytes for file in self._files())
         return total // max(1, self.num_rows)
 
-    def scan(self, part: int, parts: int) -> list[tuple[int, _File]]:
+    def scan(self, part: int, parts: int) -> list[tuple[int, _KnownFile]]:
         """Return the index and the properties of every `parts`-th file, from file `part` on, for `use` to combine."""
         return [(index, self._look_at(index)) for index in range(part, len(self._paths), parts)]
 
@@ -118,20 +118,20 @@ class ManySource:
         )
         return checksum_of_text(" ".join(stamps))
 
-    def _files(self) -> list[_File]:
+    def _files(self) -> list[_KnownFile]:
         if self._known is None:
             self.use([self.scan(0, 1)])
         assert self._known is not None
         return self._known
 
-    def _look_at(self, index: int) -> _File:
+    def _look_at(self, index: int) -> _KnownFile:
         source, scan = self._open(index), None
         if isinstance(source, Scanned):
             scan = source.scan(0, 1)
             source.use([scan])
         every = -(-len(self._paths) // _DIGESTED_FILES)
         digest = "" if index % every else source.digest()
-        return _File(source.num_rows, type_key(source.row_type), source.row_bytes, digest, scan)
+        return _KnownFile(source.num_rows, type_key(source.row_type), source.row_bytes, digest, scan)
 
     def _at(self, index: int) -> Source:
         """Return the source of a file for reading; the latest stays open."""

@@ -23,7 +23,7 @@ from runner.host.devices import device_kind, local_device
 from runner.host.launch import detect_launch
 
 _STALL_SECONDS = 60  # the stall timeout of a job would be too long
-_ATTENDANTS = {"model": len, "data": ()}  # placeholders where no model is given: a Config requires both
+_PLACEHOLDERS = {"model": len, "data": ()}  # placeholders where no model is given: a Config requires both
 
 
 def doctor(arguments: dict[str, Any], options: dict[str, Any]) -> int:
@@ -37,7 +37,7 @@ def doctor(arguments: dict[str, Any], options: dict[str, Any]) -> int:
         UsageError: an option is invalid.
     """
     began, launch = time.monotonic(), detect_launch()
-    config = make_config(_ATTENDANTS | {"stall_timeout": _STALL_SECONDS} | options)
+    config = make_config(_PLACEHOLDERS | {"stall_timeout": _STALL_SECONDS} | options)
     findings, facts = FindingList(prints=launch.rank == 0), []
     try:
         comm = connect(launch, config.comm, config.collect, device_kind(config), config.stall_timeout)

@@ -79,7 +79,7 @@ def _from_memory(config: Config, comm: Comm, device: torch.device) -> tuple[Call
     weights = {name: parameter.data for name, parameter in module.named_parameters(remove_duplicate=False)}
     began = time.perf_counter()
     comm.on_each(lambda: _copy_once(weights, device))
-    _say_how_slow(config, comm, weights, "the host's memory", time.perf_counter() - began)
+    _warn_of_speed(config, comm, weights, "the host's memory", time.perf_counter() - began)
     comm.on_each(lambda: _stream(module, weights, device))
     return model, weights_digest
 
@@ -109,14 +109,14 @@ def _from_disk(config: Config, comm: Comm, device: torch.device) -> tuple[Callab
     seconds = max(comm.gather_all(time.perf_counter() - began))
     weights_digest = comm.bcast(own_digest)
     compare_digests(comm, own_digest or weights_digest)
-    _say_how_slow(config, comm, {name: tensors[name] for name in weights}, source.weights.path, seconds)
+    _warn_of_speed(config, comm, {name: tensors[name] for name in weights}, source.weights.path, seconds)
     comm.on_each(lambda: _stream(model, weights, device))
 
     def check(*_: Any) -> None:
         try:
             files.check()
         except RunnerError as error:
-            comm.fail(error)
+            comm.abort(error)
             raise
 
     model.register_forward_hook(check)
@@ -199,7 +199,7 @@ def _copy_once(weights: Mapping[str, torch.Tensor], device: torch.device) -> Non
     torch.cuda.synchronize(device)
 
 
-def _say_how_slow(config: Config, comm: Comm, weights: Mapping[str, torch.Tensor], where: str, seconds: float) -> None:
+def _warn_of_speed(config: Config, comm: Comm, weights: Mapping[str, torch.Tensor], where: str, seconds: float) -> None:
     """Warn on rank 0 how many bytes each call of the model reads, and how long that took just now."""
     if comm.world.rank:
         return

@@ -89,7 +89,7 @@ def load_weights(model: nn.Module, file: WeightsFile) -> list[str]:
         missing, unexpected = set(result.missing_keys), set(result.unexpected_keys)
     ignored = _check_fit(file, own, contents, missing, unexpected, place, is_loaded=True)
     _check_others(file, own, contents, tensors_by_name.keys() - own.keys() - unexpected)
-    _say(file, held, contents, ignored)
+    _report_choices(file, held, contents, ignored)
     return ignored
 
 
@@ -119,7 +119,7 @@ def fitting_weights(own: Mapping[str, Any], file: WeightsFile, place: Place) -> 
     ignored = _check_fit(
         file, own, contents, own.keys() - tensors_by_name.keys(), tensors_by_name.keys() - own.keys(), place
     )
-    _say(file, held, contents, ignored)
+    _report_choices(file, held, contents, ignored)
     return {name: tensor for name, tensor in tensors_by_name.items() if name in own}, ignored
 
 
@@ -227,7 +227,7 @@ def _check_others(file: WeightsFile, own: Mapping[str, Any], contents: Renamed, 
                 raise ModelError(f"--weights {file.path}: {name} {why}")
 
 
-def _say(file: WeightsFile, held: StateDict, contents: Renamed, ignored: Collection[str]) -> None:
+def _report_choices(file: WeightsFile, held: StateDict, contents: Renamed, ignored: Collection[str]) -> None:
     """Print to stderr which implicit choices were made in reading the file."""
     done = [f"its entry {held.key!r} is taken"] * bool(held.key and file.key is None)
     done += [f"{contents.dropped!r} is dropped from the names"] * bool(contents.dropped)

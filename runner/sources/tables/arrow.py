@@ -24,7 +24,7 @@ def import_arrow(what: str) -> Any:
     return pyarrow
 
 
-class Columns:
+class ArrowColumns:
     """Selected columns of a table.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 from runner.core.errors import InputError, describe
 from runner.data.rows import Rows
 from runner.sources.files import read_range
-from runner.sources.tables.arrow import Columns, import_arrow
+from runner.sources.tables.arrow import ArrowColumns, import_arrow
 from runner.sources.tables.lines import LineSource
 
 _INFERRED_BYTES = 4 << 20  # the types of columns are inferred from the rows in so many bytes
@@ -50,7 +50,7 @@ class CsvSource(LineSource):
             except pa.ArrowInvalid as error:
                 raise InputError(f"--data {path} is not CSV with a header: {describe(error)}") from error
         table = self._numbers_with_exceptions(table)
-        self._columns = Columns(table.schema, inner, columns, keep, f"--data {path}")
+        self._columns = ArrowColumns(table.schema, inner, columns, keep, f"--data {path}")
         self.row_type = self._columns.row_type
         self._start += len(header)
         self._names = table.schema.names

@@ -11,7 +11,7 @@ from runner.core.errors import InputError, UsageError, describe
 from runner.data.rows import Rows, RowTypes
 from runner.host.environment import set_default
 from runner.sources.files import file_stamp
-from runner.sources.tables.arrow import Columns
+from runner.sources.tables.arrow import ArrowColumns
 
 _SAMPLES = 64  # rows, evenly from the first to the last, of which the digest is made
 
@@ -40,7 +40,7 @@ class DatasetsSource:
         except Exception as error:  # of one kind or another by what is wrong with which of its files
             raise InputError(f"{self._what}: Datasets cannot read the folder: {describe(error)}") from error
         self._files = [self._folder / "state.json", *(Path(file["filename"]) for file in dataset.cache_files)]
-        self._columns = Columns(_plain_schema(dataset.data.schema), inner, columns, keep, self._what)
+        self._columns = ArrowColumns(_plain_schema(dataset.data.schema), inner, columns, keep, self._what)
         self._rows = dataset.with_format("arrow").select_columns(self._columns.names)
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows share it
         self.row_type: RowTypes = self._columns.row_type

@@ -12,7 +12,7 @@ from runner.core.errors import InputError, describe
 from runner.core.text import plural
 from runner.data.rows import Rows
 from runner.sources.files import read_range
-from runner.sources.tables.arrow import Columns, import_arrow
+from runner.sources.tables.arrow import ArrowColumns, import_arrow
 from runner.sources.tables.lines import LineSource
 
 _INFERRED_BYTES = 4 << 20  # the types of fields are inferred from the rows in so many bytes
@@ -51,7 +51,7 @@ class JsonLinesSource(LineSource):
         schema = pa.schema(
             [pa.field(f.name, _settled(table.column(f.name).slice(0, _DECIDING_ROWS), pa)) for f in table.schema]
         )
-        self._columns = Columns(schema, inner, columns, keep, f"--data {path}")
+        self._columns = ArrowColumns(schema, inner, columns, keep, f"--data {path}")
         self.row_type = self._columns.row_type
         self._fixed = {name: schema.field(name).type for name in self._columns.names}
         self._schema = pa.schema([(name, _loose(kind, pa)) for name, kind in self._fixed.items()])
