@@ -195,7 +195,7 @@ REFUSED: dict[str, tuple[int, str, list[str]]] = {
     "no tokenizer": (64, "has none that counts", ["--model", "texts:Counts", "--data", "d.txt", "--batch-tokens", "9"]),
     "no text": (
         64,
-        "--batch-tokens 9 is about texts that go through a model's tokenizer, and the model gets none",
+        "--batch-tokens 9 applies to texts for a model's tokenizer, and the model gets none",
         ["--model", "./model", "--data", "d.txt", "--preprocess", "texts:as_numbers", "--batch-tokens", "9"],
     ),
     "no budget": (64, "go together", [*TOKENS, "--batch-cost", "batches:lengths"]),

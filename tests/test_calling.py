@@ -85,7 +85,7 @@ REFUSED = {
     "too large for int32": (["i64-6.onnx", "huge.npy"], 65, ["row 2: ", "int32", "3000000001"]),
     "too large for float": (["mlp.onnx", "huge.npy"], 65, ["row 2: ", "float32", "3000000001"]),
     "rounded to float16": (["half-10.onnx", "f32.npy"], 65, ["takes float16", "--dtype float16"]),
-    "rounded to whole numbers": (["i64-6.onnx", "f64.npy"], 65, ["takes int32, not float64"]),
+    "rounded to integers": (["i64-6.onnx", "f64.npy"], 65, ["takes int32, not float64"]),
     "no such dtype": (
         ["mlp.onnx", "f32.npy", "--dtype", "float16"],
         64,
@@ -108,7 +108,7 @@ REFUSED = {
     "compiled by AOTInductor": (["aoti.pt2", "f32.npy"], 65, ["AOTInductor", "torch.export.save"]),
     "a sequence": (["sequence.onnx", "f32.npy"], 65, ["gives y: seq(tensor(float))"]),
     "fails": (["fails.onnx", "f32.npy"], 65, ["the model failed on row 0", "called with x float32 (1, 4)"]),
-    "a trace": (["trace.pt", "f32.npy"], 65, ["called with x float32 (1, 4)", "number of rows it was made with"]),
+    "a trace": (["trace.pt", "f32.npy"], 65, ["called with x float32 (1, 4)", "fixed to one batch size"]),
 }
 
 

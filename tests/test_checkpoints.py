@@ -133,7 +133,7 @@ REFUSED: dict[str, tuple[int, str, list[str]]] = {
     "no prefix": (64, "--strip-prefix must be text", ["nosuffix", "--strip-prefix", ""]),
     "two in one": (
         65,
-        "first.weight and second.weight are one tensor in the model and two unlike ones",
+        "first.weight and second.weight are one tensor in the model and two different ones",
         ["untied.pt", "--model", "checkpointed:Tied"],
     ),
     "several for one": (65, "step (3,) instead of ()", ["counters.pt", "--model", "checkpointed:Counter"]),

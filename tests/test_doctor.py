@@ -100,7 +100,7 @@ def test_ranks_that_are_slow() -> None:
         judge_speed(names, np.array([1, 3, 1.0]), even) == "rank 1: 3.0 times slower than most; its processor is slower"
     )
     busy = judge_speed(names, even, np.array([2, 2, 5.0]))
-    assert busy == "rank 2: 2.5 times slower than most; other programs, or ranks, keep it from its CPUs"
+    assert busy == "rank 2: 2.5 times slower than most; other programs or ranks use its CPUs"
     assert judge_speed(names[:2], np.array([1, 2.0]), even[:2]).startswith("rank 1: 2.0 times")
 
 

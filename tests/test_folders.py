@@ -133,7 +133,7 @@ REFUSED: list[tuple[int, str, str, dict[str, Any], list[str]]] = [
     (65, "BartForConditionalGeneration is an encoder-decoder, whose decoder", "bart", {"max_new_tokens": 5}, []),
     (65, "pooling mean_tokens needs the folder's tokenizer", "base", {"pooling": "mean_tokens"}, []),
     (64, "--offload cannot be combined with the adapter in --model adapter", "adapter", {}, ["--offload", "disk"]),
-    (65, "holds an adapter of nobody/nothing, which is no folder on this machine", "lonely", {}, []),
+    (65, "holds an adapter of nobody/nothing, which is not a folder on this machine", "lonely", {}, []),
     (64, "is quantized (gptq), for which Transformers needs another library: pip install gptqmodel", "gptq", {}, []),
     (64, "is quantized (gptq), and --dtype cannot be combined with that", "gptq", {}, ["--dtype", "float16"]),
     (64, "--offload does not go with the .gguf file", "gguf", {}, ["--offload", "disk"]),

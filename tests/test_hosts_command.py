@@ -45,7 +45,7 @@ def test_pbs_and_lsf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
         (["a", "--slots", "0"], {}, "--slots must be a whole number of 1 or more"),
         ([], {"PBS_NODEFILE": "/nowhere"}, "PBS_NODEFILE /nowhere: No such file"),
         ([], {"LSB_MCPU_HOSTS": "a 2 b"}, "LSB_MCPU_HOSTS 'a 2 b' is not of hosts"),
-        ([], {"SLURM_JOB_NODELIST": "node[1-"}, "scontrol, which knows the hosts of node[1-, fails"),
+        ([], {"SLURM_JOB_NODELIST": "node[1-"}, "scontrol cannot list the hosts of node[1-: "),
     ],
 )
 def test_what_is_no_hosts(

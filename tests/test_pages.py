@@ -212,7 +212,7 @@ def test_several_runs_are_compared(browser: Browser, tmp_path: Path, monkeypatch
     assert re.search(rf"^two\.npy +2 +{NUM_ROWS:,} ", text, re.MULTILINE)
 
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"nothing\.npy is not there, nor a record"):
+    with pytest.raises(InputError, match=r"nothing\.npy does not exist, nor do its records"):
         report([str(later), "nothing.npy"])
     later.write_text("[]")
     with pytest.raises(InputError, match=r"later\.json is not the report\.json of a run"):
@@ -228,7 +228,7 @@ def test_where_a_page_goes(tmp_path: Path, read_only: Path, monkeypatch: pytest.
     assert (tmp_path / "f.html").is_file()
     with pytest.raises(OutputError, match=r"read-only/x\.html cannot be written: .*--html PATH puts it elsewhere"):
         report(["two.npy"], str(read_only / "x.html"))
-    with pytest.raises(InputError, match=r"d2\.npy is not there, nor a record"):
+    with pytest.raises(InputError, match=r"d2\.npy does not exist, nor do its records"):
         report(["d2.npy"])
 
     Path("two.npy.run/report.html").unlink()
@@ -313,5 +313,5 @@ def test_a_folder_without_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "p.npy.run").mkdir()
     monkeypatch.chdir(tmp_path)
     assert "no record of a job" in make_page("p.npy")
-    with pytest.raises(InputError, match=r"q\.npy is not there, nor a record"):
+    with pytest.raises(InputError, match=r"q\.npy does not exist, nor do its records"):
         make_page("q.npy")

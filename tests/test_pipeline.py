@@ -94,20 +94,20 @@ def test_bad_rows_are_set_aside_by_all_stages(rows: np.ndarray, tmp_path: Path) 
     [
         (
             ["--model-args", '{"strange": "jump"}'],
-            "a stage needs more of the others than what its first layer is called with",
+            "a stage depends on earlier stages through more than the inputs of its first layer",
         ),
         (
             ["--model-args", '{"strange": "value"}'],
-            "a stage needs more of the others than what its first layer is called with",
+            "a stage depends on earlier stages through more than the inputs of its first layer",
         ),
         (
             ["--model-args", '{"strange": "twice"}', "--split-points", "layers.4"],
-            "layers.4 is not called once for each batch",
+            "layers.4 is not called once per batch",
         ),
         (["--split-points", "layers.7"], "the model has no layer 'layers.7'; it can be cut at embed, layers.0, "),
         (
             ["--model", "split:Stack"],
-            "cut the model elsewhere by --split-points, and register its layers in the order of",
+            "split the model elsewhere with --split-points, and register its layers in call order",
         ),
     ],
 )

@@ -121,7 +121,7 @@ def test_a_model_that_this_host_cannot_hold(folder: Path, capsys: pytest.Capture
     assert psutil.Process().memory_info().rss - before < 300e6
     weights = 200 * (8 * 16384**2 + 5 * 16384) + 3 * 16384  # numbers of 4 bytes
     assert number(fact(told, "model")) == 4 * weights
-    assert fact(told, "loaded").startswith("not here, where ")
+    assert fact(told, "loaded").startswith("not here: ")
     assert [line[-1] for line in table(told).values()] == ["no", "no", "no", "yes"]
     assert "advice: the smallest M that fits is 8: --model-parallel 8 --parallel-plan split:plan" in told
     assert "Its ranks are on several nodes of 4 ranks: every second layer waits for the network" in told

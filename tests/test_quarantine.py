@@ -106,7 +106,7 @@ def test_a_device_that_is_broken_ends_the_job(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", random_rows(1797, 8))
     outcome = predict(tmp_path, "--model", "zoo:Breaks", "--on-error", "quarantine")
     assert outcome.code == 65, outcome.output
-    assert "and so does row 0, which had worked: it is not the rows" in outcome.output
+    assert "and so does row 0, which worked before: the rows are not the cause" in outcome.output
     assert not (tmp_path / "p.npy").exists()
 
 

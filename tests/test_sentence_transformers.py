@@ -130,7 +130,7 @@ def test_options_that_do_not_apply_are_refused(saved: Saved) -> None:
         assert (outcome.code, says in outcome.output) == (64, True), outcome.output
         assert outcome.output.count("runner: error") == 1, outcome.output
     outcome = predict(saved, "dense", precision="int8", calibration="narrow.npy")
-    assert (outcome.code, "calibration has 5 numbers a row, the model gives 24" in outcome.output) == (65, True)
+    assert (outcome.code, "calibration has 5 numbers per row, the model gives 24" in outcome.output) == (65, True)
 
 
 def test_rows_that_the_model_does_not_take_are_refused(saved: Saved) -> None:

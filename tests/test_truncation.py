@@ -216,8 +216,8 @@ def test_callables_that_take_texts(folder: Path, cases: dict[str, Case]) -> None
 REFUSED: dict[str, tuple[int, str, list[str]]] = {
     "another side": (64, "--truncate", ["--truncate", "middle"]),
     "no tokenizer": (64, "this model has none", ["--truncate", "left", "--model", "texts:Counts"]),
-    "no text": (64, "--truncate left is about texts", ["--truncate", "left", "--preprocess", "texts:as_numbers"]),
-    "too few texts": (65, "one for each row is needed", ["--preprocess", "texts:one_too_few"]),
+    "no text": (64, "--truncate left applies to texts", ["--truncate", "left", "--preprocess", "texts:as_numbers"]),
+    "too few texts": (65, "one per row is needed", ["--preprocess", "texts:one_too_few"]),
     "text beside numbers": (65, "some columns are text and some are not", ["--data", "columns.parquet"]),
 }
 

@@ -130,7 +130,7 @@ def _check_belongs(launcher: str, arguments: dict[str, Any]) -> None:
     if "hostfile" in arguments:
         raise UsageError(f"--hostfile is for mpirun and horovodrun; {launcher} chooses the hosts, --nodes of them")
     if "requeue" in arguments and launcher != "slurm":
-        raise UsageError(f"--requeue is for slurm; on {launcher} submit the same job again, and it goes on")
+        raise UsageError(f"--requeue is for slurm; on {launcher} submit the same job again, which resumes")
     if "memory" in arguments and launcher == "lsf":
         raise UsageError(
             "--memory: LSF counts it by host or slot as the site says; give --directive='-R rusage[mem=4GB]'"

@@ -46,7 +46,7 @@ def images_in(batch: Any, name: str, ids: Sequence[int]) -> torch.Tensor | FileL
     if not isinstance(column, torch.Tensor) or column.is_floating_point():
         return None
     raise ModelError(
-        f"{name_rows(ids)}: {str(column.dtype).removeprefix('torch.')} rows of shape {_shape(batch)} are no images. "
+        f"{name_rows(ids)}: {str(column.dtype).removeprefix('torch.')} rows of shape {_shape(batch)} are not images. "
         f"{name} takes uint8 of shape (height, width, channels) or (channels, height, width), image files (--data "
         "FOLDER::file), or floating-point numbers that are prepared already, as they are"
     )

@@ -93,7 +93,7 @@ def as_output(value: Any, result: Any) -> Any:
         return torch.tensor([[row[name] for name in classes] for row in result], dtype=torch.float32)
     if value.type == _TEXT:
         if result.ndim not in (1, 2) or (result.ndim == 2 and result.shape[1] != 1):
-            raise ModelError(f"gives text of shape {result.shape} as {value.name}; one a row can be written")
+            raise ModelError(f"gives text of shape {result.shape} as {value.name}; one per row can be written")
         return result.reshape(-1).tolist()
     return torch.from_numpy(result)
 

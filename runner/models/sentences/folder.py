@@ -66,8 +66,8 @@ def refuse_code(folder: Path) -> None:
     for name in _classes(folder):
         if not name.startswith(("sentence_transformers.", "torch.")):
             raise ModelError(
-                f"--model {folder}: {name} is code of the folder or of another package, which is not run. Where you "
-                "trust whoever made it, --trust-code lets it"
+                f"--model {folder}: {name} is code of the folder or of another package, which is not run. If you trust "
+                "its author, allow it with --trust-code"
             )
 
 

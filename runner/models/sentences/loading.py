@@ -94,7 +94,7 @@ def _load(folder: Path, kind: str, trust_code: bool, seed: int) -> tuple[Any, li
                 str(folder), device="cpu", trust_remote_code=trust_code, local_files_only=True
             )
     except Exception as error:
-        hint = ". Where you trust whoever made its code, --trust-code lets it run" if _wants_trust(error) else ""
+        hint = ". If you trust the author of its code, allow it with --trust-code" if _wants_trust(error) else ""
         raise ModelError(f"--model {folder} cannot be loaded: {describe(error)}{hint}", traceback_of(error)) from error
     finally:
         logger.removeFilter(reports)

@@ -61,7 +61,7 @@ def find_adapter(folder: Path, config: Config) -> Adapter | None:
         raise ModelError(f"--model {folder}: {_CONFIG} is damaged: {describe(error)}") from error
     if not (Path(base) / "config.json").is_file():
         raise ModelError(
-            f"--model {folder} holds an adapter of {base}, which is no folder on this machine, and nothing is "
+            f"--model {folder} holds an adapter of {base}, which is not a folder on this machine, and nothing is "
             f"downloaded. Put the path of the base model's folder into {_CONFIG}, as base_model_name_or_path"
         )
     return Adapter(folder, Path(base), _CLASS_FOR_TASK.get(task))

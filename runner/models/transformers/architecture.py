@@ -136,7 +136,7 @@ def _known_class(transformers: Any, name: str, settings: Any, folder: Path, is_w
     if not hasattr(model_class, "from_pretrained") or settings is None:
         why = f"is not in Transformers {transformers.__version__}"
         if has_own_code:
-            why = "is code in the folder, which is not run. Where you trust whoever made it, --trust-code lets it"
+            why = "is code in the folder, which is not run. If you trust its author, allow it with --trust-code"
         raise (
             UsageError(f"--model-args: class {name!r} {why}")
             if is_wanted and not has_own_code

@@ -211,7 +211,7 @@ def _warn_of_other_decoding(comm: Comm, config: Config, generation: Any) -> None
     if asked and comm.world.rank == 0:
         print(
             f"runner: warning: {_GENERATION} of --model {config.model} asks for {asked}; decoding is greedy, with one "
-            "answer a row, and does without",
+            "answer per row, and ignores it",
             file=sys.stderr,
             flush=True,
         )

@@ -101,8 +101,8 @@ def _unpickle(path: str, trust_pickle: bool) -> Any:
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"--weights {path} is not a plain state dict: {_why_not(error)}. Save it again with "
-            "torch.save(model.state_dict(), PATH) or safetensors.torch.save_model(model, PATH); or, where you trust "
-            "whoever made it, let its code run with --trust-pickle"
+            "torch.save(model.state_dict(), PATH) or safetensors.torch.save_model(model, PATH); or, if you trust its "
+            "author, let its code run with --trust-pickle"
         ) from error
     except Exception as error:  # the library raises a dozen types for a damaged file
         raise ModelError(f"--weights {path} cannot be read: {describe(error)}") from error
@@ -154,7 +154,7 @@ def _read_places(path: str) -> dict[str, str]:
     try:
         places: dict[str, str] = json.loads(Path(path).read_text())["weight_map"]
         if not all(isinstance(place, str) for place in places.values()):
-            raise ValueError("a place is no name of a file")
+            raise ValueError("a place is not the name of a file")
         return places
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"--weights {path} is not an index of files of weights: {describe(error)}") from error

@@ -137,8 +137,8 @@ def load_model_file(load: Callable[..., Any], file: MemoryFile, config: Config, 
         raise type(error)(f"--model {config.model} {error.message}", error.details) from error
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"--model {config.model} holds a pickle that would run code. Where you trust whoever made it, "
-            "--trust-pickle lets it"
+            f"--model {config.model} holds a pickle that would run code. If you trust its author, allow it with "
+            "--trust-pickle"
         ) from error
     except Exception as error:
         raise ModelError(f"--model {config.model} cannot be loaded: {describe(error)}") from error

@@ -212,7 +212,7 @@ def _check_values(file: WeightsFile, own: Mapping[str, Any], tensors_by_name: Ma
         first = shared.setdefault(place(name), name)
         if first != name and not are_equal(tensor, tensors_by_name[first]):
             raise ModelError(
-                f"--weights {file.path}: {first} and {name} are one tensor in the model and two unlike ones in the "
+                f"--weights {file.path}: {first} and {name} are one tensor in the model and two different ones in the "
                 "file. Check --model-args, or that the weights are of this model"
             )
 
