@@ -15,6 +15,7 @@ from reference import random_rows
 from test_plan import fact, number
 
 from runner.cli.main import main
+from runner.core.text import rate
 
 LAYERS = """
 from torch import nn
@@ -90,7 +91,7 @@ def test_a_module_in_stages_of_split_layers(folder: Path, capsys: pytest.Capture
     assert fact(again, "resumed").startswith("5 chunks, 40 rows")
     assert fact(again, "ranks").endswith("2 replicas of 4 ranks: 4 chunks each")
     pace = report["rows_per_second"]
-    assert fact(again, "speed") == f"{pace:,.0f} rows/s of one replica of 4 ranks, by p.npy.run/report.json"
+    assert fact(again, "speed") == f"{rate(pace)} of one replica of 4 ranks, by p.npy.run/report.json"
     assert "another job: it differs in model_parallel" in plan(capsys, *model, "--model-parallel", 2, code=65)
 
 
@@ -131,7 +132,7 @@ def test_a_model_that_this_host_cannot_hold(folder: Path, capsys: pytest.Capture
     report = {"world_size": 8, "peak_rss_bytes": [10**9] * 8, "startup_seconds": 60.0, "rows_per_second": 9.7}
     (folder / "report.json").write_text(json.dumps(report | {"config": {"model-parallel": 8}}))
     split = plan(capsys, *HUGE, *SPLIT, 8, "--ranks", 16, "--memory-per-rank", "300G", "--report", "report.json")
-    assert fact(split, "time").startswith("65.0 s: 60.0 s start-up, 5.0 s of batches")
+    assert fact(split, "time").startswith("65.0 s: 60.0 s start-up, 5.00 s of batches")
     assert "2 replicas of 8 ranks" in fact(split, "ranks")
 
 
