@@ -41,10 +41,10 @@ def test_pbs_and_lsf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
         ([], {}, "not inside an allocation of Slurm, PBS or LSF"),
         (["node1:0"], {}, "'node1:0' is not a host"),
         (["a b"], {}, "'a b' is not a host"),
-        (["a,b:2,a"], {}, "a is there twice"),
+        (["a,b:2,a"], {}, "a is listed twice"),
         (["a", "--slots", "0"], {}, "--slots must be a whole number of 1 or more"),
         ([], {"PBS_NODEFILE": "/nowhere"}, "PBS_NODEFILE /nowhere: No such file"),
-        ([], {"LSB_MCPU_HOSTS": "a 2 b"}, "LSB_MCPU_HOSTS 'a 2 b' is not of hosts"),
+        ([], {"LSB_MCPU_HOSTS": "a 2 b"}, "LSB_MCPU_HOSTS 'a 2 b' is not a list of hosts"),
         ([], {"SLURM_JOB_NODELIST": "node[1-"}, "scontrol cannot list the hosts of node[1-: "),
     ],
 )
