@@ -134,7 +134,7 @@ JOBS = {
     "a rank goes wrong": Job(
         "mpirun-2",
         (*model("Deviates", rank=1, off=0.5, after=4),),
-        ("the answer to the canary is no longer what it was at the start on rank 1", "are withdrawn", "Safe: 896 of"),
+        ("the answer to the canary is no longer what it was at the start on rank 1", "Withdrawn: ", "Safe: 896 of"),
     ),
     "read-only": Job(
         "alone",
@@ -223,7 +223,7 @@ def test_a_job_after_another(copy: Callable[[str], Path], capsys: pytest.Capture
     code, said = explain(capsys)
     assert KILLED in said
     assert "\nJobs before it:\n  20" in said
-    assert ", 1 ranks: stopped (a signal)\n" in said
+    assert ", 1 rank: stopped (a signal)\n" in said
     for given in ("p.npy.run", "p.npy.run/", "p.npy.partial"):  # as a shell completes the name
         assert explain(capsys, given)[1] == said
 

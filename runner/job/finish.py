@@ -89,6 +89,6 @@ def _trust(recorder: Recorder, changed: dict[int, str]) -> None:
         rows = recorder.distrust(changed)
         raise RunnerError(
             f"the answer to the canary is no longer what it was at the start on {', '.join(changed.values())}: a "
-            f"processor or GPU is faulty, or the model keeps a state. {plural(rows, 'row')} computed there by this job "
-            "are withdrawn; the same command computes them again"
+            f"processor or GPU is faulty, or the model keeps a state. Withdrawn: {plural(rows, 'row')} computed there "
+            "by this job; the same command computes them again"
         )

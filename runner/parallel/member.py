@@ -181,7 +181,7 @@ def _groups_apart(groups: Groups, hosts: list[str]) -> str:
         return ""
     between = " and ".join(dict.fromkeys(hosts[rank] for rank in apart[0]))
     return (
-        f"of {len(members)} sets of {size} ranks that split layers, {len(apart)} are on several hosts, such as ranks "
-        f"{apart[0][0]} to {apart[0][-1]} on {between}: every second layer waits for the network. Use a number of "
-        f"ranks per host that {size} divides, or let each host hold complete layers with --pipeline-stages"
+        f"layers are split over several hosts in {len(apart)} of {plural(len(members), 'set')} of {size} ranks, such "
+        f"as ranks {apart[0][0]} to {apart[0][-1]} on {between}: every second layer waits for the network. Use a "
+        f"number of ranks per host that {size} divides, or let each host hold complete layers with --pipeline-stages"
     )
