@@ -149,7 +149,7 @@ REFUSED: dict[str, tuple[int, str, list[str]]] = {
     "unknown dtype": (65, "w is of dtype C128, which PyTorch cannot hold", ["complex.safetensors"]),
     "a factory that reads": (
         64,
-        "which --model stack:module_from_file reads itself",
+        "--model stack:module_from_file reads --weights itself",
         ["nosuffix", "--model", "stack:module_from_file", "--model-args", '{"layers": 1}', "--weights-key", "a"],
     ),
     "a module that fails": (65, "its module raised ZeroDivisionError", ["nosuffix", "--model", "checkpointed:Fails"]),

@@ -136,7 +136,7 @@ REFUSED: list[tuple[int, str, str, dict[str, Any], list[str]]] = [
     (65, "holds an adapter of nobody/nothing, which is not a folder on this machine", "lonely", {}, []),
     (64, "is quantized (gptq), for which Transformers needs another library: pip install gptqmodel", "gptq", {}, []),
     (64, "is quantized (gptq), and --dtype cannot be combined with that", "gptq", {}, ["--dtype", "float16"]),
-    (64, "--offload does not go with the .gguf file", "gguf", {}, ["--offload", "disk"]),
+    (64, "--offload cannot be combined with the .gguf file", "gguf", {}, ["--offload", "disk"]),
     (65, "it holds an ONNX model: give --model onnx/model.onnx", "onnx", {}, []),
     (65, "generation_config.json cannot be used", "damaged", {"max_new_tokens": 5}, []),
     (65, "save what from_pretrained gives anew", "nomic", {}, ["--offload", "disk"]),
