@@ -41,7 +41,7 @@ def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value of an option as JSON has it: functions by name, several names as a list."""
+    """Return the value of an option as JSON: functions by name, several names as a list."""
     if isinstance(value, tuple):
         return list(value)
     return name_of(value) if callable(value) else value
