@@ -167,7 +167,7 @@ num_hosts=$(wc -l <"$work/hosts") code=0 first=yes
 while :; do
     drop_lost_hosts
     alive=$(wc -l <"$work/hosts")
-    [[ -z $stop ]] || die 75 "stopped by a signal; the same command goes on"
+    [[ -z $stop ]] || die 75 "stopped by a signal; the same command resumes"
     ((alive)) || die "${code/#0/70}" "no host is left"
     read -r chunks _ < <(look)
     if [[ -z $first ]]; then
@@ -179,7 +179,7 @@ while :; do
     first='' num_hosts=$alive done_before=$chunks
     left=()
     if [[ $limit =~ ^[0-9]+$ ]]; then
-        ((limit > SECONDS)) || die 75 "the time limit is over; the same command goes on"
+        ((limit > SECONDS)) || die 75 "the time limit is over; the same command resumes"
         left=(--time-limit $((limit - SECONDS)))
     fi
 
@@ -201,6 +201,6 @@ while :; do
     case $code in
     64 | 65 | 73 | 75) exit "$code" ;;
     esac
-    [[ -z $stop ]] || die 75 "stopped by a signal; the same command goes on"
+    [[ -z $stop ]] || die 75 "stopped by a signal; the same command resumes"
     say "mpirun has ended with $code, and the output is not whole"
 done

@@ -90,15 +90,15 @@ class Binding:
             if not self.pads and not bool(mask.all()):
                 lengths = sorted({len(row) for row in column})
                 raise UnlikeLengths(
-                    f"{name_rows(ids)} are of {len(lengths)} lengths, {lengths[0]} to {lengths[-1]}, and the model "
-                    "takes no mask that would tell it where they end"
+                    f"{name_rows(ids)} have {len(lengths)} lengths, {lengths[0]} to {lengths[-1]}, and the model has "
+                    "no mask input for the padding"
                 )
             masks.append(mask)
         if self._mask is None or not masks:
             return columns if isinstance(batch, dict) else columns[""]
         if any(not torch.equal(mask, masks[0]) for mask in masks[1:]):
             raise ModelError(
-                f"{name_rows(ids)}: {', '.join(lists)} are not of the same lengths, and the model takes one mask"
+                f"{name_rows(ids)}: {', '.join(lists)} have different lengths, and the model takes one mask"
             )
         mask = masks[0].long() if self._mask == "attention_mask" else masks[0]
         if isinstance(batch, dict):

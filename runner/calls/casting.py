@@ -35,9 +35,9 @@ def cast(
     wanted, name = name_of_dtype(dtype), name_of_dtype(tensor.dtype)
     if tensor.is_floating_point():
         if not dtype.is_floating_point:
-            raise ModelError(f"{what} takes {wanted}, not {name}: floating-point rows are not rounded to whole numbers")
+            raise ModelError(f"{what} takes {wanted}, not {name}: floating-point rows are not rounded to integers")
         if dtype in _HALVES and wanted != allowed:
-            raise ModelError(f"{what} takes {wanted}, and {name} loses digits in it: --dtype {wanted} lets it")
+            raise ModelError(f"{what} takes {wanted}, and {name} loses digits in it; allow it with --dtype {wanted}")
         result = tensor.to(dtype)
         _require(torch.isfinite(result) | ~torch.isfinite(tensor), tensor, what, wanted, ids)
         return result

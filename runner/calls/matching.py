@@ -49,12 +49,12 @@ class Matching:
     def misfit(self, num_positional: int, names: Sequence[str]) -> str:
         """Return the problem with so many arguments by position and these names; empty where there is none."""
         signature, inputs = self._signature, self.inputs
-        given = {value.name for value in inputs[:num_positional]}
-        unknown = [name for name in names if not signature.find(name) or name in given]
+        positional = {value.name for value in inputs[:num_positional]}
+        unknown = [name for name in names if not signature.find(name) or name in positional]
         missing = [
             value.name
             for value in signature.inputs
-            if value.is_required and value.name not in (given | set(names) | set(self._constants))
+            if value.is_required and value.name not in (positional | set(names) | set(self._constants))
         ]
         too_many = num_positional > len(inputs) and not signature.more_positional
         if missing or too_many or (unknown and not signature.more_named):
@@ -67,7 +67,7 @@ class Matching:
         for value in signature.inputs:
             if is_raw and value.is_required and not value.of_rows and value.name not in self._constants:
                 raise UsageError(
-                    f"the model's input {value} has no axis of rows: --input {value.name}=VALUE gives it a number, a "
+                    f"the model's input {value} has no batch axis; give it with --input {value.name}=VALUE a number, a "
                     "list (JSON) or the array of a .npy file, the same in every call"
                 )
         dtypes = {name_of_dtype(value.dtype) for value in signature.inputs if value.dtype}

@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from runner.core.text import plural
+
 MASKS = ("attention_mask", "mask")  # names of inputs that get the mask of padded rows, if a model has one
 
 
@@ -92,12 +94,14 @@ class Signature:
         described = [str(value) for value in self.inputs] + ["any others"] * (self.more_positional or self.more_named)
         return ", ".join(described) or "nothing"
 
-    def rows_in_words(self) -> str:
+    def describe_limits(self) -> str:
         """Return the limits on the rows of a call, in words; empty where there are none."""
         if self.most == self.least:
-            return f"{self.most} rows, no more; shorter ones are filled up"
-        limits = [f"at least {self.least} rows; shorter ones are filled up"] * (self.least > 1)
-        return "; ".join([*limits, *[f"at most {self.most} rows"] * (self.most is not None)])
+            return f"{plural(self.least, 'row')} at most; smaller ones are padded"
+        limits = [f"at least {plural(self.least, 'row')}; smaller ones are padded"] * (self.least > 1)
+        if self.most is not None:
+            limits.append(f"at most {plural(self.most, 'row')}")
+        return "; ".join(limits)
 
 
 def name_of_dtype(dtype: torch.dtype) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from runner.cli.arguments import Command, make_predict_config, parse, predict_options
 from runner.config.options import make_config
-from runner.core.errors import EXIT_STOPPED, EXIT_WHOLE, RunnerError, render
+from runner.core.errors import EXIT_COMPLETE, EXIT_STOPPED, RunnerError, render
 from runner.host.launch import detect_launch
 from runner.host.stop import SIGNALS
 
@@ -39,7 +39,7 @@ def _predict(command: Command) -> int:
     if detect_launch().rank == 0:
         print(f"runner: {report.summary()}", flush=True)
     if report.status == "whole":
-        return EXIT_WHOLE
+        return EXIT_COMPLETE
     _leave_together()
     return EXIT_STOPPED
 
@@ -48,28 +48,28 @@ def _verify(command: Command) -> int:
     from runner.commands.verify import verify
 
     print(f"runner: {verify(command.given['output'])}")
-    return EXIT_WHOLE
+    return EXIT_COMPLETE
 
 
 def _explain(command: Command) -> int:
     from runner.records.explain import explain
 
     print(explain(command.given["output"]))
-    return EXIT_WHOLE
+    return EXIT_COMPLETE
 
 
 def _watch(command: Command) -> int:
     from runner.commands.watch import follow
 
     print(follow(command.given["output"]))
-    return EXIT_WHOLE
+    return EXIT_COMPLETE
 
 
 def _report(command: Command) -> int:
     from runner.reports.pages import report
 
     print(report(command.given["outputs"], command.given.get("html")))
-    return EXIT_WHOLE
+    return EXIT_COMPLETE
 
 
 def _inspect(command: Command) -> int:
@@ -77,14 +77,14 @@ def _inspect(command: Command) -> int:
     from runner.commands.inspect import inspect_model
 
     print(inspect_model(config))
-    return EXIT_WHOLE
+    return EXIT_COMPLETE
 
 
 def _hosts(command: Command) -> int:
     from runner.commands.hosts import write_hostfile
 
     print(write_hostfile(command.given.get("hosts"), command.given.get("slots")), end="")
-    return EXIT_WHOLE
+    return EXIT_COMPLETE
 
 
 def _plan(command: Command) -> int:
@@ -92,7 +92,7 @@ def _plan(command: Command) -> int:
     from runner.commands.plan import plan
 
     print(plan(config, command.given))
-    return EXIT_WHOLE
+    return EXIT_COMPLETE
 
 
 def _submit(command: Command) -> int:

@@ -39,7 +39,7 @@ _EXIT_CODES = """exit codes:
   65  bad data, model or weights
   70  a rank that hung (--stall-timeout) or computes wrong, or a bug of the runner
   73  the output cannot be written
-  75  stopped early on purpose (time limit, signal); the same command goes on from there
+  75  stopped early on purpose (time limit, signal); the same command resumes from there
 """
 
 
@@ -180,7 +180,7 @@ _Add = Callable[[argparse.ArgumentParser], None]
 _COMMANDS: dict[str, tuple[str, str, _Add]] = {
     "predict": (
         "run a model over a data set",
-        "Run a model over a data set. The same command goes on where a job that was ended had stopped.",
+        "Run a model over a data set. The same command resumes where a job that was ended had stopped.",
         add_predict,
     ),
     "verify": ("check a finished output against its certificate", _VERIFY, _add_verify),

@@ -101,7 +101,7 @@ class Collector:
             RunnerError: the collection has failed.
         """
         self._watch.main.wait()
-        self._timeline.turn("wait_room")
+        self._timeline.turn("backpressure")
         with self._changed:
             self._changed.wait_for(lambda: self._queued_bytes <= 2 * PIECE_BYTES or self._error)
             self._raise_error()
@@ -116,7 +116,7 @@ class Collector:
             RunnerError: the collection has failed.
         """
         self._watch.main.wait()
-        self._timeline.turn("wait_ranks")
+        self._timeline.turn("sync_wait")
         with self._changed:
             self._closing = True
             self._changed.notify_all()

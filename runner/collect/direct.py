@@ -55,7 +55,8 @@ def _check_file_system(comm: Comm, output: str) -> None:
     if comm.world.local_size < comm.world.world_size and kind not in _COHERENT:
         raise UsageError(
             f"--collect direct: the ranks are on several hosts, and {output} is on {kind}, where hosts may overwrite "
-            f"one another's rows. It works on one host, or on {' or '.join(_COHERENT)}; else take shards or alltoall"
+            f"one another's rows. It works on one host, or on {' or '.join(_COHERENT)}; otherwise use shards or "
+            "alltoall"
         )
 
 

@@ -1,7 +1,7 @@
 """Communication between ranks: the interface for the rest of the runner, and the choice of its backend.
 
 The backends are one rank (`single.py`), Horovod over MPI (`horovod.py`) and MPI alone (`mpi.py`), with one interface.
-Every method except `fail` and `beat` is collective: every rank calls it, in the same order.
+Every method except `abort` and `beat` is collective: every rank calls it, in the same order.
 """
 
 import time
@@ -114,7 +114,7 @@ class Comm(ABC):
         return f"rank {(self.world.rank - 1) % self.world.world_size} of {self.world.world_size}"
 
     @abstractmethod
-    def fail(self, error: RunnerError) -> None:
+    def abort(self, error: RunnerError) -> None:
         """Abort the job because of an error on this rank alone.
 
         Returns only if this is the only rank and the call is in the thread of the job, which can raise the error.
@@ -153,9 +153,9 @@ def _attempt(function: Callable[[], T]) -> T | RunnerError:
     try:
         return function()
     except Exception as error:
-        found = as_runner_error(error)
-        found.__cause__ = found.__context__ = found.__traceback__ = None  # it travels; its text is in `details`
-        return found
+        converted = as_runner_error(error)
+        converted.__cause__ = converted.__context__ = converted.__traceback__ = None  # it is sent; see `details`
+        return converted
 
 
 def connect(launch: Launch, backend: str, collect: str, device: str, timeout_seconds: float = 900) -> Comm:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from runner.core.text import plural
+
 
 @dataclass(frozen=True)
 class Groups:
@@ -30,11 +32,10 @@ class Groups:
         """Return the group of a rank."""
         return rank // self.size
 
-    @property
-    def in_words(self) -> str:
-        """Words such as "2 groups of 4 in 2 stages"."""
+    def describe(self) -> str:
+        """Return the groups in words, such as "2 groups of 4 in 2 stages"."""
         stages = f" in {self.stages} stages" if self.stages > 1 else ""
-        return f"{self.num_groups} group{'s' * (self.num_groups > 1)} of {self.size}{stages}"
+        return f"{plural(self.num_groups, 'group')} of {self.size}{stages}"
 
     @property
     def tensor_size(self) -> int:

@@ -47,9 +47,9 @@ def _watch(read: int, process: int, launch: Launch, seconds: float, late_seconds
 def _message(launch: Launch, seconds: float) -> str:
     addresses = ", ".join(f"{name} {address}" for name, address in own_addresses().items()) or "none"
     return (
-        f"runner: error [rank {launch.rank} of {launch.world_size} on {socket.gethostname()}]: the other ranks were "
-        f"not met within {seconds:g} s (--stall-timeout). Either one did not come up (look at the lines above), or the "
-        "hosts cannot reach each other: a firewall, or an interface that joins nothing. The addresses here: "
-        f"{addresses}. Name the one that joins the hosts, such as: mpirun --mca btl_tcp_if_include eth0 "
+        f"runner: error [rank {launch.rank} of {launch.world_size} on {socket.gethostname()}]: the other ranks did not "
+        f"connect within {seconds:g} s (--stall-timeout). Either a rank did not start (see the lines above), or the "
+        "hosts cannot reach each other: a firewall, or an interface that does not connect them. Addresses of this "
+        f"host: {addresses}. Name the interface that connects the hosts, such as: mpirun --mca btl_tcp_if_include eth0 "
         "--prtemca prte_if_include eth0; horovodrun --network-interface eth0\n"
     )

@@ -42,8 +42,8 @@ class HorovodComm(MpiComm):
         if hvd.size() != ranks.Get_size():
             raise shared(
                 UsageError(
-                    f"{launch.launcher} started {ranks.Get_size()} ranks, but Horovod sees {hvd.size()}; "
-                    "unset HOROVOD_CONTROLLER and the other HOROVOD_ variables of a former set-up"
+                    f"{launch.launcher} started {ranks.Get_size()} ranks, but Horovod sees {hvd.size()}; unset "
+                    "HOROVOD_CONTROLLER and the other HOROVOD_ variables of an earlier setup"
                 )
             )
         self._hvd = hvd
@@ -73,9 +73,9 @@ class HorovodComm(MpiComm):
         if not self._to_root_alone:
             data = torch.from_numpy(self._outgoing.fill([head, *parts]))
             return _HorovodRound(self._hvd, self._hvd.allgather_async(data, name="collect"), len(head), True)
-        others = self.world.world_size - 1
-        data = torch.from_numpy(self._outgoing.fill([head, *parts, *[head] * others]))
-        splits = torch.tensor([len(head) + size] + [len(head)] * others, dtype=torch.int32)
+        num_others = self.world.world_size - 1
+        data = torch.from_numpy(self._outgoing.fill([head, *parts, *[head] * num_others]))
+        splits = torch.tensor([len(head) + size] + [len(head)] * num_others, dtype=torch.int32)
         handle = self._hvd.alltoall_async(data, splits=splits, name="collect")
         return _HorovodRound(self._hvd, handle, len(head), self.world.rank == 0)
 
@@ -98,7 +98,7 @@ class _HorovodRound(Round):
         try:
             received = self._hvd.synchronize(self._handle)
         except Exception as error:
-            raise RunnerError(f"the other ranks cannot be reached any more: {describe(error)}") from error
+            raise RunnerError(f"lost the connection to the other ranks: {describe(error)}") from error
         data = (received[0] if isinstance(received, tuple) else received).numpy()
         assert len(data) <= _MAX_ROUND_BYTES, len(data)
         gathered, position = [], 0
@@ -119,10 +119,10 @@ def _load_horovod(mpi: Any, ranks: Any) -> Any:
     except Exception as error:
         outcome = UsageError(
             f"Horovod does not load on {socket.gethostname()} ({describe(error)}; MPI library: {library_name(mpi)}). "
-            "scripts/setup.sh builds Horovod 0.28.1 against the MPI on PATH; both must be of the same MPI. "
-            "--comm mpi works without Horovod"
+            "scripts/setup.sh builds Horovod 0.28.1 against the MPI on PATH; both must be of the same MPI. --comm mpi "
+            "works without Horovod"
         )
-    for found in ranks.allgather(outcome):
-        if found is not None:
-            raise shared(found)
+    for failure in ranks.allgather(outcome):
+        if failure is not None:
+            raise shared(failure)
     return hvd

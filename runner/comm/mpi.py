@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from runner.comm import Comm, Counter, Round, wait
-from runner.comm.pieces import Buffer, Columns, broadcast_pieces
+from runner.comm.pieces import Buffer, PlaceCommunicators, broadcast_pieces
 from runner.config.collect_modes import COLLECT_MODES
 from runner.core.errors import RunnerError, UsageError, as_runner_error, describe, render, shared
 from runner.host.launch import Launch, World
@@ -93,7 +93,7 @@ class MpiComm(Comm):
             self._beat_sent = self._ring.isend(state, dest=(self.world.rank + 1) % self.world.world_size)
         return self._take_beats()
 
-    def fail(self, error: RunnerError) -> None:
+    def abort(self, error: RunnerError) -> None:
         time.sleep(0.2 * min(self.world.rank, 10))  # when all fail alike, one message is enough: the first ends the job
         error.who = self.world.who
         print(render(error), file=sys.stderr, flush=True)
@@ -106,9 +106,9 @@ class MpiComm(Comm):
         some = self._mpi.Split(0 if is_one_of_them else self._library.UNDEFINED, self.world.rank)
         return some if is_one_of_them else None
 
-    def columns(self, size: int) -> Columns:
+    def columns(self, size: int) -> PlaceCommunicators:
         """Make the communicators from rank 0 to each place of groups of `size` ranks; collective."""
-        return Columns(self._mpi, size)
+        return PlaceCommunicators(self._mpi, size)
 
     def close(self) -> None:
         self._barrier()  # the first rank to leave would end Horovod and MPI under the others
@@ -204,16 +204,16 @@ def load_mpi(launch: Launch) -> Any:
     if MPI.COMM_WORLD.Get_size() != launch.world_size:
         raise shared(
             UsageError(
-                f"{launch.launcher} started {launch.world_size} ranks, but MPI sees {MPI.COMM_WORLD.Get_size()} "
-                f"(MPI library: {library_name(MPI)}). Launcher and MPI library do not fit: use the mpirun of that "
+                f"{launch.launcher} started {launch.world_size} ranks, but MPI sees {MPI.COMM_WORLD.Get_size()} (MPI "
+                f"library: {library_name(MPI)}). Launcher and MPI library do not match: use the mpirun of that "
                 "library, or under Slurm srun --mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH)"
             )
         )
     if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
         raise shared(
             UsageError(
-                f"this MPI library ({library_name(MPI)}) does not let several threads call it (MPI_THREAD_MULTIPLE), "
-                "which the runner needs; use one that is built so"
+                f"this MPI library ({library_name(MPI)}) does not support MPI_THREAD_MULTIPLE, which the runner needs; "
+                "use one that is built with it"
             )
         )
     return MPI

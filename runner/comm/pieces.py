@@ -27,7 +27,7 @@ def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().reshape(-1).view(torch.uint8)
 
 
-class Columns:
+class PlaceCommunicators:
     """Communicators from rank 0 to the ranks at one place of their groups, which are `size` ranks one after another."""
 
     def __init__(self, mpi: Any, size: int) -> None:

@@ -50,7 +50,7 @@ class SingleComm(Comm):
     def beat(self, state: str) -> list[str] | None:
         return None
 
-    def fail(self, error: RunnerError) -> None:
+    def abort(self, error: RunnerError) -> None:
         if threading.current_thread() is not self._thread:
             print(render(error), file=sys.stderr, flush=True)
             os._exit(error.exit_code)  # the thread of the job hangs

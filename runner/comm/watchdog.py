@@ -91,11 +91,11 @@ class Watchdog:
                 self._end(
                     f"{self._comm.previous} has been silent for {now - heard:.0f} s"
                     + (f", and was last {last_words}" if last_words else "")
-                    + ": it is stopped, or its host or network is gone"
+                    + ": it is stopped, or its host or network is down"
                 )
             self._ended.wait(_BEAT_SECONDS)
 
     def _end(self, message: str) -> None:
-        error = RunnerError(f"{message}. The job ends (--stall-timeout {self._timeout:g}); the same command goes on")
+        error = RunnerError(f"{message}. The job ends (--stall-timeout {self._timeout:g}); the same command resumes")
         self._note(error)
-        self._comm.fail(error)
+        self._comm.abort(error)

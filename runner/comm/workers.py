@@ -2,6 +2,7 @@
 
 from runner.comm import Comm
 from runner.config.options import Config
+from runner.core.text import plural
 from runner.host.devices import set_threads
 from runner.host.launch import usable_cpus
 
@@ -15,5 +16,5 @@ def share_threads(config: Config, comm: Comm) -> int:
 def describe_workers(comm: Comm, threads: int) -> str:
     """Return ranks, hosts and threads of the job in words; every rank calls it."""
     hosts = len(set(comm.gather_all(comm.world.host)))
-    ranks = "1 rank" if comm.world.world_size == 1 else f"{comm.world.world_size} ranks"
-    return f"{ranks}, {hosts} host{'s' * (hosts > 1)}, {threads} CPU thread{'s' * (threads > 1)} a rank"
+    counts = (plural(comm.world.world_size, "rank"), plural(hosts, "host"), plural(threads, "CPU thread"))
+    return f"{', '.join(counts)} per rank"

@@ -25,11 +25,11 @@ _VARIABLES = (
 Hosts = dict[str, int]  # number of slots, the most ranks, by host name, in order
 
 
-def write_hostfile(given: str | None, slots: int | None) -> str:
+def write_hostfile(hosts_text: str | None, slots: int | None) -> str:
     """Return the lines of a hostfile, `HOST slots=N`, a form that both mpirun and horovodrun read.
 
     Args:
-        given: hosts separated by commas, each with `:SLOTS` or without; None for the hosts of the allocation.
+        hosts_text: hosts separated by commas, each with `:SLOTS` or without; None for the hosts of the allocation.
         slots: slots of every host, which override the scheduler's or the list's; None to keep those.
 
     Raises:
@@ -37,21 +37,19 @@ def write_hostfile(given: str | None, slots: int | None) -> str:
     """
     if slots is not None:
         check_positive("--slots", slots)
-    hosts = _of_list(given) if given else _of_allocation(read_variables(_VARIABLES))
+    hosts = _of_list(hosts_text) if hosts_text else _of_allocation(read_variables(_VARIABLES))
     return "".join(f"{host} slots={slots or own}\n" for host, own in hosts.items())
 
 
-def _of_list(given: str) -> Hosts:
+def _of_list(hosts_text: str) -> Hosts:
     hosts: Hosts = {}
-    for word in given.split(","):
-        found = re.fullmatch(r"\s*([\w.-]+)(?::([1-9]\d*))?\s*", word)
-        if not found:
-            raise UsageError(
-                f"{word!r} is no host; hosts are given as node1:2,node2:2, or without slots as node1,node2"
-            )
-        if found[1] in hosts:
-            raise UsageError(f"{found[1]} is there twice; give it once, with all its slots")
-        hosts[found[1]] = int(found[2] or 1)
+    for word in hosts_text.split(","):
+        match = re.fullmatch(r"\s*([\w.-]+)(?::([1-9]\d*))?\s*", word)
+        if not match:
+            raise UsageError(f"{word!r} is not a host; list hosts as node1:2,node2:2, or without slots as node1,node2")
+        if match[1] in hosts:
+            raise UsageError(f"{match[1]} is listed twice; list it once, with all its slots")
+        hosts[match[1]] = int(match[2] or 1)
     return hosts
 
 
@@ -63,11 +61,11 @@ def _of_allocation(variables: dict[str, str]) -> Hosts:
             return _of_lines(path, name)
     if words := variables.get("LSB_MCPU_HOSTS"):
         if not re.fullmatch(r"(\s*[\w.-]+\s+\d+)+\s*", words):
-            raise UsageError(f"LSB_MCPU_HOSTS {words!r} is not of hosts, each with its slots")
+            raise UsageError(f"LSB_MCPU_HOSTS {words!r} is not a list of hosts, each with its slots")
         return {host: int(slots) for host, slots in re.findall(r"([\w.-]+)\s+(\d+)", words)}
     raise UsageError(
-        "this is no allocation of Slurm, PBS or LSF. Run it inside one, or give the hosts: "
-        "python -m runner hosts node1:2,node2:2"
+        "not inside an allocation of Slurm, PBS or LSF. Run it inside one, or list the hosts: python -m runner hosts "
+        "node1:2,node2:2"
     )
 
 
@@ -76,13 +74,13 @@ def _of_slurm(nodes: str, tasks: str) -> Hosts:
     try:
         shown = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise UsageError(f"scontrol, which knows the hosts of {nodes}, fails: {error}") from error
+        raise UsageError(f"scontrol cannot list the hosts of {nodes}: {error}") from error
     names = shown.stdout.split()
     slots: list[int] = []
     for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks):
         slots += [int(count)] * int(times or 1)
     if slots and len(slots) != len(names):
-        raise UsageError(f"SLURM_TASKS_PER_NODE {tasks} is not of as many hosts as SLURM_JOB_NODELIST {nodes}")
+        raise UsageError(f"SLURM_TASKS_PER_NODE {tasks} does not have as many hosts as SLURM_JOB_NODELIST {nodes}")
     return dict(zip(names, slots or [1] * len(names), strict=True))
 
 

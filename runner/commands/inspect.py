@@ -10,6 +10,7 @@ from torch import nn
 from runner.comm.single import SingleComm
 from runner.config.options import Config
 from runner.core.imports import name_of
+from runner.core.text import plural
 from runner.host.launch import detect_launch
 from runner.models import build_model
 from runner.models.images.timm import TimmModel
@@ -47,7 +48,7 @@ def inspect_model(config: Config) -> str:
     signature = signature_of(model)
     if signature.inputs:
         lines.append(f"called   {signature}")
-    if batch := signature.rows_in_words():
+    if batch := signature.describe_limits():
         lines.append(f"batch    {batch}")
     return "\n".join([*lines, f"weights  {digest}"])
 
@@ -75,7 +76,7 @@ def _contents(model: Any) -> list[str]:
     else:
         held = sum(len(raw) for _, raw in storages(model))
     return [
-        f"holds    {sum(p.numel() for p in parameters):,} parameters in {len(parameters)} tensors, "
+        f"holds    {plural(sum(p.numel() for p in parameters), 'parameter')} in {plural(len(parameters), 'tensor')}, "
         f"{sum(b.numel() for b in buffers):,} other numbers in {len(buffers)}",
         f"dtypes   {', '.join(f'{dtype} ({count:,})' for dtype, count in dtypes.most_common())}",
         f"memory   {held:,} bytes",
@@ -87,7 +88,7 @@ def _expects(model: Any) -> str:
     if isinstance(model, torch.jit.ScriptModule):
         return str(model.forward.schema)  # type: ignore[attr-defined]
     if isinstance(model, Sentences):
-        return model.input_in_words
+        return model.input_summary
     if isinstance(model, nn.Module) and not isinstance(model, torch.fx.GraphModule):
         for layer in model.modules():
             for kind, (attribute, shape) in _WIDTHS.items():

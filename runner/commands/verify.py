@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.errors import InputError
+from runner.core.text import plural
 from runner.core.urls import is_url
 from runner.data.rows import Rows, rows_checksum, type_key
 from runner.records.ledger import Ledger, run_folder
@@ -52,15 +53,18 @@ def verify(output: str) -> str:
             raise InputError(f"{output}: rows {commit.start}..{commit.stop} are not what was computed (checksum)")
     if expected != num_rows:
         raise InputError(f"{ledger.path}: rows {expected}..{num_rows} are not accounted for")
-    return f"{output}: all {num_rows:,} rows are there once, in order, and are what was computed"
+    return f"{output}: all {plural(num_rows, 'row')} present once, in order, as computed"
 
 
 def _open(output: str, num_rows: int, row_type: str) -> Callable[[int, int], Rows]:
     """Return a function that reads rows of an output; raise InputError where their number or type is wrong."""
     source = open_source(output)
-    found = type_key(source.row_type)
-    if (source.num_rows, found) != (num_rows, row_type):
-        raise InputError(f"{output} holds {source.num_rows} rows of {found}; {num_rows} of {row_type} were computed")
+    held_type = type_key(source.row_type)
+    if (source.num_rows, held_type) != (num_rows, row_type):
+        raise InputError(
+            f"{output} holds {plural(source.num_rows, 'row')} of {held_type}; the job computed {num_rows:,} of "
+            f"{row_type}"
+        )
     return source.read
 
 
@@ -68,7 +72,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_text())
     except FileNotFoundError:
-        raise InputError(f"{path} is missing: there is nothing to check the output against") from None
+        raise InputError(f"{path} is missing: without it the output cannot be verified") from None
     except (OSError, ValueError) as error:
         raise InputError(f"{path} cannot be read: {error}") from error
     if not isinstance(manifest, dict):

@@ -7,12 +7,13 @@ import time
 from pathlib import Path
 
 from runner.core.errors import RunnerError
+from runner.core.text import plural, rough_duration
 from runner.records.explain import explain
 from runner.records.ledger import Ledger, run_folder
 from runner.records.lock import OutputLock
 from runner.telemetry.progress import STATUS, View, find_view
 from runner.telemetry.status import Status, parse_status
-from runner.telemetry.status_text import duration, first_line
+from runner.telemetry.status_text import first_line
 from runner.telemetry.tally import Start, Tally
 
 _PAUSE_SECONDS = 0.5  # plus ten times the duration of a look: the ledger of a large job is long
@@ -48,9 +49,8 @@ def follow(output: str) -> str:
 
 
 def _begin(status: Status) -> View:
-    ranks = "1 rank" if status.world_size == 1 else f"{status.world_size} ranks"
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status.started))
-    where = f"{ranks} under {status.launcher}, since {since}"
+    where = f"{plural(status.world_size, 'rank')} under {status.launcher}, since {since}"
     resumed_rows = status.resumed_rows
     print(first_line(status.num_rows, resumed_rows, where), file=sys.stderr, flush=True)
     return find_view()
@@ -85,8 +85,8 @@ class _Look:
         if self._text and seconds > _OLD_SECONDS and not self._has_warned:
             self._has_warned = True
             print(
-                f"runner: {self._folder / STATUS} has not been renewed for {duration(seconds)}, though the job lives: "
-                "its storage may fail. From here on, what its ledger tells",
+                f"runner: {self._folder / STATUS} has not been renewed for {rough_duration(seconds)}, although the "
+                "job is alive: its storage may have failed. The progress below is that of its ledger",
                 file=sys.stderr,
                 flush=True,
             )

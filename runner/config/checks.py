@@ -15,7 +15,7 @@ def check_postprocess(spec: str) -> None:
     name, _, argument = spec.partition(":")
     if name == "topk":
         if not argument.isdecimal() or int(argument) < 1:
-            raise UsageError(f"--postprocess {spec!r}: topk:K wants a whole number K of 1 or more")
+            raise UsageError(f"--postprocess {spec!r}: topk:K needs a whole number K of 1 or more")
     elif spec not in NAMED_POSTPROCESS:
         if ":" not in spec:
             raise UsageError(

@@ -61,7 +61,7 @@ def _read(name: str, value: Any) -> Any:
         try:
             array = np.array(value)
         except ValueError as error:
-            raise UsageError(f"--input {name}: its lists are of unlike lengths: {error}") from error
+            raise UsageError(f"--input {name}: its lists have different lengths: {error}") from error
         if array.dtype.kind == "U":
             return value
         value = array

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def validate(config: "Config") -> None:
-    """Raise UsageError where an option has a value that is not allowed, or two do not go together."""
+    """Raise UsageError where an option has a value that is not allowed, or two cannot be combined."""
     _check_functions(config)
     for field in dataclasses.fields(config):
         _check_field(config, field)
@@ -25,7 +25,7 @@ def validate(config: "Config") -> None:
     _check_groups(config)
     _check_batches(config)
     if config.stateful == "reset" and config.model_parallel > 1:
-        raise UsageError("--stateful reset and --model-parallel do not go together")
+        raise UsageError("--stateful reset and --model-parallel cannot be combined")
     if config.offload is not None:
         _check_offload(config)
     if config.metrics is not None:
@@ -62,7 +62,7 @@ def _check_field(config: "Config", field: "dataclasses.Field[object]") -> None:
 def _check_model(config: "Config") -> None:
     if isinstance(config.model, str) and is_path(config.model):
         if config.weights:
-            raise UsageError(f"--weights belongs to a factory; {config.model} is a whole model")
+            raise UsageError(f"--weights belongs to a factory; {config.model} is a complete model")
     elif isinstance(config.model, str):
         split_spec(config.model, "--model")
     if not isinstance(config.model_args, dict) or not all(isinstance(key, str) for key in config.model_args):
@@ -83,10 +83,12 @@ def _check_output(config: "Config") -> None:
         raise UsageError(f"--output must be a path, not {config.output!r}")
     format, _ = find_output_format(config.output)
     if not mode.moves_rows and not mode.output_is_folder and format.writer is not None:
-        raise UsageError(f"--collect direct writes .npy alone; --output {config.output} wants another way")
+        raise UsageError(f"--collect direct writes only .npy; for --output {config.output} use another collect mode")
     is_one_file = mode.moves_rows and not format.is_folder
     if "://" in config.output and not is_one_file:
-        raise UsageError(f"--output {config.output}: what is copied to a URL is one file, which rank 0 writes")
+        raise UsageError(
+            f"--output {config.output}: a URL takes one file, which rank 0 writes: use allgather or alltoall"
+        )
     if mode.output_is_folder and format.is_folder:
         raise UsageError(f"--collect shards does not write {config.output}; choose .npy or .parquet")
 
@@ -95,8 +97,8 @@ def _check_batches(config: "Config") -> None:
     _check_budget(config)
     if config.chunk_size is not None and config.chunk_size % config.batch_size:
         raise UsageError(
-            f"--chunk-size {config.chunk_size} is not a multiple of --batch-size {config.batch_size}; "
-            f"near it are {multiples_near(config.chunk_size, config.batch_size)}"
+            f"--chunk-size {config.chunk_size} is not a multiple of --batch-size {config.batch_size}; the nearest are "
+            f"{multiples_near(config.chunk_size, config.batch_size)}"
         )
     if config.verbose not in range(3):
         raise UsageError(f"--verbose must be 0, 1 or 2, not {config.verbose!r}")
@@ -106,7 +108,7 @@ def _exclude(config: "Config", option: str, names: tuple[str, ...]) -> None:
     """Raise UsageError where one of these is given beside an option that does not go with it."""
     for name in names:
         if getattr(config, name):
-            raise UsageError(f"{option} and --{name.replace('_', '-')} do not go together")
+            raise UsageError(f"{option} and --{name.replace('_', '-')} cannot be combined")
 
 
 def _check_weights(config: "Config") -> None:
@@ -120,15 +122,15 @@ def _check_weights(config: "Config") -> None:
         raise UsageError(f"--ignore-keys must be patterns, separated by commas, not {config.ignore_keys!r}")
     for name in ("weights_key", "strip_prefix", "ignore_keys"):
         if getattr(config, name) and config.weights is None:
-            raise UsageError(f"--{name.replace('_', '-')} says how --weights is read, which is missing")
+            raise UsageError(f"--{name.replace('_', '-')} applies to --weights, which is missing")
 
 
 def _check_groups(config: "Config") -> None:
     size, stages = config.model_parallel, config.pipeline_stages
     if size % stages:
         raise UsageError(
-            f"--pipeline-stages {stages} does not divide --model-parallel {size}: each stage is held by as many "
-            "ranks of a group"
+            f"--pipeline-stages {stages} does not divide --model-parallel {size}: each stage is held by as many ranks "
+            "of a group"
         )
     if not isinstance(config.split_points, tuple) or not all(isinstance(name, str) for name in config.split_points):
         raise UsageError(f"--split-points must be names of layers, separated by commas, not {config.split_points!r}")
@@ -138,21 +140,21 @@ def _check_groups(config: "Config") -> None:
             f"out; --pipeline-stages says {stages}"
         )
     if config.micro_batches is not None and stages == 1:
-        raise UsageError("--micro-batches goes with --pipeline-stages")
+        raise UsageError("--micro-batches needs --pipeline-stages")
 
 
 def _check_budget(config: "Config") -> None:
     if (config.batch_cost is None) != (config.batch_budget is None):
-        raise UsageError("--batch-cost, what a row costs, and --batch-budget, what a batch may, go together")
+        raise UsageError("--batch-cost (of a row) and --batch-budget (of a batch) must be given together")
     if config.batch_cost is not None and config.batch_tokens is not None:
-        raise UsageError("--batch-cost and --batch-tokens do not go together: each says how large a batch may be")
+        raise UsageError("--batch-cost and --batch-tokens cannot be combined: each limits the size of a batch")
     if isinstance(config.batch_cost, str):
         split_spec(config.batch_cost, "--batch-cost")
 
 
 def _check_offload(config: "Config") -> None:
     if config.model_parallel != 1:
-        raise UsageError("--offload and --model-parallel do not go together: each is a way to hold a large model")
+        raise UsageError("--offload and --model-parallel cannot be combined: each is a way to hold a large model")
     shared = ("share_weights",) if config.offload == "disk" else ()
     _exclude(config, f"--offload {config.offload}", ("compile", *shared))
     is_factory = not isinstance(config.model, str) or not is_path(config.model)

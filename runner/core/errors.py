@@ -15,7 +15,7 @@ RunnerError             70  a rank that hung or computes wrong, or a bug of ours
 import traceback
 from typing import Any
 
-EXIT_WHOLE = 0
+EXIT_COMPLETE = 0
 EXIT_STOPPED = 75  # on purpose and in time; the same command resumes the job
 
 
@@ -111,7 +111,7 @@ def as_runner_error(error: BaseException) -> RunnerError:
     if isinstance(error, RunnerError):
         return error
     if isinstance(error, KeyboardInterrupt):
-        return Interrupted("interrupted at once. What is recorded is kept; the same command goes on from there")
+        return Interrupted("interrupted at once. What is recorded is kept; the same command resumes from there")
     return RunnerError(f"unexpected {describe(error)} (a bug of the runner)", details=traceback_of(error))
 
 

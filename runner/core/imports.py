@@ -33,7 +33,7 @@ def load_attribute(spec: str, option: str) -> Any:
     if "" not in sys.path:  # `python -m` has put the current folder there, the console script has not
         sys.path.insert(0, "")
     try:
-        found: Any = importlib.import_module(module_name)
+        target: Any = importlib.import_module(module_name)
     except RunnerError:
         raise
     except Exception as error:
@@ -44,10 +44,10 @@ def load_attribute(spec: str, option: str) -> Any:
             details="" if missing else traceback_of(error),
         ) from error
     for part in attribute.split("."):
-        if not hasattr(found, part):
+        if not hasattr(target, part):
             raise ModelError(f"{option} {spec!r}: {module_name} has no attribute {attribute!r}")
-        found = getattr(found, part)
-    return found
+        target = getattr(target, part)
+    return target
 
 
 def name_of(thing: Any) -> str:

@@ -21,6 +21,6 @@ def find_plugin(kind: str, path: str) -> tuple[str, str] | None:
     from importlib.metadata import entry_points  # takes its time to import
 
     name = path.rstrip("/")
-    found = [entry for entry in entry_points(group=f"{GROUP}.{kind}") if name.endswith(f".{entry.name}")]
-    longest = max(found, key=lambda entry: len(entry.name), default=None)
+    entries = [entry for entry in entry_points(group=f"{GROUP}.{kind}") if name.endswith(f".{entry.name}")]
+    longest = max(entries, key=lambda entry: len(entry.name), default=None)
     return (f".{longest.name}", longest.value) if longest else None

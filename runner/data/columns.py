@@ -23,8 +23,8 @@ def types_by_name(row_type: RowTypes) -> dict[str, RowType]:
         return dict(row_type)
     if row_type.dtype.fields is None:
         return {UNNAMED: row_type}
-    found = {name: field[0] for name, field in row_type.dtype.fields.items()}
-    return {name: RowType(dtype.shape, dtype.base) for name, dtype in found.items()}
+    dtypes = {name: field[0] for name, field in row_type.dtype.fields.items()}
+    return {name: RowType(dtype.shape, dtype.base) for name, dtype in dtypes.items()}
 
 
 def joined(types: Mapping[str, RowType]) -> RowTypes:
@@ -53,9 +53,9 @@ def unpack(packed: np.ndarray, types: Mapping[str, RowType], num_rows: int) -> C
     def read(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         nonlocal position
         size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
-        found = packed[position : position + size].copy().view(dtype).reshape(shape)  # aligned, as libraries need it
+        column = packed[position : position + size].copy().view(dtype).reshape(shape)  # aligned, as libraries need it
         position += size
-        return found
+        return column
 
     for name, row_type in types.items():
         if row_type.is_ragged:
@@ -84,13 +84,13 @@ def fill(column: Column, indices: Sequence[int]) -> Column:
 
 def nonfinite(columns: Mapping[str, Column]) -> set[int]:
     """Return the indices of the rows that hold a NaN or an infinity in one of the columns."""
-    found: set[int] = set()
+    numbers: set[int] = set()
     for column in columns.values():
         if not isinstance(column, Ragged):
-            found.update(nonfinite_rows(column))
+            numbers.update(nonfinite_rows(column))
         elif column.values.dtype != TEXT and (values := nonfinite_rows(column.values)):
-            found.update((np.searchsorted(column.offsets, values, side="right") - 1).tolist())
-    return found
+            numbers.update((np.searchsorted(column.offsets, values, side="right") - 1).tolist())
+    return numbers
 
 
 def without(columns: Columns, names: Collection[str]) -> Columns:

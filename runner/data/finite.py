@@ -19,5 +19,5 @@ def nonfinite_rows(rows: np.ndarray) -> list[int]:
     total = values.sum(dtype=torch.float32 if values.dtype == torch.float16 else None)
     if torch.isfinite(total):
         return []
-    found: list[int] = (~torch.isfinite(values)).reshape(len(rows), -1).any(dim=1).nonzero()[:, 0].tolist()
-    return found
+    numbers: list[int] = (~torch.isfinite(values)).reshape(len(rows), -1).any(dim=1).nonzero()[:, 0].tolist()
+    return numbers

@@ -8,15 +8,16 @@ import numpy as np
 import torch
 
 from runner.core.errors import ModelError, UsageError
+from runner.core.text import plural
 from runner.data.columns import UNNAMED, joined, types_by_name
-from runner.data.rows import RAGGED, TEXT, Column, Ragged, RowType, RowTypes, in_words, name_rows
+from runner.data.rows import RAGGED, TEXT, Column, Ragged, RowType, RowTypes, describe_type, name_rows
 from runner.data.tensors import RaggedTensor, TextTensor, map_tensors
 
 Output = torch.Tensor | RaggedTensor | TextTensor
 Outputs = Output | dict[str, Output]
 
 
-def as_outputs(found: Any) -> Outputs:
+def as_outputs(result: Any) -> Outputs:
     """Convert the result of a model to one output, or several by name.
 
     An output is a tensor or array, a nested tensor of PyTorch, whose rows may be of variable length, or a list of
@@ -26,23 +27,23 @@ def as_outputs(found: Any) -> Outputs:
     Raises:
         ModelError: the result holds anything else.
     """
-    if (output := _as_output(found)) is not None:
+    if (output := _as_output(result)) is not None:
         return output
     items: Mapping[Any, Any] = {}
-    if isinstance(found, Mapping):
-        items = found
-    elif dataclasses.is_dataclass(found):
-        items = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
-    elif isinstance(found, tuple | list):
-        items = dict(zip(getattr(found, "_fields", range(len(found))), found, strict=True))
+    if isinstance(result, Mapping):
+        items = result
+    elif dataclasses.is_dataclass(result):
+        items = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
+    elif isinstance(result, tuple | list):
+        items = dict(zip(getattr(result, "_fields", range(len(result))), result, strict=True))
     converted = {str(name): _as_output(item) for name, item in items.items() if item is not None}
     outputs = {name: output for name, output in converted.items() if output is not None}
     if not outputs or len(outputs) < len(converted):
         others = {name: type(items[name]).__name__ for name in items if str(name) in converted.keys() - outputs.keys()}
-        what = f"{type(found).__name__} with {_in_words(others)}" if others else type(found).__name__
+        what = f"{type(result).__name__} with {_describe_items(others)}" if others else type(result).__name__
         raise ModelError(
-            f"the model gave a {what}; tensors are needed, one or several by name. Choose them with "
-            "--postprocess module:function"
+            f"the model gave a {what}; tensors are needed, one or several by name. Choose them with --postprocess "
+            "module:function"
         )
     return outputs if len(outputs) > 1 else next(iter(outputs.values()))
 
@@ -73,14 +74,14 @@ def row_type_of(outputs: Outputs) -> RowTypes:
 
 def check_row_type(outputs: Outputs, row_type: RowTypes, kept: Sequence[str], ids: Sequence[int]) -> None:
     """Raise ModelError unless a batch of predictions has rows of this type, the passthrough columns `kept` left out."""
-    found, expected = row_type_of(outputs), row_type
+    value, expected = row_type_of(outputs), row_type
     if kept or not isinstance(row_type, RowType):
-        found = types_by_name(found)
+        value = types_by_name(value)
         expected = {name: column for name, column in types_by_name(row_type).items() if name not in kept}
-    if found != expected:
+    if value != expected:
         raise ModelError(
-            f"the model gave {in_words(found)} per row for {name_rows(ids)} and {in_words(expected)} for the first "
-            "row; every row must be of one shape and dtype"
+            f"the model gave {describe_type(value)} per row for {name_rows(ids)} and {describe_type(expected)} for the "
+            "first row; every row must be of one shape and dtype"
         )
 
 
@@ -137,15 +138,15 @@ def arrived(waiting: Any) -> Any:
     return call()
 
 
-def _as_output(found: Any) -> Output | None:
-    if isinstance(found, torch.Tensor):
-        return _unnest(found) if found.is_nested else found
-    if isinstance(found, RaggedTensor | TextTensor):
-        return found
-    if isinstance(found, np.ndarray) and found.dtype.kind in "biufc":
-        return torch.from_numpy(found.copy())
-    if isinstance(found, list | np.ndarray) and len(found) and all(isinstance(item, str) for item in found):
-        encoded = [item.encode() for item in found]
+def _as_output(value: Any) -> Output | None:
+    if isinstance(value, torch.Tensor):
+        return _unnest(value) if value.is_nested else value
+    if isinstance(value, RaggedTensor | TextTensor):
+        return value
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
+        return torch.from_numpy(value.copy())
+    if isinstance(value, list | np.ndarray) and len(value) and all(isinstance(item, str) for item in value):
+        encoded = [item.encode() for item in value]
         values = np.frombuffer(b"".join(encoded), np.uint8)
         return TextTensor(torch.from_numpy(values.copy()), torch.tensor([len(item) for item in encoded]))
     return None
@@ -173,8 +174,8 @@ def _as_column(output: Output) -> Column:
 
 
 def _as_array(tensor: torch.Tensor) -> np.ndarray:
-    found: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy().copy()
-    return found
+    value: np.ndarray = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).cpu().numpy().copy()
+    return value
 
 
 def _join(parts: Sequence[Output]) -> Output:
@@ -196,7 +197,7 @@ def _stored_dtype(output: torch.Tensor) -> np.dtype[Any]:
         ) from error
 
 
-def _in_words(others: Mapping[Any, str]) -> str:
+def _describe_items(others: Mapping[Any, str]) -> str:
     return ", ".join(f"a {kind} as {name!r}" for name, kind in others.items())
 
 
@@ -206,9 +207,10 @@ def check_num_rows(outputs: Outputs, ids: Sequence[int]) -> None:
         if num_rows_of(output) == len(ids):
             continue
         what = f" as {name!r}" if isinstance(outputs, dict) else ""
-        shape = tuple(output.shape) if isinstance(output, torch.Tensor) else None
-        found = f"{num_rows_of(output)} rows" if shape is None else f"shape {shape}"
+        size = (
+            f"shape {tuple(output.shape)}" if isinstance(output, torch.Tensor) else plural(len(output.lengths), "row")
+        )
         raise ModelError(
-            f"the model gave {found}{what} for {name_rows(ids)}; its first axis must be the {len(ids)} rows of the "
-            "batch. Choose other outputs with --postprocess module:function"
+            f"the model gave {size}{what} for {name_rows(ids)}; its first axis must be the {plural(len(ids), 'row')} "
+            "of the batch. Choose other outputs with --postprocess module:function"
         )

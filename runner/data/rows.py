@@ -111,8 +111,8 @@ def dtype_from_json(description: Any) -> np.dtype[Any]:
     """Return the dtype of a description that was read from JSON; raise TypeError or ValueError if it is none."""
     if isinstance(description, list):
         description = [tuple(tuple(item) if isinstance(item, list) else item for item in f) for f in description]
-    found: np.dtype[Any] = np.dtype(description)
-    return found
+    dtype: np.dtype[Any] = np.dtype(description)
+    return dtype
 
 
 def take(rows: Rows, indices: Sequence[int] | np.ndarray) -> Rows:
@@ -170,7 +170,7 @@ def zero_row(row_type: RowTypes) -> Rows:
     return {name: _zero_row(column) for name, column in row_type.items()}
 
 
-def in_words(row_type: RowTypes) -> str:
+def describe_type(row_type: RowTypes) -> str:
     """Return a type in words, for messages."""
     if isinstance(row_type, RowType):
         return str(row_type)
@@ -198,7 +198,7 @@ def is_ragged(row_type: RowTypes, ignored: Collection[str] = ()) -> bool:
     """Return whether rows, or one of their columns not ignored, are of variable length, and are batched by it."""
     if isinstance(row_type, RowType):
         return row_type.is_ragged and row_type.dtype != FILE
-    return any(is_ragged(found) for name, found in row_type.items() if name not in ignored)
+    return any(is_ragged(column) for name, column in row_type.items() if name not in ignored)
 
 
 def lengths_of(rows: Rows, ignored: Collection[str] = ()) -> np.ndarray | None:

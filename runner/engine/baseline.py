@@ -48,7 +48,7 @@ def measure_single_rank(engine: Engine) -> Speed:
     rows, seconds, output_bytes, forward, warm_forward = 0, 0.0, 0, 0.0, 0.0
     began = last = time.perf_counter()
     for number, (commit, predictions) in enumerate(chunks):
-        timeline.turn("wait_room")
+        timeline.turn("backpressure")
         if number == _WARM_CHUNKS:
             rows, output_bytes, began, warm_forward = 0, 0, last, forward  # the first calls of a model take longer
         last, forward = time.perf_counter(), timeline.seconds()["forward"]

@@ -12,6 +12,7 @@ import torch
 from runner.config.options import Config
 from runner.config.paths import is_path
 from runner.core.errors import ChunkError, InputError, ModelError, UsageError, describe, traceback_of
+from runner.core.text import plural
 from runner.data.columns import types_by_name
 from runner.data.rows import (
     TEXT,
@@ -55,8 +56,8 @@ def make_batching(config: Config, source: Source, predictor: Predictor, device_t
         return ByLength(config, source, predictor, _CALL_TOKENS.get(device_type, _CALL_TOKENS["cpu"]))
     if config.batch_tokens is not None:
         raise UsageError(
-            f"--batch-tokens {config.batch_tokens} is for rows of unlike lengths, and those of the data are all alike: "
-            "--batch-size says how many go through the model together"
+            f"--batch-tokens {config.batch_tokens} is for variable-length rows, and the rows of the data have one "
+            "length; limit batches with --batch-size"
         )
     return None
 
@@ -84,8 +85,8 @@ class ByLength:
         self._says = True
         if self._most is not None and self._is_text and self._count is None:
             raise UsageError(
-                f"--batch-tokens {self._most} counts the tokens that a model's tokenizer makes of texts, and this "
-                "model has none that counts: --batch-cost module:function can, with --batch-budget"
+                f"--batch-tokens {self._most} counts the tokens of a model's tokenizer, and this model has none that "
+                "counts; use --batch-cost module:function with --batch-budget"
             )
 
     def __call__(self, rows: Rows, start: int) -> list[np.ndarray]:
@@ -95,7 +96,9 @@ class ByLength:
         call_length = max(self._call_tokens, float(lengths.mean()))
         if self._most is not None and self._says and lengths[order[0]] > self._most:
             self._says = False
-            _say_alone(start + int(order[0]), f"has {lengths[order[0]]:,} tokens", f"--batch-tokens {self._most}")
+            _warn_alone(
+                start + int(order[0]), f"has {plural(lengths[order[0]], 'token')}", f"--batch-tokens {self._most}"
+            )
         return np.split(order, cut_by_length(lengths[order], self._batch_size, call_length, self._most)[1:])
 
     def _lengths(self, rows: Rows, start: int) -> np.ndarray:
@@ -124,8 +127,8 @@ class ByLength:
             texts = text_columns(inputs)
             if texts is None:
                 raise ModelError(
-                    f"--batch-tokens counts the tokens of texts, and --preprocess gave something else for "
-                    f"{name_rows(piece)}: --batch-cost module:function can count, with --batch-budget"
+                    "--batch-tokens counts the tokens of texts, and --preprocess gave something else for "
+                    f"{name_rows(piece)}; use --batch-cost module:function with --batch-budget"
                 )
             check_num_texts(texts, piece)
             parts.append(texts)
@@ -179,18 +182,20 @@ class ByCost:
         if self._says and costs.max() > self._budget:
             self._says = False
             row = int(costs.argmax())
-            _say_alone(start + row, f"costs {costs[row]:g}", f"--batch-budget {self._budget}")
+            _warn_alone(start + row, f"costs {costs[row]:g}", f"--batch-budget {self._budget}")
         return np.split(np.arange(len(ids)), cut_by_cost(costs, self._batch_size, self._budget)[1:])
 
     def _costs(self, rows: Rows, ids: Sequence[int]) -> np.ndarray:
-        given = self._predictor.given(take(rows, range(len(ids))), ids)  # the function may change it in place
+        inputs = self._predictor.given(take(rows, range(len(ids))), ids)  # the function may change it in place
         try:
-            costs = torch.as_tensor(self._cost(given), dtype=torch.float64).detach().cpu().numpy()
+            costs = torch.as_tensor(self._cost(inputs), dtype=torch.float64).detach().cpu().numpy()
         except Exception as error:
             what = f"--batch-cost failed on {name_rows(ids)}: {describe(error)}"
             raise ModelError(what, traceback_of(error)) from error
         if costs.shape != (len(ids),):
-            raise ModelError(f"--batch-cost gave shape {costs.shape} for {name_rows(ids)}: one number a row is needed")
+            raise ModelError(
+                f"--batch-cost gave shape {costs.shape} for {name_rows(ids)}: one number per row is needed"
+            )
         if not (np.isfinite(costs) & (costs >= 0)).all():
             raise ModelError(f"--batch-cost gave {costs.min():g} to {costs.max():g} for {name_rows(ids)}: none below 0")
         return costs
@@ -211,5 +216,5 @@ def has_text(row_type: RowTypes, ignored: Collection[str]) -> bool:
     return any(kind.dtype == TEXT for name, kind in types_by_name(row_type).items() if name not in ignored)
 
 
-def _say_alone(row: int, what: str, limit: str) -> None:
-    LOGGER.warning("row %d alone %s, more than %s: such rows go through the model one by one", row, what, limit)
+def _warn_alone(row: int, what: str, limit: str) -> None:
+    LOGGER.warning("row %d alone %s, more than %s: such rows are computed one by one", row, what, limit)

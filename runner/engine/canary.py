@@ -64,7 +64,7 @@ class Canary:
         self._repeats = not may_change and not change
         if change:
             if may_change:
-                return f"the model gives another answer to row {self._row} at each call"
+                return f"the model gives a different answer to row {self._row} at each call"
             raise shared(ModelError(_about_state(self._predictor, self._row, change)))
         digests = self._comm.gather_all(checksum(pack(self._first)))
         if len(set(digests)) == 1:
@@ -73,24 +73,24 @@ class Canary:
         is_reference = self._comm.world.rank == digests.index(most)
         reference = self._comm.gather_all(self._first if is_reference else None)[digests.index(most)]
         assert reference is not None
-        found = self._comm.gather_all((_deviation(self._first, reference), self._comm.world.who))
-        return self._comm.on_each(lambda: self._judge(found))
+        deviations = self._comm.gather_all((_deviation(self._first, reference), self._comm.world.who))
+        return self._comm.on_each(lambda: self._judge(deviations))
 
     def compare_again(self) -> dict[int, str]:
         """Return the ranks whose answer has changed since `compare`, each with its name in words."""
         off = _deviation(self._comm.on_each(self._answer), self._first) if self._repeats else 0.0
-        found = self._comm.gather_all((off, self._comm.world.who))
-        return {rank: who for rank, (off, who) in enumerate(found) if not off <= _TOLERANCE}
+        deviations = self._comm.gather_all((off, self._comm.world.who))
+        return {rank: who for rank, (off, who) in enumerate(deviations) if not off <= _TOLERANCE}
 
-    def _judge(self, found: list[tuple[float, str]]) -> str:
+    def _judge(self, offs: list[tuple[float, str]]) -> str:
         """Return how answers differ, by each rank's deviation and name. Every rank raises RunnerError if one is off."""
-        if wrong := [f"{who} (off by {off:.2g})" for off, who in found if not off <= _TOLERANCE]:
+        if wrong := [f"{who} (off by {off:.2g})" for off, who in offs if not off <= _TOLERANCE]:
             raise RunnerError(
                 f"the ranks do not agree on row {self._row}: {', '.join(wrong)} of the largest value, from what most "
-                "compute. Its processor, GPU or libraries are at fault, or the model depends on the rank"
+                "compute. Its processor, GPU or libraries are faulty, or the model depends on the rank"
             )
         return (
-            f"the ranks' answers differ by up to {max(off for off, _ in found):.1g} of the largest value: unlike "
+            f"the ranks' answers differ by up to {max(off for off, _ in offs):.1g} of the largest value: different "
             "processors or numbers of threads. The last bits of a row depend on the rank that computes it"
         )
 
@@ -104,11 +104,11 @@ def _about_state(predictor: Predictor, row: int, change: float) -> str:
     """Return the message about a model whose second answer differs."""
     reset = f"--stateful reset calls its {predictor.reset_name}() before each batch" if predictor.reset_name else ""
     return (
-        f"the model gives another answer to row {row} when it is called again, off by {change:.2g} of the largest "
-        "value: it keeps a state between calls, or depends on chance (random numbers, dropout that was saved in "
-        "training mode). Predictions would depend on how the rows are shared out. "
+        f"the model gives a different answer to row {row} when it is called again, off by {change:.2g} of the largest "
+        "value: it keeps a state between calls, or is random (dropout that was saved in training mode). Predictions "
+        "would depend on the partition of the rows. "
         f"{reset or 'It has no method reset_states, reset_state or reset, which --stateful reset would call'}; "
-        "--stateful keep takes it as it is, and no two jobs need agree then"
+        "--stateful keep accepts it, and two jobs may then differ"
     )
 
 
@@ -143,11 +143,11 @@ def _deviation_of(answer: Column, reference: Column) -> float:
     if reference.dtype == TEXT:
         return float("inf")
     wide = np.complex128 if reference.dtype.kind == "c" else np.float64
-    found, expected = answer.astype(wide), reference.astype(wide)
+    actual, expected = answer.astype(wide), reference.astype(wide)
     finite = np.isfinite(expected)
-    if not np.array_equal(found[~finite], expected[~finite], equal_nan=True):
+    if not np.array_equal(actual[~finite], expected[~finite], equal_nan=True):
         return float("inf")
-    difference = float(np.abs(found[finite] - expected[finite]).max(initial=0.0))
+    difference = float(np.abs(actual[finite] - expected[finite]).max(initial=0.0))
     scale = float(np.abs(expected[finite]).max(initial=0.0))
     if np.isnan(difference) or (difference and not scale):
         return float("inf")
@@ -164,6 +164,6 @@ def start_canary(
     if row is None:
         return None, ""
     canary = Canary(comm, predictor, source, row, config.batch_size, row_bytes_of(row_type))
-    says = canary.compare(may_change=config.stateful == "keep")
-    warn(comm.world, says if says != EQUAL else "")
-    return canary, "" if says == EQUAL and comm.world.world_size == 1 else says
+    agreement = canary.compare(may_change=config.stateful == "keep")
+    warn(comm.world, agreement if agreement != EQUAL else "")
+    return canary, "" if agreement == EQUAL and comm.world.world_size == 1 else agreement

@@ -16,7 +16,7 @@ from runner.engine.reader import chunk_checksum
 from runner.engine.recovery import BadRow, RecoveredBatch
 from runner.engine.texts import Cut
 
-_Gaps = Sequence[int]
+_FillValues = Sequence[int]
 _Places = slice | np.ndarray
 
 
@@ -35,7 +35,7 @@ class ChunkBuilder:
         num_rows = chunk.stop - chunk.start
         self._rows: _Rows = _Fixed(num_rows, row_type) if isinstance(row_type, RowType) else _Packed(num_rows, row_type)
         self._bad: list[BadRow] = []
-        self._halved: list[list[int]] = []
+        self._split_batches: list[list[int]] = []
         self._cut = Cut()
         self._input_checksums: list[str] = []
 
@@ -63,8 +63,8 @@ class ChunkBuilder:
             places = np.asarray(ids) - start
         self._rows.put(places, outputs, kept)
         self._bad += batch.bad
-        if batch.halved:
-            self._halved.append(list(span(ids)))
+        if batch.is_split:
+            self._split_batches.append(list(span(ids)))
         self._cut = self._cut.joined(batch.cut)
         if digest is not None:
             self._input_checksums.append(digest)
@@ -72,10 +72,10 @@ class ChunkBuilder:
     def finish(self, rank: int, began: float, seconds: float, on_nonfinite: str) -> tuple[Commit, np.ndarray]:
         """Return the record of the chunk, and its predictions: `(rows, ...)`, or packed as 1-D uint8."""
         chunk = self._chunk
-        found = self._rows.nonfinite(self._kept) - {row.row - chunk.start for row in self._bad}
+        nonfinite_rows = self._rows.nonfinite(self._kept) - {row.row - chunk.start for row in self._bad}
         if on_nonfinite == "quarantine":
-            self._bad += [BadRow(chunk.start + row, "the prediction is not finite", "") for row in found]
-            found = set()
+            self._bad += [BadRow(chunk.start + row, "the prediction is not finite", "") for row in nonfinite_rows]
+            nonfinite_rows = set()
         self._bad.sort(key=lambda row: row.row)
         rows = self._rows.finish([row.row - chunk.start for row in self._bad], self._kept)
         bad = {row.row for row in self._bad}
@@ -89,9 +89,9 @@ class ChunkBuilder:
             rank=rank,
             seconds=round(seconds, 6),
             began=round(began, 6),
-            nonfinite=len(found),
+            nonfinite=len(nonfinite_rows),
             bad=[asdict(row) for row in self._bad],
-            halved=self._halved,
+            halved=self._split_batches,
             cut_rows=len(lost),
             cut_tokens=sum(lost),
             token_limit=self._cut.limit if lost else 0,
@@ -102,7 +102,7 @@ class ChunkBuilder:
 class _Rows(Protocol):
     def put(self, places: _Places, outputs: Outputs | None, kept: Columns) -> None: ...
     def nonfinite(self, kept: Sequence[str]) -> set[int]: ...
-    def finish(self, gaps: _Gaps, kept: Sequence[str]) -> np.ndarray: ...
+    def finish(self, fill_values: _FillValues, kept: Sequence[str]) -> np.ndarray: ...
 
 
 class _Fixed:
@@ -131,12 +131,12 @@ class _Fixed:
             return nonfinite({"": self._rows})
         return nonfinite({name: self._rows[name].copy() for name in self._names() if name not in kept})
 
-    def finish(self, gaps: _Gaps, kept: Sequence[str]) -> np.ndarray:
+    def finish(self, fill_values: _FillValues, kept: Sequence[str]) -> np.ndarray:
         if not kept:
-            fill(self._rows, gaps)
+            fill(self._rows, fill_values)
         for name in self._names() if kept else ():
             if name not in kept:
-                fill(self._rows[name], gaps)
+                fill(self._rows[name], fill_values)
         return self._rows
 
     def _names(self) -> Sequence[str]:
@@ -165,9 +165,9 @@ class _Packed:
     def nonfinite(self, kept: Sequence[str]) -> set[int]:
         return nonfinite(without(self._in_order(), kept))
 
-    def finish(self, gaps: _Gaps, kept: Sequence[str]) -> np.ndarray:
+    def finish(self, fill_values: _FillValues, kept: Sequence[str]) -> np.ndarray:
         columns = self._in_order()
-        return pack({name: c if name in kept else fill(c, gaps) for name, c in columns.items()})
+        return pack({name: c if name in kept else fill(c, fill_values) for name, c in columns.items()})
 
     def _in_order(self) -> Columns:
         if self._columns is None:

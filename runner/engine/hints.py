@@ -22,7 +22,7 @@ def find_hint(model: Any, inputs: Arguments, called_with: str) -> str:
     if any(is_text(value) for value in values):
         return f"{hint} It gets rows of text as a list of strings; a model that takes numbers needs --preprocess"
     if isinstance(model, torch.jit.ScriptModule):
-        return f"{hint} A trace may hold the number of rows it was made with: torch.export with an open axis does not"
+        return f"{hint} A trace may be fixed to one batch size: use torch.export with a dynamic batch axis"
     module = model if isinstance(model, nn.Module) else getattr(model, "model", None)
     parameters = module.parameters() if isinstance(module, nn.Module) else ()
     wanted = next((p.dtype for p in parameters if p.is_floating_point()), None)

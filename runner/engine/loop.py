@@ -84,7 +84,7 @@ class Engine:
         stop, activity, timeline = self.observer.stop, self.observer.activity, self.observer.timeline
         reader = BatchReader(self.source, self.grid, self.predictor.batching)
         batches = ((chunk, first, last) for chunk in chunks for first, last in self.grid.batches(chunk))
-        timeline.turn("wait_rows")
+        timeline.turn("data_wait")
         chunk_began = waited_since = time.perf_counter()
         builder = ChunkBuilder(Chunk(0, 0, 0), self.row_type, self.keep)
         activity.begin("reading the first rows")
@@ -104,7 +104,7 @@ class Engine:
                 is_last = last == chunk.stop and part is parts[-1]
                 yield _Computed(builder, part, batch, outputs, seconds, chunk_began, is_last)
                 activity.begin(f"reading what follows row {last}")
-                timeline.turn("wait_rows")
+                timeline.turn("data_wait")
                 waited_since = time.perf_counter()
 
     def _read(self, reader: BatchReader, chunk: Chunk, first: int, last: int) -> "list[_Prepared]":
@@ -141,7 +141,9 @@ class Engine:
         try:
             if isinstance(part.inputs, InputError):
                 raise part.inputs
-            return RecoveredBatch(self.predictor.forward(part.inputs, part.ids), [], halved=False, cut=part.inputs.cut)
+            return RecoveredBatch(
+                self.predictor.forward(part.inputs, part.ids), [], is_split=False, cut=part.inputs.cut
+            )
         except InputError as error:
             return self.recovery(part.ids, error)
 

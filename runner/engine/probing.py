@@ -55,16 +55,16 @@ def _try(predictor: Predictor, source: Source, rows: Rows, row: int) -> RowTypes
     try:
         for mode in [Mode.NO_GRADIENTS] * predictor.may_keep_tensors + [Mode.INFERENCE]:
             predictor.mode = mode
-            found = _row_type(predictor, source, take(rows, range(1)), row)  # preprocessing may change rows in place
-        return found
+            row_type = _row_type(predictor, source, take(rows, range(1)), row)  # preprocessing may change rows in place
+        return row_type
     except InputError as error:
         predictor.mode = Mode.INFERENCE
         if not wants_gradients(error):
             raise
         if not predictor.can_have_gradients:
             raise ModelError(
-                "the model needs gradients (autograd), and ranks that hold it together compute none: leave "
-                f"--model-parallel out. {error.message}",
+                "the model needs gradients (autograd), which --model-parallel does not compute: leave it out. "
+                f"{error.message}",
                 error.details,
             ) from error
     predictor.mode = Mode.GRADIENTS
@@ -79,10 +79,10 @@ def _row_type(predictor: Predictor, source: Source, rows: Rows, row: int) -> Row
     prepared = predictor.prepare(rows, [row])
     if source.num_rows and not prepared.is_text and predictor.text_options:
         raise UsageError(
-            f"{predictor.text_options[0]} is about texts that go through a model's tokenizer, and the model gets none: "
-            "leave it out"
+            f"{predictor.text_options[0]} applies to texts for a model's tokenizer, and the model gets none: leave it "
+            "out"
         )
-    found = row_type_of(predictor.forward(prepared, [row]))
+    row_type = row_type_of(predictor.forward(prepared, [row]))
     if isinstance(source.row_type, RowType):
-        return found
-    return with_kept(found, {name: source.row_type[name] for name in predictor.keep})
+        return row_type
+    return with_kept(row_type, {name: source.row_type[name] for name in predictor.keep})

@@ -11,6 +11,7 @@ from runner.comm import Comm
 from runner.config.options import Config
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import ChunkError, InputError, ModelError, UsageError
+from runner.core.text import plural
 from runner.data.rows import Rows, RowType, RowTypes, is_ragged, row_bytes_of, rows_checksum, take
 from runner.engine.batching import Batching
 from runner.sources import Scanned, Source, open_source
@@ -35,7 +36,7 @@ def open_data(config: Config, comm: Comm) -> Source:
 
 def _check_kept(config: Config, source: Source) -> None:
     if config.keep and isinstance(source.row_type, RowType):
-        raise UsageError(f"--keep {', '.join(config.keep)}: there is no other column, for the model to get")
+        raise UsageError(f"--keep {', '.join(config.keep)}: no other column is left for the model")
 
 
 def make_grid(config: Config, source: Source, row_type: RowTypes, ignored: Sequence[str]) -> Grid:
@@ -130,8 +131,8 @@ class BatchReader:
         Raises:
             InputError: the rows cannot be read.
         """
-        whole = [(chunk.start, chunk.stop)]
-        pieces = self._grid.batches(chunk) if self._batching is None else whole
+        chunk_span = [(chunk.start, chunk.stop)]
+        pieces = self._grid.batches(chunk) if self._batching is None else chunk_span
         return chunk_checksum([rows_checksum(self._source.read(first, last)) for first, last in pieces])
 
 
@@ -157,10 +158,10 @@ def check_inputs(
         if reader.checksum(chunk) != expected:
             changed.append(f"{chunk.start}..{chunk.stop}")
     if changed:
-        more = f" and {len(changed) - _MOST_NAMED} more chunks" if len(changed) > _MOST_NAMED else ""
+        more = f" and {plural(len(changed) - _MOST_NAMED, 'more chunk')}" if len(changed) > _MOST_NAMED else ""
         raise InputError(
-            f"the data has changed since an earlier job read it: rows {', '.join(changed[:_MOST_NAMED])}{more} are not "
-            "what their predictions were computed from. Bring the data back, or start over with --fresh"
+            f"the data has changed since an earlier job read it: rows {', '.join(changed[:_MOST_NAMED])}{more} differ "
+            "from those that their predictions were computed from. Restore the data, or start over with --fresh"
         )
 
 
@@ -174,6 +175,6 @@ def check_unmodified(source: Source, stamp: str, name: str) -> None:
     """
     if source.stamp() != stamp:
         raise InputError(
-            f"{name} has been written to while this job read it. The same command compares it with what was read, and "
-            "goes on where nothing has changed"
+            f"{name} was modified while this job read it. The same command compares it with what was read, and resumes "
+            "if nothing has changed"
         )

@@ -29,13 +29,13 @@ class RecoveredBatch:
     Attributes:
         outputs: its predictions, with those of a good row in place of bad ones; None where all rows are bad.
         bad: its bad rows.
-        halved: whether it was computed in smaller pieces, because it ran out of memory.
+        is_split: whether it was computed in smaller pieces, because it ran out of memory.
         cut: its rows whose text was cut; entries of bad rows have no meaning.
     """
 
     outputs: Outputs | None
     bad: list[BadRow]
-    halved: bool
+    is_split: bool
     cut: Cut = Cut()
 
 
@@ -55,7 +55,7 @@ class BatchRecovery:
     def __init__(self, source: Source, predictor: Predictor, known_good_row: int | None, set_aside: bool) -> None:
         self._source, self._predictor, self._known_good_row = source, predictor, known_good_row
         self._sets_aside = set_aside
-        self._halved = False
+        self._is_split = False
         self._cut = Cut()  # of the last computation
 
     def __call__(self, ids: Sequence[int], error: InputError) -> RecoveredBatch:
@@ -86,9 +86,9 @@ class BatchRecovery:
         """Compute rows that all work one by one; raise `error` unless it is about other rows of their chunk."""
         if not isinstance(error, ChunkError):
             raise error
-        self._halved, self._cut = False, Cut()
+        self._is_split, self._cut = False, Cut()
         outputs = self._compute(rows, ids)
-        return RecoveredBatch(outputs, [], self._halved, self._cut)
+        return RecoveredBatch(outputs, [], self._is_split, self._cut)
 
     def _without_the_bad(
         self, ids: Sequence[int], rows: dict[int, Rows], unreadable: dict[int, InputError], error: InputError
@@ -98,22 +98,22 @@ class BatchRecovery:
         bad = unreadable | dict(self._search([row for row in ids if row in rows], rows, surely=not unreadable))
         if not bad:
             return self._with_all(ids, rows, error)
-        found = [BadRow(row, why.message, _short(why.details)) for row, why in sorted(bad.items())]
+        bad_rows = [BadRow(row, why.message, _short(why.details)) for row, why in sorted(bad.items())]
         good = [row for row in ids if row not in bad]
         if good:
-            self._halved, self._cut = False, Cut()
+            self._is_split, self._cut = False, Cut()
             outputs = self._compute(rows | dict.fromkeys(bad, rows[good[0]]), ids)
-            return RecoveredBatch(outputs, found, self._halved, self._cut)
+            return RecoveredBatch(outputs, bad_rows, self._is_split, self._cut)
         if (known := self._known_good_row) is not None:
             try:
                 self._compute({known: self._source.read(known, known + 1)}, [known])
             except InputError as again:
                 raise ModelError(
-                    f"each of {name_rows(ids)} fails, and so does row {known}, which had worked: it is not the rows. "
-                    f"{again.message}",
+                    f"each of {name_rows(ids)} fails, and so does row {known}, which worked before: the rows are not "
+                    f"the cause. {again.message}",
                     again.details,
                 ) from again
-        return RecoveredBatch(None, found, False)
+        return RecoveredBatch(None, bad_rows, False)
 
     def _read(self, ids: Sequence[int]) -> tuple[dict[int, Rows], dict[int, InputError]]:
         """Read the rows one by one; return them, and the errors of those that cannot be read."""
@@ -142,9 +142,9 @@ class BatchRecovery:
             else:
                 return
         half, is_first_half_good = len(candidates) // 2, True
-        for found in self._search(candidates[:half], rows, surely=False):
+        for bad_row in self._search(candidates[:half], rows, surely=False):
             is_first_half_good = False
-            yield found
+            yield bad_row
         yield from self._search(candidates[half:], rows, surely=is_first_half_good)
 
     def _compute(self, rows: dict[int, Rows], ids: Sequence[int]) -> Outputs:
@@ -159,7 +159,7 @@ class BatchRecovery:
             if len(ids) == 1:
                 raise
             is_memory = True
-        self._halved |= is_memory  # outside of the `except`, which holds on to the memory that the call has taken
+        self._is_split |= is_memory  # outside of the `except`, which holds on to the memory that the call has taken
         half = len(ids) // 2
         return join([on_cpu(self._compute(rows, ids[:half])), self._compute(rows, ids[half:])])
 

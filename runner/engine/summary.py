@@ -20,7 +20,7 @@ from runner.telemetry.report import Report
 from runner.telemetry.stats import RankStats
 from runner.telemetry.timeline import MAIN_PHASES, OTHER_PHASES, Timeline
 
-_WAITS = ("wait_rows", "wait_room", "wait_ranks")
+_WAITS = ("data_wait", "backpressure", "sync_wait")
 _MOST_BINS, _MOST_CELLS = 240, 30_000  # of the timeline; cells are bins of all ranks
 
 
@@ -45,7 +45,7 @@ class Outcome:
     alone: Speed | None
 
 
-def sum_up(
+def aggregate(
     config: Config, comm: Comm, recorder: Recorder | None, stats: RankStats, timeline: Timeline, outcome: Outcome | None
 ) -> Report:
     """Make the report of a job that has ended, and store it; every rank calls it with its own figures.
@@ -127,7 +127,7 @@ def _make_report(
         quarantined_rows=recorder.bad_rows,
         remaining_rows=remaining_rows,
         nonfinite_rows=recorder.nonfinite_rows,
-        halved_rows=recorder.halved_rows,
+        halved_rows=recorder.split_rows,
         cut_rows=recorder.cut_rows,
         cut_tokens=recorder.cut_tokens,
         token_limit=recorder.token_limit,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.core.errors import InputError, ModelError
+from runner.core.text import plural
 from runner.data.rows import name_rows
 from runner.data.tensors import Tokens, is_text
 
@@ -36,7 +37,9 @@ def check_num_texts(columns: Sequence[list[str]], ids: Sequence[int]) -> None:
     """Raise ModelError unless each column that --preprocess returned has one text per row."""
     for column in columns:
         if len(column) != len(ids):
-            raise ModelError(f"--preprocess gave {len(column)} texts for {name_rows(ids)}: one for each row is needed")
+            raise ModelError(
+                f"--preprocess gave {plural(len(column), 'text')} for {name_rows(ids)}: one per row is needed"
+            )
 
 
 def find_cut(tokens: Tokens, ids: Sequence[int], refuses: bool) -> Cut:
@@ -52,7 +55,7 @@ def find_cut(tokens: Tokens, ids: Sequence[int], refuses: bool) -> Cut:
         row = min(lost)
         raise InputError(
             f"row {row}: its text has {tokens.limit + lost[row]:,} tokens, and the model takes {tokens.limit:,}. "
-            "--truncate refuse lets none be cut: shorten it, let --on-error quarantine set it aside, or cut it with "
+            "--truncate refuse does not cut it: shorten it, quarantine it with --on-error quarantine, or cut it with "
             "--truncate left or right"
         )
     return Cut(lost, tokens.limit)

@@ -27,9 +27,9 @@ def find_cost(spec: str | Transform | None) -> Transform:
     Raises:
         ModelError: the function cannot be imported or called.
     """
-    found = _find_function(spec, "--batch-cost")
-    assert found is not None
-    return found
+    cost = _find_function(spec, "--batch-cost")
+    assert cost is not None
+    return cost
 
 
 def find_postprocess(spec: str | Transform | None) -> Transform | None:
@@ -55,8 +55,8 @@ def _find_function(spec: str | Transform | None, option: str) -> Transform | Non
     function = load_attribute(spec, option) if isinstance(spec, str) else spec
     if function is not None and not callable(function):
         raise ModelError(f"{option} {spec!r} is a {type(function).__name__}, not a function")
-    found: Transform | None = function
-    return found
+    transform: Transform | None = function
+    return transform
 
 
 def _of_classes(output: Any, name: str, function: Callable[[torch.Tensor], torch.Tensor]) -> Any:

@@ -22,13 +22,13 @@ def launchers_above() -> list[tuple[int, list[str]]]:
     """Return pid and words of each launcher above this process that this host shows, the outermost last."""
     import psutil  # imported on rank 0 alone
 
-    found = []
+    processes = []
     with contextlib.suppress(psutil.Error):  # processes above may belong to other users
         for parent in psutil.Process().parents():
             words = parent.cmdline()
             if any(os.path.basename(word) in _LAUNCHERS for word in words[:2]):
-                found.append((parent.pid, words))
-    return found
+                processes.append((parent.pid, words))
+    return processes
 
 
 def launcher_command() -> str:

@@ -18,12 +18,12 @@ def set_variable(name: str, value: str) -> None:
 @contextmanager
 def variable(name: str, value: str) -> Iterator[None]:
     """Set a variable for as long as this lasts."""
-    former = os.environ.get(name)
+    previous = os.environ.get(name)
     os.environ[name] = value
     try:
         yield
     finally:
-        if former is None:
+        if previous is None:
             os.environ.pop(name, None)
         else:
-            os.environ[name] = former
+            os.environ[name] = previous

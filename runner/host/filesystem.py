@@ -17,9 +17,9 @@ def file_system(folder: Path) -> str:
     inside = f"{folder.resolve()}/"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")
-        _, _, found, _, point, *_ = fields.split()
+        _, _, device_number, _, point, *_ = fields.split()
         kind = rest.split()[0]
-        if found == number:
+        if device_number == number:
             return kind
         if inside.startswith(f"{point.rstrip('/')}/") and len(point) >= len(above[0]):
             above = point, kind

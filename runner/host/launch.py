@@ -111,10 +111,10 @@ def own_addresses() -> dict[str, str]:
 def shared_memory_bytes(folder: str = "/dev/shm") -> int:
     """Return the free bytes of the shared memory that MPI uses between the ranks of a host; 0 if there is none."""
     try:
-        found = os.statvfs(folder)
+        state = os.statvfs(folder)
     except OSError:
         return 0
-    return found.f_bavail * found.f_frsize
+    return state.f_bavail * state.f_frsize
 
 
 def job_end(environ: Mapping[str, str] = os.environ) -> float | None:

@@ -1,19 +1,25 @@
-"""Versions of Python, of the main libraries and of the runner."""
+"""Versions of Python, of the runner and of the libraries that decide what it computes."""
 
 import importlib.metadata
 import platform
 
-_PACKAGES = ("torch", "horovod", "mpi4py", "numpy")
+RUNNER = "horovod-inference-runner"
+PACKAGES = (RUNNER, "torch", "numpy", "horovod", "mpi4py")
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of Python and of the installed packages, by the names of their distributions."""
+    versions = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
 
 
 def versions() -> dict[str, str]:
-    """Return versions by name; "none" for a package that is not installed."""
-    packages = {name: _version(name) for name in _PACKAGES}
-    return {"Python": platform.python_version(), **packages, "runner": _version("horovod-inference-runner")}
-
-
-def _version(package: str) -> str:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "none"
+    """Return the same versions as shown to people: by short names, "none" for a package that is not installed."""
+    installed = installed_versions()
+    names = {"Python": "python", **{package: package for package in PACKAGES if package != RUNNER}, "runner": RUNNER}
+    return {name: installed.get(package, "none") for name, package in names.items()}

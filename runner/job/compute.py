@@ -7,6 +7,7 @@ import time
 from runner.chunks.schedule import make_schedule
 from runner.collect.collector import Collector
 from runner.collect.direct import close_direct
+from runner.core.text import duration, plural
 from runner.engine.baseline import Speed, measure_single_rank
 from runner.engine.loop import Engine
 from runner.host.devices import keep_freed_memory
@@ -39,7 +40,7 @@ def compute_chunks(session: Session, dataset: Dataset, model: LoadedModel, work:
     keep_freed_memory(model.device)
     if comm.world.rank == 0:  # imported now, because nothing hides the time at the end
         threading.Thread(target=_import_pages, daemon=True).start()
-    session.phases.begin("wait_rows", "reading the first rows")
+    session.phases.begin("data_wait", "reading the first rows")
     write = work.sink.write if work.sink else session.recorder.write
     watchdog, timeline = session.watchdog, session.timeline
     record, stop = session.recorder.record, session.stop
@@ -48,7 +49,7 @@ def compute_chunks(session: Session, dataset: Dataset, model: LoadedModel, work:
         began = time.perf_counter()
         for commit, predictions in engine.run(chunks):
             collector.put(commit, predictions)
-            LOGGER.debug("chunk %d: rows %d..%d, %.3f s", commit.chunk, commit.start, commit.stop, commit.seconds)
+            LOGGER.debug("chunk %d: rows %d..%d, %s", commit.chunk, commit.start, commit.stop, duration(commit.seconds))
             stats.rows += commit.stop - commit.start - len(commit.bad)
             stats.chunks += 1
             stats.output_bytes += predictions.nbytes
@@ -58,7 +59,7 @@ def compute_chunks(session: Session, dataset: Dataset, model: LoadedModel, work:
     if counter:
         counter.close()
     stats.loop_seconds = time.perf_counter() - began
-    session.phases.end(f"computed {stats.rows:,} rows in {stats.chunks:,} chunks")
+    session.phases.end(f"computed {plural(stats.rows, 'row')} in {plural(stats.chunks, 'chunk')}")
     return Computed(collector.received_bytes, baseline)
 
 

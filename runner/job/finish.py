@@ -6,8 +6,9 @@ import time
 from runner.config.options import Config
 from runner.core.errors import RunnerError
 from runner.core.imports import name_of
+from runner.core.text import plural, rate
 from runner.engine.reader import check_unmodified
-from runner.engine.summary import Outcome, sum_up
+from runner.engine.summary import Outcome, aggregate
 from runner.host.stop import REASONS
 from runner.job.context import Computed, Dataset, LoadedModel, Session, Work
 from runner.records.ledger import run_folder
@@ -40,12 +41,12 @@ def finish(session: Session, dataset: Dataset, model: LoadedModel, work: Work, c
         alone=computed.baseline,
     )
     if session.group:
-        session.group.sum_up(stats)
-    report = sum_up(config, session.everyone, recorder, stats, session.timeline, outcome)
+        session.group.aggregate(stats)
+    report = aggregate(config, session.everyone, recorder, stats, session.timeline, outcome)
     comm.on_root(lambda: draw_page(config))
     if session.group:
         session.group.end(None)
-    session.phases.end(f"finished: {stats.rows:,} rows, {stats.rows / stats.loop_seconds:,.0f} rows/s")
+    session.phases.end(f"finished: {plural(stats.rows, 'row')}, {rate(stats.rows / stats.loop_seconds)}")
     return dataclasses.replace(report, predictions=recorder.predictions)
 
 
@@ -88,6 +89,6 @@ def _trust(recorder: Recorder, changed: dict[int, str]) -> None:
         rows = recorder.distrust(changed)
         raise RunnerError(
             f"the answer to the canary is no longer what it was at the start on {', '.join(changed.values())}: a "
-            f"processor or GPU is at fault, or the model keeps a state. The {rows:,} rows computed there by this job "
-            "are taken back; the same command computes them again"
+            f"processor or GPU is faulty, or the model keeps a state. Withdrawn: {plural(rows, 'row')} computed there "
+            "by this job; the same command computes them again"
         )

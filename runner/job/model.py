@@ -11,6 +11,7 @@ from runner.config.constants import read_constants
 from runner.config.options import Config
 from runner.config.paths import is_path
 from runner.core.errors import BatchTooLarge, UsageError
+from runner.core.text import plural
 from runner.data.columns import types_by_name
 from runner.data.rows import RowType, RowTypes, named_types
 from runner.engine.batching import has_text, make_batching
@@ -25,7 +26,7 @@ from runner.job.context import Dataset, LoadedModel, Session
 from runner.models import build_model, input_device
 from runner.models.signatures import signature_of
 from runner.sources import Source, inner_name
-from runner.telemetry.log import sent_in_words
+from runner.telemetry.log import describe_broadcast
 
 PROBES = 1000  # rows to try until one works, where bad rows are set aside
 
@@ -41,18 +42,18 @@ def load_model(session: Session, dataset: Dataset) -> LoadedModel:
     device = group.device if group else comm.on_each(lambda: local_device(config, comm.world.local_rank))
     stats.device = str(device)
     warn(comm.world, shared_gpus(comm.gather_all((comm.world.who, gpu_name(device)))))
-    phases.end(f"data: {source.num_rows:,} rows; on {device} with {stats.threads} CPU threads")
+    phases.end(f"data: {plural(source.num_rows, 'row')}; on {device} with {plural(stats.threads, 'CPU thread')}")
 
     phases.begin("model", "building the model")
     predictor, digest = assemble(config, comm, source, device, group.build if group else None)
-    phases.end(f"model{sent_in_words(comm)}")
+    phases.end(f"model{describe_broadcast(comm)}")
     phases.begin("checks", "computing the first row and the canary")
     sets_aside = config.on_error == "quarantine"
     row_type, good_row = probe(comm, predictor, source, PROBES if sets_aside else 1)
     recovery = BatchRecovery(source, predictor, good_row, sets_aside)
-    canary, says = start_canary(config, comm, predictor, source, good_row, row_type)
-    phases.end(f"canary: {says or 'nothing to compare'}; the model is called with {predictor.called_with}")
-    return LoadedModel(predictor, device, digest, row_type, recovery, canary, says)
+    canary, agreement = start_canary(config, comm, predictor, source, good_row, row_type)
+    phases.end(f"canary: {agreement or 'nothing to compare'}; the model is called with {predictor.called_with}")
+    return LoadedModel(predictor, device, digest, row_type, recovery, canary, agreement)
 
 
 def assemble(
@@ -124,7 +125,8 @@ def _make_calling(
     signature = signature_of(model)
     if signature.most is not None and config.batch_size > signature.most:
         raise BatchTooLarge(
-            f"--batch-size {config.batch_size}: the model was exported for batches of {signature.most} rows, no more",
+            f"--batch-size {config.batch_size}: the model was exported for batches of {plural(signature.most, 'row')} "
+            "at most",
             signature.most,
         )
     types: RowTypes = source.row_type
@@ -139,6 +141,6 @@ def _make_calling(
 def _check_truncate(config: Config, model: Callable[..., Any]) -> None:
     if config.truncate is not None and not hasattr(model, "tokenize_texts"):
         raise UsageError(
-            f"--truncate {config.truncate} is about texts that a model's tokenizer cuts, and this model has none: "
-            "leave it out"
+            f"--truncate {config.truncate} applies to texts for a model's tokenizer, and this model has none: leave it "
+            "out"
         )

@@ -3,6 +3,7 @@
 from runner.chunks.grid import share
 from runner.collect.direct import open_direct
 from runner.comm.workers import describe_workers
+from runner.core.text import plural
 from runner.data.rows import type_key
 from runner.engine.reader import check_inputs, make_grid
 from runner.host.command_line import describe_job
@@ -20,7 +21,7 @@ def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
     session.phases.begin("output", "opening the output and checking what is there", root_alone=True)
     grid = make_grid(config, dataset.source, model.row_type, model.predictor.ignored)
     decided = {"chunk_size": grid.chunk_size, "weights": model.digest, "row_type": type_key(model.row_type)}
-    where = group.in_words if group else describe_workers(comm, session.stats.threads)
+    where = group.summary if group else describe_workers(comm, session.stats.threads)
 
     def open_records() -> Committed:
         this_job = describe_job(session.everyone.world, config.model_parallel, dataset.stamp, session.began)
@@ -37,5 +38,5 @@ def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
     comm.on_each(lambda: check_inputs(dataset.source, grid, to_check, model.predictor.batching))
     ranks_write = not config.collect_mode.moves_rows
     sink = open_direct(comm, config.output or "", grid, model.row_type) if ranks_write else None
-    session.phases.end(f"output: {len(committed.chunks):,} of {grid.num_chunks:,} chunks are there already")
+    session.phases.end(f"output: {len(committed.chunks):,} of {plural(grid.num_chunks, 'chunk')} committed already")
     return Work(grid, committed, ranks_write, sink)

@@ -72,7 +72,7 @@ def open_session(config: Config) -> Iterator[Session]:
                 group.end(error)
             comm.close()
         else:
-            comm.fail(error)
+            comm.abort(error)
         raise error from exception
     comm.close()
 

@@ -21,7 +21,7 @@ _OWN_READER = (
     "A factory of yours can read it: --model package.module:factory --weights {path}, where the factory has a "
     "parameter named `weights`, which gets the opened file"
 )
-_WHOLE = "It is a whole model: --model {path}, without --weights"
+_WHOLE = "It is a complete model: --model {path}, without --weights"
 _KERAS = "Export it to ONNX: keras.models.load_model({path!r}).export('model.onnx', format='onnx')"
 _TF2ONNX = "Export it to ONNX with tf2onnx: python -m tf2onnx.convert {option} {path} --output model.onnx"
 _UNPACK = "Unpack it, and name the file that was in it"
@@ -108,7 +108,7 @@ FORMATS: dict[str, Format] = {
     "tar": Format("a tar archive", _UNPACK),
     UNKNOWN: Format(
         "of no format that is known here",
-        "A whole model is TorchScript, a program of torch.export, ONNX or a folder; anything else is for a factory: "
+        "A complete model is TorchScript, a program of torch.export, ONNX or a folder; anything else is for a factory: "
         "--model package.module:factory --weights {path}",
         "--weights takes what torch.save writes, safetensors, or the index of several of either; a factory with a "
         "parameter named `weights` gets any file, opened",
@@ -116,17 +116,17 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def refusal(option: str, path: str, found: str) -> ModelError:
+def refusal(option: str, path: str, format_name: str) -> ModelError:
     """Return the error for a file that cannot be used by an option.
 
     Args:
         option: `--model` or `--weights`.
             path: path of the file, as the user gave it.
-            found: format of the file, a key of `FORMATS`.
+            format_name: format of the file, a key of `FORMATS`.
     """
-    known = FORMATS[found]
-    what = beginning(path) if found == UNKNOWN else known.what
-    if found == "tar" and (names := tar_members(path)):
+    known = FORMATS[format_name]
+    what = beginning(path) if format_name == UNKNOWN else known.what
+    if format_name == "tar" and (names := tar_members(path)):
         what += f" of {', '.join(names)}"
     advice = (option == "--weights" and known.as_weights) or known.as_model
     return ModelError(f"{option} {path} is {what}. {advice.format(path=path)}")

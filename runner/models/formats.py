@@ -72,12 +72,12 @@ def detect_format(path: str) -> str:
         return _detect_folder(Path(path))
     with open(path, "rb") as file:
         head = file.read(_HEAD_BYTES)
-        found = _detect_head(file, head, os.fstat(file.fileno()).st_size)
-    if found == "zip":
+        kind = _detect_head(file, head, os.fstat(file.fileno()).st_size)
+    if kind == "zip":
         return _detect_archive(path)
-    if found == UNKNOWN:
-        found = _SUFFIXES.get(Path(path).suffix, UNKNOWN)
-    return found
+    if kind == UNKNOWN:
+        kind = _SUFFIXES.get(Path(path).suffix, UNKNOWN)
+    return kind
 
 
 def zip_members(path: str) -> list[str]:
@@ -138,7 +138,7 @@ def _detect_archive(path: str) -> str:
         return "cut"
     if any("/aotinductor/" in name for name in names) and not any(name.endswith("/model.json") for name in names):
         return "aotinductor"
-    return next((found for end, found in _MEMBERS if any(name.endswith(end) for name in names)), "zip")
+    return next((kind for end, kind in _MEMBERS if any(name.endswith(end) for name in names)), "zip")
 
 
 def tar_members(path: str) -> list[str]:

@@ -32,7 +32,7 @@ def _find_kind_of_path(model: str, config: Config) -> str:
     if model.endswith(MODEL_SUFFIXES) and not os.path.isdir(model):
         _check_options(model, config)  # whatever is in it
     try:
-        found = detect_format(model)
+        kind = detect_format(model)
     except FileNotFoundError as error:
         if "/" not in model and "." not in model:
             raise UsageError(
@@ -44,29 +44,29 @@ def _find_kind_of_path(model: str, config: Config) -> str:
         ) from error
     except OSError as error:
         raise ModelError(f"--model {model}: {error.strerror}") from error
-    if found in WHOLE_MODELS:
+    if kind in WHOLE_MODELS:
         _check_options(model, config)
-    elif found == FOLDER:
+    elif kind == FOLDER:
         _check_fetched(Path(model))
     elif find_plugin("models", model):
         _check_undivided(model, config)
         return PLUGIN
     else:
-        raise refusal("--model", model, found)
-    return found
+        raise refusal("--model", model, kind)
+    return kind
 
 
 def _check_fetched(folder: Path) -> None:
     """Raise ModelError where large files of a folder are only pointers, as after a clone without them."""
     for path in sorted(folder.iterdir()):
-        if path.suffix in _FETCHED and path.is_file() and (found := detect_format(str(path))) in ("lfs", "annex"):
-            raise refusal("--model", str(path), found)
+        if path.suffix in _FETCHED and path.is_file() and (kind := detect_format(str(path))) in ("lfs", "annex"):
+            raise refusal("--model", str(path), kind)
 
 
 def _check_options(model: str, config: Config) -> None:
     """Raise UsageError where an option does not go with a file that holds a complete model."""
     if config.model_args:
-        raise UsageError(f"--model-args belongs to a factory; {model} is a whole model")
+        raise UsageError(f"--model-args belongs to a factory; {model} is a complete model")
     _check_undivided(model, config)
 
 
@@ -74,11 +74,11 @@ def _check_undivided(model: str, config: Config) -> None:
     """Raise UsageError where an option takes apart the layers of a model that is a file."""
     if config.offload is not None:
         raise UsageError(
-            f"--offload cannot take the layers of {model} apart; it is for an nn.Module of a factory and for Hugging "
-            "Face folders"
+            f"--offload cannot split the layers of {model}; it is for an nn.Module of a factory and for Hugging Face "
+            "folders"
         )
     if config.model_parallel > 1:
         raise UsageError(
-            f"--model-parallel cannot split {model}, whose layers cannot be taken apart. It splits an nn.Module of a "
+            f"--model-parallel cannot split {model}, whose layers are not accessible. It splits an nn.Module of a "
             "factory (with --parallel-plan) and Hugging Face folders"
         )

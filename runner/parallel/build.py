@@ -82,7 +82,7 @@ def _compare(comm: Comm, groups: Groups, part_digest: str) -> None:
     digests = comm.gather_all((part_digest, comm.world.who))
 
     def compare() -> None:
-        wrong = [who for rank, (found, who) in enumerate(digests) if found != digests[groups.place(rank)][0]]
+        wrong = [who for rank, (digest, who) in enumerate(digests) if digest != digests[groups.place(rank)][0]]
         if wrong:
             raise ModelError(f"the weights received differ from those of the first group on {', '.join(wrong)}")
 

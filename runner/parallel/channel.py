@@ -55,7 +55,7 @@ class Channel:
         shape = (groups.stages, groups.tensor_size)
         self.mesh: DeviceMesh = init_device_mesh(device.type, shape, mesh_dim_names=("stages", "tensor"))["tensor"]
 
-    def say(self, what: Any) -> None:
+    def send(self, what: Any) -> None:
         """Send an object from the leader to all members: anything that can be pickled, with its tensors on the CPU."""
         pickled = io.BytesIO()
         pickler = _Pickler(pickled)
@@ -67,14 +67,14 @@ class Channel:
         for tensor in pickler.tensors:
             dist.broadcast(as_bytes(tensor), 0)
 
-    def hear(self) -> Any:
+    def receive(self) -> Any:
         """Wait, on a member, for the leader's next object and return it."""
         length = torch.zeros(1, dtype=torch.int64)
         try:
             dist.broadcast(length, 0)
         except RuntimeError as error:
             time.sleep(_LET_OTHERS_SPEAK_SECONDS)  # the rank at fault reports the error first, and ends the job
-            raise RunnerError(f"the first rank of its group cannot be reached any more: {describe(error)}") from error
+            raise RunnerError(f"lost the connection to the first rank of its group: {describe(error)}") from error
         header = torch.empty(int(length), dtype=torch.uint8)
         dist.broadcast(header, 0)
         specs, pickled = pickle.loads(header.numpy().tobytes())
@@ -85,9 +85,9 @@ class Channel:
 
     def count(self, is_so: bool) -> int:
         """Return for how many members of the group the flag is true; every member calls this."""
-        found = torch.tensor([int(is_so)])
-        dist.all_reduce(found)
-        return int(found)
+        total = torch.tensor([int(is_so)])
+        dist.all_reduce(total)
+        return int(total)
 
     def close(self) -> None:
         """Leave the group; every member calls this."""
@@ -102,10 +102,10 @@ class _Pickler(pickle.Pickler):
         super().__init__(file)
         self.tensors: list[torch.Tensor] = []
 
-    def persistent_id(self, found: Any) -> int | None:
-        if not isinstance(found, torch.Tensor):
+    def persistent_id(self, value: Any) -> int | None:
+        if not isinstance(value, torch.Tensor):
             return None
-        self.tensors.append(found.contiguous())
+        self.tensors.append(value.contiguous())
         return len(self.tensors) - 1
 
 
@@ -134,7 +134,7 @@ def _meet(comm: Comm, groups: Groups) -> Any:
     by_member = comm.gather_all(reached)[leader + 1 : leader + groups.size]
     address = by_member[0] if leader == rank else reached
     # Gloo takes the interface that the host's name resolves to, which other hosts may not reach
-    interface = next((name for name, found in own.items() if found == address), None)
+    interface = next((name for name, each in own.items() if each == address), None)
     if leader != rank and not is_one_host:
         interface = _interface_to(address, port)
     if interface:
@@ -148,8 +148,8 @@ def _reach(offered: dict[str, str], port: int, host: str) -> str:
         with suppress(OSError), socket.create_connection((address, port), _CONNECT_SECONDS):
             return address
     raise UsageError(
-        f"a group of --model-parallel ranks cannot meet: {host} does not answer at {', '.join(offered.values())}, port "
-        f"{port}. Keep the ranks of a group on one host, or open that network"
+        f"the ranks of a --model-parallel group cannot connect: {host} does not answer at "
+        f"{', '.join(offered.values())}, port {port}. Keep the ranks of a group on one host, or open that network"
     )
 
 
@@ -157,4 +157,4 @@ def _interface_to(address: str, port: int) -> str | None:
     """Return the network interface of this host that leads to an address."""
     with socket.create_connection((address, port), _CONNECT_SECONDS) as connection:
         own = connection.getsockname()[0]
-    return next((name for name, found in own_addresses().items() if found == own), None)
+    return next((name for name, each in own_addresses().items() if each == own), None)

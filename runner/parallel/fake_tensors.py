@@ -24,12 +24,12 @@ class _Unknowns(FakeTensorMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Any = None
     ) -> Any:  # called by FakeTensorMode for each operation
         if func._schema.is_mutable:
-            given = zip(func._schema.arguments, args, strict=False)
-            written = [value for argument, value in given if argument.alias_info and argument.alias_info.is_write]
+            pairs = zip(func._schema.arguments, args, strict=False)
+            written = [value for argument, value in pairs if argument.alias_info and argument.alias_info.is_write]
             if any(isinstance(tensor, torch.Tensor) and not is_unknown(tensor) for tensor in written):
                 raise ModelError(
-                    f"the model writes what another stage computes into a tensor of its own ({func}), which cannot be "
-                    "cut into stages there"
+                    f"the model copies values of another stage into a tensor of its own ({func}), and cannot be split "
+                    "into stages there"
                 )
         return super().dispatch(func, types, args, kwargs or {})
 
@@ -66,7 +66,7 @@ def kind_of(module: nn.Module) -> tuple[Any, ...]:
                 for name, value in vars(inner).items()
                 if isinstance(value, _PLAIN) and name != _OWN_NUMBER
             ),
-            *(None if found is None else (name, found.shape) for name, found in inner._parameters.items()),
+            *(None if tensor is None else (name, tensor.shape) for name, tensor in inner._parameters.items()),
         )
         for inner in module.modules()
     )

@@ -22,7 +22,7 @@ _NAMESPACES = ("_c10d_functional", "_c10d_functional_autograd", "c10d")
 _ISSUE_OTHERS = (DTensor, AsyncCollectiveTensor)  # their operations turn into operations on their parts
 
 
-class Exchange:
+class GroupTimer:
     """The exchange time of one rank, over all calls of its part of the model since `begin`.
 
     Args:
@@ -53,16 +53,16 @@ class Exchange:
         waits, exchanged, began = self._waits, self._mode.seconds, time.perf_counter()
         if is_sampled:
             with self._mode:
-                found = function()
+                result = function()
             self._mode.settle()
         else:
-            found = function()
+            result = function()
         computed = time.perf_counter() - began - (self._waits - waits)
         self._computed += computed
         if is_sampled:
             self._sampled += computed
             self._exchanged += self._mode.seconds - exchanged
-        return found
+        return result
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -90,13 +90,13 @@ class _Collectives(TorchDispatchMode):  # type: ignore[no-untyped-call]
             torch.accelerator.synchronize(self._device)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if any(issubclass(found, _ISSUE_OTHERS) for found in types):
+        if any(issubclass(kind, _ISSUE_OTHERS) for kind in types):
             return NotImplemented
         if getattr(func, "namespace", "") not in _NAMESPACES:
             return func(*args, **(kwargs or {}))
         self.settle()
         began = time.perf_counter()
-        found = func(*args, **(kwargs or {}))
+        result = func(*args, **(kwargs or {}))
         self.settle()
         self.seconds += time.perf_counter() - began
-        return found
+        return result

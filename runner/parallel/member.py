@@ -10,19 +10,20 @@ from runner.comm.watchdog import Activity
 from runner.comm.workers import describe_workers, share_threads
 from runner.config.options import Config
 from runner.core.errors import RunnerError, UsageError, describe, shared
+from runner.core.text import plural
 from runner.engine.failed_batch import is_memory_shortage
-from runner.engine.summary import sum_up
+from runner.engine.summary import aggregate
 from runner.host.devices import device_kind, local_device
 from runner.host.launch import Launch, warn
 from runner.parallel.build import build_split
 from runner.parallel.channel import Channel
-from runner.parallel.group_timer import Exchange
+from runner.parallel.group_timer import GroupTimer
 from runner.parallel.replica import Replica, call_part
 from runner.telemetry.report import Report
 from runner.telemetry.stats import RankStats
 from runner.telemetry.timeline import Timeline
 
-_BUILD, _CALL, _CHECK, _ALIGN, _SUM_UP, _END = "build", "call", "check", "align", "sum up", "end"
+_BUILD, _CALL, _CHECK, _ALIGN, _AGGREGATE, _END = "build", "call", "check", "align", "aggregate", "end"
 
 
 class GroupMember:
@@ -32,8 +33,8 @@ class GroupMember:
         everyone: all ranks.
         leaders: the first ranks of the groups; None on the others.
         threads, device: CPU threads and device of this rank.
-        in_words: description of the job's ranks.
-        exchange: time this rank exchanges tensors with its group, or waits for it, in the loop.
+        summary: description of the job's ranks.
+        group_timer: time this rank exchanges tensors with its group, or waits for it, in the loop.
 
     Raises:
         UsageError: the groups are impossible; on every rank alike.
@@ -44,40 +45,40 @@ class GroupMember:
         if world_size % size:
             raise shared(
                 UsageError(
-                    f"--model-parallel {size} does not divide the {world_size} ranks of this job; take a multiple of "
-                    f"{size}"
+                    f"--model-parallel {size} does not divide the {plural(world_size, 'rank')} of this job; use a "
+                    f"multiple of {size}"
                 )
             )
         self._has_failed = False  # whether the last call failed
         self._config, self.everyone, self._groups = config, everyone, Groups(world_size, size, config.pipeline_stages)
         self.threads = share_threads(config, everyone)
         self.device = everyone.on_each(lambda: local_device(config, everyone.world.local_rank))
-        self.in_words = f"{describe_workers(everyone, self.threads)}, {self._groups.in_words}"
+        self.summary = f"{describe_workers(everyone, self.threads)}, {self._groups.describe()}"
         warn(everyone.world, _groups_apart(self._groups, everyone.gather_all(everyone.world.host)))
-        self.exchange, self._part_bytes = Exchange(self.device, samples=size > config.pipeline_stages), 0
+        self.group_timer, self._part_bytes = GroupTimer(self.device, samples=size > config.pipeline_stages), 0
         self._channel = Channel(everyone, self._groups, self.device)
         self.leaders = connect_leaders(everyone, size, launch, config.comm, config.collect, device_kind(config))
 
     def build(self) -> tuple[Replica, str]:
         """Return, on a leader, the replica that the group calls together, and the digest of the complete weights."""
-        self._channel.say((_BUILD, None))
+        self._channel.send((_BUILD, None))
         model, digest = self._build()
-        return Replica(model, self._say_call, self._check, self.device, self.exchange), digest
+        return Replica(model, self._send_call, self._check, self.device, self.group_timer), digest
 
     def align(self, root_now: float) -> None:
         """Align, on a leader, the members' clocks with rank 0's, whose `now()` is `root_now`."""
-        self._channel.say((_ALIGN, root_now))
-        self.exchange.begin()
+        self._channel.send((_ALIGN, root_now))
+        self.group_timer.begin()
 
-    def sum_up(self, stats: RankStats) -> None:
+    def aggregate(self, stats: RankStats) -> None:
         """Start, on a leader, the report that all ranks make together, and record this rank's figures in `stats`."""
-        self._channel.say((_SUM_UP, None))
+        self._channel.send((_AGGREGATE, None))
         self._complete(stats)
 
     def end(self, error: RunnerError | None) -> None:
         """End, on a leader, the members' work, with or without an error; all leaders call this."""
         assert self.leaders is not None
-        self._channel.say((_END, error))
+        self._channel.send((_END, error))
         self._channel.close()
         self.leaders.close()
 
@@ -92,7 +93,7 @@ class GroupMember:
         computes, waits = "checks", "checks"
         while True:
             activity.wait()
-            kind, what = self._channel.hear()
+            kind, what = self._channel.receive()
             activity.begin(f"{kind} with its group")
             if kind == _BUILD:
                 timeline.turn("model")
@@ -107,13 +108,13 @@ class GroupMember:
                 self._channel.count(self._has_failed)
             elif kind == _ALIGN:
                 timeline.align(what)
-                computes, waits = "forward", "wait_rows"
+                computes, waits = "forward", "data_wait"
                 timeline.turn(waits)
-                self.exchange.begin()
-            elif kind == _SUM_UP:
+                self.group_timer.begin()
+            elif kind == _AGGREGATE:
                 timeline.turn("finish")
                 self._complete(stats)
-                report = self._try(lambda: sum_up(self._config, self.everyone, None, stats, timeline, None))
+                report = self._try(lambda: aggregate(self._config, self.everyone, None, stats, timeline, None))
             else:
                 self._channel.close()
                 if what is not None:
@@ -121,15 +122,17 @@ class GroupMember:
                     raise what
                 return report
 
-    def _say_call(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
-        self._channel.say((_CALL, (inputs, named)))
+    def _send_call(self, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
+        self._channel.send((_CALL, (inputs, named)))
 
     def _check(self, error: Exception) -> None:
         """Handle a failed call on a leader: if all members failed, too, the rows are to blame; else the job ends."""
         if is_memory_shortage(error):
-            self._fail(f"a batch does not fit the memory of this part of the model: {describe(error)}. Take a smaller")
+            self._fail(
+                f"a batch ran out of memory in this part of the model: {describe(error)}. Use a smaller --batch-size"
+            )
         try:
-            self._channel.say((_CHECK, None))
+            self._channel.send((_CHECK, None))
             failed = self._channel.count(True)
         except Exception as broken:
             self._fail(f"its group is broken: {describe(broken)}. Another rank of it has died or failed")
@@ -137,22 +140,22 @@ class GroupMember:
             self._fail(f"{failed} of the {self._groups.size} ranks of the group failed, this one by {describe(error)}")
 
     def _fail(self, message: str) -> NoReturn:
-        self.everyone.fail(RunnerError(message))
+        self.everyone.abort(RunnerError(message))
         raise SystemExit(RunnerError.exit_code)  # not reached: the job has been aborted
 
     def _build(self) -> tuple[Any, str]:
         model, digest, self._part_bytes = build_split(
-            self._config, self.everyone, self._groups, self._channel.mesh, self.device, self.exchange.waiting
+            self._config, self.everyone, self._groups, self._channel.mesh, self.device, self.group_timer.waiting
         )
         return model, digest
 
     def _complete(self, stats: RankStats) -> None:
-        stats.part_bytes, stats.group_seconds = self._part_bytes, self.exchange.seconds
+        stats.part_bytes, stats.group_seconds = self._part_bytes, self.group_timer.seconds
 
     def _call(self, model: Any, inputs: tuple[Any, ...], named: dict[str, Any]) -> None:
         try:
             with torch.inference_mode():
-                call_part(model, inputs, named, self.device, self.exchange)
+                call_part(model, inputs, named, self.device, self.group_timer)
             self._has_failed = False
         except Exception as error:
             if is_memory_shortage(error):
@@ -178,7 +181,7 @@ def _groups_apart(groups: Groups, hosts: list[str]) -> str:
         return ""
     between = " and ".join(dict.fromkeys(hosts[rank] for rank in apart[0]))
     return (
-        f"of {len(members)} sets of {size} ranks that split layers, {len(apart)} are on several hosts, such as ranks "
-        f"{apart[0][0]} to {apart[0][-1]} on {between}: every second layer waits for the network. Take a number of "
-        f"ranks a host that {size} divides, or let hosts hold whole layers by --pipeline-stages"
+        f"layers are split over several hosts in {len(apart)} of {plural(len(members), 'set')} of {size} ranks, such "
+        f"as ranks {apart[0][0]} to {apart[0][-1]} on {between}: every second layer waits for the network. Use a "
+        f"number of ranks per host that {size} divides, or let each host hold complete layers with --pipeline-stages"
     )

@@ -31,8 +31,8 @@ from runner.parallel.stages import PipelineSplit
 
 _NEED_VALUES = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
 _NEEDS_MORE = (
-    "a stage needs more of the others than what its first layer is called with; cut the model elsewhere by "
-    "--split-points, and register its layers in the order of their calls"
+    "a stage depends on earlier stages through more than the inputs of its first layer; split the model elsewhere with "
+    "--split-points, and register its layers in call order"
 )
 _REASON_BYTES = 1000
 
@@ -67,10 +67,10 @@ class Pipeline:
             self._inbound = Inbound(stages.begins[stage - 1], self._place - groups.tensor_size, device, waiting)
         if stage < groups.stages - 1:
             self._outbound = Outbound(stages.begins[stage], self._place + groups.tensor_size, waiting)
-        self._borders = [border for border in (self._inbound, self._outbound) if border]
-        for border in self._borders:
-            layer = model.get_submodule(border.name)  # a split layer makes distributed tensors in a hook of its own
-            layer.register_forward_pre_hook(self._crossing(border), with_kwargs=True, prepend=True)
+        self._links = [link for link in (self._inbound, self._outbound) if link]
+        for link in self._links:
+            layer = model.get_submodule(link.name)  # a split layer makes distributed tensors in a hook of its own
+            layer.register_forward_pre_hook(self._crossing(link), with_kwargs=True, prepend=True)
         self._passed: dict[Any, bool] = {}
         for name, owner in stages.units.items():
             if owner != stage:
@@ -90,8 +90,8 @@ class Pipeline:
             ModelError: it cannot be cut in this way.
             RuntimeError: another stage has failed; the message has its reason. The failed stage raises its own error.
         """
-        for border in self._borders:
-            border.begin()
+        for link in self._links:
+            link.begin()
         parts = _split(inputs, named, self._micro_batches)
         output: Any = None
         error: Exception | None = None
@@ -117,25 +117,25 @@ class Pipeline:
         """Return the output for one micro-batch."""
         self._passed.clear()
         output = pytree.tree_map_only(DTensor, DTensor.full_tensor, self._forward(*inputs, **named))
-        for border in self._borders:
-            self._check(border, self._index + 1)
+        for link in self._links:
+            self._check(link, self._index + 1)
         return output
 
-    def _crossing(self, border: Inbound | Outbound) -> Callable[..., Any]:
-        """Return the hook at a border: it replaces the arguments by those on the other side of it."""
+    def _crossing(self, link: Inbound | Outbound) -> Callable[..., Any]:
+        """Return the hook at a link: it replaces the arguments by those on the other side of it."""
 
         def cross(module: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
-            self._check(border, self._index)
+            self._check(link, self._index)
             leaves, structure = pytree.tree_flatten((args, named))
-            return pytree.tree_unflatten(border.cross(leaves), structure)
+            return pytree.tree_unflatten(link.cross(leaves), structure)
 
         return cross
 
-    def _check(self, border: Inbound | Outbound, crossed: int) -> None:
-        if border.crossed != crossed:
+    def _check(self, link: Inbound | Outbound, crossed: int) -> None:
+        if link.crossed != crossed:
             raise ModelError(
-                f"{border.name} is not called once for each batch, so that no stage can begin there; --split-points "
-                "says where they do"
+                f"{link.name} is not called once per batch, so no stage can begin there; choose other layers with "
+                "--split-points"
             )
 
     def _agree(self, error: Exception | None) -> None:

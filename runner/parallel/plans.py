@@ -82,11 +82,11 @@ def _refuse(config: Config) -> None:
     if config.parallel_plan is not None and config.model_parallel == config.pipeline_stages:
         raise UsageError(
             "--parallel-plan splits layers over the ranks of a stage; --model-parallel and --pipeline-stages are "
-            f"{config.pipeline_stages}, so that each rank holds whole layers. Leave it out"
+            f"{config.pipeline_stages}, so each rank holds complete layers. Leave it out"
         )
     for name in _WHOLE_ALONE:
         if getattr(config, name):
-            raise UsageError(f"--model-parallel and --{name.replace('_', '-')} do not go together")
+            raise UsageError(f"--model-parallel and --{name.replace('_', '-')} cannot be combined")
 
 
 class _Module(Kind):
@@ -97,9 +97,9 @@ class _Module(Kind):
         if config.parallel_plan is None and config.model_parallel > config.pipeline_stages:
             raise shared(
                 UsageError(
-                    "--model-parallel needs --parallel-plan module:function, which says of a module how its layers are "
-                    "split: a dict of torch.distributed.tensor.parallel styles by the name of the layer. Or, with "
-                    f"--pipeline-stages {config.model_parallel}, each rank holds whole layers"
+                    "--model-parallel needs --parallel-plan module:function, which says of a module how its layers "
+                    "are split: a dict of torch.distributed.tensor.parallel styles by the name of the layer. Or, with "
+                    f"--pipeline-stages {config.model_parallel}, each rank holds complete layers"
                 )
             )
         self._factory = comm.on_each(lambda: Factory(config, device))
@@ -117,8 +117,8 @@ class _Module(Kind):
     def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
         if self._config.weights is None:
             return own_tensors(self.build())
-        given, self.ignored = fitting_weights(own, WeightsFile.of(self._config), place)
-        return given
+        own_weights, self.ignored = fitting_weights(own, WeightsFile.of(self._config), place)
+        return own_weights
 
 
 class _Folder(Kind):
@@ -134,8 +134,8 @@ class _Folder(Kind):
     def plan(self, model: nn.Module, size: int) -> Plan:
         if self._config.parallel_plan is not None:
             return call_plan(self._config, model)
-        found = getattr(model, "tp_plan", None) or {}
-        if not found:
+        styles = getattr(model, "tp_plan", None) or {}
+        if not styles:
             raise ModelError(
                 f"{self.name}: Transformers brings no tensor-parallel plan for {type(model).__name__}; write one, and "
                 "name it with --parallel-plan module:function"
@@ -144,9 +144,9 @@ class _Folder(Kind):
             for heads in _values_of(self._folder.settings, name):
                 if heads % size:
                     raise ModelError(f"{self.name} has {heads} {name}, which cannot be split over {size} ranks")
-        if unknown := sorted(set(found.values()) - {*_STYLES, *_ON_EVERY_RANK}):
-            raise ModelError(f"{self.name}: its plan wants {', '.join(unknown)}, which cannot be done here")
-        return {name: _STYLES[style]() for name, style in found.items() if style in _STYLES}
+        if unknown := sorted(set(styles.values()) - {*_STYLES, *_ON_EVERY_RANK}):
+            raise ModelError(f"{self.name}: its plan uses {', '.join(unknown)}, which is not supported")
+        return {name: _STYLES[style]() for name, style in styles.items() if style in _STYLES}
 
     def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
         path = self._folder.find_weights(_FOLDER_WEIGHTS)
@@ -164,10 +164,10 @@ class _Folder(Kind):
 def _values_of(settings: Any, name: str) -> list[int]:
     """Return the values of a setting that a model has: one, or one for each layer."""
     try:
-        found = [getattr(settings, name, None)]
+        values = [getattr(settings, name, None)]
     except Exception:  # raised by Transformers where layers differ
-        found = [getattr(layer, name, None) for layer in settings.per_layer_config]
-    return [value for value in found if value is not None]
+        values = [getattr(layer, name, None) for layer in settings.per_layer_config]
+    return [value for value in values if value is not None]
 
 
 def call_plan(config: Config, model: nn.Module) -> Plan:

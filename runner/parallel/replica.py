@@ -7,7 +7,7 @@ import torch
 from torch.distributed.tensor import DTensor
 
 from runner.data.tensors import map_tensors
-from runner.parallel.group_timer import Exchange
+from runner.parallel.group_timer import GroupTimer
 
 
 class Replica:
@@ -15,10 +15,10 @@ class Replica:
 
     Args:
         model: this rank's part.
-        say: sends the model's inputs to the members.
+        send: sends the model's inputs to the members.
         check: called with the exception of a failed call; finds out whether the members failed as well.
         device: device of this rank.
-        exchange: measures the time of the exchange with the group.
+        group_timer: measures the time of the exchange with the group.
     """
 
     can_have_gradients = False
@@ -26,21 +26,21 @@ class Replica:
     def __init__(
         self,
         model: Callable[..., Any],
-        say: Callable[[tuple[Any, ...], dict[str, Any]], None],
+        send: Callable[[tuple[Any, ...], dict[str, Any]], None],
         check: Callable[[Exception], None],
         device: torch.device,
-        exchange: Exchange,
+        group_timer: GroupTimer,
     ) -> None:
-        self.model, self._say, self._check, self._device, self._exchange = model, say, check, device, exchange
+        self.model, self._send, self._check, self._device, self._group_timer = model, send, check, device, group_timer
         for name in ("tokenize_texts", "count_tokens", "prepare_images"):
             if hasattr(model, name):
                 setattr(self, name, getattr(model, name))
 
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         try:
-            with self._exchange.waiting():
-                self._say(inputs, named)
-            return call_part(self.model, inputs, named, self._device, self._exchange)
+            with self._group_timer.waiting():
+                self._send(inputs, named)
+            return call_part(self.model, inputs, named, self._device, self._group_timer)
         except Exception as error:
             self._check(error)
             raise
@@ -51,14 +51,14 @@ def call_part(
     inputs: tuple[Any, ...],
     named: dict[str, Any],
     device: torch.device,
-    exchange: Exchange,
+    group_timer: GroupTimer,
 ) -> Any:
     """Return the complete output of a part of the model, called together with the other parts of its group."""
     # In inference mode, distributed tensors do not decompose a linear layer with a bias: its weights, instead of its
     # outputs, would be gathered for each batch.
     with torch.inference_mode(False), torch.no_grad():
         inputs, named = map_tensors((inputs, named), lambda tensor: _usable(tensor.to(device)))
-        return exchange.call(lambda: map_tensors(model(*inputs, **named), _whole))
+        return group_timer.call(lambda: map_tensors(model(*inputs, **named), _whole))
 
 
 def _usable(tensor: torch.Tensor) -> torch.Tensor:

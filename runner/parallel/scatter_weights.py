@@ -53,16 +53,16 @@ def fill(
     split_at = comm.gather_all(split if comm.world.rank < groups.size else {})
     filled: dict[str, nn.Parameter] = {}
     for name, parameter in parameters.items():
-        whole = None
+        full_tensor = None
         if weights is not None:
-            whole = weights[tied.get(name, name)].to(parameter.dtype)
+            full_tensor = weights[tied.get(name, name)].to(parameter.dtype)
             if name not in tied:
                 state.update(name.encode())
-                state.update(as_bytes(whole.contiguous()).numpy())
+                state.update(as_bytes(full_tensor.contiguous()).numpy())
         for place in range(groups.size):
             if known_by[groups.stage(place)].get(name) != name:
                 continue
-            piece = None if whole is None else _piece(whole, groups, place, split_at[place].get(name))
+            piece = None if full_tensor is None else _piece(full_tensor, groups, place, split_at[place].get(name))
             if place == own_place:
                 own = torch.empty(_local(parameter).shape, dtype=parameter.dtype)
                 if piece is not None:
@@ -89,24 +89,24 @@ def _fill_buffers(
     """Give every buffer the values that rank 0 has, and add them to the digest of what this rank holds."""
     for name, buffer in list(model.named_buffers()):
         local = _local(buffer)  # complete on each rank
-        given = local if weights is None or name not in weights else weights[name].to(buffer.dtype)
-        if given.is_meta and comm.world.rank == 0:
+        value = local if weights is None or name not in weights else weights[name].to(buffer.dtype)
+        if value.is_meta and comm.world.rank == 0:
             raise ModelError(
                 f"the values of buffer {name} are not known: the weights do not have it, nor does the model"
             )
-        own = torch.empty(given.shape, dtype=given.dtype)  # contiguous: a buffer may be a view of less memory
-        if not given.is_meta:
-            own.copy_(given)
+        own = torch.empty(value.shape, dtype=value.dtype)  # contiguous: a buffer may be a view of less memory
+        if not value.is_meta:
+            own.copy_(value)
         comm.broadcast_([as_bytes(own)])
         own_state.update(as_bytes(own).numpy())
         owner, _, leaf = name.rpartition(".")
         model.get_submodule(owner)._buffers[leaf] = _like(own.to(device), buffer)
 
 
-def _piece(whole: torch.Tensor, groups: Groups, place: int, dim: int | None) -> torch.Tensor:
+def _piece(full_tensor: torch.Tensor, groups: Groups, place: int, dim: int | None) -> torch.Tensor:
     """Return the part of a tensor for a place of a group, contiguous; `dim` None where each place has it complete."""
     return (
-        whole if dim is None else torch.chunk(whole, groups.tensor_size, dim)[place % groups.tensor_size]
+        full_tensor if dim is None else torch.chunk(full_tensor, groups.tensor_size, dim)[place % groups.tensor_size]
     ).contiguous()
 
 

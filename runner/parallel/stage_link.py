@@ -57,13 +57,13 @@ class Inbound:
             self._wanted = lacking
             _tell(lacking, self._peer)
         elif lacking != self._wanted:
-            raise ModelError(f"{self.name} is called with other arguments in each part of a batch")
+            raise ModelError(f"{self.name} is called with different arguments for each micro-batch")
         with self._waiting():
             tensors = self._receive()
-        found = list(leaves)
+        filled = list(leaves)
         for index, tensor in zip(lacking, tensors, strict=True):
-            found[index] = tensor
-        return found
+            filled[index] = tensor
+        return filled
 
     def drain(self, total: int) -> None:
         """Receive what is on its way, for up to `total` micro-batches, after this stage has failed."""
@@ -119,8 +119,8 @@ class Outbound:
         tensors = [leaves[index] for index in self._ask()]
         if any(is_unknown(tensor) for tensor in tensors):
             raise ModelError(
-                f"{self.name} is called with what is computed neither in the stage before nor in the one before that; "
-                "cut the model elsewhere by --split-points, and register its layers in the order of their calls"
+                f"{self.name} takes an input from more than two stages before; split the model elsewhere with "
+                "--split-points, and register its layers in call order"
             )
         tensors = [tensor.contiguous() for tensor in tensors]
         self._send(_frame([(tuple(tensor.shape), tensor.dtype) for tensor in tensors]))

@@ -88,9 +88,7 @@ def _has_list(child: nn.Module, is_item: bool) -> bool:
 def _balanced(model: nn.Module, units: Sequence[str], count: int) -> tuple[str, ...]:
     """Return the units at which the stages after the first begin, such that the largest stage has the fewest bytes."""
     if len(units) < count:
-        raise ModelError(
-            f"the model has {len(units)} layers that can be told apart; --pipeline-stages {count} needs as many"
-        )
+        raise ModelError(f"the model has {len(units)} separate layers; --pipeline-stages {count} needs as many")
     sizes = [sum(parameter.nbytes for parameter in model.get_submodule(unit).parameters()) for unit in units]
     limit_low, limit_high = max(sizes), sum(sizes)
     while limit_low < limit_high:  # search for the smallest limit that `count` stages can keep

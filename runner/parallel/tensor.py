@@ -58,5 +58,5 @@ def split_dimension(parameter: torch.Tensor) -> int | None:
 
 
 def _matches(pattern: str, name: str) -> bool:
-    wanted, found = pattern.split("."), name.split(".")
-    return len(wanted) == len(found) and all(w in ("*", f) for w, f in zip(wanted, found, strict=True))
+    wanted, parts = pattern.split("."), name.split(".")
+    return len(wanted) == len(parts) and all(w in ("*", f) for w, f in zip(wanted, parts, strict=True))

@@ -12,24 +12,25 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.errors import EXIT_STOPPED, InputError, OutputError
+from runner.core.text import byte_size, plural
 from runner.core.urls import is_url
 from runner.records.failure import read_failure
 from runner.records.ledger import Ledger, run_folder
 from runner.records.lock import OutputLock
 from runner.telemetry.report import read_record, read_report, read_status
 
-_MEND = {
-    64: "Mend the launch or the options that it names.",
-    65: "Mend the data, the model or the weights that it names; --on-error quarantine sets bad rows aside and goes on, "
+_FIX = {
+    64: "Fix the launch or the options that it names.",
+    65: "Fix the data, the model or the weights that it names; --on-error quarantine sets bad rows aside and goes on, "
     "up to --max-bad of them.",
-    70: "If it names a host, leave that host out; if it is a bug of the runner, tell its makers.",
-    73: "Make room, or mend the storage.",
+    70: "If it names a host, exclude that host; if it is a bug of the runner, report it.",
+    73: "Free space, or repair the storage.",
     EXIT_STOPPED: "",
 }
 _KILLED = (
-    "Its processes were killed: for lack of memory, by the scheduler at the end of its time or by scancel, or their "
-    "host is gone. The job's log and the scheduler ({scheduler}, dmesg) may know. For lack of memory: a smaller "
-    "--batch-size, fewer ranks on a host, --share-weights, a larger --model-parallel."
+    "Its processes were killed: out of memory, by the scheduler at the end of the job's time or by scancel, or their "
+    "host is down. The job's log and the scheduler ({scheduler}, dmesg) may know. If it ran out of memory: a smaller "
+    "--batch-size, fewer ranks per host, --share-weights, a larger --model-parallel."
 )
 _RECORDS = ("report.json", "failure.json", "status.json", "timeline.json")
 _LITTLE_BYTES = 1 << 20  # too little room for a chunk, and for a failure record
@@ -45,28 +46,26 @@ def explain(output: str) -> str:
     output = _meant(output)
     folder = run_folder(output)
     if not folder.is_dir():
-        there = (
-            "is there, but no record of how it came about" if Path(output).exists() else "is not there, nor a record"
-        )
+        there = "exists, but has no records" if Path(output).exists() else "does not exist, nor do its records"
         raise InputError(
             f"{output} {there}: {folder} is missing. Is it the --output of a job, and this its folder? A job that ends "
-            "before its model has computed a first row leaves none: then its log tells why"
+            "before its model has computed a first row leaves none: see its log"
         )
-    if _is_whole(output, folder):
-        return _whole(output, folder)
+    if _is_complete(output, folder):
+        return _complete(output, folder)
     try:
         OutputLock(folder, output).refuse_if_held()
     except OutputError as held:
         return "\n".join([held.message + ".", _progress(Ledger(folder))])
-    if _is_whole(output, folder):  # check again: finding whether a job is at work takes some seconds
-        return _whole(output, folder)
+    if _is_complete(output, folder):  # check again: finding whether a job is at work takes some seconds
+        return _complete(output, folder)
     report = read_report(folder) or {}
     ledger = Ledger(folder)
     if ledger.fingerprint is None:
         if not any((folder / name).exists() for name in ("config.toml", "lock", *_RECORDS)):
-            raise InputError(f"{folder} holds no record of a job: it has no ledger.jsonl. Its log may tell more")
-        return f"No job has come as far as its first chunk. {_last_word(folder, ledger, report)}"
-    return "\n".join([_last_word(folder, ledger, report), *_damaged(folder), *_history(ledger), *_next(output, ledger)])
+            raise InputError(f"{folder} holds no record of a job: it has no ledger.jsonl. See its log")
+        return f"No job got as far as its first chunk. {_outcome(folder, ledger, report)}"
+    return "\n".join([_outcome(folder, ledger, report), *_damaged(folder), *_history(ledger), *_next(output, ledger)])
 
 
 def _meant(output: str) -> str:
@@ -78,43 +77,43 @@ def _meant(output: str) -> str:
     return output
 
 
-def _is_whole(output: str, folder: Path) -> bool:
+def _is_complete(output: str, folder: Path) -> bool:
     return read_status(folder) == "whole" and (is_url(output) or Path(output).exists())
 
 
-def _whole(output: str, folder: Path) -> str:
+def _complete(output: str, folder: Path) -> str:
     report = read_report(folder) or {}
     try:
         num_jobs = len(Ledger(folder).jobs)
     except InputError:  # its first line is damaged, which no longer matters
         num_jobs = 1
-    jobs = f" It took {num_jobs} jobs." if num_jobs > 1 else ""
+    jobs = f" It took {plural(num_jobs, 'job')}." if num_jobs > 1 else ""
     bad = _number(report.get("quarantined_rows"))
-    set_aside = f" {bad:,} rows were set aside: {folder}/quarantine.jsonl names them." if bad else ""
-    said = f"{output} is whole: {_number(report.get('num_rows')):,} rows.{jobs}{set_aside}"
-    return "\n".join([said, *_damaged(folder), f"Check it: python -m runner verify {output}"])
+    set_aside = f" In quarantine: {plural(bad, 'row')}, listed in {folder}/quarantine.jsonl." if bad else ""
+    outcome = f"{output} is complete: {plural(_number(report.get('num_rows')), 'row')}.{jobs}{set_aside}"
+    return "\n".join([outcome, *_damaged(folder), f"Check it: python -m runner verify {output}"])
 
 
-def _last_word(folder: Path, ledger: Ledger, report: dict[str, Any]) -> str:
+def _outcome(folder: Path, ledger: Ledger, report: dict[str, Any]) -> str:
     job = ledger.jobs[-1] if ledger.jobs else {}
-    ranks = f"{job.get('world_size', '?')} ranks under {job.get('launcher', '?')}"
+    ranks = f"{_ranks_of(job)} under {job.get('launcher', '?')}"
     which = f"The last job (of {job.get('started', '?')}, {ranks})" if job else "The last job"
     if failure := read_failure(folder):
         where = f" on {failure.get('who')}" if failure.get("who") else ""
         how = "was stopped" if failure.get("exit_code") == EXIT_STOPPED else "ended"
         code = _number(failure.get("exit_code"))
-        mend = _MEND.get(code, _MEND[70]) + (f" {_room(folder)}" if code == OutputError.exit_code else "")
+        fix = _FIX.get(code, _FIX[70]) + (f" {_storage_problem(folder)}" if code == OutputError.exit_code else "")
         return (
-            f"{which} {how} at {failure.get('time')} with an error{where}:\n  {failure.get('message')}\n{mend}".strip()
+            f"{which} {how} at {failure.get('time')} with an error{where}:\n  {failure.get('message')}\n{fix}".strip()
         )
     if report.get("status") == "stopped":
         return f"{which} stopped on purpose, by {report.get('stopped_by')}."
     if report.get("status") == "whole":
-        return f"{which} made its output whole, and it is not there any more: it was moved or deleted."
-    signs = " ".join(filter(None, (_signs_of_life(folder, ledger), _room(folder))))
+        return f"{which} completed its output, which was moved or deleted since."
+    signs = " ".join(filter(None, (_signs_of_life(folder, ledger), _storage_problem(folder))))
     number = job.get("scheduler_job")
     ask = f"sacct -j {number}, qstat -xf {number} or bhist -l {number}" if number else "sacct -j JOB"
-    return "\n".join(filter(None, [f"{which} ended without a last word. {_KILLED.format(scheduler=ask)}", signs]))
+    return "\n".join(filter(None, [f"{which} ended without a record of it. {_KILLED.format(scheduler=ask)}", signs]))
 
 
 def _signs_of_life(folder: Path, ledger: Ledger) -> str:
@@ -134,14 +133,15 @@ def _signs_of_life(folder: Path, ledger: Ledger) -> str:
     return " ".join(signs)
 
 
-def _room(folder: Path) -> str:
+def _storage_problem(folder: Path) -> str:
     """Return what is wrong with the storage, if a job may have failed to write and to report because of it."""
-    found = os.statvfs(folder)
-    if found.f_flag & os.ST_RDONLY:
-        return f"The file system of {folder} is read-only now: that may be what ended it, and is to be mended first."
-    free_bytes = found.f_bavail * found.f_frsize
+    state = os.statvfs(folder)
+    if state.f_flag & os.ST_RDONLY:
+        return f"The file system of {folder} is read-only now: that may have ended the job. Repair it first."
+    free_bytes = state.f_bavail * state.f_frsize
     if free_bytes < _LITTLE_BYTES:
-        return f"The file system of {folder} has {free_bytes:,} bytes left: that may be what ended it. Make room first."
+        left = byte_size(free_bytes)
+        return f"The file system of {folder} has {left} left: that may have ended the job. Free space first."
     return ""
 
 
@@ -153,7 +153,7 @@ def _history(ledger: Ledger) -> list[str]:
         end = before if isinstance(before, dict) else {}
         details = ": ".join(str(end[name]).partition("\n")[0] for name in ("who", "message") if end.get(name))
         lines.append(
-            f"  {job.get('started', '?')}, {job.get('world_size', '?')} ranks: {end.get('how', 'unknown')}"
+            f"  {job.get('started', '?')}, {_ranks_of(job)}: {end.get('how', 'unknown')}"
             + (f" ({details})" if details else "")
         )
     return ["Jobs before it:", *lines] if lines else []
@@ -170,18 +170,23 @@ def _next(output: str, ledger: Ledger) -> list[str]:
     else:
         again.insert(0, f"  python -m runner predict --config {folder}/config.toml")
     if not partial.exists() and Path(output).exists() and ledger.is_complete:
-        last = f"{output} is there with all its rows, and lacks its last record."
+        last = f"{output} has all its rows, but its last record is missing."
         return [f"{last} {_progress(ledger)}", "Next: the same command checks and finishes it:", *again]
     if not partial.exists():
-        lost = f"Nothing is safe: {partial}, which held the rows so far, is gone."
+        lost = f"Nothing is safe: {partial}, which held the rows so far, is missing."
         return [lost, "Next: the same command, which starts over:", *again]
-    former = [f"{output} is that of an earlier run: it is replaced when the new one is whole."]
+    earlier = [f"{output} is that of an earlier run: it is replaced when the new one is complete."]
     return [
         _progress(ledger),
-        *(former if Path(output).exists() else []),
-        f"Next: the same command, under the same launcher or another, on {_ranks(job)}, goes on from there:",
+        *(earlier if Path(output).exists() else []),
+        f"Next: the same command, under the same launcher or another, on {_ranks(job)}, resumes from there:",
         *again,
     ]
+
+
+def _ranks_of(job: dict[str, Any]) -> str:
+    world_size = job.get("world_size")
+    return plural(world_size, "rank") if isinstance(world_size, int) else "? ranks"
 
 
 def _ranks(job: dict[str, Any]) -> str:
@@ -194,15 +199,15 @@ def _progress(ledger: Ledger) -> str:
     done = sum(commit.stop - commit.start for commit in ledger.commits.values())
     share = f" ({int(100 * done / num_rows)}%)" if num_rows else ""  # rounded down: 100% means all
     return (
-        f"Safe: {done:,} of {num_rows:,} rows{share}, in {len(ledger.commits):,} chunks. They are checked again before "
-        "they are trusted."
+        f"Safe: {done:,} of {plural(num_rows, 'row')}{share}, in {plural(len(ledger.commits), 'chunk')}. They are "
+        "checked again before they are trusted."
     )
 
 
 def _damaged(folder: Path) -> list[str]:
     """Return a line that names the unreadable records; none if all can be read."""
     names = [name for name in _RECORDS if (folder / name).exists() and not read_record(folder / name)]
-    return [f"Damaged, and passed over: {', '.join(f'{folder}/{name}' for name in names)}."] if names else []
+    return [f"Damaged and ignored: {', '.join(f'{folder}/{name}' for name in names)}."] if names else []
 
 
 def _toml_problem(path: Path) -> str:
@@ -228,4 +233,4 @@ def _clock(epoch: float) -> str:
     try:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(epoch))
     except (OSError, OverflowError, ValueError):
-        return "a time that no calendar has"
+        return "an unknown time"

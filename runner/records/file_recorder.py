@@ -64,9 +64,9 @@ class FileRecorder(Recorder):
         self._last_sync = time.monotonic()
 
     def prepare(self, fingerprint: dict[str, Any]) -> None:
-        output, given = self._output, str(self._config.output)
-        if is_url(given):
-            self._remote = Remote(given)
+        output, requested = self._output, str(self._config.output)
+        if is_url(requested):
+            self._remote = Remote(requested)
         if not output.parent.is_dir():
             raise OutputError(f"--output {output}: there is no folder {output.parent}")
         self._check_kind()
@@ -76,9 +76,9 @@ class FileRecorder(Recorder):
         self._lock.refuse_if_held()
         lacks_only_its_report = self._lacks_only_its_report()
         if output.exists() and not self._config.overwrite and not lacks_only_its_report and not self._is_finishing():
-            raise OutputError(f"--output {output} exists already; --overwrite replaces it once the new one is whole")
+            raise OutputError(f"--output {output} exists already; --overwrite replaces it once the new one is complete")
         if self._remote and self._remote.exists() and not self._config.overwrite and not lacks_only_its_report:
-            raise OutputError(f"--output {given} exists already; --overwrite replaces it")
+            raise OutputError(f"--output {requested} exists already; --overwrite replaces it")
         # without its rows a ledger is worth nothing
         has_rows = self._partial.exists() or lacks_only_its_report
         self._starts_over = self._config.fresh or not has_rows
@@ -114,8 +114,8 @@ class FileRecorder(Recorder):
                 remove(self._partial)
         self._sink = open_sink(self._given, grid, row_type)
         self._open_files.callback(self._sink.close)
-        former_jobs = list(self._ledger.jobs)
-        self._ledger.open(fingerprint, job | {"before": before} if former_jobs else job)
+        earlier_jobs = list(self._ledger.jobs)
+        self._ledger.open(fingerprint, job | {"before": before} if earlier_jobs else job)
         self._open_files.callback(self._ledger.close)
         commits = list(self._ledger.commits.values())
         with ThreadPoolExecutor(_CHECKERS, thread_name_prefix="checker") as pool:
@@ -128,7 +128,7 @@ class FileRecorder(Recorder):
         done_rows = sum(commit.stop - commit.start for commit in intact_commits)
         self.resumed_rows = done_rows - self.bad_rows
         self._begin_progress(grid, self._ledger.commits, job, where, self._folder)
-        may_have_changed = any(former.get("data") != job["data"] for former in former_jobs)
+        may_have_changed = any(job_before.get("data") != job["data"] for job_before in earlier_jobs)
         to_check = [(c.chunk, c.inputs) for c in intact_commits if c.inputs] if may_have_changed else []
         return Committed(frozenset(self._ledger.commits), to_check)
 
@@ -182,7 +182,7 @@ class FileRecorder(Recorder):
         if output.is_file():
             raise OutputError(f"--output {output} is a file, and {kind} a folder")
         if output.is_dir() and not (output / index).exists():
-            raise OutputError(f"--output {output} is a folder, and not of the runner: it has no {index}")
+            raise OutputError(f"--output {output} is a folder that the runner has not written: it has no {index}")
 
     def _is_intact(self, commit: Commit) -> bool:
         return checksum(self._sink.read(commit.start, commit.stop)) == commit.checksum

@@ -42,7 +42,7 @@ def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Return the value of an option as JSON has it: functions by name, several names as a list."""
+    """Return the value of an option as JSON: functions by name, several names as a list."""
     if isinstance(value, tuple):
         return list(value)
     return name_of(value) if callable(value) else value
@@ -56,9 +56,9 @@ def _model_settings(config: Config) -> str | None:
 
 def check_same(config: Config, source: Source, rank_0: tuple[Any, ...]) -> None:
     """Raise InputError if this rank's `shape_of` differs from that of rank 0."""
-    here = shape_of(config, source)
-    if here != rank_0:
-        raise InputError(f"not the same data or kind of device as on rank 0: {here} here, {rank_0} there")
+    own = shape_of(config, source)
+    if own != rank_0:
+        raise InputError(f"not the same data or kind of device as on rank 0: {own} here, {rank_0} there")
 
 
 def shape_of(config: Config, source: Source) -> tuple[Any, ...]:

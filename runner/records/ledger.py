@@ -54,7 +54,7 @@ class Ledger:
         if lines:
             self.fingerprint = _parse(lines[0])
             if self.fingerprint is None:
-                raise InputError(f"the first line of {self.path} is damaged. --fresh forgets the run and starts over")
+                raise InputError(f"the first line of {self.path} is damaged. --fresh discards the run and starts over")
         for record in filter(None, map(_parse, lines[1:])):
             if isinstance(record.get("job"), dict):
                 self.jobs.append(record["job"])
@@ -68,16 +68,16 @@ class Ledger:
         """Raise InputError if the unfinished run differs from this one in the given fields, naming the differences."""
         if self.fingerprint is None:
             return
-        found = self.fingerprint
+        recorded = self.fingerprint
         differing = [
-            f"{name} (was {found.get(name)!r}, is {value!r})"
+            f"{name} (was {recorded.get(name)!r}, is {value!r})"
             for name, value in fingerprint.items()
-            if found.get(name) != value
+            if recorded.get(name) != value
         ]
         if differing:
             raise InputError(
                 f"{self.path.parent} holds an unfinished run of another job: it differs in {', '.join(differing)}. "
-                "Give the same options to go on with it, --fresh to forget it and start over, or another --output"
+                "Give the same options to resume it, --fresh to discard it and start over, or another --output"
             )
 
     @property

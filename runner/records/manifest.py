@@ -1,16 +1,13 @@
 """Certificate of a complete output, `NAME.run/manifest.json`: its origin, and checksums to verify it by."""
 
 import json
-import platform
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from runner.core.checksum import checksum_of_text
 from runner.data.columns import types_by_name
 from runner.data.rows import RowTypes, dtype_to_json
+from runner.host.versions import installed_versions
 from runner.records.ledger import Ledger
-
-_PACKAGES = ("horovod-inference-runner", "torch", "numpy", "horovod", "mpi4py")
 
 
 def make_manifest(
@@ -38,7 +35,7 @@ def make_manifest(
                 "run": fingerprint,
                 "restarts": len(ledger.jobs) - 1,
                 "jobs": ledger.jobs,
-                "versions": _versions(),
+                "versions": installed_versions(),
             },
             indent=2,
         )
@@ -49,13 +46,3 @@ def make_manifest(
 def chunks_checksum(ledger: Ledger) -> str:
     """Return one checksum for all rows: of the rows and checksums of the chunks in order."""
     return checksum_of_text("".join(f"{c.start} {c.stop} {c.checksum}\n" for _, c in sorted(ledger.commits.items())))
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

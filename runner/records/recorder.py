@@ -14,6 +14,7 @@ from runner.chunks.schedule import MissingChunks
 from runner.config.options import Config
 from runner.core.errors import InputError
 from runner.core.imports import name_of
+from runner.core.text import plural
 from runner.data.rows import RowTypes
 from runner.sinks import Sink
 from runner.telemetry.progress import Progress
@@ -49,7 +50,7 @@ class Recorder(ABC):
         resumed_rows: rows committed by earlier jobs, without bad ones.
         bad_rows: rows set aside, by this job and earlier ones.
         nonfinite_rows: rows with a NaN or an infinity in their predictions, by this job and earlier ones.
-        halved_rows: rows in batches that were computed in smaller pieces, by this job and earlier ones.
+        split_rows: rows in batches that were computed in smaller pieces, by this job and earlier ones.
         cut_rows, cut_tokens, token_limit: texts that the tokenizer cut, by this job and earlier ones; see `Commit`.
         predictions: see `MemorySink.predictions`, once finished, if there is no output file; else None.
     """
@@ -59,7 +60,7 @@ class Recorder(ABC):
         self._sink: Sink
         self._metrics: Metrics | None = None
         self._progress: Progress | None = None
-        self.resumed_rows = self.bad_rows = self.nonfinite_rows = self.halved_rows = 0
+        self.resumed_rows = self.bad_rows = self.nonfinite_rows = self.split_rows = 0
         self.cut_rows = self.cut_tokens = self.token_limit = 0
         self.predictions: Any = None
 
@@ -144,7 +145,7 @@ class Recorder(ABC):
         self._count(commit)
         if self._max_bad is not None and self.bad_rows > self._max_bad:
             raise InputError(
-                f"{self.bad_rows} rows are bad, and --max-bad is {self._max_bad}. The latest is row "
+                f"{plural(self.bad_rows, 'bad row')}, more than --max-bad {self._max_bad}. The latest is row "
                 f"{commit.bad[-1]['row']}: {commit.bad[-1]['error']}",
                 commit.bad[-1]["traceback"],
             )
@@ -202,7 +203,7 @@ class Recorder(ABC):
     def _count(self, commit: Commit) -> None:
         self.bad_rows += len(commit.bad)
         self.nonfinite_rows += commit.nonfinite
-        self.halved_rows += sum(last - first for first, last in commit.halved)
+        self.split_rows += sum(last - first for first, last in commit.halved)
         self.cut_rows += commit.cut_rows
         self.cut_tokens += commit.cut_tokens
         self.token_limit = max(self.token_limit, commit.token_limit)

@@ -49,7 +49,7 @@ class Horovods:
 
 
 @dataclass(frozen=True)
-class _Rank:
+class _RankTrace:
     who: str
     began: float
     num_dropped: int
@@ -67,9 +67,9 @@ def horovods_timeline(config: Config) -> Iterator[Horovods | None]:
         raise shared(UsageError("--trace needs an --output: the trace is written beside it, as OUTPUT.run/trace.json"))
     file = tempfile.TemporaryFile()  # noqa: SIM115, it is closed when the trace is written
     with horovod_timeline_at(f"/proc/self/fd/{file.fileno()}") as is_ours:
-        found = Horovods(file)
-        yield found if is_ours else None
-        found.clock_shift = time.time() - time.perf_counter()
+        timeline_file = Horovods(file)
+        yield timeline_file if is_ours else None
+        timeline_file.clock_shift = time.time() - time.perf_counter()
 
 
 def write_trace(config: Config, comm: Comm, timeline: Timeline, horovods: Horovods | None) -> None:
@@ -97,7 +97,7 @@ def write_trace(config: Config, comm: Comm, timeline: Timeline, horovods: Horovo
 def _lines(comm: Comm, timeline: Timeline, folder: Path, horovods: Horovods | None) -> Iterator[str]:
     """Yield the lines of the file, on rank 0; every rank iterates to the end."""
     spans, num_dropped = _pack(timeline, _MOST_SPANS // comm.world.world_size)
-    ranks = comm.gather_all(_Rank(comm.world.who, timeline.began, num_dropped, spans.nbytes))
+    ranks = comm.gather_all(_RankTrace(comm.world.who, timeline.began, num_dropped, spans.nbytes))
     events = TraceEvents(origin=min(rank.began for rank in ranks))
     pieces = _bring(comm, memoryview(spans.tobytes()), [rank.num_bytes for rank in ranks])
     if comm.world.rank:

@@ -16,8 +16,9 @@ from runner.chunks.grid import Grid
 from runner.config.formats import HIDDEN_INDEX, find_output_format
 from runner.core.errors import OutputError, UsageError
 from runner.core.imports import load_attribute
+from runner.core.text import byte_size
 from runner.data.columns import types_by_name
-from runner.data.rows import RowType, RowTypes, in_words
+from runner.data.rows import RowType, RowTypes, describe_type
 
 INDEX = "index.json"  # of an output that is a folder of .npy files with shards of rows
 _READ_BYTES = 16 << 20
@@ -73,8 +74,8 @@ def check_space(path: str, total_bytes: int) -> None:
     needed, free = total_bytes - has_bytes, file_system.f_bavail * file_system.f_frsize
     if needed > free:
         raise OutputError(
-            f"--output: {path} needs {needed:,} bytes more, and its file system has {free:,} free. Make room, or "
-            "choose another --output"
+            f"--output: {path} needs {byte_size(needed)} more, and its file system has {byte_size(free)} free. Free "
+            "space, or choose another --output"
         )
 
 
@@ -174,7 +175,8 @@ def find_writer(output: str, row_type: RowTypes) -> Any:
         return writer
     if not isinstance(row_type, RowType):
         raise UsageError(
-            f"--output {output}: .npy cannot hold rows of unlike sizes ({in_words(row_type)}); .parquet and .jsonl can"
+            f"--output {output}: .npy cannot hold variable-length rows ({describe_type(row_type)}); .parquet and "
+            ".jsonl can"
         )
     return None
 

@@ -27,7 +27,7 @@ class CsvWriter:
         for name, row_type in types.items():
             if (row_type.is_ragged and row_type.dtype != TEXT) or len(row_type.shape) > 1 or row_type.dtype.kind == "c":
                 raise UsageError(
-                    f"--output {output}: CSV cannot hold {name!r}, {row_type} a row; .parquet and .jsonl can"
+                    f"--output {output}: CSV cannot hold {name!r}, {row_type} per row; .parquet and .jsonl can"
                 )
 
     def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:

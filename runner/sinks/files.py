@@ -36,8 +36,9 @@ class FilesWriter:
         names = [name for name, row_type in types.items() if row_type.dtype == TEXT]
         if len(types) - len(names) != 1 or len(names) > 1:
             raise UsageError(
-                f"--output {output} is a file a row, of one output of the model, which may be called by one column of "
-                f"text that is kept; these are {', '.join(f'{name} ({kind})' for name, kind in types.items())}"
+                f"--output {output} holds one file per row, of one output of the model, and --keep takes at most one "
+                "column of text, for the names of the files; these are "
+                f"{', '.join(f'{name} ({kind})' for name, kind in types.items())}"
             )
 
     def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
@@ -66,14 +67,14 @@ class FilesWriter:
         """Write one row to a file and return the file's name."""
         called = f"{name}{self.suffix}"
         if not name or os.path.isabs(name) or ".." in name.split("/"):
-            raise OutputError(f"--output: row {len(self._files)} cannot be called {name!r}; keep another column")
+            raise OutputError(f"--output: row {len(self._files)} cannot have the name {name!r}; keep another column")
         if "/" in name:
             os.makedirs(os.path.dirname(f"{self._folder}/{called}"), exist_ok=True)
         try:
             with open(f"{self._folder}/{called}", "xb") as file:
                 self._save(file, row)
         except FileExistsError as error:
-            raise OutputError(f"--output: two rows are called {name!r}; keep another column") from error
+            raise OutputError(f"--output: two rows have the name {name!r}; keep another column") from error
         return called
 
     def _save(self, file: Any, row: np.ndarray) -> None:
@@ -98,8 +99,8 @@ class PngWriter(FilesWriter):
             is_image = len(row_type.shape) in (2, 3) and channels in (1, 3, 4) and row_type.dtype.kind in "bui"
             if row_type.dtype != TEXT and (row_type.is_ragged or not is_image):
                 raise UsageError(
-                    f"--output {output}: {name!r} is {row_type} a row, and images are whole numbers of shape (height, "
-                    "width) or (3, height, width). Convert it with --postprocess, or write .npy/"
+                    f"--output {output}: {name!r} is {row_type} per row, and images are whole numbers of shape "
+                    "(height, width) or (3, height, width). Convert it with --postprocess, or write .npy/"
                 )
 
     def _save(self, file: Any, row: np.ndarray) -> None:

@@ -27,7 +27,7 @@ class Hdf5Writer:
         for name, row_type in types.items():
             if row_type.is_ragged and len(row_type.shape) > 1:
                 raise UsageError(
-                    f"--output {output}: HDF5 cannot hold {name!r}, {row_type} a row; .parquet and .jsonl can"
+                    f"--output {output}: HDF5 cannot hold {name!r}, {row_type} per row; .parquet and .jsonl can"
                 )
 
     def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:

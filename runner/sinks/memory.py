@@ -41,14 +41,14 @@ class MemorySink:
         chunks: list[Columns] = [
             unpack(self._chunks[start], self._row_type, end - start) for start, end in zip(starts, ends, strict=True)
         ]
-        found: dict[str, Any] = {}
+        predictions: dict[str, Any] = {}
         for name in self._row_type if chunks else ():
             column = concatenate_columns([chunk[name] for chunk in chunks])
-            found[name] = column
+            predictions[name] = column
             if isinstance(column, Ragged):
                 is_text = column.values.dtype == TEXT
-                found[name] = texts_of(column) if is_text else np.split(column.values, column.offsets[1:-1])
-        return found
+                predictions[name] = texts_of(column) if is_text else np.split(column.values, column.offsets[1:-1])
+        return predictions
 
     def sync(self) -> None:
         pass

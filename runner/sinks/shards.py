@@ -18,7 +18,7 @@ from runner.data.rows import RowType, RowTypes, dtype_to_json, row_bytes_of
 from runner.sinks import INDEX, check_space, path_checksum, rename, storage_errors, sync_folder
 
 
-class File(Protocol):
+class ShardFile(Protocol):
     """A file of the folder; like a Sink, but under its name from the start."""
 
     def write(self, start: int, rows: np.ndarray) -> None: ...
@@ -48,7 +48,7 @@ class ShardSink:
         self._output, self._partial, self._suffix = output, f"{output}.partial", suffix
         self._grid, self._row_type, self._file_type, self._index_name = grid, row_type, file_type, index
         self._index = -1  # of the open file
-        self._file: File | None = None
+        self._file: ShardFile | None = None
         self._changing = threading.Lock()  # another thread may flush the file
         with storage_errors("opening", self._partial):
             os.makedirs(self._partial, exist_ok=True)
@@ -115,10 +115,10 @@ class ShardSink:
         with self._changing:
             self._close_file()
 
-    def _open_file(self, index: int) -> File:
+    def _open_file(self, index: int) -> ShardFile:
         start = index * self._grid.shard_rows
         path = f"{self._partial}/{self._name(index)}"
-        file: File = self._file_type(path, self._stop(start) - start, self._row_type)
+        file: ShardFile = self._file_type(path, self._stop(start) - start, self._row_type)
         return file
 
     def _close_file(self) -> None:

@@ -69,10 +69,10 @@ class Spool:
     def read(self, start: int, stop: int) -> np.ndarray:
         """Return the bytes of the chunk of these rows, 1-D uint8, as they were written; empty where it is missing."""
         position, size = self._places.get(start, (0, 0))
-        found = np.empty(size, np.uint8)
+        packed = np.empty(size, np.uint8)
         with storage_errors("reading", self._path):
-            read_all(self._fd, memoryview(found), position, self._path)
-        return found
+            read_all(self._fd, memoryview(packed), position, self._path)
+        return packed
 
     def has(self, starts: range) -> bool:
         """Return whether all chunks that begin with these rows are there."""
@@ -141,13 +141,13 @@ class SpoolSink:
             return path_checksum(self._writing)
 
     def finish(self) -> None:
-        former = f"{self._output}.replaced"
+        replaced = f"{self._output}.replaced"
         if os.path.isdir(self._output):  # a folder cannot replace one that is not empty
             with storage_errors("replacing", self._output):
-                shutil.rmtree(former, ignore_errors=True)
-                os.replace(self._output, former)
+                shutil.rmtree(replaced, ignore_errors=True)
+                os.replace(self._output, replaced)
         rename(self._writing, self._output)
-        shutil.rmtree(former, ignore_errors=True)
+        shutil.rmtree(replaced, ignore_errors=True)
 
     def discard(self) -> None:
         self.close()
@@ -185,8 +185,8 @@ class SpooledFile:
 
     def complete(self) -> str:
         """Write the file if all its chunks are there and it is not up to date."""
-        is_whole = self._spool.has(range(0, self._num_rows, self._chunk_size))
-        if is_whole and (self._is_changed or not os.path.exists(self._path)):
+        is_complete = self._spool.has(range(0, self._num_rows, self._chunk_size))
+        if is_complete and (self._is_changed or not os.path.exists(self._path)):
             writing = f"{self._path}.writing"
             with storage_errors("writing", writing):
                 write_in_order(self._spool, writing, self._num_rows, self._chunk_size, self._types, self._writer)

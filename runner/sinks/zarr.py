@@ -28,7 +28,7 @@ class ZarrWriter:
         for name, row_type in types.items():
             if row_type.is_ragged:
                 raise UsageError(
-                    f"--output {output}: Zarr cannot hold {name!r}, {row_type} a row; .parquet and .h5 can"
+                    f"--output {output}: Zarr cannot hold {name!r}, {row_type} per row; .parquet and .h5 can"
                 )
 
     def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:

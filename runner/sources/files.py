@@ -108,14 +108,14 @@ class RemoteFile:
             return
         end = position + len(buffer)
         try:
-            found = self._storage.cat_file(self._name, start=position, end=end, **self._options)
+            content = self._storage.cat_file(self._name, start=position, end=end, **self._options)
         except Exception as error:
             raise InputError(f"--data {self.path}: reading at byte {position} failed: {self._words(error)}") from error
-        if len(found) > len(buffer):
+        if len(content) > len(buffer):
             raise InputError(f"--data {self.path}: {_NO_RANGES}")
-        if len(found) < len(buffer):
+        if len(content) < len(buffer):
             raise InputError(f"--data {self.path} has become shorter while it was read (byte {position})")
-        buffer[:] = found
+        buffer[:] = content
 
     def stamp(self) -> str:
         info = self._info()
@@ -124,10 +124,10 @@ class RemoteFile:
     def _info(self) -> dict[str, Any]:
         try:
             self._storage.invalidate_cache()
-            found: dict[str, Any] = self._storage.info(self._name)
+            info: dict[str, Any] = self._storage.info(self._name)
         except Exception as error:
             raise InputError(f"--data {self.path}: {self._words(error)}") from error
-        return found
+        return info
 
     def _check_ranges(self) -> None:
         """Raise InputError where a web server would send the complete file for each row."""
@@ -136,12 +136,12 @@ class RemoteFile:
         try:
             with self._storage.open(self._name, "rb", cache_type="none", size=self.size) as file:
                 file.seek(self.size - 1)  # at byte 0 a complete file could not be told from the requested part
-                found = len(file.read(1))
+                received = len(file.read(1))
         except ValueError:  # raised by fsspec without a read, where the response is not the requested part
-            found = 0
+            received = 0
         except Exception as error:
             raise InputError(f"--data {self.path}: {self._words(error)}") from error
-        if found != 1:
+        if received != 1:
             raise InputError(f"--data {self.path}: {_NO_RANGES}")
 
     def _words(self, error: Exception) -> str:

@@ -53,7 +53,7 @@ def fits(value: np.ndarray, row_type: RowType) -> bool:
     return alike and value.dtype == row_type.dtype
 
 
-def in_words(value: np.ndarray) -> str:
+def describe_item(value: np.ndarray) -> str:
     """Describe the type of a value."""
     return "text" if value.dtype == TEXT else f"{value.dtype} {value.shape}"
 
@@ -71,14 +71,14 @@ def _as_array(value: Any) -> np.ndarray:
     if isinstance(value, torch.Tensor):
         tensor = value.detach().cpu()
         # NumPy has no bfloat16; float32 represents its values exactly
-        found = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).resolve_conj().resolve_neg().numpy()
+        as_array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).resolve_conj().resolve_neg().numpy()
     elif isinstance(value, np.ndarray | np.generic | bool | int | float | complex | list | tuple):
-        found = np.asarray(value)
+        as_array = np.asarray(value)
     else:
         raise TypeError(
             f"a {type(value).__name__} is neither a tensor, an array, a number nor text; the data set needs a "
             "transform that makes it one"
         )
-    if found.dtype.kind in "OSUV" and found.dtype.names is None:
-        raise TypeError(f"a {type(value).__name__} of dtype {found.dtype} is neither numbers nor text")
-    return np.array(found, found.dtype.newbyteorder("="), order="C")  # a copy: the data set may reuse its memory
+    if as_array.dtype.kind in "OSUV" and as_array.dtype.names is None:
+        raise TypeError(f"a {type(value).__name__} of dtype {as_array.dtype} is neither numbers nor text")
+    return np.array(as_array, as_array.dtype.newbyteorder("="), order="C")  # a copy: the data set may reuse its memory

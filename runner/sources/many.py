@@ -24,7 +24,7 @@ _MAGIC_OF_HTTP = re.compile(r"[*[]")  # a ? begins the query of a URL
 
 
 @dataclass
-class _File:
+class _KnownFile:
     """Properties of a file that has been opened once; equal on all ranks.
 
     Attributes:
@@ -60,7 +60,7 @@ class ManySource:
     ) -> None:
         self._paths, self._columns, self._keep = list(paths), tuple(columns), tuple(keep)
         self._suffix = f"::{inner}" if inner else ""
-        self._known: list[_File] | None = None
+        self._known: list[_KnownFile] | None = None
         self._starts = np.empty(0, np.int64)
         self.row_type: RowTypes = self._open(0).row_type
         self._latest: tuple[int, Source] | None = None
@@ -75,7 +75,7 @@ class ManySource:
         total = sum(file.num_rows * file.row_bytes for file in self._files())
         return total // max(1, self.num_rows)
 
-    def scan(self, part: int, parts: int) -> list[tuple[int, _File]]:
+    def scan(self, part: int, parts: int) -> list[tuple[int, _KnownFile]]:
         """Return the index and the properties of every `parts`-th file, from file `part` on, for `use` to combine."""
         return [(index, self._look_at(index)) for index in range(part, len(self._paths), parts)]
 
@@ -118,20 +118,20 @@ class ManySource:
         )
         return checksum_of_text(" ".join(stamps))
 
-    def _files(self) -> list[_File]:
+    def _files(self) -> list[_KnownFile]:
         if self._known is None:
             self.use([self.scan(0, 1)])
         assert self._known is not None
         return self._known
 
-    def _look_at(self, index: int) -> _File:
+    def _look_at(self, index: int) -> _KnownFile:
         source, scan = self._open(index), None
         if isinstance(source, Scanned):
             scan = source.scan(0, 1)
             source.use([scan])
         every = -(-len(self._paths) // _DIGESTED_FILES)
         digest = "" if index % every else source.digest()
-        return _File(source.num_rows, type_key(source.row_type), source.row_bytes, digest, scan)
+        return _KnownFile(source.num_rows, type_key(source.row_type), source.row_bytes, digest, scan)
 
     def _at(self, index: int) -> Source:
         """Return the source of a file for reading; the latest stays open."""
@@ -143,8 +143,8 @@ class ManySource:
                 source.use([known.scan])
             if (source.num_rows, type_key(source.row_type)) != (known.num_rows, known.row_type):
                 raise InputError(
-                    f"--data {self._paths[index]} has been written to: it had {known.num_rows} rows of "
-                    f"{known.row_type}, and has {source.num_rows} of {type_key(source.row_type)}"
+                    f"--data {self._paths[index]} was modified: it had {known.num_rows} rows of {known.row_type}, and "
+                    f"has {source.num_rows} of {type_key(source.row_type)}"
                 )
             self._latest = latest = index, source
         return latest[1]
@@ -173,26 +173,26 @@ def expand(pattern: str) -> list[str]:
         UsageError: fsspec, or the package it needs for this kind of URL, is missing.
     """
     if is_url(pattern):
-        found = _matches_of_url(pattern)
+        matches = _matches_of_url(pattern)
     else:
-        found = [
+        matches = [
             path
             for path in glob.glob(pattern, recursive=True)
             if os.path.isfile(path) or path.rstrip("/").endswith(_FOLDERS)
         ]
-    if not found:
+    if not matches:
         raise InputError(f"--data {pattern}: no file matches")
-    return sorted(set(found))
+    return sorted(set(matches))
 
 
 def _matches_of_url(pattern: str) -> list[str]:
     storage, name = storage_of(pattern, "--data")
     try:
         storage.invalidate_cache()
-        found = storage.glob(name, detail=True)
+        infos = storage.glob(name, detail=True)
     except Exception as error:
         raise InputError(f"--data {pattern}: {describe(error)}") from error
-    return [storage.unstrip_protocol(match) for match, info in found.items() if info.get("type") != "directory"]
+    return [storage.unstrip_protocol(match) for match, info in infos.items() if info.get("type") != "directory"]
 
 
 def _is_pattern(path: str) -> bool:
@@ -209,12 +209,12 @@ def _parquet_files(folder: str) -> list[str]:
     visible = [name for name in os.listdir(folder) if not name.startswith(("_", "."))]
     if not any(name.endswith(".parquet") or "=" in name for name in visible):
         return []
-    found = []
+    paths = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(("_", "."))]
-        found += [
+        paths += [
             os.path.join(parent, name)
             for name in names
             if name.endswith(".parquet") and not name.startswith(("_", "."))
         ]
-    return sorted(found)
+    return sorted(paths)

@@ -12,7 +12,7 @@ from torch.utils.data import IterableDataset
 from runner.core.errors import InputError, RunnerError, describe, traceback_of
 from runner.core.imports import load_attribute
 from runner.data.rows import Rows, RowTypes
-from runner.sources.items import ONE, as_column, columns_of, fits, in_words, type_of_items
+from runner.sources.items import ONE, as_column, columns_of, describe_item, fits, type_of_items
 
 _DECIDING_ITEMS = 100  # row types are those of so many items, evenly from the first to the last
 _DIGESTED_ITEMS = 16
@@ -43,15 +43,17 @@ class TorchDatasetSource:
         self.num_rows = self._length()
         items = self._sample(_DECIDING_ITEMS)
         self._names = self._choose(list(items.values()), [inner] if inner else columns, keep)
-        whole = {index: item for index, item in items.items() if set(self._names) <= set(item)}
+        full_items = {index: item for index, item in items.items() if set(self._names) <= set(item)}
         self._types = {
-            name: type_of_items([item[name] for item in whole.values()], self._what + f" column {name!r}" * bool(name))
+            name: type_of_items(
+                [item[name] for item in full_items.values()], self._what + f" column {name!r}" * bool(name)
+            )
             for name in self._names
         }
         self.row_type: RowTypes = self._types[self._names[0]] if len(self._names) == 1 else self._types
-        size = sum(item[name].nbytes for item in whole.values() for name in self._names)
-        self.row_bytes = size // max(1, len(whole))
-        self._check_repeats(whole)
+        size = sum(item[name].nbytes for item in full_items.values() for name in self._names)
+        self.row_bytes = size // max(1, len(full_items))
+        self._check_repeats(full_items)
 
     def read(self, start: int, stop: int) -> Rows:
         items = [self._item(index) for index in range(start, stop)]
@@ -66,7 +68,7 @@ class TorchDatasetSource:
         for index, item in self._sample(_DIGESTED_ITEMS).items():
             for name in self._names:
                 value = item.get(name, np.empty(0))
-                state.update(f"{index} {name} {in_words(value)}".encode() + value.tobytes())
+                state.update(f"{index} {name} {describe_item(value)}".encode() + value.tobytes())
         return f"xxh3:{state.hexdigest()}"
 
     def stamp(self) -> str:
@@ -104,16 +106,16 @@ class TorchDatasetSource:
 
     def _sample(self, most: int) -> dict[int, dict[str, np.ndarray]]:
         """Return items by index, evenly from the first to the last, without those that cannot be read."""
-        found, first_error = {}, None
+        items, first_error = {}, None
         last = self.num_rows - 1
         for index in sorted({last * place // (most - 1) for place in range(most)} if self.num_rows else ()):
             try:
-                found[index] = self._item(index)
+                items[index] = self._item(index)
             except InputError as error:
                 first_error = first_error or error
-        if first_error and not found:
+        if first_error and not items:
             raise first_error
-        return found
+        return items
 
     def _item(self, index: int) -> dict[str, np.ndarray]:
         try:
@@ -129,7 +131,7 @@ class TorchDatasetSource:
             if name not in item:
                 raise InputError(f"{what} is not there; it has {', '.join(item) or 'nothing'}")
             if not fits(item[name], self._types[name]):
-                raise InputError(f"{what} is {in_words(item[name])}, where others are {self._types[name]}")
+                raise InputError(f"{what} is {describe_item(item[name])}, where others are {self._types[name]}")
 
     def _check_repeats(self, items: dict[int, dict[str, np.ndarray]]) -> None:
         """Raise InputError where the first item differs when it is read again."""
@@ -138,18 +140,18 @@ class TorchDatasetSource:
             for name in self._names:
                 if name not in again or again[name].tobytes() != item[name].tobytes():
                     raise InputError(
-                        f"{self._what} row {index} is another each time it is read, so predictions could not be told "
-                        "from wrong ones. Leave out random transforms"
+                        f"{self._what} row {index} differs each time it is read, so predictions could not be verified. "
+                        "Leave out random transforms"
                     )
 
 
 def _make(spec: str) -> Any:
     """Return the data set that a function returns, or that exists under this name already."""
-    found = load_attribute(spec, "--data")
-    if hasattr(found, "__getitem__") and not isinstance(found, type):
-        return found
+    target = load_attribute(spec, "--data")
+    if hasattr(target, "__getitem__") and not isinstance(target, type):
+        return target
     try:
-        return found()
+        return target()
     except RunnerError:
         raise
     except Exception as error:

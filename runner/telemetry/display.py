@@ -12,8 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from runner.core.text import rate
 from runner.telemetry.status import RankStatus, Status
-from runner.telemetry.status_text import done, figures, rate, stragglers, why
+from runner.telemetry.status_text import done, figures, stragglers, why
 from runner.telemetry.terminal import Line
 
 _MOST_BARS = 16  # of ranks
@@ -22,7 +23,7 @@ _NARROW = 60  # columns: below this, there is no room for all words
 _MOST_COLUMNS = 160  # a longer bar is not easier to read
 _SHORTEST_BAR = 8
 _GOING, _BEHIND = "cyan", "yellow"
-_COLOURS = re.compile(r"\x1b\[[\d;]*m")
+_COLORS = re.compile(r"\x1b\[[\d;]*m")
 
 
 class Display:
@@ -70,7 +71,7 @@ class Display:
         bar.add_column(width=max(10, _usable(columns) - 7))
         bar.add_column(justify="right", width=5)
         share = int(100 * status.share_done)  # 100 % only if nothing is left
-        bar.add_row(_bar(status.share_done, is_whole=not status.num_rows - status.done_rows), Text(f"{share} %"))
+        bar.add_row(_bar(status.share_done, is_complete=not status.num_rows - status.done_rows), Text(f"{share} %"))
         return Group(bar, Text(", ".join(words)))
 
     def _ranks(self, status: Status, columns: int, ranks: list[RankStatus] | None) -> RenderableType:
@@ -92,17 +93,17 @@ class Display:
         grid.add_column(width=label_width, no_wrap=True)
         grid.add_column(width=max(_SHORTEST_BAR, _usable(columns) - label_width - words_width - 2))
         grid.add_column(width=words_width, no_wrap=True)
-        for (name, rank), said in zip(named, words, strict=True):
+        for (name, rank), text in zip(named, words, strict=True):
             style = _BEHIND if rank.rank in status.stragglers else ""
-            bar = _bar(progress(rank), is_whole=rank.rows == rank.share, style=style or _GOING)
-            grid.add_row(Text(name, style), bar, Text(said, style))
+            bar = _bar(progress(rank), is_complete=rank.rows == rank.share, style=style or _GOING)
+            grid.add_row(Text(name, style), bar, Text(text, style))
         return grid
 
     def _render(self, shown: RenderableType, columns: int) -> list[Line]:
         with self._console.capture() as captured:
             self._console.print(shown, width=_usable(columns))
         texts = captured.get().splitlines()
-        return [(text, cell_len(_COLOURS.sub("", text))) for text in texts]
+        return [(text, cell_len(_COLORS.sub("", text))) for text in texts]
 
 
 def _usable(columns: int) -> int:
@@ -110,13 +111,13 @@ def _usable(columns: int) -> int:
 
 
 def _words(rank: RankStatus, status: Status, columns: int) -> str:
-    said = f"{rank.rows:,}" + (f" of {rank.share:,}" if rank.share is not None else "")
+    words = f"{rank.rows:,}" + (f" of {rank.share:,}" if rank.share is not None else "")
     if columns < _NARROW:
-        return said
+        return words
     if rank.rank in status.stragglers:
-        return f"{said}, {why(rank, status)}"
-    return f"{said}, {rate(rank.rows_per_second)}" if rank.rows else said
+        return f"{words}, {why(rank, status)}"
+    return f"{words}, {rate(rank.rows_per_second)}" if rank.rows else words
 
 
-def _bar(share: float, is_whole: bool, style: str = _GOING) -> ProgressBar:
-    return ProgressBar(total=1.0, completed=1.0 if is_whole else min(share, 0.999), complete_style=style)
+def _bar(share: float, is_complete: bool, style: str = _GOING) -> ProgressBar:
+    return ProgressBar(total=1.0, completed=1.0 if is_complete else min(share, 0.999), complete_style=style)

@@ -64,7 +64,7 @@ def find_efficiency(
         group_size: if so many ranks hold one replica together, `ranks` are the first of each group, and count for all.
     """
     rows, world_size = sum(rank.rows for rank in ranks), len(ranks)
-    working = sum(rank.seconds["forward"] + rank.seconds["wait_rows"] for rank in ranks)
+    working = sum(rank.seconds["forward"] + rank.seconds["data_wait"] for rank in ranks)
     if not rows or not working:
         return None
     forward = _mean(rank.seconds["forward"] for rank in ranks)
@@ -73,29 +73,29 @@ def find_efficiency(
         rank_rows_per_second, ideal_seconds = alone[0], rows / world_size / alone[1]
     ends = [_end_of_work(rank) for rank in ranks]
     imbalance = [
-        min(rank.seconds["wait_ranks"], max(ends) - end) if world_size > 1 else 0.0
+        min(rank.seconds["sync_wait"], max(ends) - end) if world_size > 1 else 0.0
         for rank, end in zip(ranks, ends, strict=True)
     ]
     losses = {
         "start-up": _mean(sum(rank.seconds[phase] for phase in _STARTUP) for rank in ranks),
         "baseline": _mean(rank.seconds["baseline"] for rank in ranks),
         "slower together": forward - ideal_seconds,
-        "reading": _mean(rank.seconds["wait_rows"] for rank in ranks),
+        "reading": _mean(rank.seconds["data_wait"] for rank in ranks),
         "imbalance": _mean(imbalance),
         "collect": _mean(
-            rank.seconds["wait_room"] + rank.seconds["wait_ranks"] - waited
+            rank.seconds["backpressure"] + rank.seconds["sync_wait"] - waited
             for rank, waited in zip(ranks, imbalance, strict=True)
         ),
         "finish": _mean(rank.seconds["finish"] for rank in ranks),
     }
     speedup = rows_per_second / rank_rows_per_second
-    others = ideal_seconds + sum(losses.values()) - losses["baseline"] - loop_seconds
+    other_seconds = ideal_seconds + sum(losses.values()) - losses["baseline"] - loop_seconds
     ranks_a_host = max(1, world_size // len({rank.host for rank in ranks}))
     counts = sorted({max(1, world_size // 2), world_size, world_size + ranks_a_host, 2 * world_size, 4 * world_size})
     predicted = []
     for count in counts:
         seconds = loop_seconds * world_size / min(count, max(num_chunks, 1))
-        predicted.append(Predicted(count * group_size, others + seconds, rows / seconds / rank_rows_per_second))
+        predicted.append(Predicted(count * group_size, other_seconds + seconds, rows / seconds / rank_rows_per_second))
     return Efficiency(
         is_measured=alone is not None,
         rank_rows_per_second=rank_rows_per_second,
@@ -108,11 +108,11 @@ def find_efficiency(
 
 
 def _mean(values: Iterable[float]) -> float:
-    found = list(values)
-    return sum(found) / len(found)
+    numbers = list(values)
+    return sum(numbers) / len(numbers)
 
 
 def _end_of_work(rank: RankStats) -> float:
     """Return when a rank had computed its last chunk, in seconds since the start of rank 0's process."""
-    before = ("baseline", "forward", "wait_rows", "wait_room")
+    before = ("baseline", "forward", "data_wait", "backpressure")
     return rank.began + sum(rank.seconds[phase] for phase in (*_STARTUP, *before))

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 
 from runner.comm import Comm
 from runner.comm.watchdog import Watchdog
+from runner.core.text import byte_size, duration
 from runner.host.launch import World
 from runner.telemetry.timeline import Timeline
 
@@ -75,7 +76,7 @@ class PhaseTracker:
 
     def end(self, result: str) -> None:
         """Log the result of the phase, and how long it took."""
-        LOGGER.info("%s, %.2f s", result, self._timeline.now() - self._began)
+        LOGGER.info("%s, %s", result, duration(self._timeline.now() - self._began))
 
 
 class LoggingTimeline(Timeline):
@@ -84,21 +85,21 @@ class LoggingTimeline(Timeline):
     def add(self, phase: str, began: float, ended: float) -> None:
         super().add(phase, began, ended)
         if phase == "collect":
-            LOGGER.debug("a round of predictions, %.3f s", ended - began)
+            LOGGER.debug("a round of predictions, %s", duration(ended - began))
 
 
 def make_timeline(age_seconds: float, keeps_spans: bool, verbose: int) -> Timeline:
     """Make the timeline of a rank; one that logs rounds if debug messages are shown."""
-    speaks = verbose > 1 or LOGGER.isEnabledFor(logging.DEBUG)
-    return (LoggingTimeline if speaks else Timeline)(age_seconds, keeps_spans)
+    logs_rounds = verbose > 1 or LOGGER.isEnabledFor(logging.DEBUG)
+    return (LoggingTimeline if logs_rounds else Timeline)(age_seconds, keeps_spans)
 
 
-def sent_in_words(comm: Comm) -> str:
+def describe_broadcast(comm: Comm) -> str:
     """Return what was sent to broadcast the weights, and how fast; empty where they were not sent from rank to rank."""
     if not comm.broadcast_seconds or comm.world.world_size == 1:
         return ""
     sent, seconds = comm.broadcast_bytes, comm.broadcast_seconds
-    return f": {sent:,} bytes sent in {seconds:.3f} s, {sent / 1e6 / seconds:,.1f} MB/s"
+    return f": {byte_size(sent)} sent in {duration(seconds)}, {byte_size(sent / seconds)}/s"
 
 
 def _level(verbose: int) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from runner.core.text import duration, plural, rate
 from runner.telemetry.efficiency import Efficiency
 from runner.telemetry.stats import RankStats
 
@@ -15,10 +16,10 @@ from runner.telemetry.stats import RankStats
 def read_record(path: Path) -> dict[str, Any] | None:
     """Read the JSON object in a file of a run folder; None where there is none that can be read."""
     try:
-        found = json.loads(path.read_text())
+        record = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return record if isinstance(record, dict) else None
 
 
 def read_report(folder: Path) -> dict[str, Any] | None:
@@ -116,21 +117,21 @@ class Report:
         """Return one line for people."""
         if self.remaining_rows:
             jobs = -(-self.remaining_rows // self.computed_rows) if self.computed_rows else 0
-            more = f"{jobs} more {'job' if jobs == 1 else 'jobs'} of this length" if jobs else "this job was too short"
+            more = f"{plural(jobs, 'more job', 'more jobs')} of this length" if jobs else "this job was too short"
             return (
-                f"stopped by {self.stopped_by}: {self.num_rows - self.remaining_rows:,} of {self.num_rows:,} rows are "
-                f"done and kept, {self.remaining_rows:,} are left ({more}); the same command goes on"
+                f"stopped by {self.stopped_by}: {self.num_rows - self.remaining_rows:,} of "
+                f"{plural(self.num_rows, 'row')} done and kept, {self.remaining_rows:,} left ({more}); the same "
+                "command resumes"
             )
         notes = f", {self.nonfinite_rows:,} with predictions that are not finite" if self.nonfinite_rows else ""
-        notes += f", {self.halved_rows:,} in smaller batches for want of memory" if self.halved_rows else ""
+        notes += f", {self.halved_rows:,} in smaller batches after out of memory" if self.halved_rows else ""
         if self.cut_rows:
-            texts = "text" if self.cut_rows == 1 else "texts"
-            notes += f", {self.cut_rows:,} {texts} cut at {self.token_limit:,} tokens, {self.cut_tokens:,} tokens lost"
+            texts, limit = plural(self.cut_rows, "text"), plural(self.token_limit, "token")
+            notes += f", {texts} truncated at {limit}, {plural(self.cut_tokens, 'token')} lost"
         bad = f", {self.quarantined_rows:,} of them in quarantine" if self.quarantined_rows else ""
         resumed = f", {self.resumed_rows:,} resumed" if self.resumed_rows else ""
-        ranks = "1 rank" if self.world_size == 1 else f"{self.world_size} ranks"
         return (
-            f"{self.num_rows:,} rows -> {self.output or 'memory'} (whole{bad}{notes}{resumed}): "
-            f"{self.rows_per_second:,.0f} rows/s on {ranks}, {self.wall_seconds:.1f} s in all, "
-            f"{self.startup_seconds:.1f} s of it start-up"
+            f"{plural(self.num_rows, 'row')} -> {self.output or 'memory'} (complete{bad}{notes}{resumed}): "
+            f"{rate(self.rows_per_second)} on {plural(self.world_size, 'rank')}, {duration(self.wall_seconds)} in all, "
+            f"{duration(self.startup_seconds)} of it start-up"
         )

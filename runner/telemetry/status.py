@@ -1,4 +1,4 @@
-"""How a running job does, from nothing but what its commits tell: as rank 0 keeps it in `status.json`. Pure."""
+"""How a running job does, from nothing but what its commits tell: as rank 0 keeps it in `status.json`."""
 
 import dataclasses
 import json

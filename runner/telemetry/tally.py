@@ -50,7 +50,7 @@ class Tally:
         self._done, self._bad = start.resumed_rows + start.quarantined_rows, start.quarantined_rows
         self._latest, self._is_first = time.monotonic(), True
         self._samples = deque([(self._latest, self._done)])  # moments, and the rows that were done then
-        self._ranks = [_Rank(self._latest) for _ in range(0, start.world_size, start.group_size)]
+        self._ranks = [_RankTally(self._latest) for _ in range(0, start.world_size, start.group_size)]
 
     def add(self, rank: int, rows: int, seconds: float, bad: int) -> None:
         """Count a committed chunk.
@@ -140,7 +140,7 @@ class Tally:
         return median([rank.usual for rank in self._ranks if rank.usual] or [math.inf])
 
 
-class _Rank:
+class _RankTally:
     """Averages of one rank, over the time that it was at work."""
 
     def __init__(self, began: float) -> None:

@@ -56,14 +56,14 @@ def _launchers_on_this_terminal() -> list[int]:
     """Return the launchers above this process, if the outermost one's stderr is the terminal of this process."""
     import psutil  # imported on rank 0 alone
 
-    found, terminal = [pid for pid, _ in launchers_above()], None
+    pids, terminal = [pid for pid, _ in launchers_above()], None
     with contextlib.suppress(psutil.Error):
         terminal = psutil.Process().terminal()
-    if not found or not all(os.access(f"/proc/{pid}/io", os.R_OK) for pid in found):
+    if not pids or not all(os.access(f"/proc/{pid}/io", os.R_OK) for pid in pids):
         return []
-    out, err = (os.readlink(f"/proc/{found[-1]}/fd/{number}") for number in (1, 2))
+    out, err = (os.readlink(f"/proc/{pids[-1]}/fd/{number}") for number in (1, 2))
     # a pipe behind stdout ends at a program, such as tee, that may write to the terminal at any time
-    return found if terminal == err and not out.startswith("pipe:") else []
+    return pids if terminal == err and not out.startswith("pipe:") else []
 
 
 class Screen:

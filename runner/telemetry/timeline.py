@@ -7,6 +7,7 @@ process. The activities of other threads are added as spans.
 import math
 import time
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +21,9 @@ MAIN_PHASES = (
     "output",  # opening the output, checking the chunks of earlier jobs
     "baseline",  # rank 0 alone computes, for --baseline
     "forward",  # the model, post-processing, predictions to the CPU
-    "wait_rows",  # rows are not read yet
-    "wait_room",  # backpressure: the computed chunks are not collected yet
-    "wait_ranks",  # its share is done: waits for the last rounds, and for ranks that still compute
+    "data_wait",  # rows are not read yet
+    "backpressure",  # the computed chunks are not collected yet
+    "sync_wait",  # its share is done: waits for the last rounds, and for ranks that still compute
     "finish",  # rank 0 completes the output
 )
 # Phases of other threads at the same time.
@@ -32,6 +33,7 @@ OTHER_PHASES = (
     "write",  # writing predictions, and on rank 0 recording them; inside of collect
 )
 PHASES = (*MAIN_PHASES, *OTHER_PHASES)
+_EARLIER_NAMES = {"wait_rows": "data_wait", "wait_room": "backpressure", "wait_ranks": "sync_wait"}
 
 _BINS = 512
 _FIRST_BIN_SECONDS = 1 / 64
@@ -39,6 +41,15 @@ _MOST_SPANS = 200_000
 
 # Batch latencies are counted by class: 10 classes a decade, from a microsecond on; the last holds all longer ones.
 LATENCY_CLASSES_A_DECADE, LATENCY_CLASSES, LATENCY_FROM_SECONDS = 10, 90, 1e-6
+
+
+def with_current_phases(record: Any) -> Any:
+    """Return the contents of a JSON record, with the current names of phases where an earlier version wrote it."""
+    if isinstance(record, dict):
+        return {_EARLIER_NAMES.get(name, name): with_current_phases(value) for name, value in record.items()}
+    if isinstance(record, list) and record and isinstance(record[0], dict | str):
+        return [_EARLIER_NAMES.get(v, v) if isinstance(v, str) else with_current_phases(v) for v in record]
+    return record
 
 
 class Strip:

@@ -92,6 +92,26 @@ def test_many_ranks(times: int, browser: Browser, tmp_path: Path) -> None:
     assert [name for name, _ in page.table("hosts and their ranks")][-1] == f"n{times - 1}"
 
 
+def test_records_of_an_earlier_version(tmp_path: Path) -> None:
+    """Whose phases have other names."""
+    names = {"data_wait": "wait_rows", "backpressure": "wait_room", "sync_wait": "wait_ranks"}
+    folder = tmp_path / "two.npy.run"
+    shutil.copytree("two.npy.run", folder)
+    now = make_page(folder)
+    for file in ("report.json", "timeline.json"):
+        text = (folder / file).read_text()
+        assert all(f'"{name}"' in text for name in names if file == "report.json" or name == "data_wait")
+        for name, earlier in names.items():
+            text = text.replace(f'"{name}"', f'"{earlier}"')
+        (folder / file).write_text(text)
+    assert made_at_once(make_page(folder)) == made_at_once(now)
+
+
+def made_at_once(html: str) -> str:
+    """A page without the time at which it was made."""
+    return re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "", html)
+
+
 def test_a_page_is_for_everybody(browser: Browser, tmp_path: Path) -> None:
     html = make_page("two.npy")
     page = shown(browser, html, tmp_path)
@@ -192,7 +212,7 @@ def test_several_runs_are_compared(browser: Browser, tmp_path: Path, monkeypatch
     assert re.search(rf"^two\.npy +2 +{NUM_ROWS:,} ", text, re.MULTILINE)
 
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"nothing\.npy is not there, nor a record"):
+    with pytest.raises(InputError, match=r"nothing\.npy does not exist, nor do its records"):
         report([str(later), "nothing.npy"])
     later.write_text("[]")
     with pytest.raises(InputError, match=r"later\.json is not the report\.json of a run"):
@@ -208,7 +228,7 @@ def test_where_a_page_goes(tmp_path: Path, read_only: Path, monkeypatch: pytest.
     assert (tmp_path / "f.html").is_file()
     with pytest.raises(OutputError, match=r"read-only/x\.html cannot be written: .*--html PATH puts it elsewhere"):
         report(["two.npy"], str(read_only / "x.html"))
-    with pytest.raises(InputError, match=r"d2\.npy is not there, nor a record"):
+    with pytest.raises(InputError, match=r"d2\.npy does not exist, nor do its records"):
         report(["d2.npy"])
 
     Path("two.npy.run/report.html").unlink()
@@ -293,5 +313,5 @@ def test_a_folder_without_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     (tmp_path / "p.npy.run").mkdir()
     monkeypatch.chdir(tmp_path)
     assert "no record of a job" in make_page("p.npy")
-    with pytest.raises(InputError, match=r"q\.npy is not there, nor a record"):
+    with pytest.raises(InputError, match=r"q\.npy does not exist, nor do its records"):
         make_page("q.npy")

@@ -70,7 +70,7 @@ def test_a_model_that_two_hosts_hold_together(hosts, job, tmp_path):
     np.save(job.folder / "wide.npy", rows)
     stages = ["--model", "split:Chain", "--pipeline-stages", 2, "--parallel-plan", "split:plan_of_ends"]
     stages += ["--split-points", "narrow"]  # which is split itself
-    apart = "of 1 sets of 2 ranks that split layers, 1 are on several hosts, such as ranks 0 to 1 on node1 and node2"
+    apart = "layers are split over several hosts in 1 of 1 set of 2 ranks, such as ranks 0 to 1 on node1 and node2"
     for model, slots, options, warns in (
         (split.Stack(), 1, ["--model", "split:Stack", "--parallel-plan", "split:plan"], True),
         (split.Chain(), 2, stages, False),

@@ -151,7 +151,7 @@ def test_it_gives_up_where_a_try_adds_nothing(job, tmp_path):
         (["--", "--output", "p.npy", "--fresh"], "--fresh would forget"),
         (["-np", "4", "--", "--output", "p.npy"], "-np: the slots"),
         (["--hostfile", "/nowhere", "--", "--output", "p.npy"], "--hostfile /nowhere names no hosts"),
-        (["--", "--output", "p.npy"], "this is no allocation"),
+        (["--", "--output", "p.npy"], "not inside an allocation"),
     ],
 )
 def test_what_it_refuses(job, arguments, message):

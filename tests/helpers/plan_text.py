@@ -11,3 +11,9 @@ def fact(text: str, name: str) -> str:
 def number(text: str) -> float:
     """The first number."""
     return float(re.search(r"[\d,.]*\d", text)[0].replace(",", ""))
+
+
+def seconds_in(text: str) -> float:
+    """The seconds of a duration, such as 12 min 5 s."""
+    units = {"ms": 0.001, "s": 1, "min": 60, "h": 3600}
+    return sum(float(amount) * units[unit] for amount, unit in re.findall(r"([\d.]+) (\w+)", text))

@@ -23,44 +23,44 @@ from runner.host.devices import device_kind, local_device
 from runner.host.launch import detect_launch
 
 _STALL_SECONDS = 60  # the stall timeout of a job would be too long
-_ATTENDANTS = {"model": len, "data": ()}  # placeholders where no model is given: a Config requires both
+_PLACEHOLDERS = {"model": len, "data": ()}  # placeholders where no model is given: a Config requires both
 
 
-def doctor(given: dict[str, Any], options: dict[str, Any]) -> int:
+def doctor(arguments: dict[str, Any], options: dict[str, Any]) -> int:
     """Run all checks, print their findings on rank 0, and return the exit code; every rank calls this.
 
     Args:
-        given: `folder` and `json`, where given.
+        arguments: `folder` and `json`, where given.
         options: options of predict, where given; with `model` and `data` a real batch is run.
 
     Raises:
         UsageError: an option is invalid.
     """
     began, launch = time.monotonic(), detect_launch()
-    config = make_config(_ATTENDANTS | {"stall_timeout": _STALL_SECONDS} | options)
-    sheet, facts = FindingList(speaks=launch.rank == 0), []
+    config = make_config(_PLACEHOLDERS | {"stall_timeout": _STALL_SECONDS} | options)
+    findings, facts = FindingList(prints=launch.rank == 0), []
     try:
         comm = connect(launch, config.comm, config.collect, device_kind(config), config.stall_timeout)
     except RunnerError as error:
-        sheet.add([_failed("launch", error)])
+        findings.add([_failed("launch", error)])
     else:
         with Watchdog(comm, config.stall_timeout) as watch:
-            folder = given.get("folder") or os.path.dirname(config.output or "") or "."
-            facts = _examine(config, comm, folder, sheet, watch)
+            folder = arguments.get("folder") or os.path.dirname(config.output or "") or "."
+            facts = _examine(config, comm, folder, findings, watch)
         comm.close()
-    sheet.close(time.monotonic() - began, given.get("json"), facts)
-    return sheet.exit_code
+    findings.close(time.monotonic() - began, arguments.get("json"), facts)
+    return findings.exit_code
 
 
-def _examine(config: Config, comm: Comm, folder: str, sheet: FindingList, watch: Watchdog) -> list[dict[str, Any]]:
+def _examine(config: Config, comm: Comm, folder: str, findings: FindingList, watch: Watchdog) -> list[dict[str, Any]]:
     """Run all checks that need connected ranks, and return the ranks' facts."""
     try:
         device = comm.on_each(lambda: local_device(config, comm.world.local_rank))
     except RunnerError as error:
-        sheet.add([_failed("GPUs", error)])
+        findings.add([_failed("GPUs", error)])
         return []
     facts = gather_facts(comm, device, share_threads(config, comm))
-    sheet.add(judge(facts))
+    findings.add(judge(facts))
     checks: dict[str, Callable[[], list[Finding]]] = {
         "clocks": lambda: check_clocks(comm),
         "storage": lambda: check_storage(comm, folder),
@@ -72,9 +72,9 @@ def _examine(config: Config, comm: Comm, folder: str, sheet: FindingList, watch:
     for name, check in checks.items():
         watch.main.begin(f"checking {name}")
         try:
-            sheet.add(check())
+            findings.add(check())
         except RunnerError as error:
-            sheet.add([_failed(name, error)])
+            findings.add([_failed(name, error)])
     return as_plain(facts)
 
 

@@ -17,6 +17,7 @@ from runner.comm.watchdog import Activity
 from runner.commands.doctor.finding import OK, WARNING, Finding
 from runner.config.options import Config
 from runner.core.errors import InputError, RunnerError
+from runner.core.text import duration, plural, rate
 from runner.data.rows import row_bytes_of
 from runner.engine.canary import EQUAL, Canary
 from runner.engine.probing import probe
@@ -49,13 +50,13 @@ def _check_split(config: Config, everyone: Comm) -> list[Finding]:
         return []
     groups = f", by groups of {config.model_parallel} ranks"
     try:
-        found = _check(config, part.leaders, part.device, groups, part.build)
+        findings = _check(config, part.leaders, part.device, groups, part.build)
     except RunnerError as error:
         if error.shared:
             part.end(error)
         raise
     part.end(None)
-    return found
+    return findings
 
 
 def _check(
@@ -70,11 +71,11 @@ def _check(
     predictor, _ = assemble(config, comm, source, device, build)
     load_seconds = time.perf_counter() - began
     if not source.num_rows:
-        return [Finding("batch", WARNING, f"the model is loaded; there are no rows in {config.data}")]
+        return [Finding("batch", WARNING, f"model loaded; {config.data} has no rows")]
     row_type, row = probe(comm, predictor, source, 1)
     assert row is not None
     canary = Canary(comm, predictor, source, row, config.batch_size, row_bytes_of(row_type))
-    says = canary.compare(config.stateful == "keep")
+    answers = canary.compare(config.stateful == "keep")
     grid = Grid(source.num_rows, config.batch_size, config.batch_size)
     ids = range(min(config.batch_size, source.num_rows))
 
@@ -94,7 +95,8 @@ def _check(
     rows_per_second = float((len(ids) / seconds).sum())
     figures = {"load_seconds": load_seconds, "batch_seconds": seconds.tolist(), "rows_per_second": rows_per_second}
     words = (
-        f"{source.num_rows:,} rows; model loaded in {load_seconds:.1f} s; a batch of {len(ids)} in {seconds.min():.3g} "
-        f"to {seconds.max():.3g} s, {rows_per_second:,.0f} rows/s together{by_whom}; answers: {says}"
+        f"{plural(source.num_rows, 'row')}; model loaded in {duration(load_seconds)}; a batch of {len(ids)} in "
+        f"{duration(seconds.min())} to {duration(seconds.max())}, {rate(rows_per_second)} together{by_whom}; "
+        f"answers: {answers}"
     )
-    return [Finding("batch", OK if says == EQUAL else WARNING, words, figures=figures)]
+    return [Finding("batch", OK if answers == EQUAL else WARNING, words, figures=figures)]

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from runner.commands.doctor.facts import Facts
 from runner.commands.doctor.finding import OK, WARNING, WRONG, Finding, name_some
+from runner.core.text import byte_size, plural
 from runner.host.devices import shared_gpus
 
-_MIB, _GIB = 1 << 20, 1 << 30
-_LEAST_MEMORY = _GIB  # bytes; a rank takes a quarter of this before it does anything
-_LEAST_SHARED_MEMORY = 16 * _MIB  # bytes for each rank: Open MPI's need in /dev/shm, with some margin
+_LEAST_MEMORY = 1 << 30  # bytes; a rank takes a quarter of this before it does anything
+_LEAST_SHARED_MEMORY = 16 << 20  # bytes for each rank: Open MPI's need in /dev/shm, with some margin
 
 
 def judge(facts: Sequence[Facts]) -> list[Finding]:
@@ -28,30 +28,30 @@ def judge(facts: Sequence[Facts]) -> list[Finding]:
 
 def _ranks(facts: Sequence[Facts]) -> Finding:
     hosts = Counter(rank.host for rank in facts)
-    says = f"{_count(len(facts), 'rank')} on {_count(len(hosts), 'host')}: " + name_some(
+    message = f"{plural(len(facts), 'rank')} on {plural(len(hosts), 'host')}: " + name_some(
         f"{count} on {host}" for host, count in hosts.items()
     )
     if len(set(hosts.values())) == 1:
-        return Finding("ranks", OK, says)
+        return Finding("ranks", OK, message)
     return Finding(
         "ranks",
         WARNING,
-        f"{says}: not as many on each",
-        "where that is not meant: --ntasks-per-node for Slurm, slots= in a hostfile",
+        f"{message}: not as many on each",
+        "if this is not intended, set --ntasks-per-node for Slurm or slots= in a hostfile",
     )
 
 
 def _software(facts: Sequence[Facts]) -> Finding:
     first = facts[0].software
     for name in first:
-        found = {rank.software[name] for rank in facts}
-        if len(found) > 1:
-            where = "; ".join(f"{version} on {name_some(_who(facts, name, version))}" for version in sorted(found))
+        versions = {rank.software[name] for rank in facts}
+        if len(versions) > 1:
+            where = "; ".join(f"{version} on {name_some(_who(facts, name, version))}" for version in sorted(versions))
             return Finding(
                 "software",
                 WRONG,
                 f"{name} is not the same on all ranks: {where}",
-                "let all use one virtual environment and one checkout, on a file system that all hosts share",
+                "use one virtual environment and one checkout, on a file system that all hosts share",
             )
     return Finding("software", OK, "the same on all ranks: " + ", ".join(f"{k} {v}" for k, v in first.items()))
 
@@ -68,7 +68,7 @@ def _mpi(facts: Sequence[Facts]) -> list[Finding]:
                 WRONG,
                 f"{several[0].who} has loaded several MPI libraries: {', '.join(several[0].mpi_files)}. Horovod and "
                 "mpi4py were built with different ones",
-                "unload the modules of other MPIs, empty LD_PRELOAD and LD_LIBRARY_PATH of them, and run "
+                "unload the modules of other MPIs, remove them from LD_PRELOAD and LD_LIBRARY_PATH, and run "
                 "scripts/setup.sh again",
             )
         ]
@@ -89,12 +89,12 @@ def _gpus(facts: Sequence[Facts]) -> Finding:
     if kinds == {True, False}:
         without = name_some(rank.who for rank in facts if not rank.gpu)
         return Finding("GPUs", WRONG, f"no GPU for {without}, while other ranks have one", "ask for GPUs on all hosts")
-    if says := shared_gpus([(rank.who, rank.gpu) for rank in facts]):
+    if message := shared_gpus([(rank.who, rank.gpu) for rank in facts]):
         return Finding(
             "GPUs",
             WRONG,
-            says,
-            "start as many ranks a host as it has GPUs; in Slurm --gpus-per-task=1 with srun, or --gpus-per-node; "
+            message,
+            "start as many ranks per host as it has GPUs; in Slurm --gpus-per-task=1 with srun, or --gpus-per-node; "
             "unset CUDA_VISIBLE_DEVICES where all ranks inherit the same",
         )
     return Finding("GPUs", OK, "each rank has its own: " + name_some(f"{rank.who}: {rank.gpu}" for rank in facts))
@@ -114,8 +114,8 @@ def _cpus(facts: Sequence[Facts]) -> list[Finding]:
                 Finding(
                     "CPUs",
                     WARNING,
-                    f"{host}: {_count(len(ranks), 'rank')} with {threads} threads together, on "
-                    f"{_count(len(cpus), 'CPU')}{limit}",
+                    f"{host}: {plural(len(ranks), 'rank')} with {plural(threads, 'thread')} together, on "
+                    f"{plural(len(cpus), 'CPU')}{limit}",
                     "unset OMP_NUM_THREADS, give --threads, or ask for more CPUs: --cpus-per-task for Slurm (and "
                     "export SRUN_CPUS_PER_TASK)",
                 )
@@ -126,7 +126,7 @@ def _cpus(facts: Sequence[Facts]) -> list[Finding]:
                 Finding(
                     "CPUs",
                     WARNING,
-                    f"{host}: {together} have {_count(len(cpus), 'CPU')} between them",
+                    f"{host}: {together} have {plural(len(cpus), 'CPU')} between them",
                     "mpirun --bind-to none, or fewer ranks on a host",
                 )
             )
@@ -134,8 +134,8 @@ def _cpus(facts: Sequence[Facts]) -> list[Finding]:
         return findings
     of_a_rank = sorted({len(rank.cpus) for rank in facts})
     threads_of_a_rank = sorted({rank.threads for rank in facts})
-    says = f"a rank may run on {_range(of_a_rank)} CPUs and computes with {_range(threads_of_a_rank)} threads"
-    return [Finding("CPUs", OK, says)]
+    message = f"CPUs per rank: {_range(of_a_rank)}; threads per rank: {_range(threads_of_a_rank)}"
+    return [Finding("CPUs", OK, message)]
 
 
 def _memory(facts: Sequence[Facts]) -> Finding:
@@ -143,11 +143,11 @@ def _memory(facts: Sequence[Facts]) -> Finding:
     least = min(by_host, key=lambda host: by_host[host][0].memory_bytes / len(by_host[host]))
     ranks = by_host[least]
     a_rank = min(rank.memory_bytes for rank in ranks) // len(ranks)
-    says = f"{a_rank / _GIB:.1f} GiB free for each of {_count(len(ranks), 'rank')} on {least}, the least of the hosts"
+    message = f"{byte_size(a_rank)} free for each of {plural(len(ranks), 'rank')} on {least}, the least of the hosts"
     figures = {"bytes_a_rank": a_rank}
     if a_rank < _LEAST_MEMORY:
-        return Finding("memory", WARNING, says, "ask for more memory, or fewer ranks on a host", figures)
-    return Finding("memory", OK, says, figures=figures)
+        return Finding("memory", WARNING, message, "ask for more memory, or fewer ranks on a host", figures)
+    return Finding("memory", OK, message, figures=figures)
 
 
 def _network(facts: Sequence[Facts]) -> list[Finding]:
@@ -164,9 +164,9 @@ def _network(facts: Sequence[Facts]) -> list[Finding]:
                 Finding(
                     "network",
                     WARNING,
-                    f"{name_some(sorted(hosts))} all have the address {address} (docker0 is like that): MPI may try "
-                    "to reach another host by it, and wait for ever",
-                    f"name the interface that joins the hosts, such as: mpirun --mca btl_tcp_if_include {good} "
+                    f"{name_some(sorted(hosts))} all have the address {address} (as docker0 does): MPI may try to "
+                    "reach another host through it, and hang",
+                    f"name the interface that connects the hosts, such as: mpirun --mca btl_tcp_if_include {good} "
                     f"--prtemca prte_if_include {good} (Open MPI 4: --mca oob_tcp_if_include); horovodrun "
                     f"--network-interface {good}",
                 )
@@ -178,9 +178,9 @@ def _network(facts: Sequence[Facts]) -> list[Finding]:
                 Finding(
                     "network",
                     WARNING,
-                    f"{host}: /dev/shm has {free / _MIB:.0f} MiB a rank free, through which MPI sends on a host: "
-                    "with too little it is slow, or ranks die of signal 7 (bus error)",
-                    "remove what is left in /dev/shm, or make it larger (containers: --shm-size, or an emptyDir of "
+                    f"{host}: /dev/shm has {byte_size(free)} per rank free, which MPI uses between the ranks of a "
+                    "host: with too little, it is slow or ranks die of signal 7 (bus error)",
+                    "remove leftover files in /dev/shm, or enlarge it (containers: --shm-size, or an emptyDir of "
                     "medium Memory)",
                 )
             )
@@ -189,13 +189,13 @@ def _network(facts: Sequence[Facts]) -> list[Finding]:
             Finding(
                 "network",
                 WARNING,
-                f"{name_some(locked)}: an InfiniBand adapter is there, but memory may not be locked (ulimit -l), "
-                "without which MPI falls back to TCP or fails",
-                "ulimit -l unlimited in the batch script, or the site's administrators",
+                f"{name_some(locked)}: an InfiniBand adapter is present, but memory may not be locked (ulimit -l): MPI "
+                "falls back to TCP or fails",
+                "set ulimit -l unlimited in the batch script, or ask the site's administrators",
             )
         )
-    says = name_some(f"{rank.host}: {_addresses(rank)}" for rank in facts)
-    return findings or [Finding("network", OK, says)]
+    message = name_some(f"{rank.host}: {_addresses(rank)}" for rank in facts)
+    return findings or [Finding("network", OK, message)]
 
 
 def _addresses(rank: Facts) -> str:
@@ -207,10 +207,6 @@ def _by_host(facts: Sequence[Facts]) -> dict[str, list[Facts]]:
     for rank in facts:
         hosts.setdefault(rank.host, []).append(rank)
     return hosts
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'s' * (number != 1)}"
 
 
 def _range(numbers: Sequence[int]) -> str:

@@ -9,6 +9,7 @@ from runner.comm import Comm, wait
 from runner.commands.doctor.finding import OK, WARNING, WRONG, Finding, name_some
 from runner.core.checksum import checksum
 from runner.core.errors import RunnerError
+from runner.core.text import byte_size, duration
 
 _MIB = 1 << 20
 _MOST_SKEW_SECONDS = 2.0
@@ -34,9 +35,9 @@ def check_clocks(comm: Comm) -> list[Finding]:
         off = name_some(
             f"{names[rank]} by {skews[rank]:+.1f} s" for rank in np.flatnonzero(np.abs(skews) > _MOST_SKEW_SECONDS)
         )
-        mend = "have them set (NTP, chrony): time limits and the times in the records would be wrong"
-        return [Finding("clocks", WARNING, f"they differ from rank 0's: {off}", mend, figures)]
-    return [Finding("clocks", OK, f"they agree to {figures['seconds'] * 1000:.0f} ms", figures=figures)]
+        fix = "synchronize them (NTP, chrony), or time limits and the times in the records are wrong"
+        return [Finding("clocks", WARNING, f"they differ from rank 0's: {off}", fix, figures)]
+    return [Finding("clocks", OK, f"they agree to {duration(figures['seconds'])}", figures=figures)]
 
 
 def check_speed(comm: Comm, device: torch.device) -> list[Finding]:
@@ -57,16 +58,16 @@ def check_speed(comm: Comm, device: torch.device) -> list[Finding]:
     reference = comm.bcast(result)
     off = float((result - reference).abs().nan_to_num(torch.inf).max() / reference.abs().max())
     if wrong := [names[rank] for rank in np.flatnonzero(np.array(comm.gather_all(off)) > _MOST_OFF)]:
-        says = f"{name_some(wrong)} computes something else than rank 0"
-        mend = "its processor, GPU or libraries are at fault: leave the host out"
-        return [Finding("speed", WRONG, says, mend, figures, RunnerError.exit_code)]
+        message = f"{name_some(wrong)} computes other values than rank 0"
+        fix = "its processor, GPU or libraries are faulty: exclude the host"
+        return [Finding("speed", WRONG, message, fix, figures, RunnerError.exit_code)]
     if slow := judge_speed(names, best, usual):
-        mend = "leave the host out, or take --schedule dynamic, which gives slow ranks fewer rows"
-        return [Finding("speed", WARNING, slow, mend, figures)]
-    same = "to the last bit" if len(set(digests)) == 1 else "but for the last bits (unlike processors)"
+        fix = "exclude the host, or use --schedule dynamic, which gives slow ranks fewer rows"
+        return [Finding("speed", WARNING, slow, fix, figures)]
+    same = "to the last bit" if len(set(digests)) == 1 else "except for the last bits (different processors)"
     flops = figures["usual_flops"]
-    says = f"{min(flops) / 1e9:,.0f} to {max(flops) / 1e9:,.0f} GFLOP/s a rank; answers are the same {same}"
-    return [Finding("speed", OK, says, figures=figures)]
+    message = f"{min(flops) / 1e9:,.0f} to {max(flops) / 1e9:,.0f} GFLOP/s per rank; answers are the same {same}"
+    return [Finding("speed", OK, message, figures=figures)]
 
 
 def judge_speed(names: list[str], best: np.ndarray, usual: np.ndarray) -> str:
@@ -77,7 +78,7 @@ def judge_speed(names: list[str], best: np.ndarray, usual: np.ndarray) -> str:
         best, usual: the shortest and the median seconds of each rank for the same few milliseconds of work. Other
             programs on a CPU do not change the shortest.
     """
-    for seconds, why in ((best, "its processor is slower"), (usual, "other programs, or ranks, keep it from its CPUs")):
+    for seconds, why in ((best, "its processor is slower"), (usual, "other programs or ranks use its CPUs")):
         most = np.quantile(seconds, 0.5, method="lower")
         if slow := [names[rank] for rank in np.flatnonzero(seconds > _SLOWER * most)]:
             return f"{name_some(slow)}: {seconds.max() / most:.1f} times slower than most; {why}"
@@ -98,15 +99,15 @@ def check_rates(comm: Comm) -> list[Finding]:
         "empty_round_seconds": float(np.median(empty)),
     }
     rates = comm.bcast(figures)
-    says = (
-        f"broadcast {rates['broadcast_bytes_per_second'] / _MIB:,.0f} MiB/s, collect "
-        f"{rates['collect_bytes_per_second'] / _MIB:,.0f} MiB/s, an empty round "
-        f"{rates['empty_round_seconds'] * 1e3:.1f} ms; all arrived as sent"
+    message = (
+        f"broadcast {byte_size(rates['broadcast_bytes_per_second'])}/s, collect "
+        f"{byte_size(rates['collect_bytes_per_second'])}/s, an empty round "
+        f"{duration(rates['empty_round_seconds'])}; all arrived as sent"
     )
     if min(rates["broadcast_bytes_per_second"], rates["collect_bytes_per_second"]) < _SLOW_BYTES_PER_SECOND:
-        mend = "does MPI use the fast network? mpirun and srun do more often than horovodrun, which takes TCP"
-        return [Finding("rates", WARNING, says, mend, rates)]
-    return [Finding("rates", OK, says, figures=rates)]
+        fix = "check that MPI uses the fast network: mpirun and srun do more often than horovodrun, which uses TCP"
+        return [Finding("rates", WARNING, message, fix, rates)]
+    return [Finding("rates", OK, message, figures=rates)]
 
 
 def _broadcast(comm: Comm, seed: int) -> float:
@@ -132,8 +133,8 @@ def _collect(comm: Comm, size: int, seed: int) -> float:
     seconds = time.perf_counter() - began
 
     def look() -> None:
-        for rank, (_, found) in enumerate(received):
-            _compare(found, _pattern(size, 1000 * seed + rank), f"the piece of rank {rank}")
+        for rank, (_, data) in enumerate(received):
+            _compare(data, _pattern(size, 1000 * seed + rank), f"the piece of rank {rank}")
 
     comm.on_root(look)
     return seconds
@@ -143,6 +144,6 @@ def _pattern(size: int, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, size, np.uint8)
 
 
-def _compare(found: np.ndarray, expected: np.ndarray, what: str) -> None:
-    if not np.array_equal(found, expected):
-        raise RunnerError(f"{what} arrived as something else than was sent: the network or the MPI library is at fault")
+def _compare(data: np.ndarray, expected: np.ndarray, what: str) -> None:
+    if not np.array_equal(data, expected):
+        raise RunnerError(f"{what} arrived damaged: the network or the MPI library is faulty")

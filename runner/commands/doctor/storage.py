@@ -11,15 +11,15 @@ from typing import TypeVar
 from runner.comm import Comm
 from runner.commands.doctor.finding import OK, WARNING, WRONG, Finding, name_some
 from runner.core.errors import OutputError
+from runner.core.text import byte_size, duration, plural
 from runner.host.filesystem import file_system
 
 T = TypeVar("T")
 
 _PATIENCE_SECONDS = 20.0  # NFS looks again for new files after 3 to 60 s, mostly 3
 _SLOW_SECONDS = 5.0
-_MIB, _GIB = 1 << 20, 1 << 30
-_TEST_BYTES = 64 * _MIB
-_LEAST_INODES = 100
+_TEST_BYTES = 64 << 20
+_LEAST_BYTES, _LEAST_INODES = 1 << 30, 100
 
 
 def check_storage(comm: Comm, folder: str) -> list[Finding]:
@@ -30,12 +30,12 @@ def check_storage(comm: Comm, folder: str) -> list[Finding]:
     try:
         comm.on_root(lambda: _try(lambda: _begin(inside), path))
         try:
-            return [_look(comm, inside, path), *comm.on_root(lambda: _try(lambda: _room(inside, path), path))]
+            return [_look(comm, inside, path), *comm.on_root(lambda: _try(lambda: _free_space(inside, path), path))]
         finally:
             comm.on_root(lambda: shutil.rmtree(inside, ignore_errors=True))
     except OutputError as error:
-        mend = "make room, ask for quota, or name another folder: --folder PATH, and the --output of the job there"
-        return [Finding("storage", WRONG, error.message, mend, exit_code=OutputError.exit_code)]
+        fix = "free space, ask for quota, or check another folder with --folder PATH and write the --output there"
+        return [Finding("storage", WRONG, error.message, fix, exit_code=OutputError.exit_code)]
 
 
 def _begin(inside: Path) -> None:
@@ -51,17 +51,17 @@ def _look(comm: Comm, inside: Path, path: Path) -> Finding:
         comm_error = _attempt(lambda: _write(inside / f"from-{comm.world.rank}", b"here"))
     else:
         comm_error = ""
-    found = comm.gather_all((comm.world.host, is_first, seconds, comm_error))
-    if blind := [host for host, first, seconds, _ in found if first and seconds is None]:
+    states = comm.gather_all((comm.world.host, is_first, seconds, comm_error))
+    if blind := [host for host, first, seconds, _ in states if first and seconds is None]:
         return Finding(
             "storage",
             WRONG,
-            f"{path} is not one folder for all hosts: {name_some(blind)} did not see within {_PATIENCE_SECONDS:.0f} s "
-            f"what {found[0][0]} had written there",
-            "take a folder of the shared file system for output and data",
+            f"{path} is not shared by all hosts: {name_some(blind)} did not see within {_PATIENCE_SECONDS:.0f} s "
+            f"what {states[0][0]} had written there",
+            "use a folder on the shared file system for output and data",
             exit_code=OutputError.exit_code,
         )
-    if failed := [f"{host} ({error})" for host, _, _, error in found if error]:
+    if failed := [f"{host} ({error})" for host, _, _, error in states if error]:
         return Finding(
             "storage",
             WRONG,
@@ -69,43 +69,43 @@ def _look(comm: Comm, inside: Path, path: Path) -> Finding:
             "mount it for writing on all hosts",
             exit_code=OutputError.exit_code,
         )
-    last = max(rank for rank, (_, first, _, _) in enumerate(found) if first)
+    last = max(rank for rank, (_, first, _, _) in enumerate(states) if first)
     comm.on_each(lambda: _try(lambda: _rename(inside), path) if comm.world.rank == last else None)
     visible = comm.on_root(lambda: _wait_for((inside / "second").exists))
-    slowest = max((visible or 0.0), *(seconds or 0.0 for _, _, seconds, _ in found))
-    hosts = {host for host, *_ in found}
+    slowest = max((visible or 0.0), *(seconds or 0.0 for _, _, seconds, _ in states))
+    hosts = {host for host, *_ in states}
     if visible is None:
         return Finding(
             "storage",
             WRONG,
-            f"{path}: {found[last][0]} has renamed a file, and {found[0][0]} did not see it in time",
-            "this file system does not do for jobs on several hosts",
+            f"{path}: {states[last][0]} renamed a file; {states[0][0]} did not see it within {_PATIENCE_SECONDS:.0f} s",
+            "this file system does not support jobs on several hosts: use another one, or one host",
             exit_code=OutputError.exit_code,
         )
     where = "written, read and renamed" + (" between all hosts" if len(hosts) > 1 else "")
-    says = f"{path} ({file_system(path)}): {where}, seen after {slowest:.1f} s at most"
+    message = f"{path} ({file_system(path)}): {where}, seen after {duration(slowest)} at most"
     verdict = OK if slowest < _SLOW_SECONDS else WARNING
-    mend = "" if verdict == OK else "resuming at once on another host may not see the last job's records; wait a little"
-    return Finding("storage", verdict, says, mend, {"seconds_until_seen": slowest})
+    fix = "" if verdict == OK else "resume on another host only after a minute: it may not see the records before"
+    return Finding("storage", verdict, message, fix, {"seconds_until_seen": slowest})
 
 
-def _room(inside: Path, path: Path) -> list[Finding]:
+def _free_space(inside: Path, path: Path) -> list[Finding]:
     """Measure, on rank 0, the free space and the rate of writing."""
-    found = os.statvfs(inside)
-    free = found.f_bavail * found.f_frsize
-    inodes = found.f_favail if found.f_files else None  # some file systems do not count them
+    state = os.statvfs(inside)
+    free = state.f_bavail * state.f_frsize
+    inodes = state.f_favail if state.f_files else None  # some file systems do not count them
     began = time.perf_counter()
     _write(inside / "large", bytes(_TEST_BYTES))
     rate = _TEST_BYTES / (time.perf_counter() - began)
-    says = f"{free / _GIB:,.1f} GiB free" + (f", {inodes:,} files more" if inodes is not None else "")
-    says += f"; written at {rate / _MIB:,.0f} MiB/s. A quota is not seen here"
+    message = f"{byte_size(free)} free" + (f", room for {plural(inodes, 'file')}" if inodes is not None else "")
+    message += f"; written at {byte_size(rate)}/s. A quota is not checked"
     figures = {"free_bytes": free, "free_inodes": inodes, "write_bytes_per_second": rate}
     if inodes is not None and inodes < _LEAST_INODES:
-        mend = "remove files: a job makes about ten, and with --collect shards one for each shard"
-        return [Finding("room", WRONG, says, mend, figures, OutputError.exit_code)]
-    if free < _GIB:
-        return [Finding("room", WARNING, says, "python -m runner plan says how much a job writes", figures)]
-    return [Finding("room", OK, says, figures=figures)]
+        fix = "remove files: a job makes about ten, and with --collect shards one for each shard"
+        return [Finding("room", WRONG, message, fix, figures, OutputError.exit_code)]
+    if free < _LEAST_BYTES:
+        return [Finding("room", WARNING, message, "see with python -m runner plan how much a job writes", figures)]
+    return [Finding("room", OK, message, figures=figures)]
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -47,7 +47,7 @@ def plan(config: Config, given: dict[str, Any]) -> str:
         RunnerError: the job would fail in this way before its first chunk, or an option is wrong.
     """
     layout = _layout(config, given)
-    former = PreviousReport(given["report"]) if "report" in given else None
+    previous = PreviousReport(given["report"]) if "report" in given else None
     output = _local_name(str(config.output))
     source = open_data(config, SingleComm())
     known = _look_at_output(config, source, output)
@@ -58,9 +58,9 @@ def plan(config: Config, given: dict[str, Any]) -> str:
         return Fitting(config, layout, sizes, find_room(config, layout, given, source, sizes, process, trial))
 
     if isinstance(sizes, Sizes) and sizes.total > free and config.offload is None:
-        former_pace = former.pace if former else None
+        former_pace = previous.pace if previous else None
         return render_unloaded(config, source, fit(sizes, None), free, former_pace, given.get("report"), cpus)
-    measure = former is None and not lacks_gpu(config)
+    measure = previous is None and not lacks_gpu(config)
     config, trial, warning = _try_out(config, source, layout.threads, measure)
     if warning and known:
         known["batch_size"] = config.batch_size
@@ -70,13 +70,13 @@ def plan(config: Config, given: dict[str, Any]) -> str:
     check_space(f"{output}.partial", trial.output_bytes if isinstance(trial.row_type, RowType) else 0)
 
     work = find_work(trial.grid, committed, trial.output_bytes, config.collect, config.schedule, str(config.output))
-    pace = former.pace if former else _pace(trial)
+    pace = previous.pace if previous else _pace(trial)
     situation = PlannedJob(
         config=config,
         layout=layout,
         grid=trial.grid,
         work=work,
-        memory=_memory(config, layout, work, trial, former, fitting, given.get("report")),
+        memory=_memory(config, layout, work, trial, previous, fitting, given.get("report")),
         times=times(work, pace, layout.replicas, layout.model_parallel) if pace else None,
         free_bytes=shutil.disk_usage(Path(output).parent).free,
         is_spooled=is_spooled,
@@ -85,7 +85,7 @@ def plan(config: Config, given: dict[str, Any]) -> str:
     text = render_plan(situation, source, trial, pace, len(committed), given.get("report"), fitting)
     text += warning
     if isinstance(sizes, str):
-        text += f"\n\n! over how many ranks the model can be split is not known: {sizes}"
+        text += f"\n\n! the number of ranks over which the model can be split is not known: {sizes}"
     return text
 
 
@@ -106,7 +106,7 @@ def _layout(config: Config, given: dict[str, Any]) -> Layout:
     cpus, size = usable_cpus(), config.model_parallel
     ranks = given.get("ranks", size)
     if ranks % size:
-        raise UsageError(f"--model-parallel {size} does not divide --ranks {ranks}; take a multiple of {size}")
+        raise UsageError(f"--model-parallel {size} does not divide --ranks {ranks}; use a multiple of {size}")
     together = min(ranks, given.get("ranks_per_node", len(cpus)))
     fair = fair_threads(cpus, [cpus] * together)
     threads = config.threads or given.get("cpus_per_rank") or requested_threads() or fair
@@ -139,15 +139,15 @@ def _memory(
     layout: Layout,
     work: Work,
     trial: Trial,
-    former: PreviousReport | None,
+    previous: PreviousReport | None,
     fitting: Fitting | None,
     report: str | None,
 ) -> Memory:
     """Return the memory, measured where a replica had as many ranks as in the job, else computed."""
     is_measured, has_mpi = layout.model_parallel == 1, False
     rank_0, other, how = trial.peak_bytes, trial.held_bytes, "measured here"
-    if former and former.model_parallel == layout.model_parallel:
-        (rank_0, other), how, is_measured, has_mpi = former.memory, f"of {report}", True, former.world_size > 1
+    if previous and previous.model_parallel == layout.model_parallel:
+        (rank_0, other), how, is_measured, has_mpi = previous.memory, f"of {report}", True, previous.world_size > 1
     if not is_measured:
         assert fitting is not None
         computed = fitting.memory()
@@ -180,10 +180,10 @@ def _committed(config: Config, output: str, known: dict[str, Any], trial: Trial)
     if config.fresh or not Path(f"{output}.partial").exists():
         return frozenset()
     ledger = Ledger(run_folder(output))
-    found = known | {"chunk_size": trial.grid.chunk_size, "row_type": type_key(trial.row_type)}
+    expected = known | {"chunk_size": trial.grid.chunk_size, "row_type": type_key(trial.row_type)}
     if config.model_parallel == 1:  # weights that are split have another digest than those of the whole model
-        found["weights"] = trial.weights
-    ledger.check(found)
+        expected["weights"] = trial.weights
+    ledger.check(expected)
     return frozenset(ledger.commits)
 
 

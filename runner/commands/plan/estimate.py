@@ -11,9 +11,9 @@ from runner.config.formats import find_output_format
 
 # Assumptions, each named in the plan. Slow networks and storage are slower, fast ones faster.
 LAUNCH_SECONDS = 1.0  # MPI and Horovod
-NETWORK = 1e9  # bytes/s into one host
-ALLGATHER = 4e9  # bytes/s by ranks: each gets what all have; a fit to 2, 4 and 8 ranks on one host
-STORAGE = 5e8  # bytes/s of one writer
+NETWORK = 1 << 30  # bytes/s into one host
+ALLGATHER = 4 << 30  # bytes/s by ranks: each gets what all have; a fit to 2, 4 and 8 ranks on one host
+STORAGE = 512 << 20  # bytes/s of one writer
 MPI_BYTES = 80 << 20  # of memory, that MPI and Horovod take on a rank
 
 
@@ -98,7 +98,7 @@ class Times:
             "start-up": self.startup,
             "collecting": self.collect,
             "writing": self.write,
-            "the end": self.finish,
+            "finishing": self.finish,
         }
         return max(parts, key=lambda name: parts[name])
 

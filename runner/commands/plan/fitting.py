@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from runner.commands.plan.estimate import MPI_BYTES
 from runner.commands.plan.layout import Layout, Memory
 from runner.commands.plan.sizes import Sizes
-from runner.commands.plan.words import in_table, in_units
+from runner.commands.plan.words import in_table
 from runner.config.options import Config
 from runner.core.imports import name_of
+from runner.core.text import byte_size, plural
 
 _MOST_MARGIN = 0.9  # of a rank's memory; the rest is for what is not counted
 GPU_BYTES = 500 << 20  # that a process takes of a GPU without a model; a guess
@@ -83,29 +84,29 @@ class Fitting:
     def model(self) -> str:
         """Describe the complete model."""
         dtypes = ", ".join(f"{dtype} {nbytes:,}" for dtype, nbytes in self.sizes.by_dtype.items())
-        return f"{self.sizes.total:,} bytes of parameters and buffers ({dtypes})"
+        return f"{plural(self.sizes.total, 'byte')} of parameters and buffers ({dtypes})"
 
     def lines(self) -> list[list[str]]:
         """Return the table; then its explanation and the advice."""
         groups = self._groups()
-        room = "fits" if self.room.nbytes is None else f"fits {in_units(self.room.nbytes)}"
+        room = "fits" if self.room.nbytes is None else f"fits {byte_size(self.room.nbytes)}"
         has_stages = any(group.stages > 1 for group in groups)
-        rows = [("M", *["stages"] * has_stages, "bytes of weights a rank", "with the rest", room)]
+        rows = [("M", *["stages"] * has_stages, "bytes of weights per rank", "with the rest", room)]
         for group in groups:
             rows.append((f"{group.size:,}", *[f"{group.stages:,}"] * has_stages, *self._cells(group)))
         return [in_table(rows), [*self._counted(), *self._advice(groups)]]
 
     def _groups(self) -> list[Group]:
         """Return the groups to show, the smallest first, up to the first that fits."""
-        given, stages = self.config.model_parallel, self.config.pipeline_stages
-        found: list[Group] = []
-        for size in sorted({*(2**power for power in range(_MOST.bit_length())), given}):
-            if size > max(_SHOWN, given) and (self.room.nbytes is None or self._smallest(found)):
+        wanted, stages = self.config.model_parallel, self.config.pipeline_stages
+        groups: list[Group] = []
+        for size in sorted({*(2**power for power in range(_MOST.bit_length())), wanted}):
+            if size > max(_SHOWN, wanted) and (self.room.nbytes is None or self._smallest(groups)):
                 break
             group = self._group(size) if stages == 1 or size == 1 else Group(size, stages)
             if size % group.stages == 0 and (size <= _SHOWN or not self._refusal(group)):
-                found.append(group)
-        return found
+                groups.append(group)
+        return groups
 
     def _group(self, size: int) -> Group:
         """Return the group of this size with the fewest stages; one, where its ranks can split the layers."""
@@ -125,45 +126,46 @@ class Fitting:
     def _cells(self, group: Group) -> tuple[str, str, str]:
         if refusal := self._refusal(group):
             others = "" if group.stages > 1 else self.sizes.refusal(group.size, group.size)  # whole layers each
-            return "-", "-", f"cannot be: {refusal}{f'; {others}' if others not in ('', refusal) else ''}"
+            return "-", "-", f"impossible: {refusal}{f'; {others}' if others not in ('', refusal) else ''}"
         verdict = "" if self.room.nbytes is None else "yes" if self._fits(group) else "no"
-        return f"{self.sizes.part(group.size, group.stages):,}", in_units(self._need(group)), verdict
+        return f"{self.sizes.part(group.size, group.stages):,}", byte_size(self._need(group)), verdict
 
     def _counted(self) -> Iterator[str]:
         room = self.room
         rest = [
-            f"{in_units(self._rest)} that {'CUDA takes (a guess)' if room.on_gpu else 'Python, PyTorch and MPI take'}"
+            f"{byte_size(self._rest)} that {'CUDA takes (a guess)' if room.on_gpu else 'Python, PyTorch and MPI take'}"
         ]
         if room.cache:
             rest.append(
-                f"keys and values of {self.config.batch_size:,} rows of {room.cache_tokens:,} tokens, "
-                f"{in_units(room.cache)} shared by M"
+                f"keys and values of {plural(self.config.batch_size, 'row')} of {plural(room.cache_tokens, 'token')}, "
+                f"{byte_size(room.cache)} divided by M"
             )
         if room.batch is not None:
-            rest.append(f"{in_units(room.batch)} that a batch took here, of the whole model")
+            rest.append(f"{byte_size(room.batch)} that a batch of the complete model took here")
         yield f"M: ranks that hold a replica together (--model-parallel). The rest: {'; '.join(rest)}"
-        uncounted = ["what layers compute of a batch, which grows with --batch-size"] * (room.batch is None)
+        uncounted = ["activations, which grow with --batch-size"] * (room.batch is None)
         if self.config.model_args.get("max_new_tokens") and not room.cache:
-            uncounted.append("what the model keeps of the tokens of a batch")
+            uncounted.append("keys and values of the tokens of a batch")
         if uncounted:
             yield f"not counted: {'; '.join(uncounted)}"
         if room.nbytes is not None:
-            yield f"fits: in {_MOST_MARGIN:.0%} of {in_units(room.nbytes)}, {room.whence}"
+            yield f"fits: in {_MOST_MARGIN:.0%} of {byte_size(room.nbytes)}, {room.whence}"
 
     def _advice(self, groups: list[Group]) -> Iterator[str]:
-        found = self._smallest(groups)
+        smallest = self._smallest(groups)
         if self.room.nbytes is None:
-            yield f"advice: {self.room.whence}; --memory-per-rank SIZE lets this say which M fits"
-        elif found is None:
+            yield f"advice: {self.room.whence}; give --memory-per-rank SIZE to find which M fits"
+        elif smallest is None:
             yield f"advice: no M up to {_MOST} fits. {'. '.join(self._other_ways())}"
-        elif found.size == 1:
-            yield "advice: the whole model fits one rank, without --model-parallel"
+        elif smallest.size == 1:
+            yield "advice: the complete model fits one rank, without --model-parallel"
         else:
-            yield f"advice: the smallest M that fits is {found.size}: {self._options(found)}. {self._where(found)}"
+            where = self._where(smallest)
+            yield f"advice: the smallest M that fits is {smallest.size}: {self._options(smallest)}. {where}"
             if self.sizes.root_copies:
                 yield (
-                    f"rank 0 takes {in_units(self._root_more)} more at the start, where it makes weights or random "
-                    "buffers: a node's memory must have them"
+                    f"rank 0 needs {byte_size(self._root_more)} more of its node's memory at the start, where it makes "
+                    "weights or random buffers"
                 )
 
     def _options(self, group: Group) -> str:
@@ -175,11 +177,11 @@ class Fitting:
     def _where(self, group: Group) -> str:
         each, together = self.layout.ranks_per_node, group.size // group.stages
         if each % group.size == 0:
-            return f"Its ranks are on one node, of {each:,} ranks"
-        nodes = f"Its ranks are on several nodes, of {each:,} ranks each"
+            return f"Its ranks are on one node of {plural(each, 'rank')}"
+        nodes = f"Its ranks are on several nodes of {plural(each, 'rank')}"
         if each % together:
-            return f"{nodes}: they wait for the network at every second layer"
-        return f"{nodes}, which send one another what goes from stage to stage"
+            return f"{nodes}: every second layer waits for the network"
+        return f"{nodes}; activations travel between nodes from stage to stage"
 
     def _other_ways(self) -> Iterator[str]:
         if self.config.dtype is None and "float32" in self.sizes.by_dtype:
@@ -187,11 +189,11 @@ class Fitting:
         if self.sizes.no_plan:
             yield f"Its layers cannot be split: {self.sizes.no_plan}"
         if self.room.cache:
-            yield "A smaller --batch-size has fewer keys and values"
+            yield "A smaller --batch-size needs memory for fewer keys and values"
         if not self.room.on_gpu and self.layout.ranks_per_node > 1:
-            yield "Fewer --ranks-per-node have more memory each"
+            yield "Fewer --ranks-per-node leave more memory for each"
         if self.sizes.is_one_file:
             return
         if self.room.on_gpu:
-            yield "--offload memory lets the layers come from the host's memory when they are called, slowly"
-        yield "--offload disk lets the layers come from their file when they are called, slowly"
+            yield "--offload memory loads layers from the host's memory when they are called, slowly"
+        yield "--offload disk loads layers from their file when they are called, slowly"

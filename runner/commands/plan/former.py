@@ -22,17 +22,17 @@ class PreviousReport:
 
     def __init__(self, path: str) -> None:
         try:
-            found = json.loads(Path(path).read_text())
-            self.world_size: int = found["world_size"]
-            self.model_parallel: int = found.get("config", {}).get("model-parallel", 1)
-            peaks: list[int] = found["peak_rss_bytes"]
+            report = json.loads(Path(path).read_text())
+            self.world_size: int = report["world_size"]
+            self.model_parallel: int = report.get("config", {}).get("model-parallel", 1)
+            peaks: list[int] = report["peak_rss_bytes"]
             self.memory = peaks[0], max(peaks[1:] or peaks)
-            rows_per_second = found["rows_per_second"] / (self.world_size // self.model_parallel)
+            rows_per_second = report["rows_per_second"] / (self.world_size // self.model_parallel)
             is_of_a_job = self.world_size > 1
-            self.pace = Pace(rows_per_second, found["startup_seconds"], 0, is_of_a_job, self.model_parallel)
+            self.pace = Pace(rows_per_second, report["startup_seconds"], 0, is_of_a_job, self.model_parallel)
         except OSError as error:
             raise InputError(f"--report {path}: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, IndexError, AttributeError, ZeroDivisionError) as error:
             raise InputError(f"--report {path} is not the report.json of a run: {describe(error)}") from error
         if not rows_per_second > 0:
-            raise InputError(f"--report {path} is of a job that has computed no rows; take another")
+            raise InputError(f"--report {path} is of a job that computed no rows; use another")

@@ -11,11 +11,11 @@ from runner.commands.plan.fitting import Room
 from runner.commands.plan.layout import Layout
 from runner.commands.plan.sizes import Sizes
 from runner.commands.plan.trial import Trial, lacks_gpu
-from runner.commands.plan.words import in_units
 from runner.config.checks import parse_memory
 from runner.config.options import Config
 from runner.config.paths import is_path
 from runner.core.errors import ModelError, UsageError
+from runner.core.text import byte_size, plural
 from runner.data.rows import RowType
 from runner.host.devices import device_kind
 from runner.models.weights.checkpoints import files_of
@@ -42,7 +42,7 @@ def rank_memory(config: Config, layout: Layout, given: dict[str, Any]) -> tuple[
     """
     if "memory_per_rank" in given:
         try:
-            return parse_memory(given["memory_per_rank"]), "as --memory-per-rank says"
+            return parse_memory(given["memory_per_rank"]), "the size given by --memory-per-rank"
         except UsageError as error:
             raise UsageError(
                 f"--memory-per-rank {given['memory_per_rank']!r} must be like 900M, 40G or 2T, of a rank"
@@ -50,11 +50,14 @@ def rank_memory(config: Config, layout: Layout, given: dict[str, Any]) -> tuple[
     if lacks_gpu(config):
         return None, "the job is for GPUs, and this node has none"
     if device_kind(config) == "cuda":
-        found = torch.cuda.get_device_properties(0)
-        return int(found.total_memory), f"the memory of a GPU as here, {found.name}"
+        gpu = torch.cuda.get_device_properties(0)
+        return int(gpu.total_memory), f"the memory of a GPU of this host, {gpu.name}"
     whose = "--memory" if "memory" in given else "this node's memory"
     each = layout.ranks_per_node
-    return layout.node_bytes // each, f"{whose}, {in_units(layout.node_bytes)}, by {each} rank{'s' * (each > 1)} a node"
+    return (
+        layout.node_bytes // each,
+        f"{whose}, {byte_size(layout.node_bytes)}, shared by {plural(each, 'rank')} per node",
+    )
 
 
 def free_here(config: Config) -> int:

@@ -59,10 +59,10 @@ class Sizes:
     @property
     def by_dtype(self) -> dict[str, int]:
         """The bytes of each dtype, the largest first."""
-        found: Counter[str] = Counter()
+        sizes: Counter[str] = Counter()
         for tensor in self.tensors:
-            found[tensor.dtype] += tensor.nbytes
-        return dict(found.most_common())
+            sizes[tensor.dtype] += tensor.nbytes
+        return dict(sizes.most_common())
 
     def part(self, size: int, stages: int = 1) -> int:
         """Return the bytes of the fullest rank in a group of `size` ranks in `stages` stages."""

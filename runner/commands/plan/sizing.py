@@ -43,7 +43,7 @@ def size_up(config: Config) -> Sizes:
     is_folder = model_kind == FOLDER
     if model_kind in WHOLE_MODELS or (config.model_parallel == 1 and is_sentence_folder(config.model)):
         whole = Tensor(str(config.model), (), "in its file", bytes_on_disk(config))
-        why = f"the layers of {config.model} cannot be taken apart"
+        why = f"the layers of {config.model} are not accessible"
         return Sizes([whole], why, no_stages=dict.fromkeys(SOME_SIZES[1:], why), is_one_file=True)
     is_split = config.model_parallel > config.pipeline_stages
     is_planned = is_folder or config.parallel_plan is not None
@@ -122,8 +122,8 @@ def _mesh_of_one() -> Iterator[DeviceMesh]:
 
 def _cuts(model: nn.Module) -> dict[str, int]:
     """Return the dimensions that are split, by name of parameter."""
-    found = {name: split_dimension(parameter) for name, parameter in model.named_parameters()}
-    return {name: dim for name, dim in found.items() if dim is not None}
+    dimensions = {name: split_dimension(parameter) for name, parameter in model.named_parameters()}
+    return {name: dim for name, dim in dimensions.items() if dim is not None}
 
 
 def _root_copies(model: nn.Module, is_random: bool, brings_its_weights: bool) -> int:

@@ -3,9 +3,10 @@
 from runner.commands.plan.estimate import Pace
 from runner.commands.plan.fitting import Fitting
 from runner.commands.plan.risks import find_risks_of_nodes
-from runner.commands.plan.text import batches_in_words, data_in_words, memory_in_words, ranks_in_words, speed_in_words
-from runner.commands.plan.words import in_columns, in_parts, in_units
+from runner.commands.plan.text import describe_batches, describe_data, describe_memory, describe_ranks, describe_speed
+from runner.commands.plan.words import in_columns, in_parts
 from runner.config.options import Config
+from runner.core.text import byte_size, duration
 from runner.sources import Source
 
 _UNKNOWN = "not known. Run the job with --limit on its nodes, and give --report OUTPUT.run/report.json"
@@ -25,13 +26,13 @@ def render_unloaded(
     """
     layout, memory = fitting.layout, fitting.memory()
     facts = {
-        "data": data_in_words(config, source),
-        "batches": batches_in_words(source.num_rows, config.batch_size),
-        "ranks": ranks_in_words(layout),
+        "data": describe_data(config, source),
+        "batches": describe_batches(source.num_rows, config.batch_size),
+        "ranks": describe_ranks(layout),
         "model": fitting.model(),
-        "loaded": f"not here, where {in_units(free_bytes)} are free for it: what it gives is not known",
-        "memory": f"{memory_in_words(layout, memory)}; without what collecting takes",
-        "speed": f"{speed_in_words(pace)}, by {report}" if pace else _UNKNOWN,
+        "loaded": f"not here: {byte_size(free_bytes)} are free for it. Its outputs are not known",
+        "memory": f"{describe_memory(layout, memory)}; without the memory for collecting",
+        "speed": f"{describe_speed(pace)}, by {report}" if pace else _UNKNOWN,
         "time": _time(source.num_rows, layout.replicas, pace) if pace else "",
     }
     risks = [f"! {risk}" for risk in find_risks_of_nodes(config, layout, memory, cpus)]
@@ -41,4 +42,6 @@ def render_unloaded(
 def _time(rows: int, replicas: int, pace: Pace) -> str:
     compute = rows / (replicas * pace.rows_per_second)
     start = pace.startup_seconds
-    return f"{start + compute:,.1f} s: {start:,.1f} s start-up, {compute:,.1f} s of batches; without the output"
+    return (
+        f"{duration(start + compute)}: {duration(start)} start-up, {duration(compute)} of batches; without the output"
+    )

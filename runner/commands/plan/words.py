@@ -1,13 +1,4 @@
-"""Bytes, facts and tables as lines of text."""
-
-
-def in_units(size: float) -> str:
-    """Return a number of bytes in words, in powers of 1000."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:,.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:,.1f} TB"
+"""Facts and tables as lines of text."""
 
 
 def in_columns(facts: dict[str, str]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from runner.commands.submit.scripts import BatchJob, horovodrun, lsf, mpirun, pbs, slurm, time_limit
 from runner.config.checks import check_positive, parse_memory
 from runner.config.options import Config
-from runner.core.errors import EXIT_WHOLE, UsageError
+from runner.core.errors import EXIT_COMPLETE, UsageError
 from runner.host.launch import read_variables
 from runner.records.ledger import run_folder
 
@@ -30,11 +30,11 @@ _SECONDS = 3600
 _LOADED_MODULES = "LOADEDMODULES"  # set by both Environment Modules and Lmod
 
 
-def submit(given: dict[str, Any], predict: tuple[str, ...], options: dict[str, Any], config: Config) -> int:
+def submit(arguments: dict[str, Any], predict: tuple[str, ...], options: dict[str, Any], config: Config) -> int:
     """Start the job, or print it with `--print`, and return the exit code; mpirun and horovodrun replace this process.
 
     Args:
-        given: the options of this command, by name.
+        arguments: the options of this command, by name.
         predict: the options of predict, as they were given.
         options: the options of predict, by name.
         config: configuration of the job, made from them.
@@ -42,24 +42,24 @@ def submit(given: dict[str, Any], predict: tuple[str, ...], options: dict[str, A
     Raises:
         UsageError: an option is wrong; the launcher is missing or rejects the job.
     """
-    launcher = given["launcher"]
-    job = _make_job(launcher, given, predict, options, config)
+    launcher = arguments["launcher"]
+    job = _make_job(launcher, arguments, predict, options, config)
     text = _WRITE[launcher](job)
-    if given.get("print"):
+    if arguments.get("print"):
         print(text, end="")
-        return EXIT_WHOLE
+        return EXIT_COMPLETE
     program = _PROGRAMS[launcher]
     if not shutil.which(program) and not (launcher in _AT_ONCE and shutil.which(program, path=job.programs)):
         raise UsageError(
-            f"--launcher {launcher}: there is no {program} on PATH. Submit where it is, or see with --print what would "
-            "be submitted"
+            f"--launcher {launcher}: {program} is not on PATH. Submit on a host that has it, or show the script with "
+            "--print"
         )
     if launcher in _AT_ONCE:
         _become(text)
     done = subprocess.run([program], input=text, text=True, check=False)
     if done.returncode:
         raise UsageError(f"{program} refused the job (exit code {done.returncode}), for the reason above")
-    return EXIT_WHOLE
+    return EXIT_COMPLETE
 
 
 def _become(text: str) -> NoReturn:
@@ -69,27 +69,27 @@ def _become(text: str) -> NoReturn:
 
 
 def _make_job(
-    launcher: str, given: dict[str, Any], predict: tuple[str, ...], options: dict[str, Any], config: Config
+    launcher: str, arguments: dict[str, Any], predict: tuple[str, ...], options: dict[str, Any], config: Config
 ) -> BatchJob:
     is_batch = launcher not in _AT_ONCE
-    _check_belongs(launcher, given)
+    _check_belongs(launcher, arguments)
     for name in ("nodes", "ranks_per_node", "cpus_per_rank"):
-        if name in given:
-            check_positive(f"--{name.replace('_', '-')}", given[name])
+        if name in arguments:
+            check_positive(f"--{name.replace('_', '-')}", arguments[name])
     for name in ("partition", "account"):
-        if not re.fullmatch(r"\S+", given.get(name, "-")):
-            raise UsageError(f"--{name} {given[name]!r} must be a name without spaces")
-    if any("\n" in line for line in given.get("directive", ())):
+        if not re.fullmatch(r"\S+", arguments.get(name, "-")):
+            raise UsageError(f"--{name} {arguments[name]!r} must be a name without spaces")
+    if any("\n" in line for line in arguments.get("directive", ())):
         raise UsageError("--directive must be one line; give it again for another")
-    if "memory" in given:
-        parse_memory(given["memory"])
-    gpus = given.get("gpus", False)
+    if "memory" in arguments:
+        parse_memory(arguments["memory"])
+    gpus = arguments.get("gpus", False)
     if gpus and config.device == "cpu":
-        raise UsageError("--gpus and --device cpu do not go together")
-    if is_batch and config.device == "cuda" and not gpus and not given.get("directive"):
-        raise UsageError("--device cuda without GPUs in the job: give --gpus, or the site's own way by --directive")
-    seconds = _seconds(given["time"]) if "time" in given else _SECONDS
-    cpus = given.get("cpus_per_rank", 1 if is_batch else None)
+        raise UsageError("--gpus and --device cpu cannot be combined")
+    if is_batch and config.device == "cuda" and not gpus and not arguments.get("directive"):
+        raise UsageError("--device cuda without GPUs in the job: give --gpus, or the site's own option by --directive")
+    seconds = _seconds(arguments["time"]) if "time" in arguments else _SECONDS
+    cpus = arguments.get("cpus_per_rank", 1 if is_batch else None)
     more: list[str] = []
     if cpus and "threads" not in options:
         more += ["--threads", str(cpus)]
@@ -97,7 +97,7 @@ def _make_job(
         more += ["--device", "cuda"]  # a node whose GPUs PyTorch does not see is then an error, not a slow job
     if launcher in ("pbs", "lsf") and "time_limit" not in options:
         more += ["--time-limit", str(time_limit(seconds))]
-    hostfile = given.get("hostfile")
+    hostfile = arguments.get("hostfile")
     return BatchJob(
         predict=(*predict, *more),
         python=sys.executable,
@@ -105,41 +105,41 @@ def _make_job(
         folder=os.getcwd(),
         ledger=f"{run_folder(str(config.output))}/ledger.jsonl",
         modules=" ".join(read_variables([_LOADED_MODULES]).get(_LOADED_MODULES, "openmpi").split(":")),
-        nodes=given.get("nodes", 1),
-        ranks_per_node=_slots(hostfile) if hostfile else given.get("ranks_per_node", 1),
+        nodes=arguments.get("nodes", 1),
+        ranks_per_node=_slots(hostfile) if hostfile else arguments.get("ranks_per_node", 1),
         cpus_per_rank=cpus,
         gpus=gpus,
         seconds=seconds,
-        memory=given.get("memory"),
-        partition=given.get("partition"),
-        account=given.get("account"),
-        requeue=given.get("requeue", False),
+        memory=arguments.get("memory"),
+        partition=arguments.get("partition"),
+        account=arguments.get("account"),
+        requeue=arguments.get("requeue", False),
         hostfile=hostfile,
-        directives=tuple(given.get("directive", ())),
+        directives=tuple(arguments.get("directive", ())),
     )
 
 
-def _check_belongs(launcher: str, given: dict[str, Any]) -> None:
+def _check_belongs(launcher: str, arguments: dict[str, Any]) -> None:
     """Raise UsageError where an option does not apply to this launcher."""
     if launcher in _AT_ONCE:
-        if wrong := [name for name in _OF_SCHEDULERS if name in given]:
+        if wrong := [name for name in _OF_SCHEDULERS if name in arguments]:
             raise UsageError(f"--{wrong[0]} is for slurm, pbs and lsf; {launcher} has --ranks-per-node or --hostfile")
-        if "hostfile" in given and "ranks_per_node" in given:
+        if "hostfile" in arguments and "ranks_per_node" in arguments:
             raise UsageError("--hostfile says how many ranks each host has; leave --ranks-per-node out")
         return
-    if "hostfile" in given:
+    if "hostfile" in arguments:
         raise UsageError(f"--hostfile is for mpirun and horovodrun; {launcher} chooses the hosts, --nodes of them")
-    if "requeue" in given and launcher != "slurm":
-        raise UsageError(f"--requeue is for slurm; on {launcher} submit the same job again, and it goes on")
-    if "memory" in given and launcher == "lsf":
+    if "requeue" in arguments and launcher != "slurm":
+        raise UsageError(f"--requeue is for slurm; on {launcher} submit the same job again, which resumes")
+    if "memory" in arguments and launcher == "lsf":
         raise UsageError(
             "--memory: LSF counts it by host or slot as the site says; give --directive='-R rusage[mem=4GB]'"
         )
 
 
 def _seconds(text: str) -> int:
-    found = re.fullmatch(r"(\d+):([0-5]\d):([0-5]\d)", text)
-    seconds = int(found[1]) * 3600 + int(found[2]) * 60 + int(found[3]) if found else 0
+    match = re.fullmatch(r"(\d+):([0-5]\d):([0-5]\d)", text)
+    seconds = int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3]) if match else 0
     if seconds < 60:
         raise UsageError(f"--time {text!r} must be H:MM:SS, such as 2:30:00, and a minute at least")
     return seconds
@@ -151,10 +151,10 @@ def _slots(hostfile: str) -> int:
         lines = Path(hostfile).read_text().splitlines()
     except OSError as error:
         raise UsageError(f"--hostfile {hostfile}: {error.strerror}") from error
-    found = [re.fullmatch(r"\S+ slots=([1-9]\d*)", line) for line in lines]
-    for line, match in zip(lines, found, strict=True):
+    matches = [re.fullmatch(r"\S+ slots=([1-9]\d*)", line) for line in lines]
+    for line, match in zip(lines, matches, strict=True):
         if not match:
             raise UsageError(f"--hostfile {hostfile}: {line!r} is not HOST slots=N, which both launchers read")
     if not lines:
         raise UsageError(f"--hostfile {hostfile} names no hosts")
-    return sum(int(match[1]) for match in found if match)
+    return sum(int(match[1]) for match in matches if match)

@@ -60,8 +60,8 @@ class ImageProcessor:
             return None
         if isinstance(self._processor, RunnerError):
             raise self._processor
-        found = self._process(images, ids)
-        tensors = {name: value for name, value in found.items() if name in self._accepted}
+        processed = self._process(images, ids)
+        tensors = {name: value for name, value in processed.items() if name in self._accepted}
         return {name: value.to(dtype) if value.is_floating_point() else value for name, value in tensors.items()}
 
     def _process(self, images: torch.Tensor | FileList, ids: Sequence[int]) -> dict[str, Any]:
@@ -81,8 +81,8 @@ class ImageProcessor:
             kind, why = type(self._processor).__name__, describe(error)
             if "Unable to convert output" in why:
                 why = (
-                    "it leaves images of unlike sizes unlike, and those of a batch must be of one: --batch-size 1, or "
-                    "--data FOLDER::HEIGHTxWIDTH"
+                    "it does not resize images to one size, which a batch needs: use --batch-size 1, or --data "
+                    "FOLDER::HEIGHTxWIDTH"
                 )
             message = f"{kind} of {self._name} failed on {name_rows(ids)}: {why}"
             raise ModelError(message, traceback_of(error)) from error
@@ -99,8 +99,8 @@ class ImageProcessor:
 
         kind = type(self._settings).__name__.removesuffix("Config")
         names = (f"{kind}VisionModelWithProjection", f"{kind}VisionModel")
-        found = next((name for name in names if hasattr(transformers, name)), None)
-        return f'. Its part for images is --model-args \'{{"class": "{found}"}}\'' if found else ""
+        part = next((name for name in names if hasattr(transformers, name)), None)
+        return f'. Its part for images is --model-args \'{{"class": "{part}"}}\'' if part else ""
 
 
 def open_processor(

@@ -34,9 +34,9 @@ def images_in(batch: Any, name: str, ids: Sequence[int]) -> torch.Tensor | FileL
         ModelError: the rows are neither images nor floating-point numbers; images are one of several columns.
     """
     if isinstance(batch, dict):
-        if found := [key for key, column in batch.items() if has_images(column)]:
+        if image_columns := [key for key, column in batch.items() if has_images(column)]:
             raise ModelError(
-                f"{name} takes images as the one column: choose it with --columns {found[0]}, and take others along "
+                f"{name} takes images as the one column: choose it with --columns {image_columns[0]}, and keep others "
                 "beside the predictions with --keep"
             )
         return None
@@ -46,9 +46,9 @@ def images_in(batch: Any, name: str, ids: Sequence[int]) -> torch.Tensor | FileL
     if not isinstance(column, torch.Tensor) or column.is_floating_point():
         return None
     raise ModelError(
-        f"{name_rows(ids)}: {str(column.dtype).removeprefix('torch.')} rows of shape {_shape(batch)} are no images. "
-        f"{name} takes uint8 of shape (height, width, channels) or (channels, height, width), image files "
-        "(--data FOLDER::file), or floating-point numbers that are prepared already, as they are"
+        f"{name_rows(ids)}: {str(column.dtype).removeprefix('torch.')} rows of shape {_shape(batch)} are not images. "
+        f"{name} takes uint8 of shape (height, width, channels) or (channels, height, width), image files (--data "
+        "FOLDER::file), or floating-point numbers that are prepared already, as they are"
     )
 
 

@@ -25,10 +25,11 @@ _OPTIONS = ("features",)
 def is_timm_folder(path: str) -> bool:
     """Return whether a folder's config.json is timm's own, not one of Transformers around a timm model."""
     try:
-        found = json.loads((Path(path) / "config.json").read_text())
+        config_json = json.loads((Path(path) / "config.json").read_text())
     except (OSError, ValueError):  # whoever opens it as a folder says why
         return False
-    return isinstance(found, dict) and "architecture" in found and not found.keys() & {"architectures", "model_type"}
+    is_timm = isinstance(config_json, dict) and "architecture" in config_json
+    return is_timm and not config_json.keys() & {"architectures", "model_type"}
 
 
 def build_from_timm(config: Config, comm: Comm, device: torch.device) -> tuple["TimmModel", str]:

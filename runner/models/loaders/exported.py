@@ -90,8 +90,8 @@ def _refuse_training(program: torch.export.ExportedProgram) -> None:
         place = _TRAINING.get(name) if node.op == "call_function" else None
         if place is not None and len(node.args) > place and node.args[place]:
             raise ModelError(
-                f"was exported in training mode: its {name} gives another answer at each call, or mixes the rows of a "
-                "batch. Call model.eval() before torch.export.export"
+                f"was exported in training mode: its {name} gives a different answer at each call, or mixes the rows "
+                "of a batch. Call model.eval() before torch.export.export"
             )
 
 

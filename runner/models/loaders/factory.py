@@ -76,14 +76,13 @@ class Factory:
         required = _required(parameters or ()) - config.model_args.keys()
         self.wants_weights = "weights" in required
         if self.wants_weights and config.weights is None:
-            raise ModelError(f"{self.name} wants weights: give --weights PATH")
+            raise ModelError(f"{self.name} needs weights: give --weights PATH")
         if self.wants_weights:
             self._refuse_reading()
         self._arguments = {"device": device} if "device" in required else {}
         if absent := sorted(required - {"weights", "device"}):
             raise UsageError(
-                f"{self.name} wants {', '.join(absent)}, without which it cannot be called: give --model-args "
-                f"'{{\"{absent[0]}\": ...}}'"
+                f"{self.name} needs the arguments {', '.join(absent)}: give --model-args '{{\"{absent[0]}\": ...}}'"
             )
 
     def _check_arguments(self, parameters: Sequence[inspect.Parameter]) -> None:
@@ -105,7 +104,7 @@ class Factory:
         for name in ("weights_key", "strip_prefix", "ignore_keys"):
             if getattr(self._config, name):
                 raise UsageError(
-                    f"--{name.replace('_', '-')} says how --weights is read, which {self.name} reads itself, by its "
+                    f"--{name.replace('_', '-')} does not apply: {self.name} reads --weights itself, through its "
                     "parameter `weights`"
                 )
 

@@ -29,13 +29,13 @@ def build_from_onnx(config: Config, comm: Comm, device: torch.device) -> tuple[A
     names = comm.on_root(lambda: _weight_files(file, path))
     weights = {name: broadcast_file(comm, str(Path(path).parent / name), "--model") for name in names}
     digests = " ".join([digest, *(digest for _, digest in weights.values())])
-    contents = {name: found.raw for name, (found, _) in weights.items()}
+    contents = {name: file.raw for name, (file, _) in weights.items()}
     try:
         model = comm.on_each(lambda: load_model_file(functools.partial(_load, contents), file, config, device))
     finally:
         contents.clear()
-        for found, _ in weights.values():
-            found.close()
+        for file, _ in weights.values():
+            file.close()
     return model, checksum_of_text(digests) if weights else digest
 
 
@@ -55,7 +55,7 @@ def _weight_files(file: MemoryFile, path: str) -> list[str]:
     names = sorted({entry.value for entries in external for entry in entries if entry.key == "location"})
     for name in names:
         if Path(name).is_absolute() or ".." in Path(name).parts:
-            raise ModelError(f"--model {path} wants weights from {name}, which is not beside it")
+            raise ModelError(f"--model {path} needs weights from {name}, which is not beside it")
     return names
 
 
@@ -106,6 +106,6 @@ class OnnxModel:
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         rest = [name for name in self._inputs if name not in named]
         feed = feed_of(self.inputs, dict(zip(rest, inputs, strict=True)) | named)
-        found = run(self._session, feed)
-        outputs = {value.name: as_output(value, item) for value, item in zip(self.outputs, found, strict=True)}
+        results = run(self._session, feed)
+        outputs = {value.name: as_output(value, item) for value, item in zip(self.outputs, results, strict=True)}
         return outputs if len(outputs) > 1 else outputs[self._outputs[0]]

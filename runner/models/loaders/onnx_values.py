@@ -73,29 +73,29 @@ def run(session: Any, feed: dict[str, Any]) -> list[Any]:
     from onnxruntime import OrtValue
 
     made = {n: OrtValue.ortvalue_from_numpy(v) if isinstance(v, np.ndarray) else v for n, v in feed.items()}
-    found = session.run_with_ort_values(None, made)
+    results = session.run_with_ort_values(None, made)
     return [
         torch.utils.dlpack.from_dlpack(value).clone() if value.data_type() == _BFLOAT16 else value.numpy()
-        for value in found
+        for value in results
     ]
 
 
-def as_output(value: Any, found: Any) -> Any:
+def as_output(value: Any, result: Any) -> Any:
     """Convert an output to a tensor, or to a list of text.
 
     Raises:
         ModelError: the output is text with more than one value per row.
     """
-    if isinstance(found, torch.Tensor):
-        return found
+    if isinstance(result, torch.Tensor):
+        return result
     if _is_zipmap(value):
-        classes = sorted(found[0]) if found else []
-        return torch.tensor([[row[name] for name in classes] for row in found], dtype=torch.float32)
+        classes = sorted(result[0]) if result else []
+        return torch.tensor([[row[name] for name in classes] for row in result], dtype=torch.float32)
     if value.type == _TEXT:
-        if found.ndim not in (1, 2) or (found.ndim == 2 and found.shape[1] != 1):
-            raise ModelError(f"gives text of shape {found.shape} as {value.name}; one a row can be written")
-        return found.reshape(-1).tolist()
-    return torch.from_numpy(found)
+        if result.ndim not in (1, 2) or (result.ndim == 2 and result.shape[1] != 1):
+            raise ModelError(f"gives text of shape {result.shape} as {value.name}; one per row can be written")
+        return result.reshape(-1).tolist()
+    return torch.from_numpy(result)
 
 
 def _is_zipmap(value: Any) -> bool:

@@ -23,8 +23,8 @@ def load(path: str, device: torch.device, config: Config) -> Any:
         is_script = False
     if not is_script:
         raise ModelError(
-            "is not a TorchScript file, or it is damaged. A state dict wants --model package.module:factory "
-            "--weights PATH"
+            "is not a TorchScript file, or it is damaged. A state dict needs --model package.module:factory --weights "
+            "PATH"
         )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's own, which recommends torch.export

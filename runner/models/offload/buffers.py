@@ -13,14 +13,14 @@ from runner.models.weights.storages import named_tensors
 
 
 def fill_buffers(
-    model: nn.Module, name: str, given: Mapping[str, torch.Tensor], build: Callable[[], Any] | None
+    model: nn.Module, name: str, tensors: Mapping[str, torch.Tensor], build: Callable[[], Any] | None
 ) -> None:
     """Give buffers their values.
 
     Args:
         model: the module.
         name: name of the model, for messages.
-        given: the tensors of the weights file, by name.
+        tensors: the tensors of the weights file, by name.
         build: builds the complete module, which gives the values of buffers that the file lacks: random buffers have
             other values where parameters draw no numbers. None leaves such buffers as they are.
 
@@ -28,7 +28,7 @@ def fill_buffers(
         ModelError: tensors are computed from parameters and are in no file.
     """
     for full, buffer in list(model.named_buffers()):
-        if buffer.is_meta and full in given:
+        if buffer.is_meta and full in tensors:
             owner, _, leaf = full.rpartition(".")
             model.get_submodule(owner)._buffers[leaf] = torch.empty_like(buffer, device="cpu")
     parameters = {id(parameter) for parameter in model.parameters()}
@@ -38,9 +38,9 @@ def fill_buffers(
             f"{name} computes {', '.join(lost[:4])}{' and more' * (len(lost) > 4)} of its parameters when it is built; "
             "with --offload disk they have no values then. Compute it when the model is called"
         )
-    brought = given
-    if build and any(full not in given for full, _ in model.named_buffers()):
-        brought = {**dict(build().named_buffers()), **given}
+    brought = tensors
+    if build and any(full not in tensors for full, _ in model.named_buffers()):
+        brought = {**dict(build().named_buffers()), **tensors}
     for full, buffer in model.named_buffers():
         if full in brought:
             buffer.copy_(brought[full])
@@ -53,12 +53,14 @@ def send_buffers(comm: Comm, model: nn.Module, name: str) -> None:
         ModelError: a rank has built another module than rank 0; on every rank alike.
     """
     raws = real_storages(model)
-    here = [(full, len(raw)) for full, raw in raws]
-    wanted = comm.bcast(here)
+    own = [(full, len(raw)) for full, raw in raws]
+    wanted = comm.bcast(own)
 
     def compare() -> None:
-        if here != wanted:
-            raise ModelError(f"{name} builds another model here than on rank 0; it must not depend on the rank or host")
+        if own != wanted:
+            raise ModelError(
+                f"{name} builds a different model here than on rank 0; it must not depend on the rank or host"
+            )
 
     comm.on_each(compare)
     comm.broadcast_([raw for _, raw in raws])

@@ -18,6 +18,7 @@ from runner.config.options import Config
 from runner.config.paths import is_path
 from runner.core.errors import ModelError, RunnerError, UsageError
 from runner.core.imports import name_of
+from runner.core.text import byte_size, duration
 from runner.models.formats import SAFETENSORS as SAFETENSORS_FORMAT
 from runner.models.loaders.factory import Factory, build_from_factory
 from runner.models.offload.buffers import fill_buffers, send_buffers
@@ -67,7 +68,7 @@ def _from_memory(config: Config, comm: Comm, device: torch.device) -> tuple[Call
         if device.type == "cpu":
             raise UsageError(
                 "--offload memory streams weights from the host's memory to a GPU; on the CPU they are in memory "
-                "anyway. For a model larger than the memory take --offload disk"
+                "anyway. For a model larger than the memory use --offload disk"
             )
 
     comm.on_each(refuse)
@@ -78,7 +79,7 @@ def _from_memory(config: Config, comm: Comm, device: torch.device) -> tuple[Call
     weights = {name: parameter.data for name, parameter in module.named_parameters(remove_duplicate=False)}
     began = time.perf_counter()
     comm.on_each(lambda: _copy_once(weights, device))
-    _say_how_slow(config, comm, weights, "the host's memory", time.perf_counter() - began)
+    _warn_of_speed(config, comm, weights, "the host's memory", time.perf_counter() - began)
     comm.on_each(lambda: _stream(module, weights, device))
     return model, weights_digest
 
@@ -89,41 +90,41 @@ def _from_disk(config: Config, comm: Comm, device: torch.device) -> tuple[Callab
     All ranks read them at every batch, so each maps the files into memory; the ranks of a host share the pages that are
     in memory. The first rank of each host reads the files once in advance, for the digest; the digests are compared.
     """
-    found = _find(config, comm, device)
-    model, is_random = build_alike(comm, found.build)
-    comm.on_each(lambda: _check_module(model, found.name))
+    source = _find(config, comm, device)
+    model, is_random = build_alike(comm, source.build)
+    comm.on_each(lambda: _check_module(model, source.name))
     model.eval()
-    if not found.weights.rounds:  # else the file's values are first rounded to the dtypes of the folder
+    if not source.weights.rounds:  # else the file's values are first rounded to the dtypes of the folder
         comm.on_each(lambda: convert(model, config))
     built_as = {name: parameter.dtype for name, parameter in model.named_parameters(remove_duplicate=False)}
     tied = tied_parameters(model)
-    files, given, ignored = comm.on_each(lambda: _map(found, model, tied, speaks=not comm.world.rank))
-    others = found.build if is_random else None
-    comm.on_each(lambda: fill_buffers(model, found.name, given, others if not comm.world.rank else None))
+    files, tensors, ignored = comm.on_each(lambda: _map(source, model, tied, prints=not comm.world.rank))
+    rebuild = source.build if is_random else None
+    comm.on_each(lambda: fill_buffers(model, source.name, tensors, rebuild if not comm.world.rank else None))
     comm.on_each(lambda: convert(model, config))
-    send_buffers(comm, model, found.name)
-    weights = StoredWeights(model, given, built_as, device)
+    send_buffers(comm, model, source.name)
+    weights = StoredWeights(model, tensors, built_as, device)
     began = time.perf_counter()
     own_digest = comm.on_each(lambda: "" if comm.world.local_rank else digest(model, weights))
     seconds = max(comm.gather_all(time.perf_counter() - began))
     weights_digest = comm.bcast(own_digest)
     compare_digests(comm, own_digest or weights_digest)
-    _say_how_slow(config, comm, {name: given[name] for name in weights}, found.weights.path, seconds)
+    _warn_of_speed(config, comm, {name: tensors[name] for name in weights}, source.weights.path, seconds)
     comm.on_each(lambda: _stream(model, weights, device))
 
     def check(*_: Any) -> None:
         try:
             files.check()
         except RunnerError as error:
-            comm.fail(error)
+            comm.abort(error)
             raise
 
     model.register_forward_hook(check)
-    return found.wrap(model), note_ignored(weights_digest, ignored)
+    return source.wrap(model), note_ignored(weights_digest, ignored)
 
 
 @dataclass(frozen=True)
-class _Found:
+class _ModelSource:
     """The model that --model names and its weights; `hint` ends the error on weights that do not fit it."""
 
     name: str
@@ -133,7 +134,7 @@ class _Found:
     wrap: Callable[[nn.Module], Callable[..., Any]]
 
 
-def _find(config: Config, comm: Comm, device: torch.device) -> _Found:
+def _find(config: Config, comm: Comm, device: torch.device) -> _ModelSource:
     if _is_folder(config):
         folder = open_folder(config, comm)
         name = f"--model {config.model}"
@@ -145,7 +146,7 @@ def _find(config: Config, comm: Comm, device: torch.device) -> _Found:
             return str(path)
 
         file = WeightsFile(comm.on_each(weights), rounds=True)
-        return _Found(name, file, SAVED_OTHERWISE, folder.build, folder.wrap)
+        return _ModelSource(name, file, SAVED_OTHERWISE, folder.build, folder.wrap)
     factory = comm.on_each(lambda: Factory(config, device))
 
     def refuse() -> None:
@@ -153,7 +154,7 @@ def _find(config: Config, comm: Comm, device: torch.device) -> _Found:
             raise UsageError(f"{factory.name} reads its weights itself; --offload disk must read them layer by layer")
 
     comm.on_each(refuse)
-    return _Found(factory.name, WeightsFile.of(config), "", factory.call, lambda model: model)
+    return _ModelSource(factory.name, WeightsFile.of(config), "", factory.call, lambda model: model)
 
 
 def _is_folder(config: Config) -> bool:
@@ -168,10 +169,10 @@ def _check_module(model: Any, name: str) -> None:
 
 
 def _map(
-    found: _Found, model: nn.Module, tied: Mapping[str, str], speaks: bool
+    source: _ModelSource, model: nn.Module, tied: Mapping[str, str], prints: bool
 ) -> tuple[WeightFiles, dict[str, torch.Tensor], list[str]]:
     """Return the files, their tensors under all names that the model has for them, and the ignored names."""
-    files = files_of(found.weights.path)
+    files = files_of(source.weights.path)
     if other := [path for path in files if weights_format(path) != SAFETENSORS_FORMAT]:
         raise UsageError(
             f"--offload disk reads safetensors, not {other[0]}; on a host that holds the model, "
@@ -179,15 +180,15 @@ def _map(
         )
     own = own_state(model)
     # each warning about a file is printed once
-    with contextlib.nullcontext() if speaks else contextlib.redirect_stderr(io.StringIO()):
+    with contextlib.nullcontext() if prints else contextlib.redirect_stderr(io.StringIO()):
         try:
-            given, ignored = fitting_weights(own, found.weights, lambda name: tied.get(name, name))
+            tensors, ignored = fitting_weights(own, source.weights, lambda name: tied.get(name, name))
         except ModelError as error:
-            raise ModelError(f"{error}{found.hint}") from error
-    owners = {tied.get(name, name): tensor for name, tensor in given.items()}
+            raise ModelError(f"{error}{source.hint}") from error
+    owners = {tied.get(name, name): tensor for name, tensor in tensors.items()}
     return (
-        WeightFiles(found.weights.path, files),
-        owners | {name: owners[owner] for name, owner in tied.items()} | given,
+        WeightFiles(source.weights.path, files),
+        owners | {name: owners[owner] for name, owner in tied.items()} | tensors,
         ignored,
     )
 
@@ -198,17 +199,17 @@ def _copy_once(weights: Mapping[str, torch.Tensor], device: torch.device) -> Non
     torch.cuda.synchronize(device)
 
 
-def _say_how_slow(config: Config, comm: Comm, weights: Mapping[str, torch.Tensor], where: str, seconds: float) -> None:
+def _warn_of_speed(config: Config, comm: Comm, weights: Mapping[str, torch.Tensor], where: str, seconds: float) -> None:
     """Warn on rank 0 how many bytes each call of the model reads, and how long that took just now."""
     if comm.world.rank:
         return
     size = sum({tensor.data_ptr(): tensor.nbytes for tensor in weights.values()}.values())
     calls = config.model_args.get("max_new_tokens", 1) if _is_folder(config) else 1
-    each = "each batch" if calls == 1 else f"each batch {calls} times, once a new token,"
+    each = "each batch" if calls == 1 else f"each batch, {calls} times (once per new token),"
     words = (
-        f"runner: warning: --offload {config.offload}: {each} reads {size:,} bytes of weights from {where}, which took "
-        f"{seconds:.3g} s now ({size / seconds / 1e6:,.0f} MB/s). A larger --batch-size than {config.batch_size} reads "
-        "no more; ranks enough to hold the model together, by --model-parallel, read nothing"
+        f"runner: warning: --offload {config.offload}: {each} reads {byte_size(size)} of weights from {where}, which "
+        f"took {duration(seconds)} now ({byte_size(size / seconds)}/s). A --batch-size larger than {config.batch_size} "
+        "reads no more; with --model-parallel, ranks that hold the model together read nothing"
     )
     if calls * seconds > config.stall_timeout / 2:
         words += f". A batch may take longer than --stall-timeout {config.stall_timeout}"

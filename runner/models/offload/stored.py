@@ -23,7 +23,7 @@ class StoredWeights(Mapping[str, torch.Tensor]):
 
     Args:
         model: the module; its parameters are on the meta device.
-        given: the tensors of the file, by name; a tied parameter under each of its names.
+        tensors: the tensors of the file, by name; a tied parameter under each of its names.
         built_as: dtypes of the parameters before `--dtype`, to which values are rounded first.
         device: device on which the module computes.
     """
@@ -31,19 +31,19 @@ class StoredWeights(Mapping[str, torch.Tensor]):
     def __init__(
         self,
         model: nn.Module,
-        given: Mapping[str, torch.Tensor],
+        tensors: Mapping[str, torch.Tensor],
         built_as: Mapping[str, torch.dtype],
         device: torch.device,
     ) -> None:
         self._own = dict(model.named_parameters(remove_duplicate=False))
-        self._given, self._built_as, self._is_on_cpu = given, built_as, device.type == "cpu"
+        self._tensors, self._built_as, self._is_on_cpu = tensors, built_as, device.type == "cpu"
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        own, found = self._own[name], self._given[name].to(self._built_as[name])
-        is_aligned = not self._is_on_cpu or not found.data_ptr() % _ALIGNMENT
-        if is_aligned and found.dtype == own.dtype and found.stride() == own.stride():
-            return found
-        return torch.empty_strided(own.size(), own.stride(), dtype=own.dtype).copy_(found)
+        own, tensor = self._own[name], self._tensors[name].to(self._built_as[name])
+        is_aligned = not self._is_on_cpu or not tensor.data_ptr() % _ALIGNMENT
+        if is_aligned and tensor.dtype == own.dtype and tensor.stride() == own.stride():
+            return tensor
+        return torch.empty_strided(own.size(), own.stride(), dtype=own.dtype).copy_(tensor)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._own)
@@ -68,8 +68,8 @@ class WeightFiles:
         """Raise RunnerError if a file has been written to since it was opened."""
         if any(_stamp(file) != stamp for file, stamp in self._files):
             raise RunnerError(
-                f"{self._path} was written to while --offload disk read the weights from it. Leave it alone while the "
-                "job runs; the same command goes on only with the weights that it began with"
+                f"{self._path} was modified while --offload disk read the weights from it. Do not modify it while the "
+                "job runs; the same command resumes only with the original weights"
             )
 
 
@@ -111,5 +111,5 @@ def _own_bytes(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _stamp(file: int) -> tuple[int, int]:
-    found = os.fstat(file)
-    return found.st_size, found.st_mtime_ns
+    status = os.fstat(file)
+    return status.st_size, status.st_mtime_ns

@@ -55,7 +55,7 @@ def find_kind(config: Config, comm: Comm) -> str | None:
 
     def refuse() -> None:
         if kind is not None and apart:
-            raise UsageError(f"{apart} does not take a {kind} apart: sentence-transformers runs it as a whole")
+            raise UsageError(f"{apart} cannot split a {kind}, which sentence-transformers runs as one")
 
     comm.on_each(refuse)
     return kind
@@ -66,8 +66,8 @@ def refuse_code(folder: Path) -> None:
     for name in _classes(folder):
         if not name.startswith(("sentence_transformers.", "torch.")):
             raise ModelError(
-                f"--model {folder}: {name} is code of the folder or of another package, which is not run. Where you "
-                "trust whoever made it, --trust-code lets it"
+                f"--model {folder}: {name} is code of the folder or of another package, which is not run. If you trust "
+                "its author, allow it with --trust-code"
             )
 
 
@@ -90,11 +90,11 @@ def _read_json(file: Path, default: Any) -> Any:
     if not file.exists():
         return default
     try:
-        found = json.loads(file.read_text())
+        content = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise ModelError(f"--model {file.parent}: {file.name} is damaged: {error}") from error
-    if not isinstance(found, type(default)):
+    if not isinstance(content, type(default)):
         raise ModelError(
-            f"--model {file.parent}: {file.name} holds a {type(found).__name__}, not a {type(default).__name__}"
+            f"--model {file.parent}: {file.name} holds a {type(content).__name__}, not a {type(default).__name__}"
         )
-    return found
+    return content

@@ -38,7 +38,7 @@ class Embeddings(Sentences):
             return answers
         if self._ranges is not None and self._ranges.shape[1] != answers.shape[1]:
             raise ModelError(
-                f"--model-args: calibration has {self._ranges.shape[1]} numbers a row, the model gives "
+                f"--model-args: calibration has {self._ranges.shape[1]} numbers per row, the model gives "
                 f"{answers.shape[1]}"
             )
         return torch.from_numpy(quantize_embeddings(answers, self._precision, ranges=self._ranges))
@@ -54,8 +54,8 @@ class SparseEmbeddings(Sentences):
     def _answer(self, output: torch.Tensor) -> torch.Tensor:
         from sentence_transformers.util import select_max_active_dims
 
-        found: torch.Tensor = select_max_active_dims(output, self.model.max_active_dims)
-        return found.to_dense() if found.is_sparse else found
+        output_of_largest: torch.Tensor = select_max_active_dims(output, self.model.max_active_dims)
+        return output_of_largest.to_dense() if output_of_largest.is_sparse else output_of_largest
 
     def _finish(self, answers: torch.Tensor) -> dict[str, RaggedTensor]:
         sparse = answers.to_sparse().coalesce()

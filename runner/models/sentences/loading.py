@@ -37,12 +37,12 @@ def build_from_sentence_folder(config: Config, comm: Comm, device: torch.device,
     if config.trust_code:
         send_code(comm)
     settings = comm.on_root(lambda: digest_settings(folder))
-    found, digest = spread(comm, config, f"--model {folder}", lambda: model, lambda: _refuse(folder), device)
-    return found, f"{digest}, settings {settings}"
+    model_on_ranks, digest = spread(comm, config, f"--model {folder}", lambda: model, lambda: _refuse(folder), device)
+    return model_on_ranks, f"{digest}, settings {settings}"
 
 
 def _refuse(folder: Path) -> NoReturn:
-    raise ModelError(f"--model {folder} cannot be sent to the other ranks; run it on one")
+    raise ModelError(f"--model {folder} cannot be sent to the other ranks; run it on one rank")
 
 
 def _import_library() -> None:
@@ -94,7 +94,7 @@ def _load(folder: Path, kind: str, trust_code: bool, seed: int) -> tuple[Any, li
                 str(folder), device="cpu", trust_remote_code=trust_code, local_files_only=True
             )
     except Exception as error:
-        hint = ". Where you trust whoever made its code, --trust-code lets it run" if _wants_trust(error) else ""
+        hint = ". If you trust the author of its code, allow it with --trust-code" if _wants_trust(error) else ""
         raise ModelError(f"--model {folder} cannot be loaded: {describe(error)}{hint}", traceback_of(error)) from error
     finally:
         logger.removeFilter(reports)

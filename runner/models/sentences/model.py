@@ -39,7 +39,7 @@ class Sentences(nn.Module):
         self.wants_names = self._prompt_column is not None
 
     @property
-    def input_in_words(self) -> str:
+    def input_summary(self) -> str:
         """The rows that the model takes, described for people."""
         rows = "text" if self._num_columns == 1 else "pairs of texts, in two columns"
         length = self.model.max_seq_length
@@ -101,10 +101,10 @@ class Sentences(nn.Module):
                 raise InputError(f"row {ids[index]}: there is no prompt {name!r}: {_names(known)}")
             members.setdefault(known[name], []).append(index)
         preprocess = self._preprocessing.for_prompt
-        found = [preprocess([rows[index] for index in some], prompt) for prompt, some in members.items()]
+        tokenized = [preprocess([rows[index] for index in some], prompt) for prompt, some in members.items()]
         order = torch.tensor([index for some in members.values() for index in some]).argsort()
-        lost = [number for _, numbers in found for number in numbers]
-        inputs = {"parts": [part for part, _ in found], "order": order if len(found) > 1 else None}
+        lost = [number for _, numbers in tokenized for number in numbers]
+        inputs = {"parts": [part for part, _ in tokenized], "order": order if len(tokenized) > 1 else None}
         return Tokens(inputs, [lost[place] for place in order.tolist()], self.model.max_seq_length)
 
     def _rows(self, columns: Sequence[list[str]]) -> list[Any]:

@@ -31,7 +31,7 @@ def check_options(kind: str, options: Mapping[str, Any]) -> None:
             what = {bool: "true or false", int: "a whole number of 1 or more", str: "text"}[wanted]
             raise UsageError(f"--model-args: {name} must be {what}, not {value!r}")
     if len(prompts := [name for name in _PROMPTS if name in options]) > 1:
-        raise UsageError(f"--model-args: {' and '.join(prompts)} do not go together; give one of them")
+        raise UsageError(f"--model-args: {' and '.join(prompts)} cannot be combined; give one of them")
     precision = options.get("precision", "float32")
     if precision not in _PRECISIONS:
         raise UsageError(f"--model-args: precision {precision!r} is not one of {', '.join(_PRECISIONS)}")
@@ -74,13 +74,13 @@ def read_ranges(path: str) -> np.ndarray:
         UsageError: there is no such file, or its contents are not embeddings.
     """
     try:
-        found = np.load(path)
+        array = np.load(path)
     except (OSError, ValueError, EOFError) as error:
         raise UsageError(f"--model-args: calibration {path} cannot be read as .npy: {error}") from error
-    if not isinstance(found, np.ndarray) or found.ndim != 2 or len(found) < 2 or found.dtype.kind != "f":
-        what = f"{found.dtype} {found.shape}" if isinstance(found, np.ndarray) else type(found).__name__
+    if not isinstance(array, np.ndarray) or array.ndim != 2 or len(array) < 2 or array.dtype.kind != "f":
+        what = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else type(array).__name__
         raise UsageError(
             f"--model-args: calibration {path} holds {what}, not floating-point embeddings (rows, dimensions) of two "
             "rows or more"
         )
-    return np.vstack((found.min(axis=0), found.max(axis=0)))
+    return np.vstack((array.min(axis=0), array.max(axis=0)))

@@ -49,19 +49,19 @@ def find_adapter(folder: Path, config: Config) -> Adapter | None:
     for name, is_given in (("--offload", config.offload is not None), ("--model-parallel", config.model_parallel > 1)):
         if is_given:
             raise UsageError(
-                f"{name} does not go with the adapter in --model {folder}; merge the two on one host, with "
+                f"{name} cannot be combined with the adapter in --model {folder}; merge the two on one host, with "
                 "PeftModel.merge_and_unload() and save_pretrained(PATH), and give that folder"
             )
     if (folder / "config.json").is_file():
         return Adapter(folder, folder, None)
     try:
-        found = json.loads((folder / _CONFIG).read_text())
-        base, task = str(found["base_model_name_or_path"]), str(found.get("task_type"))
+        settings = json.loads((folder / _CONFIG).read_text())
+        base, task = str(settings["base_model_name_or_path"]), str(settings.get("task_type"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"--model {folder}: {_CONFIG} is damaged: {describe(error)}") from error
     if not (Path(base) / "config.json").is_file():
         raise ModelError(
-            f"--model {folder} holds an adapter of {base}, which is no folder on this machine, and nothing is "
+            f"--model {folder} holds an adapter of {base}, which is not a folder on this machine, and nothing is "
             f"downloaded. Put the path of the base model's folder into {_CONFIG}, as base_model_name_or_path"
         )
     return Adapter(folder, Path(base), _CLASS_FOR_TASK.get(task))

@@ -43,31 +43,31 @@ def read_config(folder: Path, needs_architecture: bool) -> dict[str, Any]:
         ModelError: the file is missing, damaged or incomplete.
     """
     try:
-        found = json.loads((folder / "config.json").read_text())
+        config = json.loads((folder / "config.json").read_text())
     except OSError as error:
         why = next((advice for file, advice in _OTHER_FOLDERS.items() if any(folder.glob(file))), "")
         why = why.replace("{folder}", str(folder)) or f"config.json: {error.strerror}"
-        raise ModelError(f"--model {folder} is no folder of Hugging Face's: {why}") from error
+        raise ModelError(f"--model {folder} is not a Hugging Face folder: {why}") from error
     except ValueError as error:
         raise ModelError(f"--model {folder}: config.json is damaged: {error}") from error
-    if not isinstance(found, dict) or not found.get("model_type"):
+    if not isinstance(config, dict) or not config.get("model_type"):
         raise ModelError(f"--model {folder}: config.json names no architecture; save the model with save_pretrained")
-    if needs_architecture and not found.get("architectures"):
+    if needs_architecture and not config.get("architectures"):
         raise ModelError(
             f"--model {folder}: config.json names no architecture; save the model with save_pretrained, or name its "
             'class: --model-args \'{"class": "AutoModel"}\''
         )
-    return found
+    return config
 
 
 def find_architecture(
-    transformers: Any, found: dict[str, Any], folder: Path, small: str, trust_code: bool, wanted: str | None
+    transformers: Any, config: dict[str, Any], folder: Path, small: str, trust_code: bool, wanted: str | None
 ) -> Architecture:
     """Return the class that the user names, or else config.json; code in the folder runs only if it is trusted.
 
     Args:
         transformers: the library.
-        found: contents of config.json.
+        config: contents of config.json.
         folder: folder of the model, for messages.
         small: folder with the files besides the weights.
         trust_code: whether code in the folder may run.
@@ -76,15 +76,15 @@ def find_architecture(
     Raises:
         UsageError, ModelError: there is no such class, it does not fit these settings, or cannot be run here.
     """
-    name = wanted or found["architectures"][0]
-    place = _own_code(found, name)
+    name = wanted or config["architectures"][0]
+    place = _own_code(config, name)
     if place and trust_code:
         model_class, settings = _load_own_code(transformers, place, folder, small)
     else:
-        settings = _settings(transformers, found, folder, small, trust_code)
+        settings = _settings(transformers, config, folder, small, trust_code)
         model_class = _known_class(transformers, name, settings, folder, wanted is not None, bool(place))
         settings = _part_for(model_class, settings, folder)
-    is_causal = _is_causal(transformers, model_class, found)
+    is_causal = _is_causal(transformers, model_class, config)
     is_both = bool(getattr(settings, "is_encoder_decoder", False))
     can_generate = is_causal or bool(getattr(model_class, "can_generate", bool)())
     if is_both and not is_causal and (can_generate or _needs_decoder_inputs(transformers, model_class, settings)):
@@ -93,9 +93,9 @@ def find_architecture(
     return Architecture(model_class, settings, role)
 
 
-def _own_code(found: dict[str, Any], name: str) -> str:
+def _own_code(config: dict[str, Any], name: str) -> str:
     """Return the place of the folder's own code for a class or an Auto class; empty where there is none."""
-    places = found.get("auto_map", {})
+    places = config.get("auto_map", {})
     own = [str(place) for task, place in places.items() if task == name or str(place).endswith(f".{name}")]
     return own[0] if own else ""
 
@@ -110,10 +110,10 @@ def _load_own_code(transformers: Any, place: str, folder: Path, small: str) -> t
         raise ModelError(f"--model {folder}: its code failed: {describe(error)}", traceback_of(error)) from error
 
 
-def _settings(transformers: Any, found: dict[str, Any], folder: Path, small: str, trust_code: bool) -> Any:
+def _settings(transformers: Any, config: dict[str, Any], folder: Path, small: str, trust_code: bool) -> Any:
     try:
-        is_own = trust_code and bool(found.get("auto_map", {}).get("AutoConfig"))
-        if is_own or found["model_type"] in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
+        is_own = trust_code and bool(config.get("auto_map", {}).get("AutoConfig"))
+        if is_own or config["model_type"] in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
             return transformers.AutoConfig.from_pretrained(small, local_files_only=True, trust_remote_code=is_own)
     except Exception as error:
         raise ModelError(f"--model {folder}: config.json cannot be used: {why_not_imported(error)}") from error
@@ -136,7 +136,7 @@ def _known_class(transformers: Any, name: str, settings: Any, folder: Path, is_w
     if not hasattr(model_class, "from_pretrained") or settings is None:
         why = f"is not in Transformers {transformers.__version__}"
         if has_own_code:
-            why = "is code in the folder, which is not run. Where you trust whoever made it, --trust-code lets it"
+            why = "is code in the folder, which is not run. If you trust its author, allow it with --trust-code"
         raise (
             UsageError(f"--model-args: class {name!r} {why}")
             if is_wanted and not has_own_code
@@ -160,9 +160,9 @@ def _part_for(model_class: Any, settings: Any, folder: Path) -> Any:
     )
 
 
-def _is_causal(transformers: Any, model_class: Any, found: dict[str, Any]) -> bool:
+def _is_causal(transformers: Any, model_class: Any, config: dict[str, Any]) -> bool:
     names = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-    own = str(found.get("auto_map", {}).get("AutoModelForCausalLM", ""))
+    own = str(config.get("auto_map", {}).get("AutoModelForCausalLM", ""))
     return model_class.__name__ in names or own.endswith(f".{model_class.__name__}")
 
 
@@ -174,8 +174,8 @@ def _encoder_of(transformers: Any, settings: Any) -> str | None:
 
 def _needs_decoder_inputs(transformers: Any, model_class: Any, settings: Any) -> bool:
     """Return whether a class without a head needs decoder inputs, as classes do that also have an encoder class."""
-    is_whole = model_class.__name__ == f"{type(settings).__name__.removesuffix('Config')}Model"
-    return is_whole and _encoder_of(transformers, settings) is not None
+    is_base_model = model_class.__name__ == f"{type(settings).__name__.removesuffix('Config')}Model"
+    return is_base_model and _encoder_of(transformers, settings) is not None
 
 
 def _why_not_both(transformers: Any, model_class: Any, settings: Any) -> str:

@@ -67,9 +67,9 @@ def build_from_folder(config: Config, comm: Comm, device: torch.device) -> tuple
     if (kind := find_kind(config, comm)) is not None:
         comm.on_each(lambda: _import_transformers(config.trust_code))
         return build_from_sentence_folder(config, comm, device, kind)
-    found = open_folder(config, comm)
-    model, digest = spread(comm, config, f"--model {found.path}", found.load, found.build, device)
-    return found.wrap(model), digest
+    folder = open_folder(config, comm)
+    model, digest = spread(comm, config, f"--model {folder.path}", folder.load, folder.build, device)
+    return folder.wrap(model), digest
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,11 @@ def open_folder(config: Config, comm: Comm) -> Folder:
     settings_in = comm.on_root(lambda: unpack_settings(transformers, folder, gguf) if gguf else folder)
     if gguf:
         wanted = wanted or "AutoModelForCausalLM"
-    found = comm.on_root(lambda: read_config(settings_in, wanted is None))
-    comm.on_each(lambda: refuse_quantized(found, config))
+    config_json = comm.on_root(lambda: read_config(settings_in, wanted is None))
+    comm.on_each(lambda: refuse_quantized(config_json, config))
     small = _send_small_files(comm, config, settings_in, adapter)
     architecture = comm.on_each(
-        lambda: find_architecture(transformers, found, folder, small, config.trust_code, wanted)
+        lambda: find_architecture(transformers, config_json, folder, small, config.trust_code, wanted)
     )
     comm.on_each(lambda: check_options(config.model_args, architecture))
     generation = comm.on_each(lambda: _generation(transformers, small, folder, architecture))
@@ -211,7 +211,7 @@ def _warn_of_other_decoding(comm: Comm, config: Config, generation: Any) -> None
     if asked and comm.world.rank == 0:
         print(
             f"runner: warning: {_GENERATION} of --model {config.model} asks for {asked}; decoding is greedy, with one "
-            "answer a row, and does without",
+            "answer per row, and ignores it",
             file=sys.stderr,
             flush=True,
         )

@@ -132,7 +132,7 @@ def generate(
     """
     padding, moved = padding_token(model), _at_the_right(tensors)
     longest = moved["input_ids"].shape[1]
-    found = model.generate(
+    generated = model.generate(
         **moved,
         max_new_tokens=max_new_tokens,
         do_sample=False,
@@ -140,8 +140,8 @@ def generate(
         pad_token_id=padding,
         **({"tokenizer": tokenizer} if tokenizer is not None else {}),
     )[:, longest:]
-    missing = max_new_tokens - found.shape[1]  # above 0 where all rows of the batch have ended earlier
-    tokens: torch.Tensor = nn.functional.pad(found, (0, missing), value=padding)
+    missing = max_new_tokens - generated.shape[1]  # above 0 where all rows of the batch have ended earlier
+    tokens: torch.Tensor = nn.functional.pad(generated, (0, missing), value=padding)
     return tokens
 
 
@@ -152,7 +152,7 @@ def logits_of_new(model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tens
         model, tensors: see `generate`.
     """
     token = 1
-    found = model.generate(
+    generated = model.generate(
         **_at_the_right(tensors),
         max_new_tokens=2,
         do_sample=False,
@@ -164,7 +164,7 @@ def logits_of_new(model: Any, tensors: Mapping[str, torch.Tensor]) -> torch.Tens
         return_dict_in_generate=True,
         output_logits=True,
     )
-    return torch.stack(found.logits, dim=1)
+    return torch.stack(generated.logits, dim=1)
 
 
 def _at_the_right(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

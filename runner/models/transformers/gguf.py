@@ -35,7 +35,7 @@ def find_gguf(folder: Path, config: Config) -> str | None:
     for name, is_given in (("--offload", config.offload is not None), ("--model-parallel", config.model_parallel > 1)):
         if is_given:
             raise UsageError(
-                f"{name} does not go with the .gguf file in --model {folder}; save it with save_pretrained"
+                f"{name} cannot be combined with the .gguf file in --model {folder}; save it with save_pretrained"
             )
     return names[0]
 

@@ -45,16 +45,16 @@ def pick(outputs: Any, class_name: str, mask: torch.Tensor | None) -> Any:
     if not has_head(class_name) and _HIDDEN in outputs and "logits" not in outputs:
         return None
     per_token = next((names for pattern, names in _PER_TOKEN.items() if re.search(pattern, class_name)), ())
-    found = {
+    chosen = {
         name: of_tokens(value, mask, f"{class_name} gives {name}") if name in per_token and mask is not None else value
         for name, value in outputs.items()
         if isinstance(value, torch.Tensor) and value.ndim and name != _POOLED and not _INNER.search(name)
     }
-    if not found and not isinstance(outputs.get(_HIDDEN), torch.Tensor):
+    if not chosen and not isinstance(outputs.get(_HIDDEN), torch.Tensor):
         if isinstance(outputs.get(_POOLED), torch.Tensor):
             return outputs[_POOLED]
         raise ModelError(f"{class_name} gives {', '.join(outputs)}, and nothing of that is a prediction")
-    return None if not found else found if len(found) > 1 else next(iter(found.values()))
+    return None if not chosen else chosen if len(chosen) > 1 else next(iter(chosen.values()))
 
 
 def of_tokens(values: torch.Tensor, mask: torch.Tensor, what: str) -> RaggedTensor:

@@ -38,13 +38,13 @@ def call_apart(call: Callable[..., Any], way: str, tensors: Mapping[str, torch.T
     groups = [[row] for row in range(len(mask))]
     if way == BY_LENGTH:
         groups = [(lengths == length).nonzero()[:, 0].tolist() for length in torch.unique(lengths).tolist()]
-    found = []
+    results = []
     for rows in groups:
         length = int(lengths[rows[0]])
         some = {n: t[rows, :length] if t.shape[:2] == mask.shape else t[rows] for n, t in tensors.items()}
-        found.append(call(**{**some, "attention_mask": some["attention_mask"].long()}))
+        results.append(call(**{**some, "attention_mask": some["attention_mask"].long()}))
     order = torch.tensor([row for rows in groups for row in rows], device=mask.device)
-    return _together(found, torch.argsort(order))
+    return _together(results, torch.argsort(order))
 
 
 def _together(parts: list[Any], places: torch.Tensor) -> Any:
@@ -92,9 +92,9 @@ def _is_right(
     mask = torch.ones_like(ids[:, :length])
     mask[0, short:] = 0
     try:
-        found = answer(input_ids=ids[:, :length] * mask, attention_mask=mask)[:1]
+        results = answer(input_ids=ids[:, :length] * mask, attention_mask=mask)[:1]
     except Exception:
         return False
-    if found.shape != alone.shape and found.shape[1:2] == (_LONG,) and alone.shape[1:2] == (short,):
-        found = found[:, :short]
-    return found.shape == alone.shape and bool((found - alone).abs().max() <= rounding * alone.abs().max())
+    if results.shape != alone.shape and results.shape[1:2] == (_LONG,) and alone.shape[1:2] == (short,):
+        results = results[:, :short]
+    return results.shape == alone.shape and bool((results - alone).abs().max() <= rounding * alone.abs().max())

@@ -69,8 +69,8 @@ def load_model(architecture: Architecture, folder: Path, adapter: Adapter | None
     if unused := sorted(loading["unexpected_keys"]):
         LOGGER.info("%s does not use the weights %s in %s", model_class.__name__, _names(unused), base)
     complete(model, architecture)
-    found: nn.Module = model
-    return found
+    module: nn.Module = model
+    return module
 
 
 def complete(model: Any, architecture: Architecture) -> None:
@@ -102,8 +102,8 @@ def build_like(architecture: Architecture, dtype: torch.dtype | None, has_pooler
     if architecture.role == GENERATES:
         model.generation_config = generation
     complete(model, architecture)
-    found: nn.Module = model
-    return found
+    module: nn.Module = model
+    return module
 
 
 def stored_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -119,10 +119,10 @@ def stored_tensors(path: Path) -> dict[str, torch.Tensor]:
     files = [path.name]
     if path.name.endswith(".index.json"):
         files = sorted(set(json.loads(path.read_text())["weight_map"].values()))
-    found: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for file in files:
-        found |= load_state_dict(str(path.parent / file), map_location="meta")
-    return found
+        tensors |= load_state_dict(str(path.parent / file), map_location="meta")
+    return tensors
 
 
 def dtype_of(stored: dict[str, torch.Tensor]) -> torch.dtype | None:
@@ -147,25 +147,25 @@ def remove_pooler(model: Any) -> None:
         model.pooler = None
 
 
-def refuse_quantized(found: dict[str, Any], config: Config) -> None:
+def refuse_quantized(config_json: dict[str, Any], config: Config) -> None:
     """Check that quantized weights of a folder can be loaded and go with the options.
 
     Args:
-        found: contents of config.json.
+        config_json: contents of config.json.
         config: configuration of the job.
 
     Raises:
         UsageError: a library is missing, or an option does not go with quantized weights.
     """
-    if not isinstance(settings := found.get("quantization_config"), dict):
+    if not isinstance(settings := config_json.get("quantization_config"), dict):
         return
     method = str(settings.get("quant_method") or ("bitsandbytes" if "load_in_8bit" in settings else "unknown"))
     name = f"--model {config.model} is quantized ({method})"
     for option in ("offload", "dtype"):
         if getattr(config, option) is not None:
-            raise UsageError(f"{name}, and --{option} does not go with that")
+            raise UsageError(f"{name}, and --{option} cannot be combined with that")
     if config.model_parallel > 1:
-        raise UsageError(f"{name}, and --model-parallel does not go with that")
+        raise UsageError(f"{name}, and --model-parallel cannot be combined with that")
     module = _QUANTIZERS.get(method)
     if module and importlib.util.find_spec(module.partition(".")[0]) is None:
         raise UsageError(

@@ -55,6 +55,6 @@ def check_options(options: dict[str, Any], architecture: Architecture) -> None:
     if options.get("score"):
         for other in ("max_new_tokens", "decode"):
             if options.get(other):
-                raise UsageError(f"--model-args: score and {other} do not go together: a score adds no tokens")
+                raise UsageError(f"--model-args: score and {other} cannot be combined: a score adds no tokens")
     elif "max_new_tokens" not in options:
         raise UsageError("the model generates tokens: --model-args '{\"max_new_tokens\": 20}' says how many")

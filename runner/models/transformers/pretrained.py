@@ -71,10 +71,10 @@ class Pretrained:
         if mask is None and self._max_new_tokens:
             arguments["attention_mask"] = torch.ones_like(arguments["input_ids"])
         if "attention_mask" in arguments and self._way != PADDED:
-            found = call_apart(call, self._way, arguments)
+            result = call_apart(call, self._way, arguments)
         else:
-            found = call(**arguments)
-        return self.tokenize_texts.decode(found) if self._max_new_tokens and self._decodes else found
+            result = call(**arguments)
+        return self.tokenize_texts.decode(result) if self._max_new_tokens and self._decodes else result
 
     def _predict(self, **arguments: torch.Tensor) -> Any:
         mask = arguments.get("attention_mask")
@@ -86,11 +86,11 @@ class Pretrained:
         outputs = self._call(self.model, **arguments)
         if self._bare.main_input_name == "pixel_values":
             return pick_output(outputs, self._options.get("pooling"))
-        found = pick(outputs, type(self._bare).__name__, mask)
-        if found is not None:
+        result = pick(outputs, type(self._bare).__name__, mask)
+        if result is not None:
             if "pooling" in self._options:
                 raise ModelError(f"pooling does not apply: {type(self._bare).__name__} gives more than hidden states")
-            return found
+            return result
         special = None
         if self._pooling == "mean_tokens" and ids is not None:
             special = torch.isin(ids, torch.tensor(self._special_ids, device=ids.device))
@@ -129,9 +129,9 @@ class Pretrained:
         def answer(**arguments: torch.Tensor) -> Any:
             if generates:
                 return logits_of_new(self._bare, arguments)
-            found = self._call(self._bare, **arguments)
-            head = pick(found, type(self._bare).__name__, None)
-            head = found["last_hidden_state"] if head is None else head
+            result = self._call(self._bare, **arguments)
+            head = pick(result, type(self._bare).__name__, None)
+            head = result["last_hidden_state"] if head is None else head
             return next(iter(head.values())) if isinstance(head, dict) else head
 
         num_tokens = getattr(self._text_settings, "vocab_size", None) or 1

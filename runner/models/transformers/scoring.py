@@ -15,5 +15,5 @@ def log_likelihoods(logits: torch.Tensor, ids: torch.Tensor, scored: torch.Tenso
         Sums over each row, float32, `(batch,)`.
     """
     likely = torch.log_softmax(logits[:, :-1].float(), dim=-1).gather(2, ids[:, 1:, None])[..., 0]
-    found: torch.Tensor = torch.where(scored[:, 1:], likely, 0).sum(dim=1)
-    return found
+    scores: torch.Tensor = torch.where(scored[:, 1:], likely, 0).sum(dim=1)
+    return scores

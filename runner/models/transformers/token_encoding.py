@@ -46,8 +46,8 @@ class Encoder:
         return dict(self.tokenizer(*texts, truncation=self.max_length is not None, max_length=self.max_length))
 
     def _full(self, texts: Sequence[list[str]], rows: list[int]) -> list[int]:
-        found = self.tokenizer(*([column[row] for row in rows] for column in texts))["input_ids"]
-        return [len(ids) for ids in found]
+        tokens = self.tokenizer(*([column[row] for row in rows] for column in texts))["input_ids"]
+        return [len(ids) for ids in tokens]
 
 
 def lost_tokens(kept: Sequence[int], limit: int | None, full_lengths: Callable[[list[int]], list[int]]) -> list[int]:

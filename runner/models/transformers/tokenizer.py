@@ -69,8 +69,8 @@ class FolderTokenizer:
             ModelError: there is no tokenizer in the folder.
         """
         with self._lock:
-            found: list[str] = self._loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return found
+            texts: list[str] = self._loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        return texts
 
     @property
     def library(self) -> Any:
@@ -121,13 +121,13 @@ def to_be_scored(tokenize_texts: Any, max_length: int | None, *texts: list[str],
     if len(texts) > 2:
         raise ModelError(f"score takes one or two columns of text, not {len(texts)}: what is given, and what follows")
     follows = tokenize_texts(list(texts[-1]), add_special_tokens=len(texts) == 1)["input_ids"]
-    given = tokenize_texts(list(texts[0]))["input_ids"] if len(texts) == 2 else [[]] * len(follows)
-    whole = [before + after for before, after in zip(given, follows, strict=True)]
-    rows = [row[:max_length] if keeps_start else row[-(max_length or _NO_LIMIT) :] for row in whole]
+    context = tokenize_texts(list(texts[0]))["input_ids"] if len(texts) == 2 else [[]] * len(follows)
+    complete_rows = [before + after for before, after in zip(context, follows, strict=True)]
+    rows = [row[:max_length] if keeps_start else row[-(max_length or _NO_LIMIT) :] for row in complete_rows]
     ids = torch.full((len(rows), max([1, *map(len, rows)])), tokenize_texts.pad_token_id or 0)
     mask, scored = torch.zeros_like(ids), torch.zeros(ids.shape, dtype=torch.bool)
-    lost = [len(full) - len(row) for full, row in zip(whole, rows, strict=True)]
-    for index, (row, before) in enumerate(zip(rows, given, strict=True)):
+    lost = [len(full) - len(row) for full, row in zip(complete_rows, rows, strict=True)]
+    for index, (row, before) in enumerate(zip(rows, context, strict=True)):
         ids[index, : len(row)] = torch.tensor(row, dtype=ids.dtype)
         mask[index, : len(row)] = 1
         scored[index, max(0, len(before) - (0 if keeps_start else lost[index])) : len(row)] = True

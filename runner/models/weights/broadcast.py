@@ -10,6 +10,7 @@ from torch import nn
 from runner.comm import Comm
 from runner.config.options import Config
 from runner.core.errors import ModelError, UsageError, shared
+from runner.core.text import byte_size, plural
 from runner.host.launch import warn
 from runner.models.weights.adapt import convert, finish, refuse_adaptations, refuse_for_device
 from runner.models.weights.files import compare_digests
@@ -104,11 +105,12 @@ def _receive_named(comm: Comm, config: Config, model: nn.Module, name: str, why_
     wanted = comm.bcast(layout(model))
 
     def compare() -> None:
-        if (here := layout(model)) != wanted:
+        if (own := layout(model)) != wanted:
             raise ModelError(
-                f"{name} builds another model here than on rank 0: {len(wanted)} tensors of "
-                f"{sum(size for _, size in wanted)} bytes there, {len(here)} of {sum(size for _, size in here)} here. "
-                f"It could not be sent from rank 0 ({why_not}), so it must not depend on the rank or host"
+                f"{name} builds a different model here than on rank 0: {plural(len(wanted), 'tensor')} of "
+                f"{byte_size(sum(size for _, size in wanted))} there, {len(own)} of "
+                f"{byte_size(sum(size for _, size in own))} here. It could not be sent from rank 0 ({why_not}), so it "
+                "must not depend on the rank or host"
             )
 
     comm.on_each(compare)

@@ -45,12 +45,12 @@ def read_state_dict(path: str, trust_pickle: bool = False, key: str | None = Non
     Raises:
         ModelError: the file does not exist, is damaged, has another format, or holds no state dict.
     """
-    found = weights_format(path)
-    if found != SAVED and key is not None:
+    format_name = weights_format(path)
+    if format_name != SAVED and key is not None:
         raise ModelError(f"--weights-key {key}: {path} has no entries, only tensors. Leave it out")
-    if found == INDEX:
+    if format_name == INDEX:
         return StateDict(_read_several(path, trust_pickle))
-    if found == SAFETENSORS:
+    if format_name == SAFETENSORS:
         return StateDict(_read_safetensors(path))
     state, taken = find_state_dict(_unpickle(path, trust_pickle), path, key)
     return StateDict(dict(state), getattr(state, "_metadata", None) or {}, taken)
@@ -63,14 +63,14 @@ def weights_format(path: str) -> str:
             ModelError: the file does not exist, or has another format.
     """
     try:
-        found = detect_format(path)
+        format_name = detect_format(path)
     except FileNotFoundError as error:
         raise ModelError(f"--weights {path}: no such file") from error
     except OSError as error:
         raise ModelError(f"--weights {path}: {error.strerror}") from error
-    if found not in (INDEX, SAFETENSORS, SAVED):
-        raise refusal("--weights", path, found)
-    return found
+    if format_name not in (INDEX, SAFETENSORS, SAVED):
+        raise refusal("--weights", path, format_name)
+    return format_name
 
 
 def files_of(path: str) -> list[str]:
@@ -101,8 +101,8 @@ def _unpickle(path: str, trust_pickle: bool) -> Any:
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"--weights {path} is not a plain state dict: {_why_not(error)}. Save it again with "
-            "torch.save(model.state_dict(), PATH) or safetensors.torch.save_model(model, PATH); or, where you trust "
-            "whoever made it, let its code run with --trust-pickle"
+            "torch.save(model.state_dict(), PATH) or safetensors.torch.save_model(model, PATH); or, if you trust its "
+            "author, let its code run with --trust-pickle"
         ) from error
     except Exception as error:  # the library raises a dozen types for a damaged file
         raise ModelError(f"--weights {path} cannot be read: {describe(error)}") from error
@@ -154,7 +154,7 @@ def _read_places(path: str) -> dict[str, str]:
     try:
         places: dict[str, str] = json.loads(Path(path).read_text())["weight_map"]
         if not all(isinstance(place, str) for place in places.values()):
-            raise ValueError("a place is no name of a file")
+            raise ValueError("a place is not the name of a file")
         return places
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"--weights {path} is not an index of files of weights: {describe(error)}") from error

@@ -91,8 +91,8 @@ def _descend(value: Any, key: str) -> Any:
 
 def _are_alike(state: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Return whether another state dict holds half or more of a state dict's names, apart from wrappers' prefixes."""
-    names, others = _bare_names(state), _bare_names(other)
-    return 2 * len(names & others) >= len(names)
+    names, other_names = _bare_names(state), _bare_names(other)
+    return 2 * len(names & other_names) >= len(names)
 
 
 def _bare_names(state: Mapping[str, Any]) -> set[str]:

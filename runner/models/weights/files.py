@@ -71,8 +71,8 @@ def broadcast_small_files(comm: Comm, folder: Path, patterns: Sequence[str]) -> 
 
     def read() -> dict[str, bytes]:
         try:
-            found = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
-            return {path.name: path.read_bytes() for path in sorted(found)}
+            paths = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
+            return {path.name: path.read_bytes() for path in sorted(paths)}
         except OSError as error:
             raise ModelError(f"{folder}: {error.strerror}") from error
 
@@ -110,7 +110,7 @@ def compare_digests(comm: Comm, digest: str) -> None:
     digests = comm.gather_all((digest, comm.world.who))
 
     def compare() -> None:
-        differing = [who for found, who in digests if found != digests[0][0]]
+        differing = [who for digest, who in digests if digest != digests[0][0]]
         if differing:
             raise ModelError(f"the weights received differ from rank 0's on {', '.join(differing)}")
 
@@ -137,8 +137,8 @@ def load_model_file(load: Callable[..., Any], file: MemoryFile, config: Config, 
         raise type(error)(f"--model {config.model} {error.message}", error.details) from error
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"--model {config.model} holds a pickle that would run code. Where you trust whoever made it, "
-            "--trust-pickle lets it"
+            f"--model {config.model} holds a pickle that would run code. If you trust its author, allow it with "
+            "--trust-pickle"
         ) from error
     except Exception as error:
         raise ModelError(f"--model {config.model} cannot be loaded: {describe(error)}") from error

@@ -15,14 +15,14 @@ class Renamed:
 
     Attributes:
         tensors: the tensors that may be the model's.
-        others: names of the tensors that lack the requested prefix.
+        unprefixed: names of the tensors that lack the requested prefix.
         versions: versions of the modules, by the model's names.
         dropped: the part dropped from the names; "" for none.
         in_file: all names of the file.
     """
 
     tensors: dict[str, Any]
-    others: list[str]
+    unprefixed: list[str]
     versions: dict[str, Any]
     dropped: str
     in_file: list[str]
@@ -38,9 +38,9 @@ def rename(
         own: the model's names.
         prefix: prefix to drop first; tensors without it are not the model's. None for the usual prefixes alone.
     """
-    in_file, others, dropped = list(tensors), [], prefix or ""
+    in_file, unprefixed, dropped = list(tensors), [], prefix or ""
     if prefix is not None:
-        others = [name for name in tensors if not name.startswith(prefix)]
+        unprefixed = [name for name in tensors if not name.startswith(prefix)]
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
         versions = _rename_modules(versions, lambda name: name.removeprefix(prefix))
     if any(_COMPILED in name for name in tensors) and not any(_COMPILED in name for name in own):
@@ -52,19 +52,19 @@ def rename(
     if common:
         tensors = {name.removeprefix(common): tensor for name, tensor in tensors.items()}
         versions = _rename_modules(versions, lambda name: name.removeprefix(common))
-    return Renamed(dict(tensors), others, dict(versions), dropped + common, in_file)
+    return Renamed(dict(tensors), unprefixed, dict(versions), dropped + common, in_file)
 
 
-def hint(own: Collection[str], found: Renamed, is_missing: bool, is_reshaped: bool) -> str:
+def hint(own: Collection[str], contents: Renamed, is_missing: bool, is_reshaped: bool) -> str:
     """Suggest how to resolve names that do not fit the model's.
 
     Args:
         own: the model's names.
-        found: the tensors of the file.
+        contents: the tensors of the file.
         is_missing, is_reshaped: whether the file lacks tensors of the model, or holds them in other shapes.
     """
-    if is_missing and (prefix := _prefix_that_fits(found.in_file, own)):
-        names = [name for name in found.in_file if not name.startswith(prefix)]
+    if is_missing and (prefix := _prefix_that_fits(contents.in_file, own)):
+        names = [name for name in contents.in_file if not name.startswith(prefix)]
         patterns = dict.fromkeys(f"{name.partition('.')[0]}.*" if "." in name else name for name in names)
         ignore = f" --ignore-keys '{','.join(patterns)}'" if names else ""
         return f"All of the model's names are in it after {prefix!r}: --strip-prefix {prefix}{ignore}"

@@ -59,7 +59,7 @@ def _map(path: str, size: int) -> torch.Tensor:
     except OSError as error:
         raise RunnerError(
             f"--share-weights: this rank cannot map the memory of the first rank of its host: {error.strerror}. The "
-            "ranks of a host must be of one user and one container"
+            "ranks of a host must belong to one user and one container"
         ) from error
 
 

@@ -13,6 +13,7 @@ from torch.nn.parameter import is_lazy
 
 from runner.config.options import Config
 from runner.core.errors import ModelError, describe
+from runner.core.text import plural
 from runner.models.weights.casts import are_equal, why_lossy
 from runner.models.weights.checkpoints import StateDict, read_state_dict
 from runner.models.weights.entries import list_names
@@ -71,24 +72,24 @@ def load_weights(model: nn.Module, file: WeightsFile) -> list[str]:
         return (value.data_ptr(), value.numel()) if _is_tensor(value) and value.numel() else name
 
     held = read_state_dict(file.path, file.trust_pickle, file.key)
-    found = rename(held.tensors, held.versions, own.keys(), file.prefix)
-    _check_values(file, own, found.tensors, place)
-    given: OrderedDict[str, Any] = OrderedDict(found.tensors)
-    given._metadata = found.versions  # type: ignore[attr-defined]
-    missing, unexpected = own.keys() - given.keys(), given.keys() - own.keys()
-    scalars = [name for name in own.keys() & given.keys() if _is_tensor(own[name]) and not own[name].ndim]
-    if any(_is_tensor(given[name]) and given[name].numel() > 1 for name in scalars):
-        _check_fit(file, own, found, missing, unexpected, place)  # PyTorch loads the first of several as a scalar
+    contents = rename(held.tensors, held.versions, own.keys(), file.prefix)
+    _check_values(file, own, contents.tensors, place)
+    tensors_by_name: OrderedDict[str, Any] = OrderedDict(contents.tensors)
+    tensors_by_name._metadata = contents.versions  # type: ignore[attr-defined]
+    missing, unexpected = own.keys() - tensors_by_name.keys(), tensors_by_name.keys() - own.keys()
+    scalars = [name for name in own.keys() & tensors_by_name.keys() if _is_tensor(own[name]) and not own[name].ndim]
+    if any(_is_tensor(tensors_by_name[name]) and tensors_by_name[name].numel() > 1 for name in scalars):
+        _check_fit(file, own, contents, missing, unexpected, place)  # PyTorch loads the first of several as a scalar
     try:
-        result = model.load_state_dict(given, strict=False)
+        result = model.load_state_dict(tensors_by_name, strict=False)
     except Exception as error:
-        _check_fit(file, own, found, missing, unexpected, place)
+        _check_fit(file, own, contents, missing, unexpected, place)
         raise ModelError(f"--weights {file.path} does not fit the model: {describe(error)}") from error
     if hasattr(result, "missing_keys"):  # a module may accept tensors by former names
         missing, unexpected = set(result.missing_keys), set(result.unexpected_keys)
-    ignored = _check_fit(file, own, found, missing, unexpected, place, is_loaded=True)
-    _check_others(file, own, found, given.keys() - own.keys() - unexpected)
-    _say(file, held, found, ignored)
+    ignored = _check_fit(file, own, contents, missing, unexpected, place, is_loaded=True)
+    _check_others(file, own, contents, tensors_by_name.keys() - own.keys() - unexpected)
+    _report_choices(file, held, contents, ignored)
     return ignored
 
 
@@ -112,12 +113,14 @@ def fitting_weights(own: Mapping[str, Any], file: WeightsFile, place: Place) -> 
             "--model-parallel cannot load"
         )
     held = read_state_dict(file.path, file.trust_pickle, file.key)
-    found = rename(held.tensors, held.versions, own.keys(), file.prefix)
-    given = found.tensors
-    _check_values(file, own, given, place)
-    ignored = _check_fit(file, own, found, own.keys() - given.keys(), given.keys() - own.keys(), place)
-    _say(file, held, found, ignored)
-    return {name: tensor for name, tensor in given.items() if name in own}, ignored
+    contents = rename(held.tensors, held.versions, own.keys(), file.prefix)
+    tensors_by_name = contents.tensors
+    _check_values(file, own, tensors_by_name, place)
+    ignored = _check_fit(
+        file, own, contents, own.keys() - tensors_by_name.keys(), tensors_by_name.keys() - own.keys(), place
+    )
+    _report_choices(file, held, contents, ignored)
+    return {name: tensor for name, tensor in tensors_by_name.items() if name in own}, ignored
 
 
 def own_state(model: nn.Module) -> dict[str, Any]:
@@ -140,13 +143,13 @@ def note_ignored(digest: str, ignored: Collection[str]) -> str:
 
 
 def _count(names: Collection[str]) -> str:
-    return f"{len(names)} tensor{'s' * (len(names) > 1)}"
+    return f"{len(names)} tensor{'s' * (len(names) > 1)}"  # part of the fingerprint: it must never change
 
 
 def _check_fit(
     file: WeightsFile,
     own: Mapping[str, Any],
-    found: Renamed,
+    contents: Renamed,
     missing: Collection[str],
     unexpected: Collection[str],
     place: Place,
@@ -157,7 +160,7 @@ def _check_fit(
     Args:
         file: the file.
         own: contents of a state dict of the module.
-        found: contents of the file.
+        contents: contents of the file.
         missing, unexpected: names that only the module has, and only the file.
         place: see `fitting_weights`.
         is_loaded: whether the module has accepted the tensors, so that their shapes are right.
@@ -165,29 +168,31 @@ def _check_fit(
     Raises:
         ModelError: tensors are left over, missing, or have another shape.
     """
-    given = found.tensors
-    covered = {place(name) for name in given.keys() & own.keys()}
+    tensors_by_name = contents.tensors
+    covered = {place(name) for name in tensors_by_name.keys() & own.keys()}
     missing = [name for name in own if name in missing and place(name) not in covered]
-    left_over = [*(name for name in given if name in unexpected), *found.others]
+    left_over = [*(name for name in tensors_by_name if name in unexpected), *contents.unprefixed]
     ignored = [name for name in left_over if any(fnmatchcase(name, pattern) for pattern in file.ignored)]
     left_over = [name for name in left_over if name not in ignored]
-    reshaped = [] if is_loaded else _reshaped(own, given)
+    reshaped = [] if is_loaded else _reshaped(own, tensors_by_name)
     problems = [
         f"{what} {list_names(names)}"
         for what, names in (("missing", missing), ("unexpected", left_over), ("of another shape", reshaped))
         if names
     ]
     if problems:
-        advice = hint(own.keys(), found, bool(missing), bool(reshaped))
+        advice = hint(own.keys(), contents, bool(missing), bool(reshaped))
         raise ModelError(f"--weights {file.path} does not fit the model: {'; '.join(problems)}. {advice}")
     return ignored
 
 
-def _reshaped(own: Mapping[str, Any], given: Mapping[str, Any]) -> list[str]:
+def _reshaped(own: Mapping[str, Any], tensors_by_name: Mapping[str, Any]) -> list[str]:
     return [
-        f"{name} {tuple(given[name].shape)} instead of {tuple(own[name].shape)}"
-        for name in sorted(own.keys() & given.keys())
-        if _is_tensor(own[name]) and _is_tensor(given[name]) and given[name].shape != own[name].shape
+        f"{name} {tuple(tensors_by_name[name].shape)} instead of {tuple(own[name].shape)}"
+        for name in sorted(own.keys() & tensors_by_name.keys())
+        if _is_tensor(own[name])
+        and _is_tensor(tensors_by_name[name])
+        and tensors_by_name[name].shape != own[name].shape
     ]
 
 
@@ -195,39 +200,37 @@ def _is_tensor(value: object) -> bool:
     return isinstance(value, torch.Tensor) and not is_lazy(value)
 
 
-def _check_values(file: WeightsFile, own: Mapping[str, Any], given: Mapping[str, Any], place: Place) -> None:
+def _check_values(file: WeightsFile, own: Mapping[str, Any], tensors_by_name: Mapping[str, Any], place: Place) -> None:
     """Raise ModelError where casts to the model's dtypes would be lossy, or tied tensors have different values."""
     shared: dict[object, str] = {}
     for name in own:
-        tensor = given.get(name)
+        tensor = tensors_by_name.get(name)
         if name.endswith(EXTRA_STATE) or not isinstance(tensor, torch.Tensor):
             continue
         if not file.rounds and (why := why_lossy(tensor, own[name].dtype, file.dtype)):
             raise ModelError(f"--weights {file.path}: {name} {why}")
         first = shared.setdefault(place(name), name)
-        if first != name and not are_equal(tensor, given[first]):
+        if first != name and not are_equal(tensor, tensors_by_name[first]):
             raise ModelError(
-                f"--weights {file.path}: {first} and {name} are one tensor in the model and two unlike ones in the "
+                f"--weights {file.path}: {first} and {name} are one tensor in the model and two different ones in the "
                 "file. Check --model-args, or that the weights are of this model"
             )
 
 
-def _check_others(file: WeightsFile, own: Mapping[str, Any], found: Renamed, names: Collection[str]) -> None:
+def _check_others(file: WeightsFile, own: Mapping[str, Any], contents: Renamed, names: Collection[str]) -> None:
     """Check the dtypes of tensors that a module has accepted by names other than its own."""
     dtypes = {value.dtype for value in own.values() if isinstance(value, torch.Tensor) and value.is_floating_point()}
     for name in sorted(names):
-        tensor = found.tensors[name]
+        tensor = contents.tensors[name]
         for dtype in dtypes if isinstance(tensor, torch.Tensor) and tensor.is_floating_point() else ():
             if why := why_lossy(tensor, dtype, file.dtype):
                 raise ModelError(f"--weights {file.path}: {name} {why}")
 
 
-def _say(file: WeightsFile, held: StateDict, found: Renamed, ignored: Collection[str]) -> None:
+def _report_choices(file: WeightsFile, held: StateDict, contents: Renamed, ignored: Collection[str]) -> None:
     """Print to stderr which implicit choices were made in reading the file."""
     done = [f"its entry {held.key!r} is taken"] * bool(held.key and file.key is None)
-    done += [f"{found.dropped!r} is dropped from the names"] * bool(found.dropped)
-    done += [f"{_count(ignored)} of it {'are' if len(ignored) > 1 else 'is'} ignored: {list_names(ignored)}"] * bool(
-        ignored
-    )
+    done += [f"{contents.dropped!r} is dropped from the names"] * bool(contents.dropped)
+    done += [f"{plural(len(ignored), 'tensor')} of it ignored: {list_names(ignored)}"] * bool(ignored)
     if done:
         print(f"runner: --weights {file.path}: {' and '.join(done)}", file=sys.stderr, flush=True)

@@ -34,13 +34,13 @@ def storages(model: nn.Module) -> list[tuple[str, torch.Tensor]]:
     Returns:
         (name, bytes) pairs, where bytes is the complete storage as a 1-D uint8 tensor that shares its memory.
     """
-    found: dict[int, tuple[str, torch.Tensor]] = {}
+    by_address: dict[int, tuple[str, torch.Tensor]] = {}
     for name, tensor in named_tensors(model):
         storage = tensor.untyped_storage()
-        if storage.nbytes() and storage.data_ptr() not in found:
+        if storage.nbytes() and storage.data_ptr() not in by_address:
             raw = torch.empty(0, dtype=torch.uint8, device=storage.device)
-            found[storage.data_ptr()] = name, raw.set_(storage, 0, (storage.nbytes(),), (1,))
-    return list(found.values())
+            by_address[storage.data_ptr()] = name, raw.set_(storage, 0, (storage.nbytes(),), (1,))
+    return list(by_address.values())
 
 
 def layout(model: nn.Module) -> list[tuple[str, int]]:

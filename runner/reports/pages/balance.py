@@ -12,7 +12,7 @@ from runner.reports.pages.record import Record
 from runner.reports.pages.values import Fields, Figure, count, duration, number, percent, plural, rate, size
 from runner.telemetry.timeline import PHASES
 
-_LOOP = ("forward", "wait_rows", "wait_room", "wait_ranks")
+_LOOP = ("forward", "data_wait", "backpressure", "sync_wait")
 _MOST_NAMES, _EVEN = 16, 0.05
 _KINDS = (("process", "#56b4e9", "peak_rss_bytes"), ("GPU", "#e69f00", "peak_gpu_bytes"))
 
@@ -102,7 +102,7 @@ def _balance_in_words(ranks: Sequence[Fields], busy: list[float], each: int) -> 
     if not mean > 0 or most / mean - 1 < _EVEN:
         return f"The load is even: each of {plural(len(ranks), noun)} computed for about {duration(mean)}. {spread}"
     slow = _name(ranks[busy.index(most)], each)
-    waits = fmean(seconds_of(rank, "wait_ranks") for rank in ranks)
+    waits = fmean(seconds_of(rank, "sync_wait") for rank in ranks)
     whose = "it or its host" if each == 1 else "one of its ranks or their host"
     why = f"It had as many rows as the others, so {whose} is slower." if max(rows) <= 1.02 * min(rows) else ""
     return (

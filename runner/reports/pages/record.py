@@ -14,6 +14,7 @@ from runner.core.errors import InputError, RunnerError
 from runner.records.ledger import run_folder
 from runner.records.lock import OutputLock
 from runner.reports.pages.values import Fields
+from runner.telemetry.timeline import with_current_phases
 
 _MOST_RANKS = 100_000  # what a damaged line may claim
 _MOST_HASTY_BYTES = 1 << 20  # some 3000 chunks, read in some 30 ms
@@ -196,7 +197,7 @@ class Record:
     def _read(self, name: str) -> Fields:
         content = next(_lines([self._read_bytes(name)]), None)
         self._note((self.folder / name).exists() and content is None, f"{name} {_NOT_READ}: it is damaged.")
-        return content or Fields()
+        return Fields(with_current_phases(content or {}))
 
     def _read_config(self) -> Fields:
         import tomllib  # the report of a job that has ended has the options, too

@@ -42,10 +42,10 @@ class Hdf5Source(NamedSource):
         self._path, self._raw = path, open_file(path)
         self._file = _open(h5py, self._raw)
         lock = threading.Lock()  # for all data sets: HDF5 is not thread-safe
-        found = {name: _find(self._file, path, name) for name in chosen_names(inner, columns, keep, self._default)}
-        self._chunk_rows = max((dataset.chunks or (1,))[0] for dataset in found.values())
+        datasets = {name: _find(self._file, path, name) for name in chosen_names(inner, columns, keep, self._default)}
+        self._chunk_rows = max((dataset.chunks or (1,))[0] for dataset in datasets.values())
         arrays = {}
-        for name, dataset in found.items():
+        for name, dataset in datasets.items():
             array = _Dataset(dataset, self._raw, name)
             arrays[name] = ByChunks(array, (dataset.chunks or (1,))[0], lock)
         super().__init__(path, arrays)
@@ -76,12 +76,12 @@ class _Dataset:
 
     def read(self, start: int, stop: int) -> Column:
         try:
-            found = self._convert(self._dataset[start:stop])
+            converted = self._convert(self._dataset[start:stop])
         except Exception as error:  # a damaged chunk raises one of many exception types
             rows = name_rows(range(start, stop))
             raise InputError(f"{self._what}: {rows} cannot be read: {describe(error)}") from error
         read_range(self._raw, self._raw.size - 1, self._raw.size)  # raises where the end is missing: HDF5 reads zeros
-        return found
+        return converted
 
     def _type(self) -> RowType:
         import h5py
@@ -92,8 +92,8 @@ class _Dataset:
         is_text = h5py.check_string_dtype(dtype) is not None
         if (is_text or items is not None) and shape:
             raise InputError(
-                f"{self._what} is of shape {self._dataset.shape}, of {'text' if is_text else 'sequences'}; "
-                "there must be one in each row"
+                f"{self._what} is of shape {self._dataset.shape}, of {'text' if is_text else 'sequences'}; there must "
+                "be one in each row"
             )
         if is_text:
             return RowType(RAGGED, TEXT)
@@ -126,11 +126,11 @@ class _Dataset:
         for sample in range(_SAMPLES):
             start = (self.num_rows - count) * sample // (_SAMPLES - 1)
             try:
-                found = self.read(start, start + count)
+                rows_read = self.read(start, start + count)
             except InputError:  # a bad row, which may be set aside later
                 continue
-            total += found.values.nbytes if not isinstance(found, np.ndarray) else 0
-            rows += num_rows_of(found)
+            total += rows_read.values.nbytes if not isinstance(rows_read, np.ndarray) else 0
+            rows += num_rows_of(rows_read)
         return max(1, total // max(1, rows))
 
 
@@ -162,8 +162,8 @@ def _datasets(group: Any) -> list[str]:
 
     names: list[str] = []
 
-    def visit(name: str, found: Any) -> None:
-        if isinstance(found, h5py.Dataset):
+    def visit(name: str, item: Any) -> None:
+        if isinstance(item, h5py.Dataset):
             names.append(name)
 
     group.visititems(visit)
@@ -175,16 +175,16 @@ def _find(file: Any, path: str, name: str) -> Any:
     import h5py
 
     try:
-        found = file[name]
+        dataset = file[name]
     except KeyError:
         raise no_such(path, name, _datasets(file), "dataset") from None
     except Exception as error:
         raise InputError(f"--data {path}::{name} cannot be opened: {describe(error)}") from error
-    if not isinstance(found, h5py.Dataset):
+    if not isinstance(dataset, h5py.Dataset):
         raise InputError(
-            f"--data {path}::{name} is a group, and no dataset; the file has {', '.join(_datasets(file)) or 'none'}"
+            f"--data {path}::{name} is a group, not a dataset; the file has {', '.join(_datasets(file)) or 'none'}"
         )
-    return found
+    return dataset
 
 
 def _check_filters(dataset: Any, what: str) -> None:
@@ -200,8 +200,8 @@ def _check_filters(dataset: Any, what: str) -> None:
         if not h5py.h5z.filter_avail(code):
             called = label.decode(errors="replace") or "no name"
             raise UsageError(
-                f"{what} is compressed with filter {code} ({called}), which this HDF5 does not have: "
-                "pip install hdf5plugin, or set HDF5_PLUGIN_PATH"
+                f"{what} is compressed with filter {code} ({called}), which this HDF5 does not have: pip install "
+                "hdf5plugin, or set HDF5_PLUGIN_PATH"
             )
 
 

@@ -16,7 +16,7 @@ from runner.data.rows import (
     RowType,
     RowTypes,
     concatenate_columns,
-    in_words,
+    describe_type,
     ragged_text,
     rows_checksum,
     slice_column,
@@ -84,13 +84,13 @@ class NamedSource:
             decoded = max(length, chunk_rows) * self.row_bytes
             samples = min(_MOST_SAMPLES, max(_FEWEST_SAMPLES, _SAMPLED_BYTES // decoded))
             starts = [(self.num_rows - length) * sample // (samples - 1) for sample in range(samples)]
-        found = [f"{self.num_rows} {', '.join(self._arrays)} {in_words(self.row_type)}"]
+        digests = [f"{self.num_rows} {', '.join(self._arrays)} {describe_type(self.row_type)}"]
         for start in starts:
             try:
-                found.append(rows_checksum(self.read(start, min(self.num_rows, start + length))))
+                digests.append(rows_checksum(self.read(start, min(self.num_rows, start + length))))
             except InputError:  # a bad row, which may be set aside later
-                found.append("unreadable")
-        return checksum_of_text(" ".join(found))
+                digests.append("unreadable")
+        return checksum_of_text(" ".join(digests))
 
 
 class ByChunks:

@@ -9,6 +9,7 @@ import numpy as np
 
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, describe
+from runner.core.text import byte_size
 from runner.data.rows import RowType
 from runner.sources.arrays.named import Array, NamedSource, chosen_names, no_such
 from runner.sources.arrays.npy import NpyArray, read_header
@@ -42,14 +43,14 @@ class NpzSource(NamedSource):
             raise
         except Exception as error:  # a damaged directory raises one of many exception types
             raise InputError(f"--data {path} is not a .npz file: {describe(error)}") from error
-        found = {info.filename.removesuffix(_SUFFIX): info for info in archive.infolist() if _is_array(info)}
-        if not found:
+        infos = {info.filename.removesuffix(_SUFFIX): info for info in archive.infolist() if _is_array(info)}
+        if not infos:
             raise InputError(f"--data {path} holds no arrays")
         self._members: dict[str, zipfile.ZipInfo] = {}
-        for name in chosen_names(inner, columns, keep, lambda: list(found)):
-            if name not in found:
-                raise no_such(path, name, list(found), "array")
-            self._members[name] = found[name]
+        for name in chosen_names(inner, columns, keep, lambda: list(infos)):
+            if name not in infos:
+                raise no_such(path, name, list(infos), "array")
+            self._members[name] = infos[name]
         lock = threading.Lock()
         super().__init__(path, {name: self._open(archive, name, lock) for name in self._members})
 
@@ -86,7 +87,7 @@ class _Compressed:
         self._archive, self._info, self._what, self._lock = archive, info, what, lock
         if info.file_size >= _KEPT_BYTES:
             raise InputError(
-                f"{what} is compressed, so that no part of it can be read alone, and of {info.file_size / 1e9:.1f} GB. "
+                f"{what} is compressed, so that no part of it can be read alone, and has {byte_size(info.file_size)}. "
                 "Save it with numpy.savez, or as .npy"
             )
         try:

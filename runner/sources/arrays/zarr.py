@@ -49,13 +49,13 @@ class ZarrSource(NamedSource):
         self._path, lock = path, threading.Lock()
         if isinstance(root, zarr.Array):
             refuse_names(path, inner, (*columns, *keep))
-            found = {"": root}
+            arrays = {"": root}
         else:
             names = chosen_names(inner, columns, keep, lambda: the_only(path, _arrays(root), "array"))
-            found = {name: _find(root, path, name) for name in names}
-        self._chunk_rows = max((array.chunks or (1,))[0] for array in found.values())
+            arrays = {name: _find(root, path, name) for name in names}
+        self._chunk_rows = max((array.chunks or (1,))[0] for array in arrays.values())
         super().__init__(
-            path, {name: ByChunks(_Array(array, path, name), array.chunks[0], lock) for name, array in found.items()}
+            path, {name: ByChunks(_Array(array, path, name), array.chunks[0], lock) for name, array in arrays.items()}
         )
 
     def digest(self) -> str:
@@ -118,16 +118,16 @@ def _find(group: Any, path: str, name: str) -> Any:
     import zarr
 
     try:
-        found = group[name]
+        array = group[name]
     except KeyError:
         raise no_such(path, name, _arrays(group), "array") from None
     except Exception as error:
         raise InputError(f"--data {path}::{name} cannot be opened: {describe(error)}") from error
-    if not isinstance(found, zarr.Array):
+    if not isinstance(array, zarr.Array):
         raise InputError(
-            f"--data {path}::{name} is a group, and no array; it has {', '.join(_arrays(found)) or 'none'}"
+            f"--data {path}::{name} is a group, not an array; it has {', '.join(_arrays(array)) or 'none'}"
         )
-    return found
+    return array
 
 
 def _files(folder: str) -> Iterator[str]:

@@ -43,10 +43,10 @@ def size_of(text: str, what: str) -> Size:
     Raises:
         UsageError: the text is neither.
     """
-    found = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text, re.ASCII)
-    if not found:
-        raise UsageError(f"{what}: {text!r} is no size of images; it is HEIGHTxWIDTH, like 224x224, or one number")
-    return int(found[1]), int(found[2] or found[1])
+    match = re.fullmatch(r"([1-9]\d{0,4})(?:x([1-9]\d{0,4}))?", text, re.ASCII)
+    if not match:
+        raise UsageError(f"{what}: {text!r} is not an image size; give HEIGHTxWIDTH, such as 224x224, or one number")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def decode(content: bytes, size: Size | None, what: str) -> np.ndarray:
@@ -105,8 +105,8 @@ def _opened(content: bytes, what: str, make: Callable[["Image.Image"], Made]) ->
     except InputError:
         raise
     except UnidentifiedImageError as error:
-        found = f"no image in one of the formats {', '.join(_FORMATS)}" if content else "empty"
-        raise InputError(f"{what} is {found}") from error
+        problem = f"no image in one of the formats {', '.join(_FORMATS)}" if content else "empty"
+        raise InputError(f"{what} is {problem}") from error
     except Exception as error:  # a damaged image raises one of many exception types
         raise InputError(f"{what} cannot be decoded: {describe(error)}") from error
 

@@ -82,14 +82,14 @@ class ImageSource:
 
     def _stats(self) -> list[tuple[int, int]]:
         """Return size and modification time (ns) of each file, or of 10,000 of them; -1 for a missing file."""
-        found = []
+        stats = []
         for row in _spread(self.num_rows, _MOST_STATS):
             try:
                 status = os.stat(self._full(row))
-                found.append((status.st_size, status.st_mtime_ns))
+                stats.append((status.st_size, status.st_mtime_ns))
             except OSError:
-                found.append((-1, -1))
-        return found
+                stats.append((-1, -1))
+        return stats
 
     def _reader(self, name: str, size: Size | None) -> ImageReader | FileReader:
         if name == "file":
@@ -135,24 +135,24 @@ def _spread(count: int, most: int) -> list[int]:
 
 def _find_images(root: str) -> list[str]:
     """Return the paths of all images under a folder, relative to it, sorted."""
-    found: list[str] = []
+    files: list[str] = []
     folders: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while folders:
         inside, above = folders.pop()
         try:
             status = os.stat(f"{root}/{inside}")
-            here = status.st_dev, status.st_ino
-            if here in above:  # a link to a folder that contains it
+            identity = status.st_dev, status.st_ino
+            if identity in above:  # a link to a folder that contains it
                 continue
             with os.scandir(f"{root}/{inside}") as entries:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
                     if entry.is_dir():
-                        folders.append((f"{inside}{entry.name}/", above | {here}))
+                        folders.append((f"{inside}{entry.name}/", above | {identity}))
                     # a dangling link is an image that cannot be read; a pipe is not an image
                     elif entry.name.lower().endswith(SUFFIXES) and (entry.is_file() or entry.is_symlink()):
-                        found.append(f"{inside}{entry.name}")
+                        files.append(f"{inside}{entry.name}")
         except OSError as error:
             raise InputError(f"--data {root}/{inside}: {error.strerror}") from error
-    return sorted(found)
+    return sorted(files)

@@ -104,8 +104,8 @@ class TarSource:
                 return FileReader(load, int(places.sizes.mean()))
             import_pillow(f"--data {self._path}: reading images")
             advice = (
-                f"Bring all to one size with --data {self._path}::{field}@HEIGHTxWIDTH. Or leave it to the "
-                f"image processor of a model folder: --data {self._path}::{field}@file"
+                f"Bring all to one size with --data {self._path}::{field}@HEIGHTxWIDTH. Or leave it to the image "
+                f"processor of a model folder: --data {self._path}::{field}@file"
             )
             return ImageReader(self.num_rows, load, name, size, advice)
         if kind in ("txt", "json"):
@@ -116,8 +116,8 @@ class TarSource:
             return ArrayField(self.num_rows, load, name)
         known = [other for other in self._index.places if _is_image(other) or other.rpartition(".")[2] in KINDS]
         raise InputError(
-            f"--data {self._path}: field {field!r} is of no kind that can be read. Choose among "
-            f"{', '.join([*known, KEY])} with --data {self._path}::FIELD or --columns"
+            f"--data {self._path}: field {field!r} has no known type. Choose among {', '.join([*known, KEY])} with "
+            f"--data {self._path}::FIELD or --columns"
         )
 
     def _name(self, field: str) -> Callable[[int], str]:

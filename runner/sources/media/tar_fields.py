@@ -101,22 +101,22 @@ class ArrayField:
     def read(self, start: int, stop: int) -> Column:
         rows = np.empty((stop - start, *self.row_type.shape), self.row_type.dtype)
         for row in range(start, stop):
-            found = self._array(row)
-            if (found.shape, found.dtype.newbyteorder("=")) != (self.row_type.shape, self.row_type.dtype):
+            array = self._array(row)
+            if (array.shape, array.dtype.newbyteorder("=")) != (self.row_type.shape, self.row_type.dtype):
                 raise InputError(
-                    f"{self._name(row)} is {found.dtype} {found.shape}, not {self.row_type} as those before it"
+                    f"{self._name(row)} is {array.dtype} {array.shape}, not {self.row_type} as those before it"
                 )
-            rows[row - start] = found
+            rows[row - start] = array
         return rows
 
     def _array(self, row: int) -> np.ndarray[Any, Any]:
         try:
-            found: np.ndarray[Any, Any] = np.lib.format.read_array(io.BytesIO(self._load(row)), allow_pickle=False)
+            array: np.ndarray[Any, Any] = np.lib.format.read_array(io.BytesIO(self._load(row)), allow_pickle=False)
         except InputError:
             raise
         except Exception as error:  # damaged bytes raise one of many exception types
             raise InputError(f"{self._name(row)} is not in .npy format: {describe(error)}") from error
-        return found
+        return array
 
     def _first(self, num_rows: int) -> np.ndarray[Any, Any]:
         first_error = None

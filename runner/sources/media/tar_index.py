@@ -52,7 +52,7 @@ def index_tar(file: File) -> TarIndex:
             members for the same field of a sample, or no samples.
     """
     rows: dict[str, int] = {}
-    found: dict[str, tuple[array[int], ...]] = {}
+    by_field: dict[str, tuple[array[int], ...]] = {}
     for member in _members(file):
         parts = _SAMPLE.fullmatch(member.name)
         if not parts or _METADATA.match(member.name) or not (member.isreg() or member.issym() or member.islnk()):
@@ -60,17 +60,17 @@ def index_tar(file: File) -> TarIndex:
         if member.issparse() or not member.isreg():
             what = "sparse" if member.issparse() else "a link"
             raise InputError(
-                f"--data {file.path}: member {member.name!r} is {what}, and rows are read where they lie. Write it "
-                "again with tar --dereference --hard-dereference and without --sparse"
+                f"--data {file.path}: member {member.name!r} is {what}, and rows are read in place. Write it again "
+                "with tar --dereference --hard-dereference and without --sparse"
             )
         row = rows.setdefault(parts[1], len(rows))
-        columns = found.setdefault(parts[2].lower(), (array("q"), array("q"), array("q")))
+        columns = by_field.setdefault(parts[2].lower(), (array("q"), array("q"), array("q")))
         for column, value in zip(columns, (row, member.offset_data, member.size), strict=True):
             column.append(value)
     keys = list(rows)
     if not keys:
         raise InputError(f"--data {file.path} holds no samples, which are files like 0001.jpg and 0001.cls")
-    return TarIndex(keys, {field: _places(keys, field, columns, file) for field, columns in found.items()})
+    return TarIndex(keys, {field: _places(keys, field, columns, file) for field, columns in by_field.items()})
 
 
 def _places(keys: list[str], field: str, columns: "tuple[array[int], ...]", file: File) -> Places:
@@ -88,15 +88,13 @@ def _members(file: File) -> Iterator[tarfile.TarInfo]:
     beginning = read_range(file, 0, min(file.size, 8))
     for magic, name in _COMPRESSED.items():
         if beginning.startswith(magic):
-            raise InputError(
-                f"--data {file.path} is compressed by {name}; rows are read where they lie. Decompress it first"
-            )
+            raise InputError(f"--data {file.path} is compressed by {name}; rows are read in place. Decompress it first")
     try:
         tar = tarfile.TarFile(
             fileobj=io.BufferedReader(Stream(file), _BUFFER_BYTES), encoding="utf-8", errors="surrogateescape"
         )
     except tarfile.TarError as error:
-        raise InputError(f"--data {file.path} is no tar file: {describe(error)}") from error
+        raise InputError(f"--data {file.path} is not a tar file: {describe(error)}") from error
     try:
         while (member := tar.next()) is not None:
             if member.size < 0:  # the standard library would seek back, and loop forever

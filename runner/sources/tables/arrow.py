@@ -24,7 +24,7 @@ def import_arrow(what: str) -> Any:
     return pyarrow
 
 
-class Columns:
+class ArrowColumns:
     """Selected columns of a table.
 
     Args:
@@ -45,7 +45,7 @@ class Columns:
     def __init__(self, schema: Any, inner: str, chosen: Sequence[str], keep: Sequence[str], what: str) -> None:
         self._what = what
         if inner and chosen:
-            raise UsageError(f"{what}: --columns and ::{inner} do not go together")
+            raise UsageError(f"{what}: --columns and ::{inner} cannot be combined")
         chosen = [inner] if inner else chosen
         for name in (*chosen, *keep):
             if name not in schema.names:

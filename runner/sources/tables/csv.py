@@ -7,7 +7,7 @@ from typing import Any
 from runner.core.errors import InputError, describe
 from runner.data.rows import Rows
 from runner.sources.files import read_range
-from runner.sources.tables.arrow import Columns, import_arrow
+from runner.sources.tables.arrow import ArrowColumns, import_arrow
 from runner.sources.tables.lines import LineSource
 
 _INFERRED_BYTES = 4 << 20  # the types of columns are inferred from the rows in so many bytes
@@ -41,20 +41,20 @@ class CsvSource(LineSource):
         head = read_range(self._file, self._start, min(self._file.size, self._start + _INFERRED_BYTES))
         if len(head) == _INFERRED_BYTES:
             head = head[: self._last_end(head)]
-        header, found = _first_line(head), None
+        header, table = _first_line(head), None
         try:
-            found = csv.read_csv(io.BytesIO(head), self._reading(len(head)), self._parsing)
+            table = csv.read_csv(io.BytesIO(head), self._reading(len(head)), self._parsing)
         except pa.ArrowInvalid:
             try:  # a later row may be at fault, which is reported when it is read
-                found = csv.read_csv(io.BytesIO(head), self._reading(len(head)), self._lenient())
+                table = csv.read_csv(io.BytesIO(head), self._reading(len(head)), self._lenient())
             except pa.ArrowInvalid as error:
-                raise InputError(f"--data {path} is no CSV with a header: {describe(error)}") from error
-        found = self._numbers_with_exceptions(found)
-        self._columns = Columns(found.schema, inner, columns, keep, f"--data {path}")
+                raise InputError(f"--data {path} is not CSV with a header: {describe(error)}") from error
+        table = self._numbers_with_exceptions(table)
+        self._columns = ArrowColumns(table.schema, inner, columns, keep, f"--data {path}")
         self.row_type = self._columns.row_type
         self._start += len(header)
-        self._names = found.schema.names
-        self._types = {name: found.schema.field(name).type for name in self._columns.names}
+        self._names = table.schema.names
+        self._types = {name: table.schema.field(name).type for name in self._columns.names}
 
     def parse(self, block: bytes, first: int, count: int) -> Rows:
         convert = self._csv.ConvertOptions(
@@ -70,18 +70,18 @@ class CsvSource(LineSource):
             raise InputError(f"--data {self._file.path}: rows {first}..{first + count} are {len(table)} in CSV")
         return self._columns.rows(table, first)
 
-    def _numbers_with_exceptions(self, found: Any) -> Any:
+    def _numbers_with_exceptions(self, table: Any) -> Any:
         """Make columns that begin with numbers numeric: other values are bad rows."""
         import pyarrow as pa
 
-        for index, field in enumerate(found.schema):
+        for index, field in enumerate(table.schema):
             if pa.types.is_string(field.type):
                 try:
-                    found.column(index).slice(0, _DECIDING_ROWS).cast(pa.float64())
+                    table.column(index).slice(0, _DECIDING_ROWS).cast(pa.float64())
                 except self._error:
                     continue
-                found = found.set_column(index, field.name, pa.nulls(len(found), pa.float64()))
-        return found
+                table = table.set_column(index, field.name, pa.nulls(len(table), pa.float64()))
+        return table
 
     def _reading(self, size: int, names: Sequence[str] | None = None) -> Any:
         return self._csv.ReadOptions(use_threads=False, block_size=max(1, size), column_names=names)

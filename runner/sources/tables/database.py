@@ -103,30 +103,30 @@ class DatabaseSource:
         self._known = scans[0]
 
     def read(self, start: int, stop: int) -> Rows:
-        found = self._fetch(start, stop)
+        records = self._fetch(start, stop)
         columns: dict[str, Column] = {}
         for place, name in enumerate(self._names, len(self._key)):
 
             def name_row(index: int, name: str = name) -> str:
-                key = ", ".join(map(str, found[index][: len(self._key)]))
+                key = ", ".join(map(str, records[index][: len(self._key)]))
                 return f"{self._what}: row {start + index} (key {key}) of column {name!r}"
 
-            columns[name] = values_as_column([row[place] for row in found], self._look().types[name], name_row)
+            columns[name] = values_as_column([row[place] for row in records], self._look().types[name], name_row)
         return columns[self._names[0]] if len(self._names) == 1 else columns
 
     def digest(self) -> str:
         size = min(self.num_rows, _DIGESTED_ROWS)
         ends = [self._fetch(0, size), self._fetch(self.num_rows - size, self.num_rows)]
-        types = {name: str(found) for name, found in self._look().types.items()}
+        types = {name: str(column) for name, column in self._look().types.items()}
         return checksum_of_text(f"{self.num_rows} {types} {self._look().keys!r} {ends!r}")
 
     def stamp(self) -> str:
         sa = self._sa
-        found = self._connection.fetch(sa.select(sa.func.count()).select_from(self._rows))
+        ends = self._connection.fetch(sa.select(sa.func.count()).select_from(self._rows))
         for backwards in (False, True):  # not by min and max, which PostgreSQL lacks for some types
             order = [column.desc() if backwards else column for column in self._key]
-            found += self._connection.fetch(sa.select(*self._key).order_by(*order).limit(1))
-        return f"{checksum_of_text(repr(found))} {self._connection.stamp()}"
+            ends += self._connection.fetch(sa.select(*self._key).order_by(*order).limit(1))
+        return f"{checksum_of_text(repr(ends))} {self._connection.stamp()}"
 
     def _look(self) -> "_Known":
         if self._known is None:
@@ -137,14 +137,14 @@ class DatabaseSource:
     def _look_through(self) -> "_Known":
         num_rows = self._count([column.name for column in self._key], self._is_primary)
         keys = self._keep_keys(num_rows)
-        found = self._fetch(0, min(num_rows, _DECIDING_ROWS), keys)
+        records = self._fetch(0, min(num_rows, _DECIDING_ROWS), keys)
         first = len(self._key)
         types = {
-            name: type_of_values([row[place] for row in found], f"{self._what}: column {name!r}")
+            name: type_of_values([row[place] for row in records], f"{self._what}: column {name!r}")
             for place, name in enumerate(self._names, first)
         }
-        sizes = sum(len(value) if isinstance(value, str) else 8 for row in found for value in row[first:])
-        return _Known(num_rows, keys, types, sizes // max(1, len(found)))
+        sizes = sum(len(value) if isinstance(value, str) else 8 for row in records for value in row[first:])
+        return _Known(num_rows, keys, types, sizes // max(1, len(records)))
 
     def _open_table(self, inner: str) -> tuple[Any, list[str], list[str], bool]:
         """Return the table or view, its columns, the columns of its key, and whether that is a primary key."""
@@ -164,8 +164,8 @@ class DatabaseSource:
             except sa.exc.NoSuchTableError:  # a view
                 key = []
         columns = [sa.column(sa.quoted_name(name, True)) for name in names]
-        found = sa.table(sa.quoted_name(table, True), *columns, schema=schema and sa.quoted_name(schema, True))
-        return found, names, key or names[:1], bool(key)
+        relation = sa.table(sa.quoted_name(table, True), *columns, schema=schema and sa.quoted_name(schema, True))
+        return relation, names, key or names[:1], bool(key)
 
     def _open_query(self, query: str) -> tuple[Any, list[str], list[str], bool]:
         """Return the query, its columns, the first of them as the key, and False: the key is not a primary one."""
@@ -174,7 +174,7 @@ class DatabaseSource:
         text = sa.text(query.replace(":", "\\:") + "\n")
         names = self._connection.names_of(sa.select(sa.text("*")).select_from(text.columns().subquery("q")).limit(0))
         if len(set(names)) != len(names):
-            raise InputError(f"{self._what}: names of columns are there twice: {', '.join(names)}. Rename them by AS")
+            raise InputError(f"{self._what}: duplicate names of columns: {', '.join(names)}. Rename them by AS")
         columns = [sa.column(sa.quoted_name(name, True)) for name in names]
         return text.columns(*columns).subquery("q"), names, names[:1], False
 
@@ -192,8 +192,8 @@ class DatabaseSource:
             why = f"{rows} rows have {unlike} values there" if unlike < rows else ""
         if why:
             raise InputError(
-                f"{self._what}: the order of rows must stay, so {', '.join(map(repr, key))} must be a key, but {why}. "
-                "Give the table a primary key, or a SELECT whose first column is unique and not null"
+                f"{self._what}: the order of rows must be fixed, so {', '.join(map(repr, key))} must be a key, but "
+                f"{why}. Give the table a primary key, or a SELECT whose first column is unique and not null"
             )
         return int(rows)
 
@@ -204,16 +204,16 @@ class DatabaseSource:
         numbered = sa.select(*self._key, number).subquery("n")
         columns = [numbered.c[column.name] for column in self._key]
         picked = sa.select(*columns).where((numbered.c.runner_number - 1) % _STEP == 0).order_by(*columns)
-        found = self._connection.fetch(picked)
-        if len(found) != -(-num_rows // _STEP):
-            raise InputError(f"{self._what} has been written to while it was opened")
-        for value in found[0] if found else ():
+        keys = self._connection.fetch(picked)
+        if len(keys) != -(-num_rows // _STEP):
+            raise InputError(f"{self._what} was modified while it was opened")
+        for value in keys[0] if keys else ():
             if not isinstance(value, _KEYS):
                 raise InputError(
                     f"{self._what}: values of the key are {type(value).__name__}; they must be whole numbers, text or "
                     "dates. Give a SELECT whose first column is such a key"
                 )
-        return found
+        return keys
 
     def _fetch(self, start: int, stop: int, keys: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         """Return the keys and values of rows; `keys` are those of every 1024th row, on opening."""
@@ -229,7 +229,7 @@ class DatabaseSource:
         columns = [self._rows.c[name].label(f"runner_{place}") for place, name in enumerate(self._names)]
         first = self._key[0] >= kept[0] if len(kept) == 1 else sa.tuple_(*self._key) >= sa.tuple_(*kept)
         wanted = sa.select(*self._key, *columns).where(first).order_by(*self._key).limit(stop - start).offset(offset)
-        found = self._connection.fetch(wanted)
-        if len(found) != stop - start:
+        records = self._connection.fetch(wanted)
+        if len(records) != stop - start:
             raise InputError(f"{self._what} has fewer rows than when it was opened")
-        return found
+        return records

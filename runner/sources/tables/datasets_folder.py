@@ -11,7 +11,7 @@ from runner.core.errors import InputError, UsageError, describe
 from runner.data.rows import Rows, RowTypes
 from runner.host.environment import set_default
 from runner.sources.files import file_stamp
-from runner.sources.tables.arrow import Columns
+from runner.sources.tables.arrow import ArrowColumns
 
 _SAMPLES = 64  # rows, evenly from the first to the last, of which the digest is made
 
@@ -36,16 +36,16 @@ class DatasetsSource:
         self._check_folder()
         datasets = _import_datasets(self._what)
         try:
-            found = datasets.load_from_disk(path, keep_in_memory=False)
+            dataset = datasets.load_from_disk(path, keep_in_memory=False)
         except Exception as error:  # of one kind or another by what is wrong with which of its files
             raise InputError(f"{self._what}: Datasets cannot read the folder: {describe(error)}") from error
-        self._files = [self._folder / "state.json", *(Path(file["filename"]) for file in found.cache_files)]
-        self._columns = Columns(_plain_schema(found.data.schema), inner, columns, keep, self._what)
-        self._rows = found.with_format("arrow").select_columns(self._columns.names)
+        self._files = [self._folder / "state.json", *(Path(file["filename"]) for file in dataset.cache_files)]
+        self._columns = ArrowColumns(_plain_schema(dataset.data.schema), inner, columns, keep, self._what)
+        self._rows = dataset.with_format("arrow").select_columns(self._columns.names)
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows share it
         self.row_type: RowTypes = self._columns.row_type
-        self.num_rows: int = found.num_rows
-        taken = found.data.nbytes * len(self._columns.names) // max(1, len(found.column_names))
+        self.num_rows: int = dataset.num_rows
+        taken = dataset.data.nbytes * len(self._columns.names) // max(1, len(dataset.column_names))
         self.row_bytes = taken // max(1, self.num_rows)
 
     def read(self, start: int, stop: int) -> Rows:
@@ -127,12 +127,12 @@ def _plain_type(kind: Any) -> Any:
     shape = getattr(kind, "shape", None)
     if not shape or None in shape:
         return kind.storage_type
-    found = kind.storage_type
+    plain = kind.storage_type
     for _ in shape:
-        found = found.value_type
+        plain = plain.value_type
     for length in reversed(shape):
-        found = pa.list_(found, length)
-    return found
+        plain = pa.list_(plain, length)
+    return plain
 
 
 def _plain(column: Any, kind: Any) -> Any:

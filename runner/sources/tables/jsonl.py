@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from runner.core.errors import InputError, describe
+from runner.core.text import plural
 from runner.data.rows import Rows
 from runner.sources.files import read_range
-from runner.sources.tables.arrow import Columns, import_arrow
+from runner.sources.tables.arrow import ArrowColumns, import_arrow
 from runner.sources.tables.lines import LineSource
 
 _INFERRED_BYTES = 4 << 20  # the types of fields are inferred from the rows in so many bytes
@@ -45,12 +46,12 @@ class JsonLinesSource(LineSource):
         head = read_range(self._file, self._start, min(self._file.size, self._start + _INFERRED_BYTES))
         if len(head) == _INFERRED_BYTES:
             head = head[: head.rfind(b"\n") + 1]
-        if not (found := self._infer(head)) or not found.schema.names:
-            raise InputError(f"--data {path} holds no JSON objects, one a line, in its first {len(head):,} bytes")
+        if not (table := self._infer(head)) or not table.schema.names:
+            raise InputError(f"--data {path} holds no JSON objects, one per line, in its first {len(head):,} bytes")
         schema = pa.schema(
-            [pa.field(f.name, _settled(found.column(f.name).slice(0, _DECIDING_ROWS), pa)) for f in found.schema]
+            [pa.field(f.name, _settled(table.column(f.name).slice(0, _DECIDING_ROWS), pa)) for f in table.schema]
         )
-        self._columns = Columns(schema, inner, columns, keep, f"--data {path}")
+        self._columns = ArrowColumns(schema, inner, columns, keep, f"--data {path}")
         self.row_type = self._columns.row_type
         self._fixed = {name: schema.field(name).type for name in self._columns.names}
         self._schema = pa.schema([(name, _loose(kind, pa)) for name, kind in self._fixed.items()])
@@ -62,7 +63,9 @@ class JsonLinesSource(LineSource):
         try:
             table = self._json.read_json(io.BytesIO(block), self._reading(len(block)), options)
             if len(table) != count:
-                raise self.refusal(first, count, ValueError(f"{len(table)} JSON objects in {count} lines"))
+                raise self.refusal(
+                    first, count, ValueError(f"{plural(len(table), 'JSON object')} in {plural(count, 'line')}")
+                )
             for index, (name, kind) in enumerate(self._fixed.items()):
                 if table.schema.field(name).type != kind:
                     table = table.set_column(index, name, _to_fixed(table.column(name), kind))
@@ -82,7 +85,9 @@ class JsonLinesSource(LineSource):
             try:
                 return self._json.read_json(io.BytesIO(text), self._reading(len(text))) if text else None
             except self._error as error:
-                raise InputError(f"--data {self._file.path}: its rows are unlike: {describe(error)}") from error
+                raise InputError(
+                    f"--data {self._file.path}: its rows have different types: {describe(error)}"
+                ) from error
 
 
 def _alike(lines: Sequence[bytes]) -> list[bytes]:
@@ -90,16 +95,16 @@ def _alike(lines: Sequence[bytes]) -> list[bytes]:
     objects = []
     for line in lines:
         try:
-            if isinstance(found := json.loads(line), dict):
-                objects.append((line + b"\n", {name: _kind(value) for name, value in found.items()}))
+            if isinstance(item := json.loads(line), dict):
+                objects.append((line + b"\n", {name: _kind(value) for name, value in item.items()}))
         except ValueError:
             continue
     kinds: dict[str, Counter[str]] = {}
-    for _, found in objects:
-        for name, kind in found.items():
+    for _, fields in objects:
+        for name, kind in fields.items():
             kinds.setdefault(name, Counter())[kind] += kind != "null"
     usual = {name: counts.most_common(1)[0][0] for name, counts in kinds.items()}
-    return [line for line, found in objects if all(kind in ("null", usual[name]) for name, kind in found.items())]
+    return [line for line, fields in objects if all(kind in ("null", usual[name]) for name, kind in fields.items())]
 
 
 def _kind(value: Any) -> str:

@@ -75,9 +75,9 @@ def scan(file: File, part: int, parts: int, start: int, has_quotes: bool, skips_
     """
     length = file.size - start
     first, last = start + length * part // parts, start + length * (part + 1) // parts
-    found, former = Scan([0, 0], [[], []]), b"\n\n"  # the two bytes before
+    scan, previous = Scan([0, 0], [[], []]), b"\n\n"  # the two bytes before
     if first > start:
-        former = bytes(_read(file, max(start, first - 2), first)).rjust(2, b"\n")
+        previous = bytes(_read(file, max(start, first - 2), first)).rjust(2, b"\n")
     segment = [-1, -1]
     for position in range(first, last, _BLOCK_BYTES):
         block = _read(file, position, min(position + _BLOCK_BYTES, last))
@@ -87,30 +87,30 @@ def scan(file: File, part: int, parts: int, start: int, has_quotes: bool, skips_
         if has_quotes:
             quotes = np.flatnonzero(block == _QUOTE)
             num_quotes = len(quotes)
-            inside = (np.searchsorted(quotes, ends) + found.num_quotes) % 2 == 1
+            inside = (np.searchsorted(quotes, ends) + scan.num_quotes) % 2 == 1
         if skips_blank:
-            with_former = np.concatenate([np.frombuffer(former, np.uint8), block])
-            one, two = with_former[ends + 1], with_former[ends]
+            with_previous = np.concatenate([np.frombuffer(previous, np.uint8), block])
+            one, two = with_previous[ends + 1], with_previous[ends]
             filled = ~((one == _NEWLINE) | ((one == _RETURN) & (two == _NEWLINE)))
             ends, inside = ends[filled], inside[filled]
         for case in (0, 1):
             own = ends[inside == bool(case)]
-            _keep(found, case, own, position, segment)
-        found.num_quotes += num_quotes
-        former = (former + block[-2:].tobytes())[-2:]
-    found.open_line = last == file.size and length > 0 and not former.endswith(b"\n")
-    return found
+            _keep(scan, case, own, position, segment)
+        scan.num_quotes += num_quotes
+        previous = (previous + block[-2:].tobytes())[-2:]
+    scan.open_line = last == file.size and length > 0 and not previous.endswith(b"\n")
+    return scan
 
 
-def _keep(found: Scan, case: int, ends: np.ndarray, position: int, segment: list[int]) -> None:
+def _keep(scan: Scan, case: int, ends: np.ndarray, position: int, segment: list[int]) -> None:
     """Record the first line end of each segment."""
     segments = (ends + position) // SEGMENT_BYTES
     _, firsts = np.unique(segments, return_index=True)
     for index in firsts.tolist():
         if segments[index] != segment[case]:
             segment[case] = int(segments[index])
-            found.kept[case].append((found.num_ends[case] + index + 1, position + int(ends[index])))
-    found.num_ends[case] += len(ends)
+            scan.kept[case].append((scan.num_ends[case] + index + 1, position + int(ends[index])))
+    scan.num_ends[case] += len(ends)
 
 
 def _read(file: File, start: int, stop: int) -> np.ndarray:

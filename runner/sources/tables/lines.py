@@ -120,9 +120,9 @@ class LineSource:
         if not isinstance(parsed, list):
             return slice_rows(parsed, start, stop)
         for row in range(start, stop):
-            found = self.parse(parsed[row], first + row, 1)
+            row_alone = self.parse(parsed[row], first + row, 1)
             if stop - start == 1:
-                return found
+                return row_alone
         return self.parse(b"".join(parsed[start:stop]), first + start, stop - start)
 
     def _split(self, content: bytes) -> list[bytes]:

@@ -12,7 +12,7 @@ from runner.core.errors import InputError, describe
 from runner.core.urls import is_url
 from runner.data.rows import Rows, RowTypes
 from runner.sources.files import Stream, file_stamp, open_file
-from runner.sources.tables.arrow import Columns, import_arrow
+from runner.sources.tables.arrow import ArrowColumns, import_arrow
 
 
 class ParquetSource:
@@ -45,7 +45,7 @@ class ParquetSource:
             )
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"--data {path}: {describe(error)}") from error
-        self._columns = Columns(self._file.schema_arrow, inner, columns, keep, f"--data {path}")
+        self._columns = ArrowColumns(self._file.schema_arrow, inner, columns, keep, f"--data {path}")
         self.row_type: RowTypes = self._columns.row_type
         meta = self._file.metadata
         self.num_rows: int = meta.num_rows

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from runner.core.errors import InputError
+from runner.core.text import plural
 from runner.data.rows import RAGGED, TEXT, Column, RowType, ragged_text
 
 _KINDS = {bool: "bool", int: "int", float: "float", decimal.Decimal: "float", str: "str"}
@@ -25,7 +26,7 @@ def type_of_values(values: Sequence[Any], what: str) -> RowType:
     if not kinds:
         if values:
             raise InputError(
-                f"{what} is null in all of the first {len(values)} rows. Choose other columns by --columns"
+                f"{what} is null in all of the first {plural(len(values), 'row')}. Choose other columns with --columns"
             )
         return RowType((), np.dtype(np.float64))
     if "int" in kinds and "float" in kinds:

@@ -45,12 +45,13 @@ def test_a_healthy_job(tmp_path: Path) -> None:
     outcome, found = doctor(tmp_path, *MPIRUN, "2", *PYTHON, "doctor", *model)
     assert outcome.code == 0, outcome.output
     assert not [finding for finding in found.values() if finding["verdict"] == "WRONG"], outcome.output
-    assert found["ranks"]["says"].startswith("2 ranks on 1 host: 2 on ")
-    assert found["MPI"]["says"].endswith(f"one library in each process ({Path(sys.prefix).resolve()}/lib/libmpi.so.40)")
-    assert found["storage"]["says"].startswith(f"{tmp_path}/out (")
+    assert found["ranks"]["message"].startswith("2 ranks on 1 host: 2 on ")
+    library = f"{Path(sys.prefix).resolve()}/lib/libmpi.so.40"
+    assert found["MPI"]["message"].endswith(f"one library in each process ({library})")
+    assert found["storage"]["message"].startswith(f"{tmp_path}/out (")
     assert found["rates"]["figures"]["broadcast_bytes_per_second"] > 0
-    assert found["batch"]["says"].startswith("50 rows; model loaded in ")
-    assert found["batch"]["says"].endswith("answers: equal")
+    assert found["batch"]["message"].startswith("50 rows; model loaded in ")
+    assert found["batch"]["message"].endswith("answers: equal")
     assert not list((tmp_path / "out").iterdir())
     assert outcome.output.count("\nok ") + outcome.output.count("\nwarning ") + 1 >= len(found)
 
@@ -58,7 +59,7 @@ def test_a_healthy_job(tmp_path: Path) -> None:
 def test_one_rank_alone(tmp_path: Path) -> None:
     outcome, found = doctor_here(tmp_path)
     assert outcome.code == 0, outcome.output
-    assert "not used by one rank alone" in str(found["MPI"]["says"])
+    assert "not used by one rank alone" in str(found["MPI"]["message"])
     assert "rates" not in found
 
 
@@ -66,8 +67,8 @@ def test_more_threads_than_cpus(tmp_path: Path) -> None:
     outcome, found = doctor(tmp_path, *PYTHON, "doctor", OMP_NUM_THREADS="640")
     assert outcome.code == 0, outcome.output
     assert found["CPUs"]["verdict"] == "warning"
-    assert " with 640 threads together, on " in str(found["CPUs"]["says"])
-    assert "OMP_NUM_THREADS" in str(found["CPUs"]["mend"])
+    assert " with 640 threads together, on " in str(found["CPUs"]["message"])
+    assert "OMP_NUM_THREADS" in str(found["CPUs"]["fix"])
 
 
 def beside(*variables: str) -> list[str | Path]:
@@ -80,7 +81,7 @@ def test_ranks_on_one_cpu(tmp_path: Path) -> None:
     outcome, found = doctor(tmp_path, *MPIRUN, "2", "taskset", "--cpu-list", "0", *PYTHON, "doctor", *MPI)
     assert outcome.code == 0, outcome.output
     assert found["CPUs"]["verdict"] == "warning"
-    assert " have 1 CPU between them" in str(found["CPUs"]["says"])
+    assert " have 1 CPU between them" in str(found["CPUs"]["message"])
 
 
 def test_a_rank_that_computes_slowly(tmp_path: Path) -> None:
@@ -88,8 +89,8 @@ def test_a_rank_that_computes_slowly(tmp_path: Path) -> None:
     outcome, found = doctor(tmp_path, *beside("MKL_CBWR=COMPATIBLE"))
     assert outcome.code == 0, outcome.output
     assert found["speed"]["verdict"] == "warning", outcome.output
-    assert str(found["speed"]["says"]).startswith("rank 1 of 2 on ")
-    assert str(found["speed"]["says"]).endswith("its processor is slower")
+    assert str(found["speed"]["message"]).startswith("rank 1 of 2 on ")
+    assert str(found["speed"]["message"]).endswith("its processor is slower")
 
 
 def test_ranks_that_are_slow() -> None:
@@ -99,7 +100,7 @@ def test_ranks_that_are_slow() -> None:
         judge_speed(names, np.array([1, 3, 1.0]), even) == "rank 1: 3.0 times slower than most; its processor is slower"
     )
     busy = judge_speed(names, even, np.array([2, 2, 5.0]))
-    assert busy == "rank 2: 2.5 times slower than most; other programs, or ranks, keep it from its CPUs"
+    assert busy == "rank 2: 2.5 times slower than most; other programs or ranks use its CPUs"
     assert judge_speed(names[:2], np.array([1, 2.0]), even[:2]).startswith("rank 1: 2.0 times")
 
 
@@ -110,7 +111,7 @@ def test_a_rank_with_another_checkout(tmp_path: Path) -> None:
         file.write("# of yesterday\n")
     outcome, found = doctor(tmp_path, *beside(f"PYTHONPATH={copy}"))
     assert outcome.code == 64, outcome.output
-    assert str(found["software"]["says"]).startswith("runner is not the same on all ranks: ")
+    assert str(found["software"]["message"]).startswith("runner is not the same on all ranks: ")
 
 
 def test_a_clock_that_is_wrong(tmp_path: Path) -> None:
@@ -119,8 +120,8 @@ def test_a_clock_that_is_wrong(tmp_path: Path) -> None:
     outcome, found = doctor(tmp_path, *beside(f"LD_PRELOAD={clock}", "CLOCK_SHIFT=-90"))
     assert outcome.code == 0, outcome.output
     assert found["clocks"]["verdict"] == "warning"
-    assert "rank 1 of 2 on " in str(found["clocks"]["says"])
-    assert " by -90.0 s" in str(found["clocks"]["says"])
+    assert "rank 1 of 2 on " in str(found["clocks"]["message"])
+    assert " by -90.0 s" in str(found["clocks"]["message"])
 
 
 def test_two_mpi_libraries_in_one_process(tmp_path: Path) -> None:
@@ -131,10 +132,10 @@ def test_two_mpi_libraries_in_one_process(tmp_path: Path) -> None:
     outcome, found = doctor(tmp_path, *MPIRUN, "2", *variables, *PYTHON, "doctor", *MPI)
     assert outcome.code == 64, outcome.output
     loaded = ", ".join(sorted([str(other), f"{library}/libmpi.so.40"]))
-    assert f"has loaded several MPI libraries: {loaded}. " in str(found["MPI"]["says"])
+    assert f"has loaded several MPI libraries: {loaded}. " in str(found["MPI"]["message"])
 
 
-@pytest.mark.parametrize(("options", "says"), [("size=16m", "No space left on device"), ("nr_inodes=50", "files more")])
+@pytest.mark.parametrize(("options", "says"), [("size=16m", "No space left on device"), ("nr_inodes=50", "room for ")])
 def test_a_full_file_system(tmp_path: Path, options: str, says: str) -> None:
     mount = f'mount -t tmpfs -o {options} tmpfs "$1" && shift && exec "$@"'
     inside = ["unshare", "--mount", "sh", "-c", mount, "sh", "full"]
@@ -144,14 +145,14 @@ def test_a_full_file_system(tmp_path: Path, options: str, says: str) -> None:
     outcome, found = doctor(tmp_path, *inside, *PYTHON, "doctor", "--folder", "full")
     assert outcome.code == 73, outcome.output
     wrong = [finding for finding in found.values() if finding["verdict"] == "WRONG"]
-    assert [says in str(finding["says"]) for finding in wrong] == [True]
+    assert [says in str(finding["message"]) for finding in wrong] == [True]
 
 
 def test_a_folder_that_cannot_be_written_to(tmp_path: Path, read_only: Path) -> None:
     outcome, found = doctor_here(tmp_path, "--folder", read_only)
     assert outcome.code == 73, outcome.output
     assert found["storage"]["verdict"] == "WRONG"
-    assert f"{read_only} cannot be written to: " in str(found["storage"]["says"])
+    assert f"{read_only} cannot be written to: " in str(found["storage"]["message"])
 
 
 def test_a_rank_whose_model_is_wrong(tmp_path: Path) -> None:
@@ -159,7 +160,7 @@ def test_a_rank_whose_model_is_wrong(tmp_path: Path) -> None:
     wrong = ["--model", "zoo:Deviates", "--model-args", json.dumps({"rank": 1, "off": 1.0}), "--data", "rows.npy"]
     outcome, found = doctor(tmp_path, *MPIRUN, "2", *PYTHON, "doctor", *wrong, *MPI)
     assert outcome.code == 70, outcome.output
-    assert "the ranks do not agree on row 0: rank 1 of 2 on " in str(found["batch"]["says"])
+    assert "the ranks do not agree on row 0: rank 1 of 2 on " in str(found["batch"]["message"])
 
 
 def test_a_rank_that_does_not_come_up(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_a_rank_that_does_not_come_up(tmp_path: Path) -> None:
     assert outcome.code != 0
     assert outcome.output.count("runner: error") == 1, outcome.output
     assert "runner: error [rank 0 of 2 on " in outcome.output
-    assert "the other ranks were not met within 5 s (--stall-timeout)" in outcome.output
+    assert "the other ranks did not connect within 5 s (--stall-timeout)" in outcome.output
 
 
 HEALTHY = Facts(
@@ -207,8 +208,8 @@ def test_healthy_facts() -> None:
             "2 ranks with 4 threads together, on 4 CPUs (its control group allows 2",
             {"cpu_quota": 2.0},
         ),
-        ("memory", "warning", "0.5 GiB free for each of 2 ranks on a", {"memory_bytes": 1 << 30}),
-        ("network", "warning", "/dev/shm has 8 MiB a rank free", {"shared_memory_bytes": 16 << 20}),
+        ("memory", "warning", "512 MiB free for each of 2 ranks on a", {"memory_bytes": 1 << 30}),
+        ("network", "warning", "/dev/shm has 8 MiB per rank free", {"shared_memory_bytes": 16 << 20}),
         ("network", "warning", "memory may not be locked", {"locks_memory": False}),
         ("network", "warning", "a, b all have the address eth0 10.0.0.1", {"host": "b"}),
     ],
@@ -218,8 +219,8 @@ def test_facts_that_cannot_be_had_here(check: str, verdict: str, says: str, chan
     assert [f.check for f in found if f.verdict != "ok"] == [check]
     finding = next(f for f in found if f.check == check)
     assert finding.verdict == verdict
-    assert says in finding.says
-    assert finding.mend
+    assert says in finding.message
+    assert finding.fix
 
 
 def test_the_quota_of_a_control_group(tmp_path: Path) -> None:

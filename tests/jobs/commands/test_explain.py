@@ -43,7 +43,7 @@ def await_chunks(folder: Path, process: "subprocess.Popen[str]") -> None:
 
 
 def test_the_life_of_a_job(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "p.npy is not there, nor a record: p.npy.run is missing" in explain(capsys, 65)
+    assert "p.npy does not exist, nor do its records: p.npy.run is missing" in explain(capsys, 65)
 
     (folder / "slowly").touch()  # which makes it half a minute's work
     process = start(predict_command(*job()), folder)
@@ -54,7 +54,7 @@ def test_the_life_of_a_job(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     os.killpg(process.pid, signal.SIGKILL)
     finish(process, PATIENCE)
     said = explain(capsys)
-    assert "1 ranks under none) ended without a last word. Its processes were killed: " in said
+    assert "1 rank under none) ended without a record of it. Its processes were killed: " in said
     assert NEXT in said
 
     process = start(predict_command(*job()), folder)
@@ -73,7 +73,7 @@ def test_the_life_of_a_job(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     outcome = predict_here("--config", "p.npy.run/config.toml", folder=folder)
     assert outcome.code == 0, outcome.output
     said = explain(capsys)
-    assert said.startswith(f"p.npy is whole: {NUM_ROWS:,} rows. It took 3 jobs.\n")
+    assert said.startswith(f"p.npy is complete: {NUM_ROWS:,} rows. It took 3 jobs.\n")
     assert "python -m runner verify p.npy" in said
     assert not (folder / "p.npy.run/failure.json").exists()
 
@@ -101,7 +101,7 @@ def test_a_rank_that_hangs(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     said = explain(capsys)
     assert " with an error on rank 1 of 2 on " in said
     assert "no progress for " in said
-    assert "leave that host out" in said
+    assert "exclude that host" in said
 
 
 @pytest.mark.parametrize("name", ["ledger.jsonl", "report.json", "failure.json", "lock"])

@@ -145,9 +145,9 @@ def test_terminals_of_launchers(terminals: Callable[..., Terminal], tmp_path: Pa
     narrow, wide = terminals(80), terminals(200, 50)
     wide.type(typed("w.npy", "horovodrun-2", seconds=0.15))
     narrow.type(typed("n.npy", "mpirun-2", factor=7, at=1400))
-    shown = wide.wait_for(r"rank 1 ━+╸?[━╺]* +[\d,]+ of 1,000, \d+ rows/s")
-    assert re.search(r"━+[╸╺]━+ +\d+ %\n[\d,]+ of 2,000 rows, \d+ rows/s, \d+ s left\nrank 0 ━", shown)
-    assert "(whole)" not in shown
+    shown = wide.wait_for(r"rank 1 ━+╸?[━╺]* +[\d,]+ of 1,000, [\d.]+ rows/s")
+    assert re.search(r"━+[╸╺]━+ +\d+ %\n[\d,]+ of 2,000 rows, [\d.]+ rows/s, \d+ s left\nrank 0 ━", shown)
+    assert "(complete)" not in shown
 
     def names_a_straggler() -> bool:
         status = status_of(tmp_path, "n.npy")
@@ -157,10 +157,10 @@ def test_terminals_of_launchers(terminals: Callable[..., Terminal], tmp_path: Pa
     narrow.resize(120)
     narrow.wait_for(r"━[━╸╺]{100,} +\d+ %\n")
     narrow.wait_for(r"a warning\n(.*\n)+━.* %\n(.*\n)+rank 1 ", is_begun(tmp_path, "n.npy", 1500))  # anew below
-    shown = narrow.wait_for(r"\(whole\)(.*\n)+\$$")
+    shown = narrow.wait_for(r"\(complete\)(.*\n)+\$$")
     assert narrow.has_cursor()
     assert re.search(r"\none\ntwo\nthree lines\n.*talks.py:\d+: UserWarning: a warning\n", shown)
-    wide.wait_for(r" 100 %\n2,000 of 2,000 rows, .*\n.*runner: 2,000 rows -> w.npy \(whole\).*\n\$$")
+    wide.wait_for(r" 100 %\n2,000 of 2,000 rows, .*\n.*runner: 2,000 rows -> w.npy \(complete\).*\n\$$")
     assert shown.count(" %\n") == 2  # that which was there when rank 1 spoke, and the last
     assert shown.count("runner: 2,000 rows on 2 ranks") == 1
     assert ESCAPE not in shown
@@ -197,7 +197,7 @@ def test_where_nothing_is_drawn_there_are_lines(terminals: Callable[..., Termina
     for index, (before, after) in enumerate([("", "2> log"), ("", "| tee log2"), ("", "&"), ("stty tostop; ", "")]):
         made[index].type(f"{before}{typed(f'{index}.npy', 'mpirun-1')} {after}")
     for index, terminal in enumerate(made):
-        shown = terminal.wait_for(rf"runner: 2,000 rows -> {index}.npy \(whole\)")
+        shown = terminal.wait_for(rf"runner: 2,000 rows -> {index}.npy \(complete\)")
         assert "━" not in shown
         assert shown.count("runner: 2,000 rows on 1 rank") == (index > 0)
     assert re.fullmatch(r"runner: 2,000 rows on 1 rank[^\x00-\x1f]+\n", (tmp_path / "log").read_text())
@@ -217,7 +217,7 @@ def test_one_process_on_a_terminal(tmp_path: Path) -> None:
     assert "100 %" in shown
     assert "97 of 97 rows" in shown
     assert f"{ESCAPE}[?25l" not in shown  # a hidden cursor would be lost with a process that is killed
-    assert done.stdout.startswith(b"runner: 97 rows -> p.npy (whole)")
+    assert done.stdout.startswith(b"runner: 97 rows -> p.npy (complete)")
 
 
 def test_watch(terminals: Callable[..., Terminal], tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_watch_in_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
     said = capsys.readouterr()
     assert re.match(r"runner: 2,000 rows on 1 rank under none, since .*\nrunner: [\d,]+ of 2,000 rows \(", said.err)
     assert ESCAPE not in said.err
-    assert said.out.startswith("p.npy is whole: 2,000 rows.\n")
+    assert said.out.startswith("p.npy is complete: 2,000 rows.\n")
 
 
 def test_rows_in_quarantine_are_told(tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_launchers_start_at_once(launcher: str, folder: Path) -> None:
     (folder / "my hosts").write_text("localhost slots=2\n")
     outcome = submit_here(folder, launcher, "--hostfile", "my hosts", "--cpus-per-rank", "1")
     assert outcome.code == 0, outcome.output
-    assert "on 2 ranks, 1 host, 1 CPU thread a rank" in outcome.output
+    assert "on 2 ranks, 1 host, 1 CPU thread per rank" in outcome.output
     assert np.load(folder / "p q.npy").shape == (97, 10)
 
 
@@ -132,7 +132,7 @@ def test_scripts_of_pbs_and_lsf_run_with_their_variables(
     program(folder, name, SCHEDULER.format(variables=named).replace("exec", "cd /\nexec"))
     outcome = submit_here(folder, launcher, "--ranks-per-node", "2")
     assert outcome.code == 0, outcome.output
-    assert "on 2 ranks, 1 host, 1 CPU thread a rank" in outcome.output
+    assert "on 2 ranks, 1 host, 1 CPU thread per rank" in outcome.output
     assert np.load(folder / "p q.npy").shape == (97, 10)
 
 
@@ -154,7 +154,7 @@ def test_scripts_of_pbs_and_lsf_run_with_their_variables(
         (["--launcher", "slurm", "--device", "cuda"], "without GPUs in the job"),
         (["--launcher", "pbs", "--requeue"], "--requeue is for slurm"),
         (["--launcher", "lsf", "--memory", "4G"], "rusage[mem=4GB]"),
-        (["--launcher", "pbs"], "there is no qsub on PATH"),
+        (["--launcher", "pbs"], "qsub is not on PATH"),
         (["--launcher", "mpirun", "--nodes", "2"], "--nodes is for slurm, pbs and lsf"),
         (["--launcher", "mpirun", "--hostfile", "nowhere"], "--hostfile nowhere: No such file"),
         (["--launcher", "mpirun", "--hostfile", "hosts"], "'node1' is not HOST slots=N"),

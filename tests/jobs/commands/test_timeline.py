@@ -84,8 +84,8 @@ def stats(rank: int, rows: int, **seconds: float) -> RankStats:
 
 def test_losses_add_up_to_the_wall() -> None:
     ranks = [
-        stats(0, 600, launch=1, model=1, forward=6, wait_rows=1, wait_room=1, wait_ranks=1, finish=1),
-        stats(1, 400, launch=1, model=1, forward=4, wait_rows=1, wait_ranks=4, finish=1),
+        stats(0, 600, launch=1, model=1, forward=6, data_wait=1, backpressure=1, sync_wait=1, finish=1),
+        stats(1, 400, launch=1, model=1, forward=4, data_wait=1, sync_wait=4, finish=1),
     ]
     found = find_efficiency(ranks, rows_per_second=100.0, loop_seconds=9.0, num_chunks=3, alone=None)
     assert found is not None

@@ -19,7 +19,7 @@ def test_the_first_job_and_what_follows(tmp_path: Path) -> None:
     assert np.allclose(alone, two, atol=1e-6)  # not to the byte: the number of threads per rank differs
     assert np.array_equal(two, again)
     (script,) = (output for command, output in outputs.items() if command.endswith("python script.py"))
-    assert script.count("10,000 rows -> memory (whole)") == 1
+    assert script.count("10,000 rows -> memory (complete)") == 1
 
 
 @pytest.mark.timeout(120)
@@ -32,7 +32,7 @@ def test_the_demo() -> None:
     assert accuracy is not None, outcome.output
     assert float(accuracy[1]) > 0.95
     assert "$ horovodrun -np 2 python -m runner predict --model scripts.demo_digits:cnn" in outcome.output
-    assert re.search(r"797 rows -> demo/predictions.npy \(whole\): [\d,]+ rows/s on 2 ranks", outcome.output)
+    assert re.search(r"797 rows -> demo/predictions.npy \(complete\): [\d,]+ rows/s on 2 ranks", outcome.output)
     assert (ROOT / "demo/predictions.npy.run/report.html").exists()
 
 

@@ -39,7 +39,7 @@ CASES: dict[str, tuple[int, list[str], dict[str, str | None]]] = {
         ["--model zoo:mlp has no parameter 'widht', 'width' is the nearest. It has width, seed"],
         {"--model-args": '{"widht": 3}'},
     ),
-    "no factory argument": (64, ["wants what, without which"], {"--model": "zoo:Wrong"}),
+    "no factory argument": (64, ["needs the arguments what: give --model-args"], {"--model": "zoo:Wrong"}),
     "model args are no JSON": (64, ["--model-args is not JSON"], {"--model-args": "{width: 3}"}),
     "model args are a list": (64, ["must be a JSON object"], {"--model-args": "[3]"}),
     "no such weights": (65, ["no.pt: no such file"], {"--weights": "no.pt"}),
@@ -189,7 +189,7 @@ def test_a_factory_that_differs_by_rank(tmp_path: Path) -> None:
     outcome = run(predict_command(*options({"--model": "zoo:ByRank"}), launcher=mpirun(2)), tmp_path)
     assert outcome.code == 65, outcome.output
     assert "[rank 1 of 2 on " in outcome.output
-    assert "builds another model here than on rank 0" in outcome.output
+    assert "builds a different model here than on rank 0" in outcome.output
 
 
 def test_overwrite_replaces_only_when_whole(folder: Path, tmp_path: Path) -> None:

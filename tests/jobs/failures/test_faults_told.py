@@ -25,7 +25,7 @@ from runner.reports.pages import make_page
 NUM_ROWS = 1797
 LAST, FIRST = NUM_ROWS - 1.0, 200.0  # a row of the last rank, and one of rank 0
 NEXT = "  python -m runner predict --config p.npy.run/config.toml"
-KILLED = " ended without a last word. Its processes were killed: "
+KILLED = " ended without a record of it. Its processes were killed: "
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def on_rank(rank: int) -> str:
 
 
 JOBS = {
-    "whole": Job("alone", model("mlp"), ("p.npy is whole: 1,797 rows.\n", "python -m runner verify p.npy")),
+    "whole": Job("alone", model("mlp"), ("p.npy is complete: 1,797 rows.\n", "python -m runner verify p.npy")),
     "a rank is killed": Job(
         "mpirun-2",
         slowly(value=LAST - 100),
@@ -111,7 +111,7 @@ JOBS = {
         "alone",
         (*model("FailsAtRow", value=FIRST), "--on-error", "quarantine", "--max-bad", "0"),
         (
-            " with an error:\n  1 rows are bad, and --max-bad is 0. The latest is row 200",
+            " with an error:\n  1 bad row, more than --max-bad 0. The latest is row 200",
             "up to --max-bad of them",
             NEXT,
         ),
@@ -119,30 +119,30 @@ JOBS = {
     "a bad row": Job(
         "alone",
         (*model("FailsAtRow", value=FIRST), "--on-error", "quarantine"),
-        ("is whole: 1,797 rows. 1 rows were set aside: p.npy.run/quarantine.jsonl names them.\n",),
+        ("is complete: 1,797 rows. In quarantine: 1 row, listed in p.npy.run/quarantine.jsonl.\n",),
     ),
     "a rank hangs": Job(
         "mpirun-2",
         (*model("HangsAtRow", value=LAST, how="sleep"), "--stall-timeout", "12"),
-        (on_rank(1), "no progress for ", "while computing rows 1792..1797", "leave that host out", NEXT),
+        (on_rank(1), "no progress for ", "while computing rows 1792..1797", "exclude that host", NEXT),
     ),
     "a rank that computes wrong": Job(
         "mpirun-2",
         (*model("Deviates", rank=1, off=0.5),),
-        ("p.npy is not there, nor a record: p.npy.run is missing", "then its log tells why"),
+        ("p.npy does not exist, nor do its records: p.npy.run is missing", "see its log"),
     ),
     "a rank goes wrong": Job(
         "mpirun-2",
         (*model("Deviates", rank=1, off=0.5, after=4),),
-        ("the answer to the canary is no longer what it was at the start on rank 1", "are taken back", "Safe: 896 of"),
+        ("the answer to the canary is no longer what it was at the start on rank 1", "Withdrawn: ", "Safe: 896 of"),
     ),
     "read-only": Job(
         "alone",
         model("mlp"),
-        (" with an error:\n", "Read-only file system", "Make room, or mend the storage.", NEXT),
+        (" with an error:\n", "Read-only file system", "Free space, or repair the storage.", NEXT),
         env=faulty("p.npy.partial", "pwrite", "30"),
     ),
-    "no model": Job("alone", ("--model", "zoo:raises"), ("p.npy is not there, nor a record: p.npy.run is missing",)),
+    "no model": Job("alone", ("--model", "zoo:raises"), ("p.npy does not exist, nor do its records: p.npy.run is",)),
 }
 
 
@@ -193,7 +193,7 @@ def test_each_end(
     code, said = explain(capsys)
     for words in JOBS[name].says:
         assert words in said
-    assert code == (65 if "nor a record" in said else 0)
+    assert code == (65 if "nor do its records" in said else 0)
 
 
 @pytest.fixture
@@ -223,7 +223,7 @@ def test_a_job_after_another(copy: Callable[[str], Path], capsys: pytest.Capture
     code, said = explain(capsys)
     assert KILLED in said
     assert "\nJobs before it:\n  20" in said
-    assert ", 1 ranks: stopped (a signal)\n" in said
+    assert ", 1 rank: stopped (a signal)\n" in said
     for given in ("p.npy.run", "p.npy.run/", "p.npy.partial"):  # as a shell completes the name
         assert explain(capsys, given)[1] == said
 
@@ -246,9 +246,9 @@ def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         assert finish(process, PATIENCE).code == 73
         code, said = explain(capsys)
         assert "No space left on device" in said or KILLED in said
-        assert "The file system of p.npy.run has 0 bytes left: that may be what ended it. Make room" in said
+        assert "The file system of p.npy.run has 0 bytes left: that may have ended the job. Free space" in said
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
-        assert "The file system of p.npy.run is read-only now: that may be what ended it" in explain(capsys)[1]
+        assert "The file system of p.npy.run is read-only now: that may have ended the job" in explain(capsys)[1]
         assert code == 0
     finally:
         monkeypatch.chdir(tmp_path)
@@ -258,22 +258,22 @@ def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
 def test_what_is_gone(copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder = copy("whole")
     Path("p.npy").unlink()
-    assert "made its output whole, and it is not there any more: it was moved or deleted." in explain(capsys)[1]
+    assert "completed its output, which was moved or deleted since." in explain(capsys)[1]
     copy("whole")
     shutil.rmtree(folder)
     code, said = explain(capsys)
-    assert (code, "p.npy is there, but no record of how it came about: p.npy.run is missing" in said) == (65, True)
+    assert (code, "p.npy exists, but has no records: p.npy.run is missing" in said) == (65, True)
     folder.mkdir()
     code, said = explain(capsys)
     assert (code, "p.npy.run holds no record of a job: it has no ledger.jsonl" in said) == (65, True)
     copy("all is killed")
     Path("p.npy.partial").unlink()
     said = explain(capsys)[1]
-    assert "Nothing is safe: p.npy.partial, which held the rows so far, is gone." in said
+    assert "Nothing is safe: p.npy.partial, which held the rows so far, is missing." in said
     assert "Next: the same command, which starts over:" in said
     copy("a row")
     Path("p.npy").touch()
-    assert "p.npy is that of an earlier run: it is replaced when the new one is whole." in explain(capsys)[1]
+    assert "p.npy is that of an earlier run: it is replaced when the new one is complete." in explain(capsys)[1]
 
 
 NAMES = ("ledger.jsonl", "report.json", "failure.json", "status.json", "timeline.json", "config.toml")
@@ -316,15 +316,15 @@ def check(base: str, name: str, damage: str, code: int, said: str) -> None:
     assert "Traceback" not in said, about
     if name == "ledger.jsonl" and base != "whole" and damage in ("binary", "no object"):
         assert code == 65, about
-        assert "the first line of p.npy.run/ledger.jsonl is damaged. --fresh forgets the run" in said, about
+        assert "the first line of p.npy.run/ledger.jsonl is damaged. --fresh discards the run" in said, about
         return
     assert code == 0, about
     if base == "whole":
         if name == "report.json" and unreadable:
-            assert "p.npy is there with all its rows, and lacks its last record." in said, about
-            assert ("Damaged, and passed over: p.npy.run/report.json" in said) == (damage != "missing"), about
+            assert "p.npy has all its rows, but its last record is missing." in said, about
+            assert ("Damaged and ignored: p.npy.run/report.json" in said) == (damage != "missing"), about
         elif name != "report.json":
-            assert said.startswith("p.npy is whole: 1,797 rows."), about
+            assert said.startswith("p.npy is complete: 1,797 rows."), about
         return
     if name not in ("ledger.jsonl", "failure.json", "report.json"):
         words = {
@@ -340,7 +340,7 @@ def check(base: str, name: str, damage: str, code: int, said: str) -> None:
             assert f"p.npy.run/config.toml is {how}: give the same command as before." in said, about
     if name == "failure.json" and unreadable:
         assert KILLED in said, about
-        assert ("Damaged, and passed over: p.npy.run/failure.json" in said) == (damage != "missing"), about
+        assert ("Damaged and ignored: p.npy.run/failure.json" in said) == (damage != "missing"), about
 
 
 def test_damaged_lines(copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:

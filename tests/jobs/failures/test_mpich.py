@@ -75,7 +75,7 @@ def test_stopped_killed_and_resumed(mpich: Path, folder: Path) -> None:
     assert not (folder / "p.npy").exists()
     killed = recorded_chunks(run_folder)
 
-    # and the same command goes on, on another number of ranks
+    # and the same command resumes, on another number of ranks
     outcome = run(predict_command(*OPTIONS, *EVERYTHING, launcher=mpiexec(mpich, 2)), folder, env=env)
     assert outcome.code == 0, outcome.output
     assert (folder / "p.npy").read_bytes() == (folder / "expected.npy").read_bytes()

@@ -83,7 +83,7 @@ def test_stop_names_the_row_and_quarantine_goes_on_from_there(tmp_path: Path) ->
     assert "the model failed on row 1700: ValueError: a row that is not a number" in outcome.output
     outcome = predict(tmp_path, "--model", "zoo:Picky", "--on-error", "quarantine")
     assert outcome.code == 0, outcome.output
-    assert "1,797 rows -> p.npy (whole, 1 of them in quarantine" in outcome.output
+    assert "1,797 rows -> p.npy (complete, 1 of them in quarantine" in outcome.output
     assert [record["row"] for record in quarantined(tmp_path)] == [1700]
 
 
@@ -95,7 +95,7 @@ def test_too_many_bad_rows_stop_the_job(tmp_path: Path) -> None:
     outcome = predict(tmp_path, *options, "17", launcher="mpirun-2")
     assert outcome.code == 65, outcome.output
     assert outcome.output.count("runner: error") == 1
-    assert "18 rows are bad, and --max-bad is 17. The latest is row " in outcome.output
+    assert "18 bad rows, more than --max-bad 17. The latest is row " in outcome.output
     assert not (tmp_path / "p.npy").exists()
     outcome = predict(tmp_path, *options, "18")
     assert outcome.code == 0, outcome.output
@@ -106,7 +106,7 @@ def test_a_device_that_is_broken_ends_the_job(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", random_rows(1797, 8))
     outcome = predict(tmp_path, "--model", "zoo:Breaks", "--on-error", "quarantine")
     assert outcome.code == 65, outcome.output
-    assert "and so does row 0, which had worked: it is not the rows" in outcome.output
+    assert "and so does row 0, which worked before: the rows are not the cause" in outcome.output
     assert not (tmp_path / "p.npy").exists()
 
 
@@ -173,7 +173,7 @@ def test_too_little_memory_halves_the_batch(launcher: str, tmp_path: Path) -> No
     arguments = json.dumps({"row_bytes": 40 * MIB, "limit_bytes": 400 * MIB})
     outcome = predict(tmp_path, *HUNGRY, arguments, "--on-error", "quarantine", launcher=launcher)
     assert outcome.code == 0, outcome.output
-    assert "192 in smaller batches for want of memory" in outcome.output
+    assert "192 in smaller batches after out of memory" in outcome.output
     assert [record["row"] for record in quarantined(tmp_path)] == [7, 70]
     manifest = json.loads((tmp_path / "p.npy.run/manifest.json").read_text())
     assert manifest["halved_batches"] == [[first, first + 32] for first in range(0, 192, 32)]

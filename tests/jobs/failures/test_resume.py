@@ -195,7 +195,7 @@ def test_data_that_is_written_to_while_it_is_read(tmp_path: Path) -> None:
     (tmp_path / "slowly").unlink()
     outcome = finish(process, PATIENCE)
     assert outcome.code == 65, outcome.output
-    assert "d.npy has been written to while this job read it" in outcome.output
+    assert "d.npy was modified while this job read it" in outcome.output
     assert not (tmp_path / "p.npy").exists()
     outcome = predict_here(*job, folder=tmp_path)  # the rows are what they were
     assert outcome.code == 0, outcome.output

@@ -70,7 +70,7 @@ def test_too_little_room_is_refused_before_the_start(folder: Path, small_disk: P
     (small_disk / "other").write_bytes(bytes(100_000))
     outcome = predict(folder, launcher="here")
     assert outcome.code == 73, outcome.output
-    assert "needs 71,880 bytes more" in outcome.output
+    assert "needs 70.2 KiB more" in outcome.output
     assert not (small_disk / "p.npy").exists()
 
 
@@ -184,7 +184,7 @@ def test_verify_finds_one_flipped_bit(folder: Path) -> None:
     assert predict(folder, launcher="mpirun-2").code == 0
     outcome = verify(folder)
     assert outcome.code == 0, outcome.output
-    assert "all 1,797 rows are there once, in order" in outcome.output
+    assert "all 1,797 rows present once, in order" in outcome.output
     with (folder / "out/p.npy").open("r+b") as file:
         file.seek(40_000)
         byte = file.read(1)[0]

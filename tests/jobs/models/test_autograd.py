@@ -131,7 +131,7 @@ def test_groups_are_refused(tmp_path: Path) -> None:
     )
     outcome = run(command, tmp_path)
     assert outcome.code == 65, outcome.output
-    assert "the model needs gradients (autograd), and ranks that hold it together compute none" in outcome.output
+    assert "the model needs gradients (autograd), which --model-parallel does not compute" in outcome.output
     assert outcome.output.count("runner: error") == 1
 
 

@@ -190,16 +190,16 @@ TOKENS = ["--model", "batches:Tells", "--data", "tokens.parquet::tokens", "--mod
 ROWS = ["--model", "batches:TellsSums", "--data", "rows.npy", "--model-args", '{"path": "told"}']
 BUDGET = ["--batch-budget", "10"]
 REFUSED: dict[str, tuple[int, str, list[str]]] = {
-    "rows of one length": (64, "those of the data are all alike", [*ROWS, "--batch-tokens", "10"]),
+    "rows of one length": (64, "the rows of the data have one length", [*ROWS, "--batch-tokens", "10"]),
     "no tokenizer": (64, "has none that counts", ["--model", "texts:Counts", "--data", "d.txt", "--batch-tokens", "9"]),
     "no text": (
         64,
-        "--batch-tokens 9 is about texts that go through a model's tokenizer, and the model gets none",
+        "--batch-tokens 9 applies to texts for a model's tokenizer, and the model gets none",
         ["--model", "./model", "--data", "d.txt", "--preprocess", "texts:as_numbers", "--batch-tokens", "9"],
     ),
-    "no budget": (64, "go together", [*TOKENS, "--batch-cost", "batches:lengths"]),
-    "no cost": (64, "go together", [*TOKENS, *BUDGET]),
-    "both": (64, "do not go together", [*TOKENS, *BUDGET, "--batch-cost", "batches:lengths", "--batch-tokens", "9"]),
+    "no budget": (64, "must be given together", [*TOKENS, "--batch-cost", "batches:lengths"]),
+    "no cost": (64, "must be given together", [*TOKENS, *BUDGET]),
+    "both": (64, "cannot be combined", [*TOKENS, *BUDGET, "--batch-cost", "batches:lengths", "--batch-tokens", "9"]),
     "no number": (64, "--batch-tokens", [*TOKENS, "--batch-tokens", "0"]),
     "no such cost": (65, "--batch-cost", [*ROWS, *BUDGET, "--batch-cost", "batches:nothing"]),
     "too few costs": (65, "gave shape (2,) for rows 0..", [*ROWS, *BUDGET, "--batch-cost", "batches:of_one_row"]),

@@ -65,11 +65,11 @@ def test_equal_ranks(folder: Path) -> None:
 def test_a_model_of_chance_is_refused_unless_it_is_meant(launcher: str, folder: Path) -> None:
     outcome = predict(folder, launcher, "zoo:Chance")
     assert outcome.code == 65, outcome.output
-    assert outcome.output.count("runner: error: the model gives another answer to row 0 when it is called again") == 1
+    assert outcome.output.count("error: the model gives a different answer to row 0 when it is called again") == 1
     assert not list(folder.glob("p.npy*"))
     outcome = predict(folder, launcher, "zoo:Chance", "--stateful", "keep")
     assert outcome.code == 0, outcome.output
-    assert "warning: the model gives another answer to row 0 at each call" in outcome.output
+    assert "warning: the model gives a different answer to row 0 at each call" in outcome.output
 
 
 def test_a_state_is_reset_before_each_batch(folder: Path) -> None:

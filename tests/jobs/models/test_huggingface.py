@@ -125,7 +125,7 @@ def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         ({"architectures": ["Bert2"]}, "Bert2 is not in Transformers"),
         (
             {"architectures": ["Own"], "auto_map": {"AutoModel": "own.Own"}},
-            "which is not run. Where you trust whoever made it, --trust-code lets it",
+            "which is not run. If you trust its author, allow it with --trust-code",
         ),
         ({"architectures": None}, "names no architecture"),
         ({"hidden_size": 48}, "cannot be loaded"),

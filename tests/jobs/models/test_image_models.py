@@ -179,8 +179,8 @@ def test_what_is_refused(models: Models) -> None:
     )
     text_model.save_pretrained(models.folder / "both")
     cases: list[tuple[str, str, tuple[str, ...], int, str]] = [
-        ("vit", "integers.npy", (), 65, "int64 rows of shape (3, 40, 33) are no images"),
-        ("vit", "flat.npy", (), 65, "uint8 rows of shape (3960,) are no images"),
+        ("vit", "integers.npy", (), 65, "int64 rows of shape (3, 40, 33) are not images"),
+        ("vit", "flat.npy", (), 65, "uint8 rows of shape (3960,) are not images"),
         ("vit", "either.npy", (), 65, "may be (3, height, width) or (height, width, 3)"),
         ("test_vit", "neither.npy", (), 65, "are neither (3, height, width) nor (height, width, 3)"),
         ("resnet", "wide.npy", (), 65, "The model's input is torch.float64, its weights are torch.float32"),

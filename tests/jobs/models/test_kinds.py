@@ -161,9 +161,9 @@ SAYS = {
     "stack:build": ["nn.Module, Sequential", "16,640 parameters in 8 tensors", "66,560 bytes", "(batch, ..., 64)"],
     "script.pt": ["TorchScript, Sequential", "66,560 bytes", "Tensor"],
     "open.pt2": ["a program of torch.export", "16,640 parameters"],
-    "fixed.pt2": ["32 rows, no more"],
+    "fixed.pt2": ["32 rows at most"],
     "open.onnx": ["ONNX", "tensor(float) ['batch', 64]"],
-    "fixed.onnx": ["tensor(float) [32, 64]", "32 rows, no more"],
+    "fixed.onnx": ["tensor(float) [32, 64]", "32 rows at most"],
     "stack:OnDevice": ["callable, stack:OnDevice", "(rows: torch.Tensor) -> torch.Tensor"],
 }
 
@@ -192,7 +192,7 @@ BAD: dict[str, tuple[int, str, list[str]]] = {
     "truncated ONNX": (65, "cut.onnx is not a model", ["--model", "cut.onnx"]),
     "no such model": (65, "--model no.onnx: No such file", ["--model", "no.onnx"]),
     "ONNX without its second file": (65, "lonelyyy.onnx.data: No such file", ["--model", "lonely.onnx"]),
-    "weights for a whole model": (
+    "weights for a complete model": (
         64,
         "--weights belongs to a factory",
         ["--model", "script.pt", "--weights", "bare.pth"],
@@ -205,7 +205,7 @@ BAD: dict[str, tuple[int, str, list[str]]] = {
     ),
     "no index": (65, "index.json is text that", ["--model", "stack:build", "--weights", "text.safetensors.index.json"]),
     "arrays of NumPy": (65, "own.npz is a file of NumPy arrays", ["--model", "stack:build", "--weights", "own.npz"]),
-    "no weights where they are wanted": (65, "wants weights", ["--model", "stack:probabilities"]),
+    "no weights where they are wanted": (65, "needs weights", ["--model", "stack:probabilities"]),
     "weights for a callable": (
         65,
         "returned no torch.nn.Module",

@@ -113,7 +113,7 @@ def test_options_that_do_not_apply_are_refused(saved: Saved) -> None:
             {"prompt_name": "passage"},
             "there is no prompt_name 'passage': the model has 'query', 'document',",
         ),
-        ("prompts", {"prompt_name": "doc", "prompt": "x"}, "prompt_name and prompt do not go together"),
+        ("prompts", {"prompt_name": "doc", "prompt": "x"}, "prompt_name and prompt cannot be combined"),
         ("dense", {"precision": "int4"}, "precision 'int4' is not one of float32, binary, ubinary, int8, uint8"),
         ("dense", {"precision": "int8"}, '"calibration": "PATH.npy" names float embeddings of this model'),
         ("dense", {"calibration": "x.npy"}, "calibration goes with precision int8 or uint8"),
@@ -130,7 +130,7 @@ def test_options_that_do_not_apply_are_refused(saved: Saved) -> None:
         assert (outcome.code, says in outcome.output) == (64, True), outcome.output
         assert outcome.output.count("runner: error") == 1, outcome.output
     outcome = predict(saved, "dense", precision="int8", calibration="narrow.npy")
-    assert (outcome.code, "calibration has 5 numbers a row, the model gives 24" in outcome.output) == (65, True)
+    assert (outcome.code, "calibration has 5 numbers per row, the model gives 24" in outcome.output) == (65, True)
 
 
 def test_rows_that_the_model_does_not_take_are_refused(saved: Saved) -> None:
@@ -143,7 +143,7 @@ def test_rows_that_the_model_does_not_take_are_refused(saved: Saved) -> None:
             "dense",
             ("--columns", "text", "--offload", "disk"),
             64,
-            "--offload does not take a SentenceTransformer apart",
+            "--offload cannot split a SentenceTransformer",
         ),
     ):
         outcome = predict(saved, folder, *options)

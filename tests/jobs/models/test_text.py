@@ -177,7 +177,7 @@ def test_code_in_a_folder_is_run_only_when_it_is_trusted(tmp_path: Path, monkeyp
     rows = torch.randn(50, 8)
     np.save(tmp_path / "d.npy", rows.numpy())
     outcome = predict(tmp_path, "d.npy")
-    assert (outcome.code, outcome.output.count("--trust-code lets it")) == (65, 1), outcome.output
+    assert (outcome.code, outcome.output.count("allow it with --trust-code")) == (65, 1), outcome.output
     assert not (tmp_path / "ran").exists()
     outcome = predict(tmp_path, "d.npy", "--trust-code", launcher="mpirun-2")
     assert outcome.code == 0, outcome.output

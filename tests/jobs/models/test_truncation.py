@@ -181,7 +181,7 @@ def test_resumed_chunks_and_bad_rows_are_counted_right(
     bad = ["--data", "bad.txt", "--preprocess", "texts:not_poison", "--on-error", "quarantine"]
     code, output = predict(folder, *bad, output="bad.npy")
     assert code == 0, output
-    cut = f"{len(long) - 1} texts cut at {LIMIT} tokens, {sum(lost) - lost[long[0]]:,} tokens lost"
+    cut = f"{len(long) - 1} texts truncated at {LIMIT} tokens, {sum(lost) - lost[long[0]]:,} tokens lost"
     assert cut in output
 
     texts[50] = f"later {texts[50]}"  # of the last chunk; the word is unknown, and a token as any
@@ -196,7 +196,7 @@ def test_resumed_chunks_and_bad_rows_are_counted_right(
     assert code == 0, output
     assert "48 resumed" in output
     lost = library.lost(Case({}, [(text,) for text in texts]))
-    assert f"{sum(n > 0 for n in lost)} texts cut at {LIMIT} tokens, {sum(lost)} tokens lost" in output
+    assert f"{sum(n > 0 for n in lost)} texts truncated at {LIMIT} tokens, {sum(lost)} tokens lost" in output
 
 
 def test_callables_that_take_texts(folder: Path, cases: dict[str, Case]) -> None:
@@ -215,8 +215,8 @@ def test_callables_that_take_texts(folder: Path, cases: dict[str, Case]) -> None
 REFUSED: dict[str, tuple[int, str, list[str]]] = {
     "another side": (64, "--truncate", ["--truncate", "middle"]),
     "no tokenizer": (64, "this model has none", ["--truncate", "left", "--model", "texts:Counts"]),
-    "no text": (64, "--truncate left is about texts", ["--truncate", "left", "--preprocess", "texts:as_numbers"]),
-    "too few texts": (65, "one for each row is needed", ["--preprocess", "texts:one_too_few"]),
+    "no text": (64, "--truncate left applies to texts", ["--truncate", "left", "--preprocess", "texts:as_numbers"]),
+    "too few texts": (65, "one per row is needed", ["--preprocess", "texts:one_too_few"]),
     "text beside numbers": (65, "some columns are text and some are not", ["--data", "columns.parquet"]),
 }
 

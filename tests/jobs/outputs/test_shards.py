@@ -133,7 +133,7 @@ def test_overwrite_replaces_the_folder_and_only_one_of_the_runner(tmp_path: Path
     (tmp_path / "p.npy/thesis.tex").touch()
     outcome = predict(tmp_path, "--model", "zoo:mlp", "--overwrite")
     assert outcome.code == 73, outcome.output
-    assert "is a folder, and not of the runner: it has no index.json" in outcome.output
+    assert "is a folder that the runner has not written: it has no index.json" in outcome.output
     (tmp_path / "p.npy/thesis.tex").unlink()
     (tmp_path / "p.npy").rmdir()
 

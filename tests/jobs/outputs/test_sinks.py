@@ -197,7 +197,7 @@ def test_a_file_a_row(launcher: str, tmp_path: Path) -> None:
     assert run_here("verify", "masks.png/", folder=tmp_path).code == 65
     assert predict_here(*masks, folder=tmp_path).code == 73  # it exists
     outcome = predict_here(*masks, "--overwrite", "--keep", "label", folder=tmp_path)
-    assert (outcome.code, "two rows are called 'left'" in outcome.output) == (73, True), outcome.output
+    assert (outcome.code, "two rows have the name 'left'" in outcome.output) == (73, True), outcome.output
     outcome = predict_here(*common, "--output", "arrays.npy/", "--limit", "3", folder=tmp_path)
     assert outcome.code == 0, outcome.output
     assert sorted(path.name for path in (tmp_path / "arrays.npy").glob("*.npy")) == ["0.npy", "1.npy", "2.npy"]
@@ -249,7 +249,7 @@ def test_bad_rows_are_gaps(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "suffix", "message"),
     [
-        ("Unlike", ".npy", ".npy cannot hold rows of unlike sizes"),
+        ("Unlike", ".npy", ".npy cannot hold variable-length rows"),
         ("Unlike", ".csv", "CSV cannot hold 'spans'"),
         ("Unlike", ".h5", "HDF5 cannot hold 'tokens'"),
         ("Unlike", ".zarr", "Zarr cannot hold 'spans'"),

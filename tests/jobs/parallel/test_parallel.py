@@ -93,7 +93,7 @@ def test_bad_rows_are_set_aside_by_the_group(rows: np.ndarray, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("ranks", "options", "code", "says"),
     [
-        (3, [*SPLIT, "2"], 64, "--model-parallel 2 does not divide the 3 ranks of this job; take a multiple of 2"),
+        (3, [*SPLIT, "2"], 64, "--model-parallel 2 does not divide the 3 ranks of this job; use a multiple of 2"),
         (2, ["--model-parallel", "2"], 64, "--model-parallel needs --parallel-plan module:function"),
         (2, ["--model-parallel", "2", "--parallel-plan", "split:broken_plan"], 65, "raised KeyError: 'layers'"),
         (
@@ -103,7 +103,7 @@ def test_bad_rows_are_set_aside_by_the_group(rows: np.ndarray, tmp_path: Path) -
             "the parallel plan names 'middle.*', which the model does not have; it has up, up.0, ",
         ),
         (3, [*SPLIT, "3"], 65, "the plan splits the 256 of up.0.weight (256, 64), which 3 ranks do not divide"),
-        (2, [*SPLIT, "2", "--share-weights"], 64, "--model-parallel and --share-weights do not go together"),
+        (2, [*SPLIT, "2", "--share-weights"], 64, "--model-parallel and --share-weights cannot be combined"),
         (2, [*SPLIT, "2", "--model", "some.onnx"], 64, "--model-parallel cannot split some.onnx"),
         (2, [*SPLIT, "2", "--model-args", '{"bad": 55.0}'], 65, "a row that this model does not take"),
     ],

@@ -94,20 +94,20 @@ def test_bad_rows_are_set_aside_by_all_stages(rows: np.ndarray, tmp_path: Path) 
     [
         (
             ["--model-args", '{"strange": "jump"}'],
-            "a stage needs more of the others than what its first layer is called with",
+            "a stage depends on earlier stages through more than the inputs of its first layer",
         ),
         (
             ["--model-args", '{"strange": "value"}'],
-            "a stage needs more of the others than what its first layer is called with",
+            "a stage depends on earlier stages through more than the inputs of its first layer",
         ),
         (
             ["--model-args", '{"strange": "twice"}', "--split-points", "layers.4"],
-            "layers.4 is not called once for each batch",
+            "layers.4 is not called once per batch",
         ),
         (["--split-points", "layers.7"], "the model has no layer 'layers.7'; it can be cut at embed, layers.0, "),
         (
             ["--model", "split:Stack"],
-            "cut the model elsewhere by --split-points, and register its layers in the order of",
+            "split the model elsewhere with --split-points, and register its layers in call order",
         ),
     ],
 )
@@ -123,7 +123,7 @@ def test_what_cannot_be_cut(options: list[str], says: str, rows: np.ndarray, tmp
     [
         ({"model_parallel": 4, "pipeline_stages": 3}, "--pipeline-stages 3 does not divide --model-parallel 4"),
         ({"model_parallel": 2, "pipeline_stages": 2, "split_points": "a,b"}, "the first layers of 3 stages"),
-        ({"model_parallel": 2, "micro_batches": 4}, "--micro-batches goes with --pipeline-stages"),
+        ({"model_parallel": 2, "micro_batches": 4}, "--micro-batches needs --pipeline-stages"),
         ({"model_parallel": 0}, "--model-parallel must be"),
     ],
 )
@@ -138,7 +138,7 @@ def test_stages_have_like_bytes_and_are_in_order() -> None:
     assert stages.begins == ("6", "7")  # of 6, 1 and 6 layers' bytes
     assert cut_into_stages(layers, 8).begins == tuple("1234567")
     assert [stages.has(1, name) for name in ("5", "6", "7", "")] == [False, True, False, True]
-    with pytest.raises(ModelError, match="the model has 8 layers that can be told apart; --pipeline-stages 9"):
+    with pytest.raises(ModelError, match="the model has 8 separate layers; --pipeline-stages 9"):
         cut_into_stages(layers, 9)
     with pytest.raises(ModelError, match="not in the order"):
         cut_into_stages(layers, 3, ["3", "2"])

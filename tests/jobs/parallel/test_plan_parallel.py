@@ -15,6 +15,7 @@ from plan_text import fact, number
 from reference import random_rows
 
 from runner.cli.main import main
+from runner.core.text import rate
 
 LAYERS = """
 from torch import nn
@@ -79,9 +80,8 @@ def test_a_module_in_stages_of_split_layers(folder: Path, capsys: pytest.Capture
     assert (stages, verdict) == ("2", "yes")
     assert number(weights) == max(held) < number(fact(told, "model")) / 2
     assert "1 replica of 4 ranks: 13 chunks each" in fact(told, "ranks")
-    assert (
-        fact(told, "speed").partition(" rows/s ")[2].startswith("of the whole model on one rank, measured on 97 rows")
-    )
+    speed = fact(told, "speed").partition(" rows/s ")[2]
+    assert speed.startswith("of the complete model on one rank, measured on 97 rows")
     assert [line.split()[:2] for line in told.splitlines() if line.endswith("start-up")] == [["4", "1"]]
 
     (folder / "p.npy").rename(folder / "p.npy.partial")  # as a job leaves it that is killed after five chunks
@@ -91,7 +91,7 @@ def test_a_module_in_stages_of_split_layers(folder: Path, capsys: pytest.Capture
     assert fact(again, "resumed").startswith("5 chunks, 40 rows")
     assert fact(again, "ranks").endswith("2 replicas of 4 ranks: 4 chunks each")
     pace = report["rows_per_second"]
-    assert fact(again, "speed") == f"{pace:,.0f} rows/s of one replica of 4 ranks, by p.npy.run/report.json"
+    assert fact(again, "speed") == f"{rate(pace)} of one replica of 4 ranks, by p.npy.run/report.json"
     assert "another job: it differs in model_parallel" in plan(capsys, *model, "--model-parallel", 2, code=65)
 
 
@@ -110,7 +110,7 @@ def test_a_causal_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> Non
     model = transformers.LlamaForCausalLM.from_pretrained(folder / "llama")
     kept = model(torch.zeros(BATCH_SIZE, 12, dtype=torch.long), use_cache=True).past_key_values.layers
     num_bytes = sum(layer.keys.nbytes + layer.values.nbytes for layer in kept)
-    assert f"keys and values of 8 rows of 12 tokens, {num_bytes / 1000:.1f} kB shared by M" in told
+    assert f"keys and values of 8 rows of 12 tokens, {num_bytes / 1024:.3g} KiB divided by M" in told
     assert "advice: no M up to 64 fits. --dtype bfloat16 halves the weights" in told
     in_half = plan(capsys, *options, "--memory-per-rank", "300M", "--dtype", "bfloat16", "--overwrite")
     assert number(fact(in_half, "model")) == number(fact(told, "model")) / 2
@@ -122,17 +122,17 @@ def test_a_model_that_this_host_cannot_hold(folder: Path, capsys: pytest.Capture
     assert psutil.Process().memory_info().rss - before < 300e6
     weights = 200 * (8 * 16384**2 + 5 * 16384) + 3 * 16384  # numbers of 4 bytes
     assert number(fact(told, "model")) == 4 * weights
-    assert fact(told, "loaded").startswith("not here, where ")
+    assert fact(told, "loaded").startswith("not here: ")
     assert [line[-1] for line in table(told).values()] == ["no", "no", "no", "yes"]
     assert "advice: the smallest M that fits is 8: --model-parallel 8 --parallel-plan split:plan" in told
-    assert "Its ranks are on several nodes, of 4 ranks each: they wait for the network at every second layer" in told
-    assert "rank 0 takes 1.7 TB more at the start" in told  # for its buffer of random numbers
+    assert "Its ranks are on several nodes of 4 ranks: every second layer waits for the network" in told
+    assert "rank 0 needs 1.56 TiB more of its node's memory at the start" in told  # for its buffer of random numbers
     assert "--model-parallel 8 --pipeline-stages 8" in plan(capsys, *HUGE, "--memory-per-rank", "300G")
 
     report = {"world_size": 8, "peak_rss_bytes": [10**9] * 8, "startup_seconds": 60.0, "rows_per_second": 9.7}
     (folder / "report.json").write_text(json.dumps(report | {"config": {"model-parallel": 8}}))
     split = plan(capsys, *HUGE, *SPLIT, 8, "--ranks", 16, "--memory-per-rank", "300G", "--report", "report.json")
-    assert fact(split, "time").startswith("65.0 s: 60.0 s start-up, 5.0 s of batches")
+    assert fact(split, "time").startswith("65.0 s: 60.0 s start-up, 5.00 s of batches")
     assert "2 replicas of 8 ranks" in fact(split, "ranks")
 
 
@@ -141,17 +141,18 @@ def test_doctor_computes_a_batch_with_the_group(folder: Path) -> None:
     outcome = run([*mpirun(2), sys.executable, "-m", "runner", "doctor", *words], folder, timeout=240)
     assert outcome.code == 0, outcome.output
     found = {finding["check"]: finding for finding in json.loads((folder / "found.json").read_text())["findings"]}
-    assert found["batch"]["says"].endswith("together, by groups of 2 ranks; answers: equal")
+    assert found["batch"]["message"].endswith("together, by groups of 2 ranks; answers: equal")
     assert len(found["batch"]["figures"]["batch_seconds"]) == 1  # of the one group
 
 
 def test_what_need_not_or_cannot_be_split(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = plan(capsys, "--memory-per-rank", "200G")
-    assert "advice: the whole model fits one rank, without --model-parallel" in told
+    assert "advice: the complete model fits one rank, without --model-parallel" in told
     assert [line[0] for line in table(told).values()] == ["1", "2", "4", "1"]  # whole layers; there are five
-    assert "the model has 5 layers that can be told apart; --pipeline-stages 8 needs" in table(told)[8][-1]
-    assert "\n! over how many ranks the model can be split is not known: --model-parallel and --share-weights" in plan(
-        capsys, "--memory-per-rank", "200G", "--share-weights"
+    assert "the model has 5 separate layers; --pipeline-stages 8 needs" in table(told)[8][-1]
+    told = plan(capsys, "--memory-per-rank", "200G", "--share-weights")
+    assert (
+        "\n! the number of ranks over which the model can be split is not known: --model-parallel and --share" in told
     )
     assert "\nM " not in plan(capsys)
 
@@ -159,7 +160,7 @@ def test_what_need_not_or_cannot_be_split(folder: Path, capsys: pytest.CaptureFi
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        ([*SPLIT, "2", "--ranks", "3"], 64, "--model-parallel 2 does not divide --ranks 3; take a multiple of 2"),
+        ([*SPLIT, "2", "--ranks", "3"], 64, "--model-parallel 2 does not divide --ranks 3; use a multiple of 2"),
         (["--memory-per-rank", "3"], 64, "--memory-per-rank '3' must be like 900M, 40G or 2T, of a rank"),
         (["--model-parallel", "2"], 64, "--model-parallel needs --parallel-plan module:function"),
         ([*SPLIT, "3"], 65, "the plan splits the 256 of up.0.weight (256, 64), which 3 ranks do not divide"),

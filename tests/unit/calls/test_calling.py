@@ -86,7 +86,7 @@ REFUSED = {
     "too large for int32": (["i64-6.onnx", "huge.npy"], 65, ["row 2: ", "int32", "3000000001"]),
     "too large for float": (["mlp.onnx", "huge.npy"], 65, ["row 2: ", "float32", "3000000001"]),
     "rounded to float16": (["half-10.onnx", "f32.npy"], 65, ["takes float16", "--dtype float16"]),
-    "rounded to whole numbers": (["i64-6.onnx", "f64.npy"], 65, ["takes int32, not float64"]),
+    "rounded to integers": (["i64-6.onnx", "f64.npy"], 65, ["takes int32, not float64"]),
     "no such dtype": (
         ["mlp.onnx", "f32.npy", "--dtype", "float16"],
         64,
@@ -104,12 +104,12 @@ REFUSED = {
     "a constant is missing": (["fixed.pt2", "f32.npy"], 64, ["state float32 (3, 4)", "--input state=VALUE"]),
     "no such input": (["called:mlp", "f32.npy", "--input", "rate=1"], 64, ["--input rate: the model takes input"]),
     "no JSON": (["called:mlp", "f32.npy", "--input", "rate=x"], 64, ["--input 'rate=x'", "JSON"]),
-    "more rows than it takes": (["limited.pt2", "f32.npy", "--batch-size", "9"], 64, ["batches of 8 rows, no more"]),
+    "more rows than it takes": (["limited.pt2", "f32.npy", "--batch-size", "9"], 64, ["batches of 8 rows at most"]),
     "training mode": (["training.pt2", "f32.npy"], 65, ["exported in training mode: its dropout", "model.eval()"]),
     "compiled by AOTInductor": (["aoti.pt2", "f32.npy"], 65, ["AOTInductor", "torch.export.save"]),
     "a sequence": (["sequence.onnx", "f32.npy"], 65, ["gives y: seq(tensor(float))"]),
     "fails": (["fails.onnx", "f32.npy"], 65, ["the model failed on row 0", "called with x float32 (1, 4)"]),
-    "a trace": (["trace.pt", "f32.npy"], 65, ["called with x float32 (1, 4)", "number of rows it was made with"]),
+    "a trace": (["trace.pt", "f32.npy"], 65, ["called with x float32 (1, 4)", "fixed to one batch size"]),
 }
 
 
@@ -181,11 +181,11 @@ def test_plan_is_for_the_batches_that_the_model_takes(refused: Path) -> None:
     outcome = run_here("plan", "--model", "fixed.pt2", *options, folder=refused)
     assert outcome.code == 0, outcome.output
     assert "5 of 8 rows" in outcome.output
-    assert "! --batch-size 32: the model was exported for batches of 8 rows, no more" in outcome.output
+    assert "! --batch-size 32: the model was exported for batches of 8 rows at most" in outcome.output
 
 
 SAYS = {
-    "fixed.pt2": ["batch    8 rows, no more", "rows float32 (8, 4), state float32 (3, 4), rate float32 ()"],
+    "fixed.pt2": ["batch    8 rows at most", "rows float32 (8, 4), state float32 (3, 4), rate float32 ()"],
     "limited.pt2": ["at least 3 rows", "at most 8 rows", "input float32 (rows, 4)"],
     "masked.onnx": ["input_ids int64 (rows, ?), attention_mask int64"],
     "called:Masked": ["called   input_ids, attention_mask"],

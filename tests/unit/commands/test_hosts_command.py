@@ -38,14 +38,14 @@ def test_pbs_and_lsf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("arguments", "variables", "message"),
     [
-        ([], {}, "this is no allocation of Slurm, PBS or LSF"),
-        (["node1:0"], {}, "'node1:0' is no host"),
-        (["a b"], {}, "'a b' is no host"),
-        (["a,b:2,a"], {}, "a is there twice"),
+        ([], {}, "not inside an allocation of Slurm, PBS or LSF"),
+        (["node1:0"], {}, "'node1:0' is not a host"),
+        (["a b"], {}, "'a b' is not a host"),
+        (["a,b:2,a"], {}, "a is listed twice"),
         (["a", "--slots", "0"], {}, "--slots must be a whole number of 1 or more"),
         ([], {"PBS_NODEFILE": "/nowhere"}, "PBS_NODEFILE /nowhere: No such file"),
-        ([], {"LSB_MCPU_HOSTS": "a 2 b"}, "LSB_MCPU_HOSTS 'a 2 b' is not of hosts"),
-        ([], {"SLURM_JOB_NODELIST": "node[1-"}, "scontrol, which knows the hosts of node[1-, fails"),
+        ([], {"LSB_MCPU_HOSTS": "a 2 b"}, "LSB_MCPU_HOSTS 'a 2 b' is not a list of hosts"),
+        ([], {"SLURM_JOB_NODELIST": "node[1-"}, "scontrol cannot list the hosts of node[1-: "),
     ],
 )
 def test_what_is_no_hosts(

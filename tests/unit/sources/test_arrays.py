@@ -320,7 +320,7 @@ def test_hdf5_what_is_refused(tmp_path: Path) -> None:
         "turned": "byte order",
         "deep": "field 'x' of .* has fields itself",
         "named": "field 'name' of .* is of dtype",
-        "group": "is a group, and no dataset; the file has choice, dates",
+        "group": "is a group, not a dataset; the file has choice, dates",
         "group/none": "has no dataset 'group/none'; it has choice, dates",
         "broken": "has no dataset 'broken'",
         "other file": "has no dataset 'other file'",
@@ -382,7 +382,7 @@ def test_zarr_text_fields_and_one_array(tmp_path: Path) -> None:
             "dates": "is of dtype datetime64",
             "one": "is a single value",
             "table of text": "there must be one in each row",
-            "a": "is a group, and no array; it has text, wide",
+            "a": "is a group, not an array; it has text, wide",
             "b": "has no array 'b'; it has a/text, a/wide, bytes",
         }.items():
             with pytest.raises(InputError, match=message):

@@ -292,7 +292,7 @@ class Unknown:
         (Items(lambda i: ()), [], "has items without anything in them"),
         (Items(lambda i: i), ["0"], "has no column '0'; its items are one thing each"),
         (Items(lambda i: (i, i)), ["2"], "has no column '2'; it has 0, 1"),
-        (Items(lambda i: torch.rand(2)), [], "row 0 is another each time it is read"),
+        (Items(lambda i: torch.rand(2)), [], "row 0 differs each time it is read"),
     ],
 )
 def test_what_cannot_be_rows_is_said(data: Any, columns: list[str], message: str) -> None:

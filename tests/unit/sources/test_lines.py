@@ -142,8 +142,8 @@ def test_what_is_not_there_is_named_with_what_is(tmp_path: Path) -> None:
         assert outcome.output.count("runner: error") == 1
     command = ["--model", "zoo:Identity", "--data", "d.csv", "--columns", "a", "--keep", "a", "--output", "p.npy"]
     outcome = predict_here(*command, folder=tmp_path)
-    assert (outcome.code, outcome.output.count("--keep a: there is no other column")) == (64, 1), outcome.output
+    assert (outcome.code, outcome.output.count("--keep a: no other column is left")) == (64, 1), outcome.output
     for name in ("d.csv", "d.jsonl"):
         (tmp_path / name).write_bytes(b"")
-        with pytest.raises(InputError, match=r"is no CSV with a header|holds no JSON objects"):
+        with pytest.raises(InputError, match=r"is not CSV with a header|holds no JSON objects"):
             open_source(str(tmp_path / name))

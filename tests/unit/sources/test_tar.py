@@ -128,7 +128,7 @@ def test_fields_are_chosen_and_images_scaled(tmp_path: Path) -> None:
     both = TarSource(path, "@7x8", columns=["jpg", "left.png", "cls"])
     assert [str(row_type) for row_type in both.row_type.values()] == ["uint8 (3, 7, 8)"] * 2 + ["int64 ()"]
     for data, message in (
-        (f"{path}::jpg@", "is no size"),
+        (f"{path}::jpg@", "is not an image size"),
         (f"{path}::cls@5", "a size is for images, and cls are none"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -234,8 +234,8 @@ def test_a_tar_that_is_not_whole_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"is damaged"):
         open_source(str(path))
     for other, message in (
-        (b"", "is no tar file"),
-        (b"no tar" * 1000, "is no tar file"),
+        (b"", "is not a tar file"),
+        (b"no tar" * 1000, "is not a tar file"),
         (gzip.compress(content), "is compressed by gzip"),
         (bytes(10240), "holds no samples"),
     ):
@@ -269,7 +269,7 @@ def test_what_cannot_be_read_in_place_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"more than one member '0.txt'"):
         open_source(str(path))
     write_members(path, {"0.txt": b"zero", "0.pth": b"weights", "0.npy": array_bytes(np.array(["words"]))})
-    with pytest.raises(InputError, match=r"field 'pth' is of no kind that can be read. Choose among txt, npy, __key__"):
+    with pytest.raises(InputError, match=r"field 'pth' has no known type. Choose among txt, npy, __key__"):
         open_source(str(path))
     with pytest.raises(InputError, match=r"is of dtype <U5; rows must be"):
         open_source(f"{path}::npy")
