@@ -64,19 +64,22 @@ class Ledger:
             elif (commit := _commit(record)) is not None and _is_on_grid(commit, self.fingerprint):
                 self.commits[commit.chunk] = self.latest = commit
 
+    def differences(self, fingerprint: dict[str, Any]) -> str:
+        """Return how the unfinished run differs in the given fields, in words; empty where it does not."""
+        former = self.fingerprint
+        if former is None:
+            return ""
+        return ", ".join(
+            f"{name} (was {former.get(name)!r}, is {value!r})"
+            for name, value in fingerprint.items()
+            if former.get(name) != value
+        )
+
     def check(self, fingerprint: dict[str, Any]) -> None:
         """Raise InputError if the unfinished run differs from this one in the given fields, naming the differences."""
-        if self.fingerprint is None:
-            return
-        found = self.fingerprint
-        differing = [
-            f"{name} (was {found.get(name)!r}, is {value!r})"
-            for name, value in fingerprint.items()
-            if found.get(name) != value
-        ]
-        if differing:
+        if differences := self.differences(fingerprint):
             raise InputError(
-                f"{self.path.parent} holds an unfinished run of another job: it differs in {', '.join(differing)}. "
+                f"{self.path.parent} holds an unfinished run of another job: it differs in {differences}. "
                 "Give the same options to go on with it, --fresh to forget it and start over, or another --output"
             )
 
