@@ -92,6 +92,8 @@ class FileRecorder(Recorder):
             with self._claim.storage_errors():
                 remove(self._partial)
         former_jobs = list(self._ledger.jobs)
+        if self._ledger.commits and any(former.get("answers") for former in former_jobs):
+            job = job | {"answers": None}  # which are to be equal to those
         # before the partial output, which without a ledger would be of unknown origin
         self._ledger.open(fingerprint, job | {"before": before} if former_jobs else job)
         self._open_files.callback(self._ledger.close)
@@ -110,7 +112,7 @@ class FileRecorder(Recorder):
         self._begin_progress(grid, self._ledger.commits, job, where, self._folder)
         may_have_changed = any(former.get("data") != job["data"] for former in former_jobs)
         to_check = [(c.chunk, c.inputs) for c in intact_commits if c.inputs] if may_have_changed else []
-        return Committed(frozenset(self._ledger.commits), to_check)
+        return Committed(frozenset(self._ledger.commits), to_check, tuple(former_jobs))
 
     def finish(self) -> None:
         self._close()

@@ -69,11 +69,19 @@ class Ledger:
         former = self.fingerprint
         if former is None:
             return ""
-        return ", ".join(
+        differences = [
             f"{name} (was {former.get(name)!r}, is {value!r})"
             for name, value in fingerprint.items()
-            if former.get(name) != value
-        )
+            if former.get(name) != value and name != "code"
+        ]
+        former_code = former.get("code", {})  # records of earlier versions have none
+        code = fingerprint.get("code", former_code) if former_code else {}
+        differences += [
+            f"the code of {name}"
+            for name in sorted(code.keys() | former_code.keys())
+            if code.get(name) != former_code.get(name)
+        ]
+        return ", ".join(differences)
 
     def check(self, fingerprint: dict[str, Any]) -> None:
         """Raise InputError if the unfinished run differs from this one in the given fields, naming the differences."""

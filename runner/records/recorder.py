@@ -30,10 +30,12 @@ class Committed:
     Attributes:
         chunks: indices of the chunks that need not be computed again.
         to_check: those to compare with the data, if it may have changed, each with the checksum of its input rows.
+        jobs: descriptions of the jobs that have committed them, see `describe_job`.
     """
 
     chunks: frozenset[int] = frozenset()
     to_check: list[tuple[int, str]] = field(default_factory=list)
+    jobs: tuple[dict[str, Any], ...] = ()
 
 
 class Recorder(ABC):
