@@ -10,7 +10,7 @@ from typing import Any
 from runner.config.batches_options import BatchesOptions
 from runner.config.collect_modes import COLLECT_MODES, CollectMode
 from runner.config.data_options import DataOptions
-from runner.config.model_options import ModelOptions
+from runner.config.model_options import NO_WEIGHTS, ModelOptions
 from runner.config.parallel_options import ParallelOptions
 from runner.config.paths import hide_secrets
 from runner.config.run_options import RunOptions
@@ -36,6 +36,11 @@ class Config(WatchingOptions, RunOptions, ParallelOptions, BatchesOptions, DataO
 
     def __post_init__(self) -> None:
         validate(self)
+
+    @property
+    def weights_path(self) -> str | None:
+        """The path of the weights; None where there are none, on purpose or not."""
+        return None if self.weights == NO_WEIGHTS else self.weights
 
     @property
     def collect_mode(self) -> CollectMode:

@@ -119,7 +119,7 @@ def _check_weights(config: "Config") -> None:
     if not isinstance(config.ignore_keys, tuple) or not all(isinstance(p, str) and p for p in config.ignore_keys):
         raise UsageError(f"--ignore-keys must be patterns, separated by commas, not {config.ignore_keys!r}")
     for name in ("weights_key", "strip_prefix", "ignore_keys"):
-        if getattr(config, name) and config.weights is None:
+        if getattr(config, name) and config.weights_path is None:
             raise UsageError(f"--{name.replace('_', '-')} says how --weights is read, which is missing")
 
 
@@ -156,5 +156,5 @@ def _check_offload(config: "Config") -> None:
     shared = ("share_weights",) if config.offload == "disk" else ()
     _exclude(config, f"--offload {config.offload}", ("quantize", "compile", *shared))
     is_factory = not isinstance(config.model, str) or not is_path(config.model)
-    if config.offload == "disk" and is_factory and config.weights is None:
+    if config.offload == "disk" and is_factory and config.weights_path is None:
         raise UsageError("--offload disk reads the layers from --weights PATH.safetensors, which is missing")

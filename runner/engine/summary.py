@@ -12,7 +12,7 @@ from runner.comm import Comm
 from runner.config.options import Config
 from runner.engine.baseline import Speed
 from runner.host.command_line import launcher_command, own_command
-from runner.host.launch import peak_rss_bytes, process_start, scheduler_job
+from runner.host.launch import peak_rss_bytes, process_start, scheduler_job, take_warnings
 from runner.host.versions import versions
 from runner.records.recorder import Recorder
 from runner.telemetry.efficiency import find_efficiency
@@ -130,6 +130,7 @@ def _make_report(
         cut_tokens=recorder.cut_tokens,
         token_limit=recorder.token_limit,
         canary=outcome.canary,
+        warnings=take_warnings(),
         world_size=comm.world.world_size,
         wall_seconds=outcome.wall_seconds,
         startup_seconds=ranks[0].startup_seconds,

@@ -24,6 +24,8 @@ _LAUNCHERS = (
 # part of a core, which a CPU model needs itself; a GPU host has cores to spare and gains from shorter rounds.
 _CYCLE_TIME_MS = {"cpu": 10, "cuda": 5}
 
+_WARNINGS: list[str] = []  # of this process, for the report of its job
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -228,4 +230,12 @@ def _stat_fields(pid: int) -> list[str]:
 def warn(world: World, what: str) -> None:
     """Print a warning on stderr, with or without -v; on rank 0 alone, and only if it is not empty."""
     if world.rank == 0 and what:
+        _WARNINGS.append(what)
         print(f"runner: warning: {what}", file=sys.stderr, flush=True)
+
+
+def take_warnings() -> list[str]:
+    """Return the warnings of this process since the last call."""
+    taken = list(_WARNINGS)
+    _WARNINGS.clear()
+    return taken

@@ -95,7 +95,7 @@ def _inputs(config: Config) -> Iterator[tuple[str, str]]:
         for path in _files(getattr(item, "filename", None) or item):  # np.memmap has a file name
             yield "--data", path
     model = config.model if isinstance(config.model, str) and is_path(config.model) else None
-    for option, value in (("--weights", config.weights), ("--model", model)):
+    for option, value in (("--weights", config.weights_path), ("--model", model)):
         for path in _files(value):
             yield option, path
     for value in config.input.values():

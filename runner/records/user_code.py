@@ -47,6 +47,7 @@ class _Walk:
     def __init__(self) -> None:
         self.digests: dict[str, str] = {}
         self._modules: set[str] = set()
+        self._functions: list[FunctionType] = []
 
     def add(self, value: Any) -> None:
         """Add the code of a function, class, module, object or `package.module:name`."""
@@ -89,10 +90,13 @@ class _Walk:
                 self._add_module(imported)
 
     def _add_function(self, function: FunctionType) -> None:
-        name = f"{function.__module__}:{function.__qualname__}"
-        if name in self.digests:
+        if function in self._functions:
             return
-        self.digests[name] = ""  # it may call itself
+        self._functions.append(function)  # it may call itself
+        name = f"{function.__module__}:{function.__qualname__}"
+        while name in self.digests:  # two lambdas, say
+            name += "'"
+        self.digests[name] = ""
         cells = [cell.cell_contents for cell in function.__closure__ or () if _is_filled(cell)]
         values = [function.__globals__[name] for name in _names(function.__code__) if name in function.__globals__]
         state = xxhash.xxh3_128()
