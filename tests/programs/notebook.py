@@ -29,7 +29,7 @@ if __name__ == "__main__":
     exec(compile(CODE.format(expression=expression), "<input>", "exec"), main.__dict__)
     options = {"data": data, "output": output, "batch_size": 2, "chunk_size": 4, "threads": 1}
     try:
-        runner.predict(model=lambda: main.Model(), postprocess=main.postprocess, **options)
+        runner.predict(model=main.Model, postprocess=main.postprocess, **options)
     except Exception as error:
         print(error)
         sys.exit(getattr(error, "exit_code", 1))

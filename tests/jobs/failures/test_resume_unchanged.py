@@ -159,7 +159,7 @@ def test_functions_without_a_file(tmp_path: Path) -> None:
         (tmp_path / "die").unlink(missing_ok=True)
         assert outcome.code == code, outcome.output
         assert ("differs in the code of __main__:" in outcome.output) == (code == 65), outcome.output
-    assert "resumed" in outcome.output
+    assert "done by an earlier job" in outcome.output
     assert np.array_equal(np.load(tmp_path / "p.npy"), np.load(tmp_path / "d.npy") * 2)
 
 
