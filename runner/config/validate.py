@@ -9,6 +9,7 @@ from runner.config.formats import find_output_format
 from runner.config.paths import is_path
 from runner.core.errors import UsageError
 from runner.core.imports import split_spec
+from runner.core.secrets import HIDDEN
 
 if TYPE_CHECKING:
     from runner.config.options import Config
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def validate(config: "Config") -> None:
     """Raise UsageError where an option has a value that is not allowed, or two do not go together."""
+    _check_secrets(config)
     _check_functions(config)
     for field in dataclasses.fields(config):
         _check_field(config, field)
@@ -30,6 +32,16 @@ def validate(config: "Config") -> None:
         _exclude(config, "--quantize", ("dtype", "share_weights", "compile"))
     if config.offload is not None:
         _check_offload(config)
+
+
+def _check_secrets(config: "Config") -> None:
+    """Raise UsageError where a value comes from a record, in which secrets are hidden."""
+    for name in ("model", "model_args", "weights", "data", "output"):
+        if HIDDEN in repr(value := getattr(config, name)) and isinstance(value, str | dict | list | tuple):
+            raise UsageError(
+                f"--{name.replace('_', '-')} holds {HIDDEN} in place of a password or token, which records do not "
+                "keep: give it again"
+            )
 
 
 def _check_functions(config: "Config") -> None:

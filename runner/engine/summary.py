@@ -10,6 +10,7 @@ import torch
 
 from runner.comm import Comm
 from runner.config.options import Config
+from runner.core.secrets import hide_secrets
 from runner.engine.baseline import Speed
 from runner.host.command_line import launcher_command, own_command
 from runner.host.launch import peak_rss_bytes, process_start, scheduler_job, take_warnings
@@ -149,7 +150,7 @@ def _make_report(
         broadcast_bytes=comm.broadcast_bytes,
         broadcast_seconds=comm.broadcast_seconds,
         peak_rss_bytes=[rank.peak_rss_bytes for rank in ranks],
-        output=config.output,
+        output=config.output and hide_secrets(config.output),
         launcher=comm.world.launcher,
         started=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(process_start())),
         epoch=process_start(),

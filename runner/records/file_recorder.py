@@ -21,7 +21,7 @@ from runner.config.options import Config
 from runner.core.atomic import write_text
 from runner.core.checksum import checksum
 from runner.core.errors import OutputError
-from runner.core.urls import is_url
+from runner.core.urls import is_url, local_name
 from runner.data.rows import RowTypes
 from runner.records.claim import Claim
 from runner.records.failure import clear_outcome, last_end
@@ -47,7 +47,7 @@ class FileRecorder(Recorder):
     def __init__(self, config: Config, output: str) -> None:
         super().__init__(config.max_bad, config)
         self._remote: Remote | None = None
-        self._given = output.rpartition("/")[2] if is_url(output) else output
+        self._given = local_name(output)
         self._config = config
         self._paths = OutputPaths.of(self._given)
         self._output = self._paths.output

@@ -14,12 +14,12 @@ from typing import Any
 
 from runner.chunks.commit import Commit
 from runner.core.errors import InputError, OutputError
-from runner.core.urls import is_url
+from runner.core.urls import local_name
 
 
 def run_folder(output: str) -> Path:
     """Return the folder of an output's records, beside it; for a URL, in the current folder, where it is made."""
-    return Path(f"{Path(output.rpartition('/')[2] if is_url(output) else output)}.run")
+    return Path(f"{Path(local_name(output))}.run")
 
 
 class Ledger:

@@ -14,6 +14,7 @@ from runner.chunks.schedule import MissingChunks
 from runner.config.options import Config
 from runner.core.errors import InputError
 from runner.core.imports import name_of
+from runner.core.secrets import hide_secrets
 from runner.data.rows import RowTypes
 from runner.sinks import Sink
 from runner.telemetry.progress import Progress
@@ -170,7 +171,7 @@ class Recorder(ABC):
         if config and (config.metrics_port is not None or config.metrics_file is not None):
             from runner.telemetry.prometheus import Metrics  # which takes its time to import
 
-            labels = {"output": config.output or "", "model": name_of(config.model)}
+            labels = {"output": hide_secrets(config.output or ""), "model": name_of(config.model)}
             self._metrics = Metrics(config.metrics_port, config.metrics_file, labels)
 
     def _begin_progress(
