@@ -75,7 +75,7 @@ def predict(
         output: the predictions, in the format of the suffix; PATH.partial until complete, records in PATH.run/.
         model_args: arguments of the factory, or options of a model folder: a JSON object.
         weights: state dict or checkpoint: safetensors, or what torch.save writes, or the .index.json of several
-            files; rank 0 alone reads it.
+            files; rank 0 alone reads it; none: the factory's own values are meant.
         weights_key: entry of the checkpoint with the state dict, keys joined by dots.
         strip_prefix: remove this prefix from the names of tensors; tensors without it do not belong to the model.
         ignore_keys: leave out tensors of the file that the model does not have, by patterns such as loss.*.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from runner.cli.arguments import Command, make_predict_config, parse, predict_options
 from runner.config.options import make_config
 from runner.core.errors import EXIT_COMPLETE, EXIT_STOPPED, RunnerError, render
+from runner.core.printable import printable
 from runner.host.launch import detect_launch
 from runner.host.stop import SIGNALS
 
@@ -37,7 +38,7 @@ def _predict(command: Command) -> int:
     finally:
         gc.freeze()
     if detect_launch().rank == 0:
-        print(f"runner: {report.summary()}", flush=True)
+        _say(f"runner: {report.summary()}")
     if report.status == "whole":
         return EXIT_COMPLETE
     _leave_together()
@@ -47,28 +48,28 @@ def _predict(command: Command) -> int:
 def _verify(command: Command) -> int:
     from runner.commands.verify import verify
 
-    print(f"runner: {verify(command.given['output'])}")
+    _say(f"runner: {verify(command.given['output'])}")
     return EXIT_COMPLETE
 
 
 def _explain(command: Command) -> int:
     from runner.records.explain import explain
 
-    print(explain(command.given["output"]))
+    _say(explain(command.given["output"]))
     return EXIT_COMPLETE
 
 
 def _watch(command: Command) -> int:
     from runner.commands.watch import follow
 
-    print(follow(command.given["output"]))
+    _say(follow(command.given["output"]))
     return EXIT_COMPLETE
 
 
 def _report(command: Command) -> int:
     from runner.reports.pages import report
 
-    print(report(command.given["outputs"], command.given.get("html")))
+    _say(report(command.given["outputs"], command.given.get("html")))
     return EXIT_COMPLETE
 
 
@@ -76,14 +77,14 @@ def _inspect(command: Command) -> int:
     config = make_config({**command.given, "data": ()})  # inspect takes no data
     from runner.commands.inspect import inspect_model
 
-    print(inspect_model(config))
+    _say(inspect_model(config))
     return EXIT_COMPLETE
 
 
 def _hosts(command: Command) -> int:
     from runner.commands.hosts import write_hostfile
 
-    print(write_hostfile(command.given.get("hosts"), command.given.get("slots")), end="")
+    _say(write_hostfile(command.given.get("hosts"), command.given.get("slots")), end="")
     return EXIT_COMPLETE
 
 
@@ -91,7 +92,7 @@ def _plan(command: Command) -> int:
     config = make_predict_config(predict_options(command.predict))
     from runner.commands.plan import plan
 
-    print(plan(config, command.given))
+    _say(plan(config, command.given))
     return EXIT_COMPLETE
 
 
@@ -123,6 +124,11 @@ _COMMANDS: dict[str, Callable[[Command], int]] = {
     "submit": _submit,
     "doctor": _doctor,
 }
+
+
+def _say(text: str, end: str = "\n") -> None:
+    """Print a result; names and texts in it may be those of others."""
+    print(printable(text), end=end, flush=True)
 
 
 def _show(error: RunnerError) -> None:

@@ -6,6 +6,8 @@ from typing import Any
 
 from runner.config.option import ANSWER, NOTHING, SPEED, option
 
+NO_WEIGHTS = "none"  # a file of this name is ./none
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelOptions:
@@ -30,8 +32,8 @@ class ModelOptions:
         None,
         "model",
         "state dict or checkpoint: safetensors, or what torch.save writes, or the .index.json of several "
-        "files; rank 0 alone reads it",
-        metavar="PATH",
+        "files; rank 0 alone reads it; none: the factory's own values are meant",
+        metavar="PATH|none",
         affects=ANSWER,
     )
     weights_key: str | None = option(

@@ -9,9 +9,8 @@ from typing import Any
 from runner.config.batches_options import BatchesOptions
 from runner.config.collect_modes import COLLECT_MODES, CollectMode
 from runner.config.data_options import DataOptions
-from runner.config.model_options import ModelOptions
+from runner.config.model_options import NO_WEIGHTS, ModelOptions
 from runner.config.parallel_options import ParallelOptions
-from runner.config.paths import hide_secrets
 from runner.config.removed import refuse_removed
 from runner.config.run_options import RunOptions
 from runner.config.validate import validate
@@ -19,6 +18,7 @@ from runner.config.watching_options import WatchingOptions
 from runner.core.errors import UsageError
 from runner.core.imports import name_of
 from runner.core.nearest import nearest_name
+from runner.core.secrets import hide_in
 
 _LISTS = ("ignore_keys", "columns", "keep", "split_points")  # options of several values
 
@@ -39,12 +39,17 @@ class Config(WatchingOptions, RunOptions, ParallelOptions, BatchesOptions, DataO
         validate(self)
 
     @property
+    def weights_path(self) -> str | None:
+        """The path of the weights; None where there are none, on purpose or not."""
+        return None if self.weights == NO_WEIGHTS else self.weights
+
+    @property
     def collect_mode(self) -> CollectMode:
         """The way in which predictions reach the output."""
         return COLLECT_MODES[self.collect]
 
     def resolved(self) -> dict[str, Any]:
-        """Return the options as plain values, without those that are not set: the content of `config.toml`."""
+        """Return the options as plain values, without those that are not set and without secrets: `config.toml`."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         values["data"] = self.data if isinstance(self.data, str) else name_of(self.data)
         for name in ("model", "preprocess", "postprocess", "parallel_plan", "batch_cost"):
@@ -52,13 +57,11 @@ class Config(WatchingOptions, RunOptions, ParallelOptions, BatchesOptions, DataO
                 values[name] = name_of(values[name])
         if isinstance(self.data, list | tuple) and all(isinstance(item, str | Path) for item in self.data):
             values["data"] = [str(item) for item in self.data]
-        if isinstance(self.data, str):
-            values["data"] = hide_secrets(self.data)
         values["input"] = {
             name: v if isinstance(v, str | int | float | list) else str(v) for name, v in self.input.items()
         }
         values |= {name: list(getattr(self, name)) or None for name in _LISTS}
-        return {name.replace("_", "-"): value for name, value in values.items() if value is not None}
+        return {name.replace("_", "-"): hide_in(value) for name, value in values.items() if value is not None}
 
 
 def make_config(values: dict[str, Any]) -> Config:

@@ -9,6 +9,7 @@ from runner.config.formats import find_output_format
 from runner.config.paths import is_path
 from runner.core.errors import UsageError
 from runner.core.imports import split_spec
+from runner.core.secrets import HIDDEN
 
 if TYPE_CHECKING:
     from runner.config.options import Config
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 def validate(config: "Config") -> None:
     """Raise UsageError where an option has a value that is not allowed, or two cannot be combined."""
+    _check_secrets(config)
     _check_functions(config)
     for field in dataclasses.fields(config):
         _check_field(config, field)
@@ -30,6 +32,16 @@ def validate(config: "Config") -> None:
         _check_offload(config)
     if config.metrics is not None:
         check_metrics(config.metrics)
+
+
+def _check_secrets(config: "Config") -> None:
+    """Raise UsageError where a value comes from a record, in which secrets are hidden."""
+    for name in ("model", "model_args", "weights", "data", "output"):
+        if HIDDEN in repr(value := getattr(config, name)) and isinstance(value, str | dict | list | tuple):
+            raise UsageError(
+                f"--{name.replace('_', '-')} holds {HIDDEN} in place of a password or token, which records do not "
+                "keep: give it again"
+            )
 
 
 def _check_functions(config: "Config") -> None:
@@ -121,7 +133,7 @@ def _check_weights(config: "Config") -> None:
     if not isinstance(config.ignore_keys, tuple) or not all(isinstance(p, str) and p for p in config.ignore_keys):
         raise UsageError(f"--ignore-keys must be patterns, separated by commas, not {config.ignore_keys!r}")
     for name in ("weights_key", "strip_prefix", "ignore_keys"):
-        if getattr(config, name) and config.weights is None:
+        if getattr(config, name) and config.weights_path is None:
             raise UsageError(f"--{name.replace('_', '-')} applies to --weights, which is missing")
 
 
@@ -158,5 +170,5 @@ def _check_offload(config: "Config") -> None:
     shared = ("share_weights",) if config.offload == "disk" else ()
     _exclude(config, f"--offload {config.offload}", ("compile", *shared))
     is_factory = not isinstance(config.model, str) or not is_path(config.model)
-    if config.offload == "disk" and is_factory and config.weights is None:
+    if config.offload == "disk" and is_factory and config.weights_path is None:
         raise UsageError("--offload disk reads the layers from --weights PATH.safetensors, which is missing")

@@ -1,4 +1,4 @@
-"""Exceptions of the runner and their exit codes; knows nothing else.
+"""Exceptions of the runner and their exit codes.
 
 RunnerError             70  a rank that hung or computes wrong, or a bug of ours
 +-- UsageError          64  wrong options, or a launch that cannot work
@@ -14,6 +14,9 @@ RunnerError             70  a rank that hung or computes wrong, or a bug of ours
 
 import traceback
 from typing import Any
+
+from runner.core.printable import indented, printable
+from runner.core.secrets import hide_secrets
 
 EXIT_COMPLETE = 0
 EXIT_STOPPED = 75  # on purpose and in time; the same command resumes the job
@@ -35,8 +38,8 @@ class RunnerError(Exception):
 
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message, details)
-        self.message = message
-        self.details = details
+        self.message = indented(hide_secrets(message))
+        self.details = printable(hide_secrets(details))
         self.shared = False
         self.who = ""
 

@@ -1,5 +1,6 @@
 """URLs of files, by fsspec: `s3://`, `webhdfs://`, `gs://`, `https://`, `memory://` and all others that it knows."""
 
+import re
 from typing import Any
 
 from runner.core.errors import InputError, UsageError, describe
@@ -8,6 +9,11 @@ from runner.core.errors import InputError, UsageError, describe
 def is_url(path: str) -> bool:
     """Return whether a path is a URL, which fsspec reaches."""
     return "://" in path
+
+
+def local_name(path: str) -> str:
+    """Return a path as it is; for a URL, the last part of its path: the file of that name in the current folder."""
+    return re.split(r"[?#]", path)[0].rpartition("/")[2] if is_url(path) else path
 
 
 def storage_of(url: str, option: str) -> tuple[Any, str]:

@@ -6,6 +6,8 @@ differ in the last bits: this gives a warning, not an error.
 """
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -15,14 +17,15 @@ from runner.core.checksum import checksum
 from runner.core.errors import ModelError, RunnerError, shared
 from runner.data.columns import Columns, pack
 from runner.data.outputs import as_columns
-from runner.data.rows import TEXT, Column, Ragged, RowTypes, concatenate, row_bytes_of, take
+from runner.data.rows import Column, Ragged, RowTypes, concatenate, row_bytes_of, take
+from runner.engine.answers import compare, sample
+from runner.engine.deviation import TOLERANCE, deviation_of
 from runner.engine.predictor import Predictor
 from runner.host.launch import warn
 from runner.sources import Source
 
 EQUAL = "equal"
 _ROWS, _BYTES = 8, 4 << 20  # at most
-_TOLERANCE = 0.02  # relative to the largest value: more than rounding error, even in bfloat16
 
 
 class Canary:
@@ -76,15 +79,30 @@ class Canary:
         deviations = self._comm.gather_all((_deviation(self._first, reference), self._comm.world.who))
         return self._comm.on_each(lambda: self._judge(deviations))
 
+    def sample(self) -> dict[str, Any] | None:
+        """Return what a later job compares its answers with; None where no two answers need be equal."""
+        return sample(self._first, self._row) if self._repeats else None
+
+    def compare_with(self, former: Mapping[str, Any]) -> str:
+        """Compare this rank's answers with the `sample` of an earlier job.
+
+        Returns:
+            Words that tell how they differ by rounding; empty where they do not.
+
+        Raises:
+            InputError: they differ by more than rounding.
+        """
+        return compare(former, self._first, self._row) if self._repeats else ""
+
     def compare_again(self) -> dict[int, str]:
         """Return the ranks whose answer has changed since `compare`, each with its name in words."""
         off = _deviation(self._comm.on_each(self._answer), self._first) if self._repeats else 0.0
         deviations = self._comm.gather_all((off, self._comm.world.who))
-        return {rank: who for rank, (off, who) in enumerate(deviations) if not off <= _TOLERANCE}
+        return {rank: who for rank, (off, who) in enumerate(deviations) if not off <= TOLERANCE}
 
     def _judge(self, offs: list[tuple[float, str]]) -> str:
         """Return how answers differ, by each rank's deviation and name. Every rank raises RunnerError if one is off."""
-        if wrong := [f"{who} (off by {off:.2g})" for off, who in offs if not off <= _TOLERANCE]:
+        if wrong := [f"{who} (off by {off:.2g})" for off, who in offs if not off <= TOLERANCE]:
             raise RunnerError(
                 f"the ranks do not agree on row {self._row}: {', '.join(wrong)} of the largest value, from what most "
                 "compute. Its processor, GPU or libraries are faulty, or the model depends on the rank"
@@ -115,8 +133,7 @@ def _about_state(predictor: Predictor, row: int, change: float) -> str:
 def _change(again: Columns, first: Columns) -> float:
     """Return the deviation of a second answer; 0 if it is no more than rounding, as some libraries and GPUs have."""
     return max(
-        off if (off := _deviation_of(again[name], column)) > _rounding(column) else 0.0
-        for name, column in first.items()
+        off if (off := deviation_of(again[name], column)) > _rounding(column) else 0.0 for name, column in first.items()
     )
 
 
@@ -128,30 +145,7 @@ def _rounding(column: Column) -> float:
 
 def _deviation(answer: Columns, reference: Columns) -> float:
     """Return the largest difference, relative to the largest value of the column; infinite if only one is finite."""
-    return max(_deviation_of(answer[name], column) for name, column in reference.items())
-
-
-def _deviation_of(answer: Column, reference: Column) -> float:
-    if isinstance(answer, Ragged) and isinstance(reference, Ragged):
-        if not np.array_equal(answer.offsets, reference.offsets):
-            return float("inf")
-        answer, reference = answer.values, reference.values
-    assert isinstance(answer, np.ndarray)
-    assert isinstance(reference, np.ndarray)
-    if answer.tobytes() == reference.tobytes():
-        return 0.0
-    if reference.dtype == TEXT:
-        return float("inf")
-    wide = np.complex128 if reference.dtype.kind == "c" else np.float64
-    actual, expected = answer.astype(wide), reference.astype(wide)
-    finite = np.isfinite(expected)
-    if not np.array_equal(actual[~finite], expected[~finite], equal_nan=True):
-        return float("inf")
-    difference = float(np.abs(actual[finite] - expected[finite]).max(initial=0.0))
-    scale = float(np.abs(expected[finite]).max(initial=0.0))
-    if np.isnan(difference) or (difference and not scale):
-        return float("inf")
-    return difference / scale if difference else 0.0
+    return max(deviation_of(answer[name], column) for name, column in reference.items())
 
 
 def start_canary(

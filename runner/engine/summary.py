@@ -10,9 +10,10 @@ import torch
 
 from runner.comm import Comm
 from runner.config.options import Config
+from runner.core.secrets import hide_secrets
 from runner.engine.baseline import Speed
 from runner.host.command_line import launcher_command, own_command
-from runner.host.launch import peak_rss_bytes, scheduler_job
+from runner.host.launch import peak_rss_bytes, scheduler_job, take_warnings
 from runner.host.versions import versions
 from runner.records.recorder import Recorder
 from runner.telemetry.efficiency import find_efficiency
@@ -132,6 +133,7 @@ def _make_report(
         cut_tokens=recorder.cut_tokens,
         token_limit=recorder.token_limit,
         canary=outcome.canary,
+        warnings=take_warnings(),
         world_size=comm.world.world_size,
         wall_seconds=outcome.wall_seconds,
         startup_seconds=ranks[0].startup_seconds,
@@ -150,7 +152,7 @@ def _make_report(
         broadcast_bytes=comm.broadcast_bytes,
         broadcast_seconds=comm.broadcast_seconds,
         peak_rss_bytes=[rank.peak_rss_bytes for rank in ranks],
-        output=config.output,
+        output=config.output and hide_secrets(config.output),
         launcher=comm.world.launcher,
         started=time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(outcome.began)),
         epoch=outcome.began,

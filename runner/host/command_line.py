@@ -7,7 +7,7 @@ import sys
 import time
 from typing import Any
 
-from runner.config.paths import hide_secrets
+from runner.core.secrets import hide_in_words
 from runner.host.launch import World, scheduler_job
 
 _LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "mpiexec.hydra", "prterun", "srun")
@@ -15,7 +15,7 @@ _LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "mpiexec.hydra", "prterun", "sr
 
 def own_command() -> str:
     """Return the command line of this process as a user would type it, without passwords."""
-    return hide_secrets(shlex.join(["python", *sys.orig_argv[1:]]))
+    return shlex.join(hide_in_words(["python", *sys.orig_argv[1:]]))
 
 
 def launchers_above() -> list[tuple[int, list[str]]]:
@@ -34,7 +34,7 @@ def launchers_above() -> list[tuple[int, list[str]]]:
 def launcher_command() -> str:
     """Return the command line of the outermost launcher above this process; empty where none runs on this host."""
     launchers = launchers_above()
-    return hide_secrets(shlex.join(launchers[-1][1])) if launchers else ""
+    return shlex.join(hide_in_words(launchers[-1][1])) if launchers else ""
 
 
 def describe_job(world: World, model_parallel: int, data: str, epoch: float) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner.core.printable import indented
+from runner.core.secrets import hide_secrets
+
 # Per launcher: its name, and the variables that hold the number of ranks and this rank's number. The first that is
 # set wins: mpirun inside a Slurm job starts its daemons by srun, so Slurm's variables describe those daemons then.
 _LAUNCHERS = (
@@ -23,6 +26,8 @@ _LAUNCHERS = (
 # The pause between two cycles of Horovod's background thread, in milliseconds. Its own default of 1 ms takes a good
 # part of a core, which a CPU model needs itself; a GPU host has cores to spare and gains from shorter rounds.
 _CYCLE_TIME_MS = {"cpu": 10, "cuda": 5}
+
+_WARNINGS: list[str] = []  # of this process, for the report of its job
 
 
 @dataclass(frozen=True)
@@ -228,4 +233,13 @@ def _stat_fields(pid: int) -> list[str]:
 def warn(world: World, what: str) -> None:
     """Print a warning on stderr, with or without -v; on rank 0 alone, and only if it is not empty."""
     if world.rank == 0 and what:
+        what = indented(hide_secrets(what))
+        _WARNINGS.append(what)
         print(f"runner: warning: {what}", file=sys.stderr, flush=True)
+
+
+def take_warnings() -> list[str]:
+    """Return the warnings of this process since the last call."""
+    taken = list(_WARNINGS)
+    _WARNINGS.clear()
+    return taken

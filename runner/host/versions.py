@@ -2,9 +2,11 @@
 
 import importlib.metadata
 import platform
+import sys
 
 RUNNER = "horovod-inference-runner"
 PACKAGES = (RUNNER, "torch", "numpy", "horovod", "mpi4py")
+_COMPUTING = ("torch", "onnxruntime", "transformers", "tokenizers", "sentence_transformers", "timm", "numpy", "PIL")
 
 
 def installed_versions() -> dict[str, str]:
@@ -23,3 +25,10 @@ def versions() -> dict[str, str]:
     installed = installed_versions()
     names = {"Python": "python", **{package: package for package in PACKAGES if package != RUNNER}, "runner": RUNNER}
     return {name: installed.get(package, "none") for name, package in names.items()}
+
+
+def computing_versions() -> dict[str, str]:
+    """Return the versions of the libraries in use that may change predictions, by name of the module."""
+    return {
+        name: str(sys.modules[name].__version__) for name in _COMPUTING if hasattr(sys.modules.get(name), "__version__")
+    }

@@ -1,5 +1,8 @@
 """The fourth stage of a job: open the output, and check the chunks that earlier jobs of the run have committed."""
 
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
 from runner.chunks.grid import share
 from runner.collect.direct import open_direct
 from runner.comm.workers import describe_workers
@@ -7,8 +10,11 @@ from runner.core.text import plural
 from runner.data.rows import type_key
 from runner.engine.reader import check_inputs, make_grid
 from runner.host.command_line import describe_job
+from runner.host.launch import warn
+from runner.host.versions import computing_versions
 from runner.job.context import Dataset, LoadedModel, Session, Work
 from runner.records.recorder import Committed
+from runner.records.user_code import digest_code
 
 
 def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
@@ -25,7 +31,13 @@ def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
 
     def open_records() -> Committed:
         this_job = describe_job(session.everyone.world, config.model_parallel, dataset.stamp, session.began)
-        return session.recorder.open({**dataset.fingerprint, **decided}, grid, model.row_type, this_job, where)
+        this_job |= {"versions": computing_versions(), "answers": model.canary.sample() if model.canary else None}
+        fingerprint = {**dataset.fingerprint, **decided, "code": digest_code(config)}
+        committed = session.recorder.open(fingerprint, grid, model.row_type, this_job, where)
+        if committed.chunks:
+            for words in _compare(committed.jobs, this_job, model):
+                warn(comm.world, words)
+        return committed
 
     committed = comm.on_root(open_records)
     session.failure.begin()
@@ -40,3 +52,18 @@ def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
     sink = open_direct(comm, config.output or "", grid, model.row_type) if ranks_write else None
     session.phases.end(f"output: {len(committed.chunks):,} of {plural(grid.num_chunks, 'chunk')} committed already")
     return Work(grid, committed, ranks_write, sink)
+
+
+def _compare(former_jobs: Sequence[Mapping[str, Any]], job: Mapping[str, Any], model: LoadedModel) -> Iterator[str]:
+    """Yield warnings about what this job does otherwise than the earlier ones of the run.
+
+    Raises:
+        InputError: it computes something else.
+    """
+    answers = [former["answers"] for former in former_jobs if former.get("answers")]
+    if model.canary and answers:
+        yield model.canary.compare_with(answers[-1])
+    for name, version in job["versions"].items():
+        others = {former.get("versions", {}).get(name, version) for former in former_jobs} - {version}
+        if others:
+            yield f"earlier rows were computed with {name} {', '.join(sorted(others))}, the rest will be with {version}"

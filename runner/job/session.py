@@ -11,7 +11,7 @@ from runner.comm.workers import share_threads
 from runner.config.options import Config
 from runner.core.errors import as_runner_error
 from runner.host.devices import deadline, device_kind
-from runner.host.launch import Launch, detect_launch, set_log_defaults
+from runner.host.launch import Launch, detect_launch, set_log_defaults, take_warnings
 from runner.host.notebook import job_start
 from runner.host.stop import Stop
 from runner.job.context import Session
@@ -38,6 +38,7 @@ def open_session(config: Config) -> Iterator[Session]:
     timeline = make_timeline(time.time() - began, config.trace, config.verbose)
     timeline.turn("connect")
     set_log_defaults(config.verbose)
+    take_warnings()  # those of an earlier job in this process
     launch, is_split = detect_launch(), config.model_parallel > 1
     backend = "mpi" if is_split else config.comm
     if config.trace:  # most jobs do not trace and need not pay for the import

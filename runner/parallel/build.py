@@ -12,10 +12,11 @@ from runner.comm import Comm
 from runner.comm.groups import Groups, default_micro_batches
 from runner.config.options import Config
 from runner.core.errors import ModelError
+from runner.host.launch import warn
 from runner.models.weights.adapt import convert
 from runner.models.weights.meta import tied_parameters
 from runner.models.weights.sending import build_alike
-from runner.models.weights.state_dict import note_ignored, own_state
+from runner.models.weights.state_dict import note_ignored, note_initial, own_state
 from runner.parallel.fake_tensors import hide_parameters
 from runner.parallel.pipeline import Pipeline
 from runner.parallel.plans import find_kind
@@ -67,8 +68,8 @@ def build_split(
         hide_parameters(model, device)
         micro_batches = config.micro_batches or default_micro_batches(groups.stages)
         Pipeline(model, stages, groups, comm.world.rank, device, micro_batches, waiting)
-    if config.ignore_keys:
-        weights_digest = comm.bcast(note_ignored(weights_digest, kind.ignored))
+    warn(comm.world, kind.untrained)
+    weights_digest = comm.bcast(note_initial(note_ignored(weights_digest, kind.ignored), kind.untrained))
     return kind.wrap(model), weights_digest, num_bytes
 
 

@@ -44,10 +44,12 @@ class Kind(ABC):
     Attributes:
         name: name of the model, for messages.
         ignored: the tensors of the --weights file that were ignored when it was read.
+        untrained: a warning, on rank 0, if the weights are random numbers; else empty.
     """
 
     name: str
     ignored: Sequence[str] = ()
+    untrained: str = ""
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -106,7 +108,9 @@ class _Module(Kind):
         self.name = self._factory.name
 
     def build(self) -> nn.Module:
-        model = self._factory.call()
+        return self._checked(self._factory.call())
+
+    def _checked(self, model: Any) -> nn.Module:
         if not isinstance(model, nn.Module):
             raise ModelError(f"{self.name} returned a {type(model).__name__}; --model-parallel splits nn.Modules")
         return model
@@ -115,8 +119,10 @@ class _Module(Kind):
         return call_plan(self._config, model)
 
     def read(self, own: Mapping[str, Any], place: Callable[[str], object]) -> dict[str, torch.Tensor]:
-        if self._config.weights is None:
-            return own_tensors(self.build())
+        if self._config.weights_path is None:
+            tensors = own_tensors(self._checked(self._factory.call_for_values()))
+            self.untrained = self._factory.untrained
+            return tensors
         own_weights, self.ignored = fitting_weights(own, WeightsFile.of(self._config), place)
         return own_weights
 

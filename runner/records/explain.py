@@ -13,7 +13,7 @@ from typing import Any
 
 from runner.core.errors import EXIT_STOPPED, InputError, OutputError
 from runner.core.text import byte_size, plural
-from runner.core.urls import is_url
+from runner.core.urls import is_url, local_name
 from runner.records.failure import read_failure
 from runner.records.ledger import Ledger, run_folder
 from runner.records.lock import OutputLock
@@ -161,7 +161,7 @@ def _history(ledger: Ledger) -> list[str]:
 
 def _next(output: str, ledger: Ledger) -> list[str]:
     """Return which rows are safe, and what to type, as lines."""
-    folder, partial = run_folder(output), Path(f"{output.rpartition('/')[2] if is_url(output) else output}.partial")
+    folder, partial = run_folder(output), Path(f"{local_name(output)}.partial")
     job = ledger.jobs[-1] if ledger.jobs else {}
     started_by = job.get("launcher_command") or job.get("command")
     again = [f"It was started by:\n  {started_by}"] if started_by else []

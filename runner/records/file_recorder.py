@@ -8,31 +8,29 @@ The folder `NAME.run/` beside the output `NAME` holds the records: `config.toml`
 import json
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import tomli_w
 
 from runner.chunks.commit import Commit
 from runner.chunks.grid import Grid
-from runner.config.formats import HIDDEN_INDEX, find_output_format
 from runner.config.options import Config
 from runner.core.atomic import write_text
 from runner.core.checksum import checksum
 from runner.core.errors import OutputError
-from runner.core.urls import is_url
+from runner.core.urls import is_url, local_name
 from runner.data.rows import RowTypes
+from runner.records.claim import Claim
 from runner.records.failure import clear_outcome, last_end
-from runner.records.ledger import Ledger, run_folder
-from runner.records.lock import OutputLock
+from runner.records.ledger import Ledger
 from runner.records.manifest import make_manifest
+from runner.records.ownership import OutputPaths, clear_records
 from runner.records.recorder import Committed, Recorder
-from runner.sinks import INDEX, open_sink, remove
+from runner.sinks import open_sink, remove
 from runner.sinks.remote import Remote
-from runner.telemetry.report import read_status
 
 _CHECKERS = 4  # threads that read committed chunks again
 _SYNC_SECONDS = 15.0  # a crash of rank 0's host, unlike that of a process, may cost what was computed for this long
@@ -49,11 +47,14 @@ class FileRecorder(Recorder):
     def __init__(self, config: Config, output: str) -> None:
         super().__init__(config.max_bad, config)
         self._remote: Remote | None = None
-        self._given = output.rpartition("/")[2] if is_url(output) else output
-        self._config, self._output = config, Path(self._given)
-        self._partial, self._folder = Path(f"{self._output}.partial"), run_folder(output)
-        self._lock = OutputLock(self._folder, output)
-        self._starts_over, self._is_whole = True, False
+        self._given = local_name(output)
+        self._config = config
+        self._paths = OutputPaths.of(self._given)
+        self._output = self._paths.output
+        self._partial = self._paths.partial
+        self._folder = self._paths.folder
+        self._claim = Claim(config, self._paths)
+        self._is_whole = False
         self._ledger: Ledger
         self._fingerprint: dict[str, Any] = {}
         self._row_type: RowTypes
@@ -64,59 +65,40 @@ class FileRecorder(Recorder):
         self._last_sync = time.monotonic()
 
     def prepare(self, fingerprint: dict[str, Any]) -> None:
-        output, requested = self._output, str(self._config.output)
-        if is_url(requested):
-            self._remote = Remote(requested)
-        if not output.parent.is_dir():
-            raise OutputError(f"--output {output}: there is no folder {output.parent}")
-        self._check_kind()
-        for folder in (output.parent, self._folder):
-            if folder.exists() and not os.access(folder, os.W_OK | os.X_OK):
-                raise OutputError(f"--output {output}: the folder {folder} is not writable")
-        self._lock.refuse_if_held()
-        lacks_only_its_report = self._lacks_only_its_report()
-        if output.exists() and not self._config.overwrite and not lacks_only_its_report and not self._is_finishing():
-            raise OutputError(f"--output {output} exists already; --overwrite replaces it once the new one is complete")
-        if self._remote and self._remote.exists() and not self._config.overwrite and not lacks_only_its_report:
-            raise OutputError(f"--output {requested} exists already; --overwrite replaces it")
-        # without its rows a ledger is worth nothing
-        has_rows = self._partial.exists() or lacks_only_its_report
-        self._starts_over = self._config.fresh or not has_rows
-        if not self._starts_over:
-            Ledger(self._folder).check(fingerprint)
+        if is_url(str(self._config.output)):
+            self._remote = Remote(str(self._config.output))
+        self._claim.take(self._remote, fingerprint)
         self._open_metrics()
 
     def open(
         self, fingerprint: dict[str, Any], grid: Grid, row_type: RowTypes, job: dict[str, Any], where: str
     ) -> Committed:
         self._fingerprint, self._row_type = fingerprint, row_type
-        with self._storage_errors():
-            self._folder.mkdir(exist_ok=True)
-        self._lock.acquire()
-        if not self._starts_over:
+        self._claim.confirm(fingerprint)
+        if not self._claim.starts_over:
             self._ledger = Ledger(self._folder)
-            self._ledger.check(fingerprint)  # before anything is changed
-        with self._storage_errors():
-            if self._starts_over:
+        with self._claim.storage_errors():
+            if self._claim.starts_over:
                 remove(self._partial)
-                for path in self._folder.iterdir():
-                    if path.name != "lock":
-                        path.unlink()
-            elif self._lacks_only_its_report():
+                clear_records(self._folder)
+            elif self._claim.lacks_only_its_report():
                 os.replace(self._output, self._partial)  # to be checked and finished as any other unfinished run
             before = last_end(self._folder)
             clear_outcome(self._folder)
-        if self._starts_over:
+        if self._claim.starts_over:
             self._ledger = Ledger(self._folder)
         self._write("config.toml", tomli_w.dumps(self._config.resolved()))
         if self._ledger.fingerprint is None:
-            with self._storage_errors():
+            with self._claim.storage_errors():
                 remove(self._partial)
-        self._sink = open_sink(self._given, grid, row_type)
-        self._open_files.callback(self._sink.close)
         earlier_jobs = list(self._ledger.jobs)
+        if self._ledger.commits and any(earlier.get("answers") for earlier in earlier_jobs):
+            job = job | {"answers": None}  # which are to be equal to those
+        # before the partial output, which without a ledger would be of unknown origin
         self._ledger.open(fingerprint, job | {"before": before} if earlier_jobs else job)
         self._open_files.callback(self._ledger.close)
+        self._sink = open_sink(self._given, grid, row_type)
+        self._open_files.callback(self._sink.close)
         commits = list(self._ledger.commits.values())
         with ThreadPoolExecutor(_CHECKERS, thread_name_prefix="checker") as pool:
             for commit, intact in zip(commits, pool.map(self._is_intact, commits), strict=True):
@@ -130,7 +112,7 @@ class FileRecorder(Recorder):
         self._begin_progress(grid, self._ledger.commits, job, where, self._folder)
         may_have_changed = any(job_before.get("data") != job["data"] for job_before in earlier_jobs)
         to_check = [(c.chunk, c.inputs) for c in intact_commits if c.inputs] if may_have_changed else []
-        return Committed(frozenset(self._ledger.commits), to_check)
+        return Committed(frozenset(self._ledger.commits), to_check, tuple(earlier_jobs))
 
     def finish(self) -> None:
         self._close()
@@ -139,6 +121,7 @@ class FileRecorder(Recorder):
             self._output.name, self._fingerprint, self._row_type, self._ledger, self.bad_rows, file_checksum
         )
         self._write("manifest.json", manifest)
+        self._claim.refuse_late_output()
         self._sink.finish()
         if self._remote:
             self._remote.put(str(self._output))
@@ -154,7 +137,7 @@ class FileRecorder(Recorder):
         if self._is_whole:  # and only now does all that has been computed exist once more
             self._sink.discard()
             if self._remote:
-                with self._storage_errors():
+                with self._claim.storage_errors():
                     remove(self._output)
 
     def distrust(self, ranks: Collection[int]) -> int:
@@ -166,23 +149,7 @@ class FileRecorder(Recorder):
         super().release()
         self._syncer.shutdown()
         self._open_files.close()
-        self._lock.release()
-
-    def _check_kind(self) -> None:
-        """Raise OutputError if a file would replace a folder, or a folder a file, or one not made by the runner."""
-        output = self._output
-        if self._config.collect_mode.output_is_folder:
-            kind, index = "--collect shards writes", INDEX if output.suffix == ".npy" else HIDDEN_INDEX
-        elif (format := find_output_format(self._given)[0]).is_folder:
-            kind, index = f"{self._given} is", format.index
-        elif output.is_dir():
-            raise OutputError(f"--output {output} is a folder")
-        else:
-            return
-        if output.is_file():
-            raise OutputError(f"--output {output} is a file, and {kind} a folder")
-        if output.is_dir() and not (output / index).exists():
-            raise OutputError(f"--output {output} is a folder that the runner has not written: it has no {index}")
+        self._claim.release()
 
     def _is_intact(self, commit: Commit) -> bool:
         return checksum(self._sink.read(commit.start, commit.stop)) == commit.checksum
@@ -190,7 +157,7 @@ class FileRecorder(Recorder):
     def _keep(self, commit: Commit) -> None:
         self._ledger.commit(commit)
         self._recorded.append(commit)
-        if self._lock.lost:
+        if self._claim.is_lost:
             raise OutputError(f"--output {self._output}: another job took the lock while this one was suspended")
         if self._syncing is not None and self._syncing.done():
             self._syncing.result()
@@ -211,23 +178,6 @@ class FileRecorder(Recorder):
             self._write("quarantine.jsonl", "".join(json.dumps(row) + "\n" for row in bad))
         self._ledger.close()
 
-    def _lacks_only_its_report(self) -> bool:
-        """Return whether a job died after it had given the output its name, but before its last record."""
-        if not self._output.exists() or self._partial.exists() or read_status(self._folder) == "whole":
-            return False
-        return Ledger(self._folder).is_complete
-
-    def _is_finishing(self) -> bool:
-        """Return whether a job died after it had given the output its name, with the partial file still there."""
-        return self._partial.is_file() and Ledger(self._folder).is_complete and read_status(self._folder) != "whole"
-
     def _write(self, name: str, text: str) -> None:
-        with self._storage_errors():
+        with self._claim.storage_errors():
             write_text(self._folder / name, text)
-
-    @contextmanager
-    def _storage_errors(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OutputError(f"{error.filename or self._folder}: {error.strerror or error}") from error

@@ -11,6 +11,7 @@ from runner.config.options import Config
 from runner.config.paths import is_path
 from runner.core.errors import InputError
 from runner.core.imports import name_of
+from runner.core.secrets import hide_in
 from runner.data.rows import type_key
 from runner.host.devices import device_kind
 from runner.models.weights.files import digest_settings
@@ -45,7 +46,7 @@ def _plain(value: Any) -> Any:
     """Return the value of an option as JSON: functions by name, several names as a list."""
     if isinstance(value, tuple):
         return list(value)
-    return name_of(value) if callable(value) else value
+    return hide_in(name_of(value) if callable(value) else value)
 
 
 def _model_settings(config: Config) -> str | None:

@@ -14,12 +14,12 @@ from typing import Any
 
 from runner.chunks.commit import Commit
 from runner.core.errors import InputError, OutputError
-from runner.core.urls import is_url
+from runner.core.urls import local_name
 
 
 def run_folder(output: str) -> Path:
     """Return the folder of an output's records, beside it; for a URL, in the current folder, where it is made."""
-    return Path(f"{Path(output.rpartition('/')[2] if is_url(output) else output)}.run")
+    return Path(f"{Path(local_name(output))}.run")
 
 
 class Ledger:
@@ -64,19 +64,30 @@ class Ledger:
             elif (commit := _commit(record)) is not None and _is_on_grid(commit, self.fingerprint):
                 self.commits[commit.chunk] = self.latest = commit
 
+    def differences(self, fingerprint: dict[str, Any]) -> str:
+        """Return how the unfinished run differs in the given fields, in words; empty where it does not."""
+        former = self.fingerprint
+        if former is None:
+            return ""
+        differences = [
+            f"{name} (was {former.get(name)!r}, is {value!r})"
+            for name, value in fingerprint.items()
+            if former.get(name) != value and name != "code"
+        ]
+        former_code = former.get("code", {})  # records of earlier versions have none
+        code = fingerprint.get("code", former_code) if former_code else {}
+        differences += [
+            f"the code of {name}"
+            for name in sorted(code.keys() | former_code.keys())
+            if code.get(name) != former_code.get(name)
+        ]
+        return ", ".join(differences)
+
     def check(self, fingerprint: dict[str, Any]) -> None:
         """Raise InputError if the unfinished run differs from this one in the given fields, naming the differences."""
-        if self.fingerprint is None:
-            return
-        recorded = self.fingerprint
-        differing = [
-            f"{name} (was {recorded.get(name)!r}, is {value!r})"
-            for name, value in fingerprint.items()
-            if recorded.get(name) != value
-        ]
-        if differing:
+        if differences := self.differences(fingerprint):
             raise InputError(
-                f"{self.path.parent} holds an unfinished run of another job: it differs in {', '.join(differing)}. "
+                f"{self.path.parent} holds an unfinished run of another job: it differs in {differences}. "
                 "Give the same options to resume it, --fresh to discard it and start over, or another --output"
             )
 

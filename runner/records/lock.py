@@ -27,10 +27,15 @@ class OutputLock:
     Args:
         folder: the run folder.
         output: name of the output in messages.
+
+    Attributes:
+        path: the file.
+        lost: whether another job has taken the lock, because this one was suspended for long.
     """
 
     def __init__(self, folder: Path, output: str) -> None:
-        self._path, self._output = folder / "lock", output
+        self.path = folder / "lock"
+        self._output = output
         self._released = threading.Event()
         self._inode = 0
         self.lost = False
@@ -38,7 +43,7 @@ class OutputLock:
     def refuse_if_held(self) -> None:
         """Raise OutputError if another live job holds the lock."""
         try:
-            owner = dict(json.loads(self._path.read_text()))
+            owner = dict(json.loads(self.path.read_text()))
         except FileNotFoundError:
             return
         except (OSError, ValueError, TypeError):
@@ -67,11 +72,11 @@ class OutputLock:
             self.refuse_if_held()
             self._remove_stale()
             try:
-                fd = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+                fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             except FileExistsError:
                 continue  # another job was quicker
             except OSError as error:
-                raise OutputError(f"{self._path}: {error.strerror}") from error
+                raise OutputError(f"{self.path}: {error.strerror}") from error
             with os.fdopen(fd, "w") as file:
                 json.dump(_me(), file)
                 self._inode = os.fstat(fd).st_ino
@@ -84,7 +89,7 @@ class OutputLock:
             self._released.set()
             if self._is_ours():
                 with contextlib.suppress(OSError):  # if the file stays, it counts as that of a dead job
-                    self._path.unlink()
+                    self.path.unlink()
 
     def _keep_touching(self) -> None:
         while not self._released.wait(_TOUCH_SECONDS):
@@ -92,11 +97,11 @@ class OutputLock:
                 self.lost = True
                 return
             with contextlib.suppress(OSError):  # failing storage shows where rows are written
-                os.utime(self._path)
+                os.utime(self.path)
 
     def _is_ours(self) -> bool:
         try:
-            return os.stat(self._path).st_ino == self._inode
+            return os.stat(self.path).st_ino == self._inode
         except FileNotFoundError:
             return False
         except OSError:  # storage that fails for a moment does not cost the lock
@@ -117,16 +122,16 @@ class OutputLock:
 
     def _touched(self) -> int | None:
         try:
-            with self._path.open() as file:  # opening asks the file server; a plain stat may be cached
+            with self.path.open() as file:  # opening asks the file server; a plain stat may be cached
                 return os.fstat(file.fileno()).st_mtime_ns
         except OSError:
             return None
 
     def _remove_stale(self) -> None:
         # rename it first, so that of two jobs that see the same dead lock only one removes it
-        grave = self._path.with_name(f"lock.{socket.gethostname()}.{os.getpid()}")
+        grave = self.path.with_name(f"lock.{socket.gethostname()}.{os.getpid()}")
         try:
-            os.rename(self._path, grave)
+            os.rename(self.path, grave)
             grave.unlink()
         except FileNotFoundError:
             pass

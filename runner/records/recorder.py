@@ -14,6 +14,7 @@ from runner.chunks.schedule import MissingChunks
 from runner.config.options import Config
 from runner.core.errors import InputError
 from runner.core.imports import name_of
+from runner.core.secrets import hide_secrets
 from runner.core.text import plural
 from runner.data.rows import RowTypes
 from runner.sinks import Sink
@@ -31,10 +32,12 @@ class Committed:
     Attributes:
         chunks: indices of the chunks that need not be computed again.
         to_check: those to compare with the data, if it may have changed, each with the checksum of its input rows.
+        jobs: descriptions of the jobs that have committed them, see `describe_job`.
     """
 
     chunks: frozenset[int] = frozenset()
     to_check: list[tuple[int, str]] = field(default_factory=list)
+    jobs: tuple[dict[str, Any], ...] = ()
 
 
 class Recorder(ABC):
@@ -169,7 +172,7 @@ class Recorder(ABC):
         if config and config.metrics is not None:
             from runner.telemetry.prometheus import Metrics  # which takes its time to import
 
-            labels = {"output": config.output or "", "model": name_of(config.model)}
+            labels = {"output": hide_secrets(config.output or ""), "model": name_of(config.model)}
             self._metrics = Metrics(config.metrics, labels)
 
     def _begin_progress(

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 
 from runner.comm import Comm
 from runner.comm.watchdog import Watchdog
+from runner.core.printable import indented
+from runner.core.secrets import hide_secrets
 from runner.core.text import byte_size, duration
 from runner.host.launch import World
 from runner.telemetry.timeline import Timeline
@@ -31,7 +33,7 @@ def rank_logging(world: World, verbose: int) -> Iterator[None]:
         return True
 
     handler, former_level = logging.StreamHandler(sys.stderr), LOGGER.level
-    handler.setFormatter(logging.Formatter("runner: %(message)s"))
+    handler.setFormatter(_Formatter("runner: %(message)s"))
     LOGGER.addFilter(name_rank)
     if verbose:
         if not LOGGER.isEnabledFor(level := _level(verbose)):
@@ -44,6 +46,13 @@ def rank_logging(world: World, verbose: int) -> Iterator[None]:
         LOGGER.removeHandler(handler)
         LOGGER.setLevel(former_level)
         LOGGER.removeFilter(name_rank)
+
+
+class _Formatter(logging.Formatter):
+    """Format of a line; texts of others in it, such as names of columns, cannot act on the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return indented(hide_secrets(super().format(record)))
 
 
 class PhaseTracker:

@@ -52,6 +52,7 @@ class Report:
         token_limit: the most tokens a row may have; 0 where none was cut.
         canary: how the ranks' answers to the same rows compare; empty where one rank has nothing to tell, or no row
             could be computed.
+        warnings: warnings of the job, as they were printed.
         world_size: number of ranks.
         wall_seconds: time from the start of rank 0's process until the output was complete.
         startup_seconds: part of it before rank 0's first batch.
@@ -85,6 +86,7 @@ class Report:
     cut_tokens: int
     token_limit: int
     canary: str
+    warnings: list[str]
     world_size: int
     wall_seconds: float
     startup_seconds: float

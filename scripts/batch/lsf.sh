@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # One prediction job on IBM Spectrum LSF. From the folder that holds .venv and your model:
 #
-#   scripts/batch/lsf.sh --model my_model:build --data rows.npy --output predictions.npy
+#   scripts/batch/lsf.sh \
+#       --model my_model:build --weights weights.safetensors --data rows.npy --output predictions.npy
 #
 # bsub reads its options from a script on stdin alone (bsub < lsf.sh), and such a script has no arguments. So outside a
 # job this one submits itself, and its arguments, those of `python -m runner predict`, travel in a variable. Lines

@@ -2,7 +2,8 @@
 # One prediction job on hosts that ssh reaches without a password, no scheduler. From the folder that holds .venv and
 # your model, which every host sees under the same name:
 #
-#   scripts/batch/mpirun.sh hostfiles/two-hosts --model my_model:build --data rows.npy --output predictions.npy
+#   scripts/batch/mpirun.sh hostfiles/two-hosts \
+#       --model my_model:build --weights weights.safetensors --data rows.npy --output predictions.npy
 #
 # First the hostfile (see hostfiles/README.md), all of whose slots are used; then the arguments of
 # `python -m runner predict`. USR1 to the process of this script stops the job in time. Lines marked SITE depend on the

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # One prediction job on PBS Professional or OpenPBS. From the folder that holds .venv and your model:
 #
-#   scripts/batch/pbs.sh --model my_model:build --data rows.npy --output predictions.npy
+#   scripts/batch/pbs.sh \
+#       --model my_model:build --weights weights.safetensors --data rows.npy --output predictions.npy
 #
 # qsub gives a script no arguments. So outside a job this one submits itself, and its arguments, those of
 # `python -m runner predict`, travel in a variable. Lines marked SITE depend on the cluster.

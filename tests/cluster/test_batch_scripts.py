@@ -72,11 +72,11 @@ def test_each_rank_of_a_node_takes_a_gpu_of_its_own(slurm, job, tmp_path, script
 
 def test_an_array_gives_each_data_set_an_output_of_its_own(slurm, job, tmp_path):
     rows, expected = np.load(job.folder / "rows.npy"), np.load(io.BytesIO(job.expected))
-    parts = {"a": slice(0, 96), "b c": slice(96, 160), "d": slice(160, None)}  # cut where batches end
-    (tmp_path / "data").mkdir()
+    parts = {"x/a": slice(0, 96), "x/b c": slice(96, 160), "y/a": slice(160, None)}  # cut where batches end
     for name, part in parts.items():
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         np.save(tmp_path / f"data/{name}.npy", rows[part])
-    (tmp_path / "datasets.list").write_text("".join(f"data/{name}.npy\n" for name in parts))
+    (tmp_path / "datasets.list").write_text("".join(f"./data/{name}.npy\n" for name in parts))
     sizes = job.arguments(tmp_path)[6:]
     where = [f"--chdir={tmp_path}", "--array=1-4", SCRIPTS / "slurm-array.sbatch", "datasets.list"]
     model = ["--model", "tiny_model:build"]
@@ -86,7 +86,7 @@ def test_an_array_gives_each_data_set_an_output_of_its_own(slurm, job, tmp_path)
     logs = [(tmp_path / f"{number}.log").read_text() for number in (1, 2, 3, 4)]
     assert [task["ExitCode"] for task in tasks] == ["0:0", "0:0", "0:0", "64:0"], logs
     for name, part in parts.items():
-        np.testing.assert_array_equal(np.load(tmp_path / f"predictions/{name}.npy"), expected[part], strict=True)
+        np.testing.assert_array_equal(np.load(tmp_path / f"predictions/data/{name}.npy"), expected[part], strict=True)
     assert logs[3] == "slurm-array: datasets.list has no line 4; submit with --array=1-3\n"
 
 

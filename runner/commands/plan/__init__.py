@@ -25,7 +25,7 @@ from runner.commands.plan.unloaded import render_unloaded
 from runner.config.checks import check_positive, parse_memory
 from runner.config.options import Config
 from runner.core.errors import BatchTooLarge, RunnerError, UsageError
-from runner.core.urls import is_url
+from runner.core.urls import local_name
 from runner.data.rows import RowType, type_key
 from runner.engine.reader import open_data
 from runner.host.launch import fair_threads, requested_threads, usable_cpus
@@ -159,7 +159,7 @@ def _memory(
 
 def _local_name(output: str) -> str:
     """Return the local path at which rank 0 writes the output."""
-    return str(Path(output.rpartition("/")[2] if is_url(output) else output))
+    return str(Path(local_name(output)))
 
 
 def _look_at_output(config: Config, source: Source, output: str) -> dict[str, Any]:

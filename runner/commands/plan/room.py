@@ -94,9 +94,9 @@ def bytes_on_disk(config: Config) -> int:
         files = [path] if path.is_file() else [*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]
         if path.suffix == ".onnx":  # its weights may be in a file beside it
             files += path.parent.glob(f"{path.name}*data")
-    elif config.weights is not None:
+    elif config.weights_path is not None:
         with contextlib.suppress(ModelError):  # reported when the file is read
-            files = [Path(file) for file in files_of(config.weights)]
+            files = [Path(file) for file in files_of(config.weights_path)]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 

@@ -53,7 +53,7 @@ def size_up(config: Config) -> Sizes:
     model = convert(model.eval(), config)
     tied = tied_parameters(model)
     token_bytes, max_tokens = _cache(model, config)
-    root_copies = _root_copies(model, is_random, config.weights is None and not is_folder)
+    root_copies = _root_copies(model, is_random, config.weights_path is None and not is_folder)
     held, no_stages = _stages(model, tied, config)
 
     no_plan, no_size = "", {}

@@ -16,10 +16,11 @@ from runner.config.options import Config
 from runner.core.errors import ModelError, RunnerError, UsageError, describe, traceback_of
 from runner.core.imports import load_attribute, name_of
 from runner.core.nearest import nearest_name
+from runner.host.launch import warn
 from runner.models.weights.adapt import convert, refuse_adaptations
 from runner.models.weights.broadcast import in_evaluation_mode, spread
 from runner.models.weights.files import broadcast_file
-from runner.models.weights.state_dict import WeightsFile, load_weights, note_ignored
+from runner.models.weights.state_dict import WeightsFile, load_weights, note_ignored, note_initial
 
 
 def build_from_factory(config: Config, comm: Comm, device: torch.device) -> tuple[Callable[..., Any], str]:
@@ -31,10 +32,11 @@ def build_from_factory(config: Config, comm: Comm, device: torch.device) -> tupl
     factory = comm.on_each(lambda: Factory(config, device))
     if not factory.wants_weights:
         model, digest = spread(comm, config, factory.name, factory.read, factory.call, device, has_effects=True)
-        return model, comm.bcast(note_ignored(digest, factory.ignored)) if config.ignore_keys else digest
+        warn(comm.world, factory.untrained)
+        return model, comm.bcast(note_initial(note_ignored(digest, factory.ignored), factory.untrained))
     comm.on_each(lambda: refuse_adaptations(config))
-    assert config.weights is not None
-    file, weights_digest = broadcast_file(comm, config.weights, "--weights")
+    assert config.weights_path is not None
+    file, weights_digest = broadcast_file(comm, config.weights_path, "--weights")
 
     def build() -> Any:
         try:
@@ -57,12 +59,14 @@ class Factory:
         name: name of the factory, for messages.
         wants_weights: whether it reads the --weights file itself.
         ignored: the tensors of that file that were ignored when it was read.
+        untrained: a warning, once the model is read, if its weights are random numbers; else empty.
 
     Raises:
         ModelError: it cannot be found or called.
     """
 
     ignored: list[str]
+    untrained = ""
 
     def __init__(self, config: Config, device: torch.device) -> None:
         function = load_attribute(config.model, "--model") if isinstance(config.model, str) else config.model
@@ -75,7 +79,7 @@ class Factory:
             self._check_arguments(parameters)
         required = _required(parameters or ()) - config.model_args.keys()
         self.wants_weights = "weights" in required
-        if self.wants_weights and config.weights is None:
+        if self.wants_weights and config.weights_path is None:
             raise ModelError(f"{self.name} needs weights: give --weights PATH")
         if self.wants_weights:
             self._refuse_reading()
@@ -120,10 +124,22 @@ class Factory:
             )
         return model
 
+    def call_for_values(self) -> Any:
+        """Call the factory for a model whose own values may count, and note whether they are random; on rank 0."""
+        draws = _draws()
+        model = self.call()
+        if self._config.weights is None and isinstance(model, nn.Module) and _are_random(draws, model):
+            self.untrained = (
+                f"no --weights: the values of {self.name} are random numbers that its factory has drawn, so no two "
+                "jobs give the same predictions. If they are meant, or if the factory loads weights by itself, give "
+                "--weights none"
+            )
+        return model
+
     def read(self) -> Any:
         """Return the model with its weights, for rank 0."""
-        weights = self._config.weights
-        model = self.call()
+        weights = self._config.weights_path
+        model = self.call_for_values()
         if isinstance(model, nn.Module):
             model = self._prepare(model)
         elif weights is not None:
@@ -137,13 +153,25 @@ class Factory:
         """Return the module on the CPU with its weights, in its final dtype: weights are rounded at most once."""
         try:
             model = convert(model.cpu(), self._config)
-            if self._config.weights is not None:
+            if self._config.weights_path is not None:
                 self.ignored = load_weights(model, WeightsFile.of(self._config))
             return model
         except RunnerError:
             raise
         except Exception as error:
             raise ModelError(f"{self.name}: its module raised {describe(error)}", traceback_of(error)) from error
+
+
+def _draws() -> tuple[int, torch.Tensor]:
+    """Return the seed and the state of PyTorch's random numbers."""
+    return torch.initial_seed(), torch.get_rng_state()
+
+
+def _are_random(before: tuple[int, torch.Tensor], model: nn.Module) -> bool:
+    """Return whether a model has parameters, and random numbers were drawn for it that nobody has seeded."""
+    seed, state = _draws()
+    has_drawn = seed == before[0] and not torch.equal(state, before[1])
+    return has_drawn and next(model.parameters(), None) is not None
 
 
 def _parameters(function: Callable[..., Any]) -> list[inspect.Parameter] | None:

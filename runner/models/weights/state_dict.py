@@ -44,7 +44,7 @@ class WeightsFile:
     def of(cls, config: Config) -> "WeightsFile":
         """Return the file that --weights names, with the options that apply to it."""
         return cls(
-            str(config.weights),
+            str(config.weights_path),
             config.trust_pickle,
             config.weights_key,
             config.strip_prefix,
@@ -140,6 +140,11 @@ def own_tensors(model: nn.Module) -> dict[str, torch.Tensor]:
 def note_ignored(digest: str, ignored: Collection[str]) -> str:
     """Return the digest of weights, followed by the ignored tensors, for the records of a run."""
     return f"{digest}; without {_count(ignored)} of the file: {', '.join(ignored)}" if ignored else digest
+
+
+def note_initial(digest: str, untrained: str) -> str:
+    """Return the digest of weights, followed by a note if they are random, for the records of a run."""
+    return f"{digest}; random initial values" if untrained else digest
 
 
 def _count(names: Collection[str]) -> str:

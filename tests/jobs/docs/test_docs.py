@@ -40,3 +40,13 @@ def test_what_runs_elsewhere_is_shown_and_runs_there() -> None:
     assert (ROOT / ".ci/run").read_text().rstrip().endswith("scripts/test.sh")
     assert 'SCRIPTS / "slurm.sbatch"' in (ROOT / "tests/cluster/test_slurm.py").read_text()
     assert "run_until_done.sh" in (ROOT / "tests/cluster/test_lost_hosts.py").read_text()
+
+
+def test_every_example_has_weights() -> None:
+    """Without them a model has random values, and no two jobs agree."""
+    pages = [ROOT / page for page in ALL]
+    pages += [path for folder in ("scripts", "scripts/batch", "hostfiles") for path in (ROOT / folder).iterdir()]
+    texts = {path: path.read_text().replace("\\\n#", "") for path in pages if path.is_file()}
+    commands = [(path, line) for path, text in texts.items() for line in text.splitlines() if "my_model:build" in line]
+    assert len(commands) > 10
+    assert [command for command in commands if "weights" not in command[1] and command[0].suffix != ".yaml"] == []
