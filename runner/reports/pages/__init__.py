@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner.core.errors import OutputError
-from runner.reports.pages.document import complete, write
-from runner.reports.pages.page import page_of
+from runner.reports.pages.job import page_of
+from runner.reports.pages.page import complete, write
 from runner.reports.pages.record import Record
 
 
