@@ -4,13 +4,14 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from runner.config.option import ANSWER, NOTHING
 from runner.config.options import Config
 from runner.core.errors import InputError
-from runner.reports.pages.figures import Trace, axis, chart, lines, marks, plain
+from runner.reports.pages.figures import axis, chart, lines, marks, plain
 from runner.reports.pages.losses import losses_of
 from runner.reports.pages.page import Section, Values, draw_page
 from runner.reports.pages.record import Record
@@ -55,8 +56,12 @@ def compare(paths: Sequence[str]) -> tuple[str, str]:
     table = {"runs": runs, "columns": columns, "words": words, "slower": slower}
     sections = [Section("compared", "Table", "The runs", lambda: table)]
     if drawn:
-        sections.append(Section("speed-up", "Speed-up", "Speed-up", lambda: _draw_speedup(drawn)))
-        sections.append(Section("efficiency", "Efficiency", "Efficiency", lambda: _draw_efficiency(drawn)))
+        y = _log_axis("speed-up", [2.0**power for power in range(-10, 18)])
+        draw = partial(_draw, drawn, "scaling", "speedup", "speed-up %{y:.3g}", y)
+        sections.append(Section("speed-up", "Speed-up", "Speed-up", draw))
+        y = axis("of ideal", tickformat=".0%", range=[0, 1.08 * max([1.0, *(run["efficiency"] for run in drawn)])])
+        draw = partial(_draw, drawn, "efficiencies", "efficiency", "%{y:.0%} of ideal", y)
+        sections.append(Section("efficiency", "Efficiency", "Efficiency", draw))
     page = draw_page(f"{len(runs)} runs compared", "Distributed batch inference: how it scales", sections)
     return "\n".join([_as_text(runs, columns), *words]), page
 
@@ -161,50 +166,25 @@ def _as_text(runs: list[Values], columns: list[Any]) -> str:
     )
 
 
-def _draw_speedup(runs: list[Values]) -> Values:
-    """Draw speed-up against ranks, both logarithmic, beside a line for each job of what would be ideal."""
-    ideal = [
-        lines([each / own[0]["base"]["ranks"] for each in ranks], x=ranks, name="ideal",
-              line={"color": _IDEAL_COLOR, "dash": "dash", "width": 1.5})
-        for own in _by_work(runs) if (ranks := sorted({run["ranks"] for run in own}))
-    ]  # fmt: skip
-    data = [*ideal, *_points(runs, "speedup", "speed-up %{y:.3g}")]
-    y = _log_axis("speed-up", [2.0**power for power in range(-10, 18)])
-    return {"runs": runs, "chart": chart("scaling", 420, data, xaxis=_rank_axis(runs), yaxis=y)}
-
-
-def _draw_efficiency(runs: list[Values]) -> Values:
-    """Draw efficiency against ranks."""
-    y = axis("of ideal", tickformat=".0%", range=[0, 1.08 * max([1.0, *(run["efficiency"] for run in runs)])])
-    data = _points(runs, "efficiency", "%{y:.0%} of ideal")
-    return {"runs": runs, "chart": chart("efficiencies", 320, data, xaxis=_rank_axis(runs), yaxis=y)}
-
-
-def _points(runs: list[Values], key: str, words: str) -> list[Trace]:
-    """Draw a line and a mark for each run, and a ring around those that are slower than an earlier run."""
-    data, is_one = [], len({run["work"] for run in runs}) == 1
-    for own in _by_work(runs):
-        work, x, y = own[0]["work"], [run["ranks"] for run in own], [run[key] for run in own]
-        color, name = _COLORS[work % len(_COLORS)], "measured" if is_one else f"job {own[0]['job']}"
-        first = dict(zip(reversed(x), reversed(y), strict=True))  # of as many ranks
-        data.append(
-            lines([first[ranks] for ranks in sorted(first)], x=sorted(first), line={"color": color, "width": 2})
-        )
-        named = {"name": name, "customdata": [plain(run["name"]) for run in own]}
-        hover = f"%{{customdata}}<br>%{{x}} ranks: {words}"
-        data.append(marks(_SIGNS[work % len(_SIGNS)], 10, color, x=x, y=y, hover=hover, **named))
+def _draw(runs: list[Values], name: str, key: str, words: str, y_axis: dict[str, Any]) -> Values:
+    """Draw figures against ranks: a line for each job, and a ring around what is slower than an earlier run."""
+    data = []
+    works = sorted({run["work"] for run in runs})
+    for work in works:
+        own = [run for run in runs if run["work"] == work]
+        ranks, color = [run["ranks"] for run in own], _COLORS[work % len(_COLORS)]
+        if key == "speedup":
+            ideal = [each / own[0]["base"]["ranks"] for each in ranks]
+            data.append(lines(ideal, x=ranks, name="ideal", line={"color": _IDEAL_COLOR, "dash": "dash", "width": 1.5}))
+        trace = marks(_SIGNS[work % len(_SIGNS)], 10, color, x=ranks, hover=f"%{{customdata}}<br>%{{x}} ranks: {words}")
+        trace |= {"mode": "lines+markers", "y": [run[key] for run in own], "line": {"color": color}}
+        trace |= {"name": f"job {own[0]['job']}" if works[1:] else "measured"}
+        data.append(trace | {"customdata": [plain(run["name"]) for run in own]})
     if slower := [run for run in runs if run["slower"]]:
-        place = {"x": [run["ranks"] for run in slower], "y": [run[key] for run in slower]}
-        data.append(marks("circle-open", 20, _SLOWER_COLOR, name="slower than an earlier run like it", **place))
-    return data
-
-
-def _by_work(runs: list[Values]) -> list[list[Values]]:
-    return [[run for run in runs if run["work"] == work] for work in sorted({run["work"] for run in runs})]
-
-
-def _rank_axis(runs: list[Values]) -> dict[str, Any]:
-    return _log_axis("ranks", sorted({run["ranks"] for run in runs}))
+        x, y = [run["ranks"] for run in slower], [run[key] for run in slower]
+        data.append(marks("circle-open", 20, _SLOWER_COLOR, y, x=x, name="slower than an earlier run like it"))
+    x_axis = _log_axis("ranks", sorted({run["ranks"] for run in runs}))
+    return {"runs": runs, "chart": chart(name, 400, data, xaxis=x_axis, yaxis=y_axis)}
 
 
 def _log_axis(title: str, ticks: list[float]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ def chart(name: str, height: int, data: list[Trace], **layout: Any) -> dict[str,
 
 def _color(trace: Trace) -> str:
     looks = ({"color": trace.get("fillcolor")}, trace.get("marker", {}), trace.get("line", {}))
-    return next(look["color"] for look in looks if look.get("color"))
+    return str(next(look["color"] for look in looks if look.get("color")))
 
 
 def plain(text: Any) -> str:
@@ -82,15 +82,16 @@ def lines(y: Sequence[Any], hover: str = "", **more: Any) -> Trace:
     return {"type": "scatter", "mode": "lines", "y": y} | label | more
 
 
-def marks(symbol: str, size: int, color: str, **more: Any) -> Trace:
+def marks(symbol: str, size: int, color: str, y: Sequence[Any] = (), hover: str = "", **more: Any) -> Trace:
     """Make marks of one kind."""
     marker = {"symbol": symbol, "size": size, "color": color, "line": {"color": color, "width": 2}}
-    return lines(mode="markers", marker=marker, cliponaxis=False, **more)
+    return lines(y, hover) | {"mode": "markers", "marker": marker, "cliponaxis": False} | more
 
 
 def mark_at(side: str, value: float, text: str, color: str, length: float = 1.0, **label: Any) -> dict[str, Any]:
     """Make a line across a chart, at a value of the axis of this side, with words at its upper or left end."""
     other = "y" if side == "x" else "x"
     ends = {f"{side}0": value, f"{side}1": value, f"{other}0": 0, f"{other}1": length, f"{other}ref": "paper"}
-    words = {"text": text, "textposition": "end" if side == "x" else "start", "textangle": 0, "yanchor": "bottom"}
+    words = {"text": text, "textangle": 0, "yanchor": "bottom"}
+    words |= {"textposition": "end"} if side == "x" else {"textposition": "start", "xanchor": "left"}
     return {"type": "line", "line": {"color": color, "width": 1.5, "dash": "dot"}, "label": words | label} | ends

@@ -5,11 +5,12 @@ from typing import Any
 
 from runner.reports.pages.figures import axis, chart, plain
 from runner.reports.pages.page import Values
-from runner.reports.pages.phases import LOSSES, START_UP, shown
+from runner.reports.pages.phases import FORWARD, LOSSES, START_UP, shown
 from runner.reports.pages.record import Record
 from runner.reports.pages.values import Fields, duration, number, objects, percent
 
 _SMALL, _SECOND = 0.05, 0.1  # of the wall time: a loss, and the one after the largest, that is worth a word
+_LOST, _WON = "#e69f00", "#009e73"
 _MULTIPLES = {1.0: "as it was", 2.0: "twice as many", 4.0: "four times as many"}
 
 
@@ -64,6 +65,9 @@ def _draw(steps: list[Values]) -> dict[str, Any]:
         "measure": ["absolute", *["relative"] * (len(steps) - 2), "total"],
         "text": [f"{duration(step['seconds'])} ({percent(step['share'])})" for step in steps],
         "textposition": "outside",
+        "increasing": {"marker": {"color": _LOST}},
+        "decreasing": {"marker": {"color": _WON}},
+        "totals": {"marker": {"color": FORWARD}},
         "cliponaxis": False,
         "constraintext": "none",
         "hovertemplate": "%{y}: %{text}<extra></extra>",

@@ -52,6 +52,13 @@ def render(template: str, **context: Any) -> str:
     return _templates().get_template(template).render(context)
 
 
+def compile_templates() -> None:
+    """Compile all templates, which takes longer than to fill them in."""
+    templates = _templates()
+    for name in templates.list_templates():
+        templates.get_template(name)
+
+
 def complete(page: str) -> str:
     """Return a page with Plotly in it.
 

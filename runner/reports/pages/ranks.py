@@ -138,8 +138,7 @@ def _what_a_job_did(record: Record, job: Job) -> Values:
         shapes.append(mark_at("x", failed_at, f"failed after {duration(failed_at)}", _FAULT, xanchor="right"))
         rank = re.match(r"rank (\d+)", str(who))
         if rank and int(rank[1]) < job.num_ranks:
-            place = {"x": [failed_at], "y": [int(rank[1]) // each]}
-            data.append(marks("x", 12, _FAULT, hover=f"{plain(who)} failed", **place))
+            data.append(marks("x", 12, _FAULT, [int(rank[1]) // each], f"{plain(who)} failed", x=[failed_at]))
     x = axis("seconds since the start of rank 0", rangemode="tozero")
     y = axis(noun, range=[lanes - 0.5, -0.5], dtick=max(1, lanes // 16), **_BARE)
     layout = {"xaxis": x, "yaxis": y, "bargap": 0.3, "barmode": "overlay", "shapes": shapes}
