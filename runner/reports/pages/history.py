@@ -29,7 +29,7 @@ def _past(record: Record, index: int) -> Values:
     job = record.jobs[index]
     if index + 1 < len(record.jobs):
         before = Fields(record.jobs[index + 1].start["before"])
-        how, words, ended = before["how"], before["message"], number(before["epoch"])
+        how, words, ended = str(before["how"]), before["message"], number(before["epoch"])
     else:
         how, words = record.ended[0], record.failure["message"] or record.report["stopped_by"]
         is_over = how in ("whole", "stopped")

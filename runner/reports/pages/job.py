@@ -51,10 +51,8 @@ def page_of(record: Record) -> str:
 
 def about(record: Record) -> Values:
     """Show the command, the hosts, the options, and the versions of everything."""
-    report, environment = (
-        record.report,
-        [(name, value) for name, value in record.report["environment"].items() if value],
-    )
+    report = record.report
+    environment = [(name, value) for name, value in report["environment"].items() if value]
     started = [("started", report["started"]), ("canary", report["canary"] or "not compared")]
     return {
         "command": report["launcher_command"] or report["command"],

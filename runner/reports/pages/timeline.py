@@ -49,10 +49,8 @@ def rows_of(job: Job) -> Timeline | None:
     """Return the rows of a job without a timeline; None where it is not known when it computed any."""
     if not job.timed:
         return None
-    edges = np.linspace(
-        0, max(commit.ended for commit in job.timed), 1 + max(12, min(120, len(job.timed) // job.num_ranks))
-    )
-    rows = np.zeros(len(edges) - 1)
+    bins, ended = max(12, min(120, len(job.timed) // job.num_ranks)), max(commit.ended for commit in job.timed)
+    edges, rows = np.linspace(0, ended, bins + 1), np.zeros(bins)
     for commit in job.timed:  # a chunk's rows are evenly spread over its time
         inside = np.clip(edges[1:], commit.began, commit.ended) - np.clip(edges[:-1], commit.began, commit.ended)
         rows += commit.rows * inside / (inside.sum() or 1.0)
