@@ -1,4 +1,4 @@
-"""What each rank did when: a strip of its phases, or of many ranks a map; of a job that did not end, its chunks."""
+"""Phases of each rank over time as a strip, or of many ranks as a map; of a job that did not end, its chunks."""
 
 import re
 from collections import defaultdict
@@ -168,7 +168,7 @@ def _bars(parts: Sequence[Values], each: int, noun: str) -> Trace:
         orientation="h",
         y=[part["rank"] // each for part in parts],
         base=[part["began"] for part in parts],
-        x=[part["ended"] - part["began"] for part in parts],
+        x=[round(part["ended"] - part["began"], 6) for part in parts],
         customdata=[part["rows"] for part in parts],
         marker={"color": FORWARD, "opacity": [0.65 if part["is_odd"] else 1.0 for part in parts]},
     )

@@ -1,4 +1,4 @@
-"""What all ranks did over time, and how many rows they computed: from `timeline.json`, or from the ledger's chunks."""
+"""Phases and rows of all ranks over time: from `timeline.json`, or from the chunks in the ledger."""
 
 from typing import NamedTuple
 
