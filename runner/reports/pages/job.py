@@ -52,7 +52,7 @@ def page_of(record: Record) -> str:
 def about(record: Record) -> Values:
     """Show the command, the hosts, the options, and the versions of everything."""
     report = record.report
-    environment = [(name, value) for name, value in report["environment"].items() if value]
+    environment = [(name, value) for name, value in report.fields("environment").items() if value]
     started = [("started", report["started"]), ("canary", report["canary"] or "not compared")]
     return {
         "command": report["launcher_command"] or report["command"],

@@ -24,10 +24,10 @@ def losses_of(report: Fields) -> dict[str, float]:
 
 def where_the_time_went(record: Record) -> Values:
     """Show the losses; nothing where the job has no efficiency."""
-    efficiency, shares = record.report["efficiency"], losses_of(record.report)
+    efficiency, shares = record.report.fields("efficiency"), losses_of(record.report)
     if not efficiency:
         return {}
-    losses, wall = efficiency["losses"], number(record.report["wall_seconds"]) or math.nan
+    losses, wall = efficiency.fields("losses"), number(record.report["wall_seconds"]) or math.nan
     seconds = {"ideal": efficiency["ideal_seconds"]} | {name: losses[name] for name in losses if losses[name]}
     steps = [_step(name, number(each), wall) for name, each in (seconds | {"wall time": wall}).items()]
     large = [name for name, least in zip(shares, (_SMALL, _SECOND), strict=False) if shares[name] >= least]
@@ -78,7 +78,8 @@ def _draw(steps: list[Values]) -> dict[str, Any]:
 
 def _predicted(record: Record) -> list[Values]:
     """Return the predicted times of such a job on other numbers of ranks; see `runner.telemetry.efficiency`."""
-    predicted, world_size = objects(record.report["efficiency"]["predicted"]), number(record.report["world_size"])
+    predicted = objects(record.report.fields("efficiency")["predicted"])
+    world_size = number(record.report["world_size"])
     now = next((number(item["wall_seconds"]) for item in predicted if item["ranks"] == world_size), math.nan)
     rows = []
     for item in predicted if world_size > 0 else []:

@@ -100,7 +100,7 @@ class Record:
     def ranks(self) -> list[Fields]:
         """The ranks of the report, each with its name and the seconds of its phases beside its other figures."""
         return [
-            Fields(rank | rank["seconds"], name=f"rank {rank['rank']} on {rank['host']}")
+            Fields(rank | rank.fields("seconds"), name=f"rank {rank['rank']} on {rank['host']}")
             for rank in objects(self.report["ranks"])
         ]
 
