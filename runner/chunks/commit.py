@@ -38,3 +38,13 @@ class Commit:
     cut_rows: int = 0
     cut_tokens: int = 0
     token_limit: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Return the number of its rows."""
+        return self.stop - self.start
+
+    @property
+    def ended(self) -> float:
+        """Return the end of the computation, in seconds since the start of the job."""
+        return self.began + self.seconds

@@ -1,6 +1,5 @@
 """The fifth stage of a job: compute chunks with the model, and collect predictions in the output."""
 
-import importlib
 import threading
 import time
 
@@ -39,7 +38,7 @@ def compute_chunks(session: Session, dataset: Dataset, model: LoadedModel, work:
     chunks = make_schedule(work.grid, work.committed.chunks, draw, comm.world.rank, comm.world.world_size)
     keep_freed_memory(model.device)
     if comm.world.rank == 0:  # imported now, because nothing hides the time at the end
-        threading.Thread(target=_import_pages, daemon=True).start()
+        threading.Thread(target=_prepare_pages, daemon=True).start()
     session.phases.begin("data_wait", "reading the first rows")
     write = work.sink.write if work.sink else session.recorder.write
     watchdog, timeline = session.watchdog, session.timeline
@@ -63,9 +62,10 @@ def compute_chunks(session: Session, dataset: Dataset, model: LoadedModel, work:
     return Computed(collector.received_bytes, baseline)
 
 
-def _import_pages() -> None:
-    for name in ("jinja2", "runner.reports.pages"):
-        importlib.import_module(name)
+def _prepare_pages() -> None:
+    from runner.reports.pages import prepare
+
+    prepare()
 
 
 def _measure_baseline(session: Session, engine: Engine) -> Speed:

@@ -31,6 +31,7 @@ class Ledger:
     Attributes:
         fingerprint: fingerprint of the unfinished run in the folder; None where there is none.
         jobs: descriptions of the jobs that have worked on it, see `describe_job`.
+        history: the commits of each of these jobs, in the order in which they were made, withdrawn ones too.
         commits: its committed chunks by index.
         latest: the last commit of the last job; None where it has made none.
     """
@@ -39,6 +40,7 @@ class Ledger:
         self.path = folder / "ledger.jsonl"
         self.fingerprint: dict[str, Any] | None = None
         self.jobs: list[dict[str, Any]] = []
+        self.history: list[list[Commit]] = []
         self.commits: dict[int, Commit] = {}
         self.latest: Commit | None = None
         self._fd = -1
@@ -58,11 +60,14 @@ class Ledger:
         for record in filter(None, map(_parse, lines[1:])):
             if isinstance(record.get("job"), dict):
                 self.jobs.append(record["job"])
+                self.history.append([])
                 self.latest = None
             elif isinstance(record.get("withdrawn"), list):
                 self.commits = {index: c for index, c in self.commits.items() if index not in record["withdrawn"]}
             elif (commit := _commit(record)) is not None and _is_on_grid(commit, self.fingerprint):
                 self.commits[commit.chunk] = self.latest = commit
+                if self.history:
+                    self.history[-1].append(commit)
 
     def differences(self, fingerprint: dict[str, Any]) -> str:
         """Return how the unfinished run differs in the given fields, in words; empty where it does not."""
@@ -162,11 +167,13 @@ def _commit(record: dict[str, Any]) -> Commit | None:
         commit = Commit(**record)
     except TypeError:
         return None
-    numbers: list[Any] = [commit.chunk, commit.start, commit.stop, commit.nonfinite]
+    numbers: list[Any] = [commit.chunk, commit.start, commit.stop, commit.nonfinite, commit.rank]
     numbers += [commit.cut_rows, commit.cut_tokens, commit.token_limit]
     if not isinstance(commit.bad, list) or not all(isinstance(bad, dict) for bad in commit.bad):
         return None
     if not isinstance(commit.halved, list) or not all(isinstance(batch, list) for batch in commit.halved):
+        return None
+    if not all(isinstance(seconds, int | float) for seconds in (commit.began, commit.seconds)):
         return None
     numbers += [bad.get("row") for bad in commit.bad]
     return commit if all(type(number) is int for number in numbers) else None

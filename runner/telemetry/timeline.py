@@ -7,7 +7,6 @@ process. The activities of other threads are added as spans.
 import math
 import time
 from itertools import accumulate
-from typing import Any
 
 import numpy as np
 
@@ -33,7 +32,7 @@ OTHER_PHASES = (
     "write",  # writing predictions, and on rank 0 recording them; inside of collect
 )
 PHASES = (*MAIN_PHASES, *OTHER_PHASES)
-_EARLIER_NAMES = {"wait_rows": "data_wait", "wait_room": "backpressure", "wait_ranks": "sync_wait"}
+EARLIER_NAMES = {"wait_rows": "data_wait", "wait_room": "backpressure", "wait_ranks": "sync_wait"}
 
 _BINS = 512
 _FIRST_BIN_SECONDS = 1 / 64
@@ -41,15 +40,6 @@ _MOST_SPANS = 200_000
 
 # Batch latencies are counted by class: 10 classes a decade, from a microsecond on; the last holds all longer ones.
 LATENCY_CLASSES_A_DECADE, LATENCY_CLASSES, LATENCY_FROM_SECONDS = 10, 90, 1e-6
-
-
-def with_current_phases(record: Any) -> Any:
-    """Return the contents of a JSON record, with the current names of phases where an earlier version wrote it."""
-    if isinstance(record, dict):
-        return {_EARLIER_NAMES.get(name, name): with_current_phases(value) for name, value in record.items()}
-    if isinstance(record, list) and record and isinstance(record[0], dict | str):
-        return [_EARLIER_NAMES.get(v, v) if isinstance(v, str) else with_current_phases(v) for v in record]
-    return record
 
 
 class Strip:

@@ -32,6 +32,6 @@ if __name__ == "__main__":
         setattr(runner.telemetry.timeline.Timeline, name, nothing)
     runner.records.recorder.Progress = NoProgress  # type: ignore[assignment,misc]
     pages = types.ModuleType("runner.reports.pages")
-    pages.write_page = nothing  # type: ignore[attr-defined]
+    pages.prepare = pages.write_page = nothing  # type: ignore[attr-defined]
     sys.modules["runner.reports.pages"] = pages
     sys.exit(main())

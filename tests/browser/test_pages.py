@@ -10,14 +10,15 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from browser import Browser, open_browser, shown, told
 from some_jobs import NUM_ROWS, make_jobs
 
 from runner.core.errors import InputError, OutputError, UsageError
-from runner.reports.pages import compare, document, make_page, report, write_page
-from runner.reports.pages.blocks import Block, Chart, Table
+from runner.reports.pages import compare, make_page, page, report, write_page
+from runner.reports.pages.page import Section, draw_page
 
 
 @pytest.fixture(scope="module")
@@ -234,7 +235,7 @@ def test_where_a_page_goes(tmp_path: Path, read_only: Path, monkeypatch: pytest.
     Path("two.npy.run/report.html").unlink()
     write_page(Path("two.npy.run"))
     assert Path("two.npy.run/report.html").is_file()
-    monkeypatch.setattr(document.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(page.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'horovod-inference-runner\[report\]'"):
         report(["two.npy"])
     Path("two.npy.run/report.html").unlink()
@@ -281,27 +282,39 @@ def test_damaged_records(output: str, record: str, tmp_path: Path, monkeypatch: 
     assert '<h2 id="summary-title">' in make_page(f"{output}.run")
 
 
-def test_no_text_is_taken_for_markup() -> None:
-    """Each kind of block shows what a record holds as it is."""
+def with_evil(value: Any) -> Any:
+    """Put markup into all texts of a record, but for those that say how the job has ended; and into all names."""
     evil = "</script></pre><b>--bold &amp;"
-    texts = [Block(macro, evil) for macro in ("prose", "heading", "words", "details", "command")]
-    lists = [Block("status", (evil, evil), "good"), Block("cards", [(evil, evil, evil)]), Block("notes", [evil])]
-    table = Table(evil, [evil, evil], [[evil, evil]], is_folded=True)
-    chart = Chart("chart", evil, [{"x": [evil, math.nan]}], {}, 100, [table], [(evil, "#000000")])
-    for block in (*texts, *lists, table, chart):
-        html = document.make_section("name", "short", "title", lambda block=block: [block]).html
-        assert "damaged" not in html
-        assert "&lt;b&gt;" in html
-        assert "<b>" not in html
-        assert html.count("</pre>") == html.count("<pre")
+    if isinstance(value, dict):
+        kept = {name: value[name] for name in ("status", "how") if name in value}
+        return {name: with_evil(item) for name, item in value.items()} | {evil: evil} | kept
+    return value + evil if isinstance(value, str) else [*map(with_evil, value)] if isinstance(value, list) else value
+
+
+@pytest.mark.parametrize("output", ["two.npy", "failed.npy", "resumed.npy"])
+def test_no_text_is_taken_for_markup(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(f"{output}.run", tmp_path / f"{output}.run")
+    monkeypatch.chdir(tmp_path)
+    for path in Path(f"{output}.run").glob("*.json"):
+        if path.name != "timeline.json":
+            path.write_text(json.dumps(with_evil(json.loads(path.read_text()))))
+    ledger = Path(f"{output}.run/ledger.jsonl")
+    first, *lines = map(json.loads, ledger.read_text().splitlines())
+    jobs = [with_evil(line) if "job" in line else line for line in lines]
+    ledger.write_text("".join(f"{json.dumps(line)}\n" for line in [first, *jobs]))
+    html = re.sub("<script>.*?</script>", "", make_page(output), flags=re.DOTALL)
+    assert "records are damaged" not in html
+    assert html.count("&lt;b&gt;") > 3
+    assert "<b>" not in html
+    assert html.count("</pre>") == html.count("<pre")
 
 
 def test_what_spoils_a_section_spoils_no_other() -> None:
-    section = document.make_section("name", "short", "title", lambda: [Block("heading", 1 / 0)], lambda: [])
-    assert "the records are damaged (ZeroDivisionError)" in section.html
-    page = document.make_page("a title", "", [section, document.make_section("empty", "", "", lambda: [])])
-    assert '<h2 id="name-title">title</h2>' in page
-    assert "empty-title" not in page
+    sections = [Section("about", "", "a title", lambda: {"command": 1 / 0}), Section("rates", "", "empty", lambda: {})]
+    html = draw_page("a page", "", sections)
+    assert "the records are damaged (ZeroDivisionError)" in html
+    assert '<h2 id="about-title">a title</h2>' in html
+    assert "rates-title" not in html
 
 
 def test_templates_are_loaded_by_those_who_draw_a_page() -> None:

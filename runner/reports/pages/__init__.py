@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner.core.errors import OutputError
-from runner.reports.pages.document import complete, write
-from runner.reports.pages.page import page_of
+from runner.reports.pages.job import page_of
+from runner.reports.pages.page import compile_templates, complete, write
 from runner.reports.pages.record import Record
 
 
@@ -19,6 +19,12 @@ def make_page(output_or_folder: str | os.PathLike[str]) -> str:
         UsageError: Plotly is not installed.
     """
     return complete(page_of(Record(os.fspath(output_or_folder))))
+
+
+def prepare() -> None:
+    """Import and compile in good time what a page needs."""
+    with contextlib.suppress(Exception):
+        compile_templates()
 
 
 def write_page(folder: Path) -> None:

@@ -2,130 +2,110 @@
 
 import math
 import time
-from typing import Any, NamedTuple
+from typing import Any
 
-from runner.reports.pages.blocks import Blocks, Chart, Row, Table, axis, bars, finding, plain, prose, scatter
-from runner.reports.pages.chunks import cross
-from runner.reports.pages.record import Job, Record
+from runner.reports.pages.figures import Trace, axis, bars, chart, lines, marks, plain
+from runner.reports.pages.page import Values
+from runner.reports.pages.record import Record
 from runner.reports.pages.summary import STATES
-from runner.reports.pages.values import count, duration, plural
+from runner.reports.pages.values import Fields, number, plural
 
 _COLORS = {"good": "#009e73", "warn": "#e69f00", "bad": "#d55e00", "busy": "#56b4e9"}
 _MOST_POINTS = 500
 
 
-class _Past(NamedTuple):
-    """One job: seconds since 1970, NaN where the end is not known; how it ended, and the words it left."""
-
-    job: Job
-    began: float
-    ended: float
-    how: str
-    words: str
-
-    @property
-    def last(self) -> float:
-        """The moment drawn as its end."""
-        return self.ended if math.isfinite(self.ended) else self.began
-
-    @property
-    def color(self) -> str:
-        return _COLORS[STATES[self.how][0]]
-
-
-def history(record: Record) -> Blocks:
+def history(record: Record) -> Values:
     """Show all jobs; nothing where there was one."""
-    if record.num_jobs < 2 or len(record.jobs) < 2:
-        return []
-    past = [_past(record, index) for index in range(len(record.jobs))]
-    faults = sum(job.how in ("failed", "killed") for job in past)
-    words = f"{plural(len(past), 'job')} worked on this output. Ended by a fault, or without a word: {faults}."
-    header = ("job", "began", "lasted", "ranks", "rows computed", "ended")
-    table = Table("the jobs of this output", header, [*map(_row, range(1, len(past) + 1), past)])
-    drawn = [job for job in past if math.isfinite(job.began)]
-    if not drawn:
-        return [prose(words + " The ledger does not tell when."), table]
-    names = [f"job {number}" for number in range(1, len(past) + 1)]
-    lanes = {"range": [len(past) - 0.5, -0.5], "tickvals": list(range(len(past))), "ticktext": names}
-    layout = {
-        "xaxis": axis("local time", type="date", anchor="y2", range=_dates(drawn, 0.3)),
-        "yaxis": axis("", domain=[0.45, 1], showgrid=False, zeroline=False, **lanes),
-        "yaxis2": axis("rows done", domain=[0, 0.36], rangemode="tozero"),
-        "hovermode": "closest",
-        "bargap": 0.35,
-        "meta": {"narrow": {"xaxis": {"range": _dates(drawn, 1.4), "tickangle": 0, "nticks": 4}}},
-    }
-    says = words + " Bars from the start of each to its end, with how it ended; below, the rows that were done."
-    legend = [(STATES[how][2], color) for how, color in {job.how: job.color for job in past}.items()]
-    data, height = [_bars(past, drawn), *_rows_done(drawn)], 260 + min(36 * len(past), 500)
-    return [finding(words), Chart("history", says, data, layout, height, [table], legend)]
+    jobs = [_past(record, index) for index in range(len(record.jobs))]
+    if len(jobs) < 2:
+        return {}
+    drawn = [job for job in jobs if job["began"] > 0]
+    faults = sum(job["how"] in ("failed", "killed") for job in jobs)
+    return {"jobs": jobs, "faults": faults, "chart": _draw(drawn, len(jobs)) if drawn else None}
 
 
-def _past(record: Record, index: int) -> _Past:
+def _past(record: Record, index: int) -> Values:
+    """Return when a job began and ended, how, and the words it left; `until` is drawn as its end."""
     job = record.jobs[index]
     if index + 1 < len(record.jobs):
-        before = record.jobs[index + 1].start.fields("before")
-        how, words, failed = str(before.get("how", "killed")), before.get("message"), before.number("epoch")
+        before = Fields(record.jobs[index + 1].start["before"])
+        how, words, ended = str(before["how"]), before["message"], number(before["epoch"])
     else:
-        how, words = record.ended[0], record.failure.get("message") or record.report.get("stopped_by")
+        how, words = record.ended[0], record.failure["message"] or record.report["stopped_by"]
         is_over = how in ("whole", "stopped")
-        failed = job.epoch + record.report.number("wall_seconds") if is_over else record.failure.number("epoch")
-    ends = [job.epoch + chunk.ended for chunk in job.chunks]
-    ended = max([end for end in (failed, *ends) if math.isfinite(end)], default=math.nan)
-    return _Past(job, job.epoch, ended, how if how in STATES else "killed", str(words or ""))
+        ended = job.epoch + number(record.report["wall_seconds"]) if is_over else number(record.failure["epoch"])
+    ends = [end for end in (ended, *(job.epoch + commit.ended for commit in job.commits)) if end == end]
+    how = how if how in STATES else "killed"
+    return {
+        "job": job,
+        "number": index + 1,
+        "started": job.start["started"],
+        "ranks": job.num_ranks,
+        "rows": job.num_rows,
+        "how": how,
+        "words": str(words or ""),
+        "ended": f"{STATES[how][2]}: {words}" if words else STATES[how][2],
+        "began": job.epoch,
+        "until": max(ends, default=job.epoch),
+        "lasted": max(ends, default=math.nan) - job.epoch,
+    }
 
 
-def _bars(past: list[_Past], drawn: list[_Past]) -> dict[str, Any]:
-    labels = [f"{plural(job.job.ranks, 'rank')}, {STATES[job.how][2]}" for job in drawn]
-    look = {"text": labels, "textposition": "auto", "insidetextfont": {"color": "#000000"}, "cliponaxis": False}
-    spans = {"base": [_local(job.began) for job in drawn], "x": [1000 * (job.last - job.began) + 1 for job in drawn]}
-    y, words = [past.index(job) for job in drawn], [plain(job.words[:200]) for job in drawn]
-    hover = "%{text}<br>%{customdata}"
-    return bars([job.color for job in drawn], hover, orientation="h", y=y, customdata=words, **spans, **look)
-
-
-def _dates(drawn: list[_Past], room: float) -> list[str]:
-    """Return the range of an axis of time with room for labels at its end: so many times as wide."""
-    began, ended = min(job.began for job in drawn), max(job.last for job in drawn)
+def _draw(jobs: list[Values], lanes: int) -> dict[str, Any]:
+    """Draw bars from the start of each job to its end, and below them the rows that were done."""
+    began, ended = min(job["began"] for job in jobs), max(job["until"] for job in jobs)
     span = max(ended - began, 1.0)
-    return [_local(began - 0.02 * span), _local(ended + room * span)]
+    wide, narrow = ([_local(began - 0.02 * span), _local(ended + room * span)] for room in (0.3, 1.4))
+    names = {"tickvals": [*range(1, lanes + 1)], "ticktext": [f"job {index + 1}" for index in range(lanes)]}
+    y = {"domain": [0.45, 1], "range": [lanes + 0.5, 0.5], "showgrid": False, "zeroline": False}
+    return chart(
+        "history",
+        260 + min(36 * lanes, 500),
+        [_bars(jobs), *_rows_done(jobs)],
+        xaxis=axis("local time", type="date", anchor="y2", range=wide),
+        yaxis=axis() | y | names,
+        yaxis2=axis("rows done", domain=[0, 0.36], rangemode="tozero"),
+        bargap=0.35,
+        meta={"narrow": {"range": narrow, "tickangle": 0, "nticks": 4}},
+    )
 
 
-def _rows_done(drawn: list[_Past]) -> list[dict[str, Any]]:
+def _bars(jobs: list[Values]) -> Trace:
+    return bars(
+        [_COLORS[STATES[job["how"]][0]] for job in jobs],
+        "%{text}<br>%{customdata}",
+        orientation="h",
+        y=[job["number"] for job in jobs],
+        base=[_local(job["began"]) for job in jobs],
+        x=[1000 * (job["until"] - job["began"]) + 1 for job in jobs],
+        text=[f"{plural(job['ranks'], 'rank')}, {STATES[job['how']][2]}" for job in jobs],
+        customdata=[plain(job["words"][:200]) for job in jobs],
+        textposition="auto",
+        insidetextfont={"color": "#000000"},
+        cliponaxis=False,
+    )
+
+
+def _rows_done(jobs: list[Values]) -> list[Trace]:
     """Draw the rows over time, and a mark where a job ended by a fault."""
-    points, faults, done = [], [], 0
-    for job in drawn:
-        points.append((job.began, done))
-        for chunk in job.job.chunks:
-            done += chunk.rows
-            when = job.began + chunk.ended
-            points.append((when if math.isfinite(when) else job.last, done))
-        points.append((job.last, done))
-        if job.how in ("failed", "killed"):
-            faults.append((job.last, done))
-    points.sort()
-    points = points[:: max(1, len(points) // _MOST_POINTS)] + points[-1:]
-    line, hover = {"color": _COLORS["busy"], "width": 2}, "%{x}: %{y:,} rows<extra></extra>"
+    rows, x, y = 0, [], []
+    faults: dict[str, list[float]] = {"x": [], "y": []}
+    for job in jobs:
+        for commit in job["job"].commits:
+            x.append(_local(job["began"] + commit.ended))
+            y.append(rows := rows + commit.rows)
+        if job["how"] in ("failed", "killed"):
+            faults["x"].append(_local(job["until"]))
+            faults["y"].append(rows)
+    step = max(1, len(x) // _MOST_POINTS)
+    x = [_local(jobs[0]["began"]), *x[::step], _local(jobs[-1]["until"])]
+    line = {"color": _COLORS["busy"], "width": 2}
     return [
-        scatter("lines", *_places(points), yaxis="y2", line=line, hovertemplate=hover),
-        cross(*_places(faults), "a fault, %{x}", _COLORS["bad"], yaxis="y2"),
+        lines([0, *y[::step], rows], "%{x}: %{y:,} rows", x=x, yaxis="y2", line=line),
+        marks("x", 12, _COLORS["bad"], hover="a fault, %{x}", yaxis="y2", **faults),
     ]
 
 
-def _places(points: list[tuple[float, int]]) -> tuple[list[Any], list[Any]]:
-    return [_local(when) for when, _ in points], [rows for _, rows in points]
-
-
-def _row(index: int, past: _Past) -> Row:
-    when = _local(past.began).replace("T", " ")[:19] or str(past.job.start.get("started", ""))
-    rows = sum(chunk.rows for chunk in past.job.chunks)
-    how = STATES[past.how][2] + (f": {past.words}" if past.words else "")
-    return count(index), when, duration(past.ended - past.began), count(past.job.ranks), count(rows), how
-
-
-def _local(epoch: float) -> str:
-    """Format a date for Plotly; it knows no time zones, so it is the local time of whoever makes the page."""
-    try:
-        return time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(epoch)) + f".{int(epoch % 1 * 1000):03d}"
-    except (ValueError, OverflowError, OSError):
-        return ""
+def _local(epoch: float) -> float:
+    """Return a time for Plotly, which knows no time zones: in milliseconds, in the local time of the page's maker."""
+    return 1000 * (epoch + time.localtime(epoch).tm_gmtoff)

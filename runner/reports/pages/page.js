@@ -3,62 +3,35 @@
   "use strict";
   const charts = [...document.querySelectorAll(".chart")];
   const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const clear = "rgba(0,0,0,0)";
 
-  const colours = () => {
+  // What all charts have in common, in the colours of the page.
+  const template = () => {
     const style = getComputedStyle(document.documentElement);
-    return Object.fromEntries(["paper", "panel", "ink", "soft", "line"].map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
-  };
-
-  const axesOf = (layout) => Object.keys(layout).filter((key) => /^[xy]axis\d*$/.test(key));
-
-  // What changes with the colours of the page.
-  const painted = (layout) => {
-    const page = colours();
-    const changes = {
-      "font.color": page.ink,
-      "hoverlabel.bgcolor": page.panel,
-      "hoverlabel.bordercolor": page.line,
-      "hoverlabel.font.color": page.ink,
-      "modebar.color": page.soft,
-      "modebar.activecolor": page.ink,
-      "modebar.bgcolor": "rgba(0,0,0,0)",
+    const [panel, ink, soft, line] = ["panel", "ink", "soft", "line"].map((name) => style.getPropertyValue(`--${name}`).trim());
+    const colors = { gridcolor: line, linecolor: line, tickcolor: line };
+    const axis = { automargin: true, ticks: "outside", ticklen: 4, title: { standoff: 8 }, ...colors };
+    const layout = {
+      font: { family: getComputedStyle(document.body).fontFamily, size: 13, color: ink },
+      showlegend: false, dragmode: "zoom", hovermode: "closest", paper_bgcolor: clear, plot_bgcolor: clear,
+      margin: { l: 8, r: 16, t: 28, b: 8 }, xaxis: axis, yaxis: axis,
+      hoverlabel: { bgcolor: panel, bordercolor: line, font: { color: ink } },
+      modebar: { color: soft, activecolor: ink, bgcolor: clear },
     };
-    for (const axis of axesOf(layout)) {
-      changes[`${axis}.gridcolor`] = page.line;
-      changes[`${axis}.linecolor`] = page.line;
-      changes[`${axis}.tickcolor`] = page.line;
-    }
-    return changes;
+    return { layout, data: { bar: [{ marker: { line: { width: 0 } } }] } };
   };
 
   const draw = async (chart) => {
-    const figure = JSON.parse(document.getElementById(`${chart.id}-figure`).textContent);
-    const own = figure.layout;
-    for (const axis of axesOf(own)) {
-      own[axis] = { automargin: true, ticks: "outside", ticklen: 4, ...own[axis] };
-      own[axis].title = { standoff: 8, ...own[axis].title };
-    }
-    // What a chart says of narrow screens, where its labels need more room.
-    for (const [axis, changes] of Object.entries((chart.clientWidth < 560 && own.meta?.narrow) || {})) Object.assign(own[axis], changes);
-    const layout = {
-      showlegend: false,
-      dragmode: "zoom",
-      margin: { l: 8, r: 16, t: 28, b: 8 },
-      paper_bgcolor: "rgba(0,0,0,0)",
-      plot_bgcolor: "rgba(0,0,0,0)",
-      ...own,
-      font: { family: getComputedStyle(document.body).fontFamily, size: 13 },
-    };
+    const { data, layout } = JSON.parse(document.getElementById(`${chart.id}-figure`).textContent);
+    if (chart.clientWidth < 560) Object.assign(layout.xaxis, layout.meta?.narrow); // where labels need more room
     try {
-      await Plotly.newPlot(chart, figure.data, layout, config);
-      await Plotly.relayout(chart, painted(layout));
+      await Plotly.newPlot(chart, data, { template: template(), ...layout }, config);
     } catch (error) {
       chart.textContent = `This chart could not be drawn (${error.message}); the table below has its numbers.`;
       console.error(error);
     }
   };
-
-  const repaint = () => Promise.all(charts.filter((chart) => chart.layout).map((chart) => Plotly.relayout(chart, painted(chart.layout))));
+  const repaint = () => charts.filter((chart) => chart.layout).map((chart) => Plotly.relayout(chart, { template: template() }));
 
   for (const button of document.querySelectorAll("button[data-copies]")) {
     button.addEventListener("click", async () => {
@@ -74,17 +47,14 @@
   }
 
   let opened = [];
-  addEventListener("beforeprint", () => {
-    document.documentElement.classList.add("on-paper");
-    opened = [...document.querySelectorAll("details:not([open])")];
-    for (const details of opened) details.open = true;
+  const print = (isPrinting) => {
+    document.documentElement.classList.toggle("on-paper", isPrinting);
+    if (isPrinting) opened = [...document.querySelectorAll("details:not([open])")];
+    for (const details of opened) details.open = isPrinting;
     repaint();
-  });
-  addEventListener("afterprint", () => {
-    document.documentElement.classList.remove("on-paper");
-    for (const details of opened) details.open = false;
-    repaint();
-  });
+  };
+  addEventListener("beforeprint", () => print(true));
+  addEventListener("afterprint", () => print(false));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 
   Promise.all(charts.map(draw)).then(() => document.documentElement.classList.add("drawn"));

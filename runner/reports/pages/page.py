@@ -1,108 +1,135 @@
-"""The page of one output: which sections it has, in which order."""
+"""A page that stands alone: style, program and Plotly are in it, and it may not load anything else."""
 
-import contextlib
+import functools
+import importlib.util
 import json
-from collections import defaultdict
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runner.reports.pages.balance import load_balance, memory, rates
-from runner.reports.pages.blocks import Block, Blocks, Row, Table, prose
-from runner.reports.pages.chunks import draw_job
-from runner.reports.pages.document import make_page, make_section
-from runner.reports.pages.groups import groups
-from runner.reports.pages.history import history
-from runner.reports.pages.losses import where_the_time_went
-from runner.reports.pages.phases import PHASES
-from runner.reports.pages.record import Record
-from runner.reports.pages.speed import batches, speed_over_time
-from runner.reports.pages.strips import MOST_STRIPS, Shares, draw_ranks, read_shares
-from runner.reports.pages.summary import headline, what_went_wrong
-from runner.reports.pages.values import Fields, size, spans
+from runner.core.atomic import atomic_file
+from runner.core.errors import UsageError
+from runner.reports.pages import values
 
-_WRONG = {"failed": "What went wrong", "killed": "What became of it", "running": "While it runs"}
-_FEW = "The height of a color is its share of the time. Drag to look closer, double-click to see all."
-_MANY = (
-    "At the top the mean of all ranks; below, each rank or a few, in the color of what took most of the time, the "
-    "fainter the smaller its share. Drag to look closer, double-click to see all."
-)
-_LEADERS = " Only the first rank of a group has rows; the others' 'wait for rows' is until it has the next batch."
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_HERE = Path(__file__).parent
+_OPTION = re.compile(r"(?<!\S)(--[a-z][a-z-]*)")
+_PLOTLY = b"<script data-plotly></script>"  # where the program that draws goes, which is long; text cannot contain it
+Values = dict[str, Any]
 
 
-def page_of(record: Record) -> str:
-    """Draw the page of an output, whatever has become of it."""
-    shares, state = read_shares(record.timeline), ""
-    if record.timeline and shares is None:
-        record.notes.append("timeline.json is there, but is not what it should be.")
-    with contextlib.suppress(Exception):
-        state = record.ended[0]
-    about = "Command, hosts, environment, options"
-    sections = [
-        make_section("wrong", "Fault" if state == "failed" else "State", _WRONG.get(state, "What is known"),
-                     lambda: what_went_wrong(record)),
-        make_section("where", "Time", "Where the time went", lambda: where_the_time_went(record)),
-        make_section("timeline", "Ranks", "What each rank did when", lambda: _timeline(record, shares)),
-        make_section("rows", "Speed", "Rows per second over time", lambda: speed_over_time(record, shares)),
-        make_section("batches", "Batches", "How long batches took", lambda: batches(record)),
-        make_section("load", "Load", "How even the load was", lambda: load_balance(record)),
-        make_section("groups", "Groups", "How groups worked together", lambda: groups(record)),
-        make_section("held", "Memory", "Memory", lambda: memory(record)),
-        make_section("rates", "Rates", "Weights and predictions on their way", lambda: rates(record)),
-        make_section("jobs", "Jobs", "All jobs of this output", lambda: history(record)),
-        make_section("about", "Command and options", about, lambda: _about(record)),
-    ]  # fmt: skip
-    summary = make_section("summary", "Summary", "Summary", lambda: headline(record), lambda: _notes(record))
-    if state in ("failed", "killed"):  # what comes first is what one looks for
-        sections.insert(1, sections.pop(2))
-    started = record.report.get("started") or (record.jobs[-1].start.get("started") if record.jobs else "")
-    subtitle = "Distributed batch inference" + (f", started {started}" if started else "")
-    return make_page(str(record.report.get("output") or record.output), subtitle, [summary, *sections])
+class Section(NamedTuple):
+    """A part of a page under a heading.
+
+    Attributes:
+        name: of its template, and of its element.
+        short: what links to it say.
+        title: its heading.
+        values: what its template shows; nothing, and the section is left out.
+    """
+
+    name: str
+    short: str
+    title: str
+    values: Callable[[], Values]
 
 
-def _timeline(record: Record, shares: Shares | None) -> Blocks:
-    if shares is None:
-        return draw_job(record, record.jobs[-1]) if record.jobs else []
-    ranks = range(shares.of_main.shape[1])
-    hosts = {rank.get("rank"): rank.get("host") for rank in record.ranks}
-    names = [f"rank {rank}" + (f" on {hosts[rank]}" if rank in hosts else "") for rank in ranks]
-    how = (_FEW if len(ranks) <= MOST_STRIPS else _MANY) + (_LEADERS if record.group_size > 1 else "")
-    return [draw_ranks(shares, names), prose(how, "note")]
+def draw_page(title: str, subtitle: str, sections: Sequence[Section], notes: Sequence[str] = ()) -> str:
+    """Draw a page of those sections that are not empty; it lacks Plotly. Sections may add to the notes."""
+    drawn = [(section, html) for section in sections if (html := _draw(section))]
+    style, program = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    about = {"title": title, "subtitle": subtitle, "sections": drawn, "notes": dict.fromkeys(notes)}
+    made = time.strftime("%Y-%m-%d %H:%M:%S")
+    return render("page.html.j2", **about, style=style, program=program, made=made)
 
 
-def _notes(record: Record) -> Blocks:
-    """Say what is missing, damaged or left out."""
-    return [Block("notes", list(dict.fromkeys(record.notes)))] if record.notes else []
+def render(template: str, **context: Any) -> str:
+    """Fill in one of the templates."""
+    return _templates().get_template(template).render(context)
 
 
-def _about(record: Record) -> Blocks:
-    """Show the command, the hosts, the options, and the versions of everything."""
-    report, environment = record.report, record.report.fields("environment")
-    blocks: list[Block | Table] = []
-    if command := report.get("launcher_command") or report.get("command"):
-        blocks += [Block("heading", "Command"), Block("command", command)]
-    if record.ranks:
-        blocks += [Block("heading", "Hosts"), _hosts(record.ranks)]
-    if environment:
-        named = [(name, str(value)) for name, value in environment.items() if value]
-        named += [("started", str(report.get("started"))), ("canary", str(report.get("canary") or "not compared"))]
-        blocks += [Block("heading", "Environment"), Table("versions, MPI, scheduler", ("name", "value"), named)]
-    if record.config:
-        options = [
-            (f"--{name}", value if isinstance(value, str) else json.dumps(value, default=str))
-            for name, value in record.config.items()
-        ]
-        table = Table("all options, as config.toml has them", ("option", "value"), options, is_folded=True)
-        blocks += [Block("heading", "Options"), table]
-    phases = [(phase.name, name, phase.meaning) for name, phase in PHASES.items()]
-    words = Table("what the phases are", ("on this page", "in the files", "meaning"), phases, is_folded=True)
-    return [*blocks, Block("heading", "Words"), words]
+def compile_templates() -> None:
+    """Compile all templates, which takes longer than to fill them in."""
+    templates = _templates()
+    for name in templates.list_templates():
+        templates.get_template(name)
 
 
-def _hosts(ranks: list[Fields]) -> Table:
-    by_host = defaultdict(list)
-    for rank in ranks:
-        by_host[str(rank.get("host"))].append(rank)
-    rows: list[Row] = []
-    for host, of_host in by_host.items():
-        numbers = [rank["rank"] for rank in of_host if isinstance(rank.get("rank"), int)]
-        kinds = (", ".join(sorted({str(rank.get(name)) for rank in of_host})) for name in ("device", "threads"))
-        rows.append((host, spans(numbers), *kinds, size(sum(rank.get("peak_rss_bytes", 0) for rank in of_host))))
-    return Table("hosts and their ranks", ("host", "ranks", "devices", "threads a rank", "memory together"), rows)
+def complete(page: str) -> str:
+    """Return a page with Plotly in it.
+
+    Raises:
+        UsageError: Plotly is not installed.
+    """
+    return b"".join(_parts(page)).decode()
+
+
+def write(page: str, path: Path) -> None:
+    """Write a page with Plotly in it, at once.
+
+    Raises:
+        UsageError: Plotly is not installed.
+        OSError: the page cannot be written.
+    """
+    parts = _parts(page)
+    with atomic_file(path) as file:
+        file.buffer.writelines(parts)
+
+
+def _draw(section: Section) -> str:
+    """Draw a section; what a damaged record spoils says so, and spoils nothing else."""
+    try:
+        shown = section.values()
+        return render(f"{section.name}.html.j2", **shown) if shown else ""
+    except Exception as error:
+        return render("damaged.html.j2", error=type(error).__name__)
+
+
+@functools.cache
+def _templates() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # only a process that draws a page needs it
+    from markupsafe import Markup, escape
+
+    templates = Environment(
+        loader=FileSystemLoader(_HERE / "templates"),
+        autoescape=lambda name: str(name).endswith(".html.j2"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    formats = {name: getattr(values, name) for name in values.FORMATS}
+    templates.filters.update(formats)
+    templates.globals.update(formats)
+    templates.filters["tidy"] = lambda text: Markup(" ".join(escape(text).split()))
+    templates.filters["options"] = lambda text: Markup(_OPTION.sub(r"<code>\1</code>", str(escape(text))))
+    templates.policies["json.dumps_function"] = _as_json
+    templates.policies["json.dumps_kwargs"] = {}
+    templates.globals.update(vars(templates.get_template("macros.html.j2").module))
+    return templates
+
+
+def _as_json(value: Any) -> str:
+    """Write JSON, with null for NaN and infinity."""
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except ValueError:
+        return _as_json(json.loads(json.dumps(value), parse_constant=lambda name: None))
+
+
+def _parts(page: str) -> list[bytes]:
+    before, after = page.encode(errors="replace").split(_PLOTLY)  # a path need not be Unicode
+    return [before, b"<script>", _plotly(), b"</script>", after]
+
+
+def _plotly() -> bytes:
+    """Read Plotly's program, as its Python package brings it; the package itself is not imported."""
+    package = importlib.util.find_spec("plotly")
+    for place in (package.submodule_search_locations if package else None) or []:
+        path = Path(place) / "package_data" / "plotly.min.js"
+        if path.is_file():
+            return path.read_bytes().replace(b"</script", b"<\\/script")
+    raise UsageError("pages need Plotly, which is not installed: pip install 'horovod-inference-runner[report]'")

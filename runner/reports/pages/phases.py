@@ -1,4 +1,4 @@
-"""The name and the color of each phase of a job on a page."""
+"""The names and colors of the phases of a job, and what to do about the time that it loses."""
 
 from typing import NamedTuple
 
@@ -34,32 +34,27 @@ FORWARD, REST = PHASES["forward"].color, "#68737d"
 EXCHANGE = Phase("exchange and waiting", "#f0e442")  # inside of forward, where ranks hold the model together
 
 
-class Loss(NamedTuple):
-    """Time that a job loses: its color, what it is, and what to do about it."""
-
-    color: str
-    meaning: str
-    advice: str
-
-
+# What the parts of the wall time are, and what to do about those that are lost.
 LOSSES = {
-    "start-up": Loss("#8d949c", "from the start of the processes to the first batch",
-                     "Give one job more rows, so that it starts less often."),
-    "baseline": Loss("#8c6bb1", "rank 0 computing alone", "Leave out --baseline: its answer is now known."),
-    "slower together": Loss("#56b4e9", "forward calls that take longer while other ranks compute, too",
-                            "The ranks of a host share its memory, caches and cores: try fewer ranks a host with more "
-                            "--threads each, and see with python -m runner doctor whether ranks share cores."),
-    "reading": Loss("#e69f00", "waiting for rows",
-                    "Rows come too slowly: copy the data to a faster or nearer disk, take a binary format, a cheaper "
-                    "--preprocess, or give each rank more cores."),
-    "imbalance": Loss("#cc79a7", "ranks that are done waiting for the slowest",
-                      "Let whoever is free take the next rows: --schedule dynamic, with a smaller --chunk-size if "
-                      "chunks are few."),
-    "collect": Loss("#d55e00", "waiting until predictions are collected",
-                    "Send less: --collect alltoall brings predictions to rank 0 alone, direct or shards send none; "
-                    "--postprocess keeps only what you need of them."),
-    "finish": Loss("#009e73", "making the output whole",
-                   "An .npy needs no second pass over the rows; with --collect shards each rank writes its own files."),
+    "ideal": ("forward calls alone, evenly shared", ""),
+    "start-up": ("from the start of the processes to the first batch",
+                 "Give one job more rows, so that it starts less often."),
+    "baseline": ("rank 0 computing alone", "Leave out --baseline: its answer is now known."),
+    "slower together": ("forward calls that take longer while other ranks compute, too",
+                        "The ranks of a host share its memory, caches and cores: try fewer ranks a host with more "
+                        "--threads each, and see with python -m runner doctor whether ranks share cores."),
+    "reading": ("waiting for rows",
+                "Rows come too slowly: copy the data to a faster or nearer disk, take a binary format, a cheaper "
+                "--preprocess, or give each rank more cores."),
+    "imbalance": ("ranks that are done waiting for the slowest",
+                  "Let whoever is free take the next rows: --schedule dynamic, with a smaller --chunk-size if chunks "
+                  "are few."),
+    "collect": ("waiting until predictions are collected",
+                "Send less: --collect alltoall brings predictions to rank 0 alone, direct or shards send none; "
+                "--postprocess keeps only what you need of them."),
+    "finish": ("making the output whole",
+               "An .npy needs no second pass over the rows; with --collect shards each rank writes its own files."),
+    "wall time": ("the sum of all above", ""),
 }  # fmt: skip
 
 # What to do about a start-up of which most is this.

@@ -1,77 +1,46 @@
 """All that a run folder holds, whatever state it is in: nothing here raises because of what a file holds or lacks."""
 
-import contextlib
 import json
 import math
-import time
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+from runner.chunks.commit import Commit
 from runner.core.errors import InputError, RunnerError
-from runner.records.ledger import run_folder
+from runner.records.ledger import Ledger, run_folder
 from runner.records.lock import OutputLock
-from runner.reports.pages.values import Fields
-from runner.telemetry.timeline import with_current_phases
+from runner.reports.pages.values import Fields, number, objects
+from runner.telemetry.timeline import EARLIER_NAMES
 
 _MOST_RANKS = 100_000  # what a damaged line may claim
 _MOST_HASTY_BYTES = 1 << 20  # some 3000 chunks, read in some 30 ms
 _NOT_READ = "is there, but cannot be read"
 
 
-@dataclass
-class Chunk:
-    """One committed chunk; `began` in seconds since the start of its job, NaN where the ledger does not tell."""
-
-    rank: int
-    rows: int
-    seconds: float
-    began: float
-    bad: int
-
-    @property
-    def ended(self) -> float:
-        """When its rows were computed."""
-        return self.began + self.seconds
-
-
-@dataclass
 class Job:
     """One job of an output, as the ledger tells of it.
 
     Attributes:
         start: what it wrote of itself when it started.
-        chunks: those that it committed, in that order.
+        epoch: when that was, in seconds since 1970; NaN where that is not known.
+        num_ranks, group_size: how many ranks it had, and how many of them held one replica of the model together.
+        commits: its chunks, in the order in which they were committed.
+        timed: those with a known time.
+        num_rows, num_bad: rows of these, and how many of them failed.
     """
 
-    start: Fields
-    chunks: list[Chunk] = field(default_factory=list)
-
-    @property
-    def epoch(self) -> float:
-        """When it started, in seconds since 1970; NaN where that is not known."""
-        with contextlib.suppress(ValueError, OverflowError):
-            if math.isnan(self.start.number("epoch")):
-                return time.mktime(time.strptime(str(self.start.get("started")), "%Y-%m-%d %H:%M:%S"))
-        return self.start.number("epoch")
-
-    @property
-    def ranks(self) -> int:
-        """How many ranks it had, as far as that is known."""
-        size = self.start.number("world_size")
-        return max([int(size) if 0 < size < _MOST_RANKS else 0, *(chunk.rank + 1 for chunk in self.chunks)])
-
-    @property
-    def group_size(self) -> int:
-        """How many of them hold one replica of the model together."""
-        return _group_size(self.start.number("model_parallel"), self.ranks)
-
-    @property
-    def timed_chunks(self) -> list[Chunk]:
-        """Chunks with a known time."""
-        return [chunk for chunk in self.chunks if math.isfinite(chunk.ended) and chunk.seconds >= 0]
+    def __init__(self, start: Fields, commits: list[Commit]) -> None:
+        self.start, self.epoch, size = start, number(start["epoch"]), number(start["world_size"])
+        self.num_ranks = int(size) if 1 <= size < _MOST_RANKS else 1
+        self.group_size = _group_size(start["model_parallel"], self.num_ranks)
+        self.commits = [commit for commit in commits if 0 <= commit.rank < self.num_ranks]
+        self.timed = [commit for commit in self.commits if commit.began > 0]
+        self.num_rows = sum(commit.rows for commit in self.commits)
+        self.num_bad = sum(len(commit.bad) for commit in self.commits)
 
 
 class Record:
@@ -93,50 +62,53 @@ class Record:
     """
 
     def __init__(self, given: str, is_hasty: bool = False) -> None:
-        folder, self._is_hasty = Path(given), is_hasty
-        if folder.name.endswith(".run") and folder.is_dir():
-            self.folder, self.output = folder, str(given).rstrip("/").removesuffix(".run")
-        else:
-            self.folder, self.output = run_folder(given), given
-            if not self.folder.is_dir():
-                from runner.records.explain import explain  # knows best what there is instead
+        self.output, self.folder, self._is_hasty = given, run_folder(given), is_hasty
+        if given.rstrip("/").endswith(".run") and Path(given).is_dir():
+            self.output, self.folder = given.rstrip("/").removesuffix(".run"), Path(given)
+        elif not self.folder.is_dir():
+            from runner.records.explain import explain  # knows best what there is instead
 
-                explain(given)
-                raise InputError(f"{self.folder} is not a folder")
+            explain(given)
+            raise InputError(f"{self.folder} is not a folder")
         self.notes: list[str] = []
         names = ("report.json", "timeline.json", "failure.json", "status.json")
         self.report, self.timeline, self.failure, self.status = map(self._read, names)
-        self.config = self.report.fields("config") or self._read_config()
-        status, is_url = self.report.get("status"), "://" in str(self.report.get("output"))
-        is_lost = status == "whole" and not is_url and not Path(self.output).exists()
-        self._note(is_lost, f"{self.output} itself is not there any more.")
-        is_lost = status in ("whole", "stopped") and not (self.folder / "timeline.json").exists()
-        self._note(is_lost, "Without timeline.json there is less to show of what each rank did when.")
+        self.config = self.report.fields("config") or self._read("config.toml", tomllib.loads)
+        status, is_url = self.report["status"], "://" in str(self.report["output"])
+        if status == "whole" and not is_url and not Path(self.output).exists():
+            self.notes.append(f"{self.output} itself is not there any more.")
+        if status in ("whole", "stopped") and not (self.folder / "timeline.json").exists():
+            self.notes.append("Without timeline.json there is less to show of what each rank did when.")
 
     @cached_property
     def ended(self) -> tuple[str, str]:
         """How the last job has ended: a key of `summary.STATES`, and what `explain` says of it. It may take some
         seconds to tell whether a job runs."""
-        status = str(self.report.get("status", ""))
+        status = self.report["status"]
         if status in ("whole", "stopped") and not self.failure:
             return status, ""
         with ThreadPoolExecutor(1) as pool:  # both watch the lock of another host for a while
             is_held = pool.submit(OutputLock(self.folder, self.output).is_held)
             words = _explained(self.output)
-        self._note(is_held.exception() is not None, f"lock {_NOT_READ}.")
-        if not is_held.exception() and is_held.result():
+        if is_held.exception():
+            self.notes.append(f"lock {_NOT_READ}.")
+        elif is_held.result():
             return "running", words
-        return ("failed" if self.failure else "killed" if self._ledger or self.status else ""), words
+        was_there = self.status or (self.folder / "ledger.jsonl").exists()
+        return ("failed" if self.failure else "killed" if was_there else ""), words
 
     @cached_property
     def ranks(self) -> list[Fields]:
-        """The ranks of the report; empty where there is none."""
-        return self.report.objects("ranks")
+        """The ranks of the report, each with its name and the seconds of its phases beside its other figures."""
+        return [
+            Fields(rank | rank.fields("seconds"), name=f"rank {rank['rank']} on {rank['host']}")
+            for rank in objects(self.report["ranks"])
+        ]
 
     @cached_property
     def group_size(self) -> int:
         """How many ranks hold one replica of the model together; 1 where each holds its own."""
-        return _group_size(self.config.number("model-parallel"), len(self.ranks))
+        return _group_size(self.config["model-parallel"], len(self.ranks))
 
     @property
     def noun(self) -> str:
@@ -145,92 +117,80 @@ class Record:
 
     @property
     def leaders(self) -> list[Fields]:
-        """The ranks of the report that have rows: of each group the first."""
-        return self.ranks[:: self.group_size]
+        """The ranks of the report that have rows: of each group the first, by the name of the group."""
+        each = self.group_size
+        if each == 1:
+            return self.ranks
+        return [
+            Fields(self.ranks[first], name=f"group {first // each} (ranks {first}-{first + each - 1})")
+            for first in range(0, len(self.ranks), each)
+        ]
+
+    @property
+    def num_hosts(self) -> int:
+        """Return on how many hosts the ranks were."""
+        return len({str(rank["host"]) for rank in self.ranks})
 
     @cached_property
-    def _ledger(self) -> bytes:
+    def ledger(self) -> Ledger | None:
+        """The ledger; None where it is missing, damaged at its start, or too long for a job that waits."""
         path = self.folder / "ledger.jsonl"
-        if self._is_hasty and path.exists() and path.stat().st_size > _MOST_HASTY_BYTES:
-            again = f"python -m runner report {self.output} shows all jobs of this output; its ledger is long."
-            self._note(self.report.number("resumed_rows") > 0, again)
-            return b""
-        return self._read_bytes("ledger.jsonl")
-
-    @property
-    def num_jobs(self) -> int:
-        """How many jobs have worked on the output; quick however long the ledger is."""
-        return self._ledger.count(b'\n{"job"')
+        if not path.exists():
+            self.notes.append("ledger.jsonl is missing.")
+            return None
+        if self._is_hasty and path.stat().st_size > _MOST_HASTY_BYTES:
+            if number(self.report["resumed_rows"]) > 0:
+                again = f"python -m runner report {self.output} shows all jobs of this output"
+                self.notes.append(f"{again}; its ledger is long.")
+            return None
+        try:
+            return Ledger(self.folder)
+        except RunnerError as error:
+            self.notes.append(f"ledger.jsonl {_NOT_READ}: {error.message}.")
+            return None
 
     @cached_property
-    def fingerprint(self) -> Fields:
-        """The first line of the ledger; empty where it cannot be read."""
-        return next(_lines(self._ledger.split(b"\n", 1)[:1]), Fields())
-
-    @property
     def jobs(self) -> list[Job]:
         """All jobs of the ledger, with the chunks of each."""
-        return self._parsed[0]
+        starts, commits = (self.ledger.jobs, self.ledger.history) if self.ledger else ([], [])
+        return [Job(*each) for each in zip(map(Fields, starts), commits, strict=True)]
 
     @property
-    def committed(self) -> set[int]:
-        """The chunks that are done."""
-        return self._parsed[1]
+    def done_rows(self) -> tuple[float, float]:
+        """Return the rows that are done, and of how many; NaN where that is not known."""
+        report, ledger = self.report, self.ledger
+        if report["status"] in ("whole", "stopped"):
+            rows = number(report["num_rows"])
+            return rows - number(report["remaining_rows"]), rows
+        if ledger is None or ledger.fingerprint is None:
+            return math.nan, number(self.status["num_rows"])
+        done = sum(commit.rows for commit in ledger.commits.values())
+        return done, number(ledger.fingerprint.get("num_rows"))
 
-    @cached_property
-    def _parsed(self) -> tuple[list[Job], set[int]]:
-        jobs: list[Job] = []
-        committed: set[int] = set()
-        for line in _lines(self._ledger.splitlines()[1:]):
-            rank, rows = line.number("rank"), line.number("stop") - line.number("start")
-            if isinstance(line.get("job"), dict):
-                jobs.append(Job(line.fields("job")))
-            elif isinstance(line.get("withdrawn"), list):
-                committed.difference_update(index for index in line["withdrawn"] if isinstance(index, int))
-            elif jobs and isinstance(line.get("chunk"), int) and 0 <= rank < _MOST_RANKS and rows >= 0:
-                committed.add(line["chunk"])
-                times, bad = (line.number("seconds"), line.number("began")), line.get("bad")
-                chunk = Chunk(int(rank), int(rows), *times, len(bad) if isinstance(bad, list) else 0)
-                jobs[-1].chunks.append(chunk)
-        return jobs, committed
-
-    def _read(self, name: str) -> Fields:
-        content = next(_lines([self._read_bytes(name)]), None)
-        self._note((self.folder / name).exists() and content is None, f"{name} {_NOT_READ}: it is damaged.")
-        return Fields(with_current_phases(content or {}))
-
-    def _read_config(self) -> Fields:
-        import tomllib  # the report of a job that has ended has the options, too
-
+    def _read(self, name: str, parse: Callable[[str], dict[str, Any]] | None = None) -> Fields:
         try:
-            return Fields(tomllib.loads(self._read_bytes("config.toml").decode()))
-        except (ValueError, RecursionError):
-            self.notes.append(f"config.toml {_NOT_READ}: it is damaged.")
-            return Fields()
-
-    def _read_bytes(self, name: str) -> bytes:
-        try:
-            return (self.folder / name).read_bytes()
+            text = (self.folder / name).read_text()
+            for earlier, current in EARLIER_NAMES.items():
+                text = text.replace(f'"{earlier}"', f'"{current}"')
+            content = parse(text) if parse else json.loads(text, object_hook=Fields)
+            if isinstance(content, dict):
+                return Fields(content)
+            reason = "it is damaged"
         except FileNotFoundError:
-            self._note(name in ("ledger.jsonl", "config.toml"), f"{name} is missing.")
+            if parse:
+                self.notes.append(f"{name} is missing.")
+            return Fields()
         except OSError as error:
-            self.notes.append(f"{name} {_NOT_READ}: {error.strerror}.")
-        return b""
+            reason = str(error.strerror)
+        except (ValueError, RecursionError):
+            reason = "it is damaged"
+        self.notes.append(f"{name} {_NOT_READ}: {reason}.")
+        return Fields()
 
-    def _note(self, holds: bool, what: str) -> None:
-        self.notes += [what] if holds else []
 
-
-def _group_size(size: float, ranks: int) -> int:
+def _group_size(value: Any, ranks: int) -> int:
+    size = number(value)
     return int(size) if size > 1 and size.is_integer() and ranks % size == 0 else 1
-
-
-def _lines(lines: list[bytes]) -> Iterator[Fields]:
-    """Yield the JSON objects of those lines that hold one."""
-    for line in lines:
-        with contextlib.suppress(ValueError, RecursionError):
-            if isinstance(content := json.loads(line), dict):
-                yield Fields(content)
 
 
 def _explained(output: str) -> str:

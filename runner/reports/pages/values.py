@@ -1,12 +1,26 @@
 """Values of records, which may be damaged, and numbers in words that people read at a glance."""
 
-import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 UNKNOWN = "not known"
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+
+
+class Fields(dict[str, Any]):
+    """A JSON object; a field that it lacks, or that is null, is an empty object."""
+
+    def __init__(self, values: Mapping[str, Any] = MappingProxyType({}), **more: Any) -> None:
+        super().__init__({name: value for name, value in (*values.items(), *more.items()) if value is not None})
+
+    def __missing__(self, name: str) -> "Fields":
+        return Fields()
+
+    def fields(self, name: str) -> "Fields":
+        """Return an object; an empty one for whatever else a damaged record may hold."""
+        return value if isinstance(value := self[name], Fields) else Fields()
 
 
 class Figure(str):
@@ -14,65 +28,33 @@ class Figure(str):
 
     value: float
 
-    def __new__(cls, words: str, value: float) -> "Figure":
-        figure = super().__new__(cls, words)
-        figure.value = value
-        return figure
-
 
 def number(value: Any) -> float:
     """Return a finite number; NaN for whatever else a damaged record may hold."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return math.nan
-    return float(value)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else math.nan
 
 
-class Fields(dict[str, Any]):
-    """A JSON object, of which any field may be missing or not be what it should be."""
-
-    def number(self, name: str) -> float:
-        """Return a finite number, or NaN."""
-        return number(self.get(name))
-
-    def fields(self, name: str) -> "Fields":
-        """Return an object, or an empty one."""
-        value = self.get(name)
-        return Fields(value) if isinstance(value, dict) else Fields()
-
-    def objects(self, name: str) -> list["Fields"]:
-        """Return the objects in a list."""
-        value = self.get(name)
-        return [Fields(item) for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+def objects(value: Any) -> list[Fields]:
+    """Return the objects in a list; none where it is no list."""
+    return [item for item in value if isinstance(item, Fields)] if isinstance(value, list) else []
 
 
 def _figure(words: Callable[[float], str]) -> Callable[[Any], Figure]:
     """Turn a function that formats numbers into one that formats anything."""
 
-    @functools.wraps(words)
     def figure(value: Any) -> Figure:
         known = number(value)
-        return Figure(UNKNOWN if math.isnan(known) else words(known), known)
+        figure = Figure(UNKNOWN if math.isnan(known) else words(known))
+        figure.value = known
+        return figure
 
     return figure
 
 
-@_figure
-def count(value: float) -> str:
-    """Format a whole number: 12,345."""
-    return f"{value:,.0f}"
-
-
-@_figure
-def rate(value: float) -> str:
-    """Format an amount per second: 12,345; 1.23."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-@_figure
-def duration(seconds: float) -> str:
-    """Format seconds: 3.2 ms, 1.23 s, 45.6 s, 12 min 5 s, 3 h 7 min."""
+def _duration(seconds: float) -> str:
     if seconds < 0:
-        return f"-{duration(-seconds)}"
+        return f"-{_duration(-seconds)}"
     if seconds < 0.9995:
         return f"{1000 * seconds:.3g} ms" if seconds else "0 s"
     if seconds < 99.5:
@@ -81,28 +63,25 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
 
 
-@_figure
-def size(value: float) -> str:
-    """Format bytes: 12.3 MiB."""
+def _size(value: float) -> str:
     power = 0
     while abs(value) >= 999.5 and power < len(_UNITS) - 1:
         value, power = value / 1024, power + 1
     return f"{value:.3g} {_UNITS[power]}" if power else f"{value:.0f} bytes"
 
 
-@_figure
-def percent(value: float) -> str:
-    """Format a share of 1: 12 %, 3.4 %."""
+def _percent(value: float) -> str:
     share = 100 * value
-    if abs(share) < 0.05:
-        return "0 %"
-    return f"{share:.0f} %" if abs(share) >= 9.95 else f"{share:.1f} %"
+    return f"{share:.0f} %" if abs(share) >= 9.95 else f"{share:.1f} %" if abs(share) >= 0.05 else "0 %"
 
 
-@_figure
-def times(value: float) -> str:
-    """Format a factor: 3.87."""
-    return f"{value:.3g}"
+count = _figure(lambda value: f"{value:,.0f}")  # 12,345
+rate = _figure(lambda value: f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}")  # 12,345; 1.23
+times = _figure(lambda value: f"{value:.3g}")  # a factor: 3.87
+duration = _figure(_duration)  # 3.2 ms, 1.23 s, 45.6 s, 12 min 5 s, 3 h 7 min
+size = _figure(_size)  # 12.3 MiB
+speed = _figure(lambda value: f"{_size(value)}/s")  # 12.3 MiB/s
+percent = _figure(_percent)  # 12 %, 3.4 %
 
 
 def plural(amount: Any, noun: str) -> str:
@@ -119,3 +98,6 @@ def spans(numbers: list[int]) -> str:
         else:
             parts.append([each, each])
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+FORMATS = ("count", "duration", "number", "percent", "plural", "rate", "size", "speed", "times")  # of templates

@@ -1,5 +1,6 @@
 """The ledger, cut off at every byte: a death in the middle of an append never costs more than that line."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,7 @@ def test_the_latest_chunk_is_that_of_the_last_job(tmp_path: Path) -> None:
     assert Ledger(tmp_path).latest is None
     write(tmp_path, [COMMITS[2], COMMITS[0]])
     assert Ledger(tmp_path).latest == COMMITS[0]
+    assert Ledger(tmp_path).history == [COMMITS[:2], [], [COMMITS[2], COMMITS[0]]]
 
 
 @pytest.mark.parametrize(
@@ -58,6 +60,14 @@ def test_a_damaged_line_counts_as_never_written(damaged: bytes, tmp_path: Path) 
     whole = write(tmp_path, COMMITS)
     (tmp_path / "ledger.jsonl").write_bytes(whole.replace(b'{"chunk": 1', damaged))
     assert list(Ledger(tmp_path).commits.values()) == [COMMITS[0], COMMITS[2]]
+
+
+@pytest.mark.parametrize("damaged", [b'"rank": "0"', b'"rank": 0.5', b'"began": "0"', b'"seconds": null'])
+def test_so_does_a_line_whose_rank_or_times_are_no_numbers(damaged: bytes, tmp_path: Path) -> None:
+    whole = write(tmp_path, COMMITS)
+    name = damaged.partition(b":")[0]
+    (tmp_path / "ledger.jsonl").write_bytes(re.sub(name + rb": [\d.]+", damaged, whole))
+    assert not Ledger(tmp_path).commits
 
 
 @pytest.mark.parametrize("damaged", [b"", b"[]", b'{"num_rows": 30', b"\xff\xfe"])
