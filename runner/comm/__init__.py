@@ -174,7 +174,7 @@ def connect(launch: Launch, backend: str, collect: str, device: str, timeout_sec
     if launch.world_size == 1:  # also under a launcher, such as an interactive shell of Slurm
         from runner.comm.single import SingleComm
 
-        return SingleComm(launch)
+        return SingleComm(launch.launcher)
     from runner.comm.guard import guarded_start
 
     with guarded_start(launch, timeout_seconds):

@@ -11,7 +11,7 @@ import numpy as np
 
 from runner.comm import Comm, Counter, Round
 from runner.core.errors import RunnerError, render
-from runner.host.launch import Launch, single_world
+from runner.host.launch import single_world
 
 if TYPE_CHECKING:
     import torch
@@ -22,8 +22,9 @@ T = TypeVar("T")
 class SingleComm(Comm):
     """World of one rank: every collective is the identity."""
 
-    def __init__(self, launch: Launch = Launch("none", 0, 1)) -> None:  # noqa: B008
-        self.world, self.library = single_world(launch.launcher), ""
+    def __init__(self, launcher: str = "none") -> None:
+        self.world = single_world(launcher)
+        self.library = ""
         self._thread = threading.current_thread()
 
     def bcast(self, value: T) -> T:

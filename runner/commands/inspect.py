@@ -38,7 +38,7 @@ def inspect_model(config: Config) -> str:
     Raises:
         ModelError, UsageError: it cannot be loaded; the same errors as in a job.
     """
-    model, digest = build_model(config, SingleComm(detect_launch()), torch.device("cpu"))
+    model, digest = build_model(config, SingleComm(detect_launch().launcher), torch.device("cpu"))
     lines = [f"model    {name_of(config.model)}"]
     if isinstance(model, OnnxModel):
         lines += ["kind     ONNX", f"input    {_onnx_values(model.inputs)}", f"output   {_onnx_values(model.outputs)}"]

@@ -1,4 +1,4 @@
-"""Speed of this rank alone, measured on a few chunks whose results are discarded."""
+"""Speed of this rank alone, measured on a few chunks or a batch whose results are discarded."""
 
 import dataclasses
 import time
@@ -6,11 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from runner.chunks.grid import Chunk, Grid
+from runner.core.errors import InputError
 from runner.engine.loop import Engine
 from runner.engine.observer import Observer
+from runner.engine.predictor import Predictor
+from runner.engine.reader import BatchReader
+from runner.sources import Source
 
 _WARM_CHUNKS, _MOST_CHUNKS, _SECONDS = 2, 200, 5.0
 _MOST_BATCHES = 4  # of a chunk
+_TIMES = 3
 _STRIDE = 0.618034  # the golden section: any number of chunks lies about evenly over the data
 
 
@@ -57,6 +62,24 @@ def measure_single_rank(engine: Engine) -> Speed:
         if number >= _WARM_CHUNKS and seconds > _SECONDS:
             break
     return Speed(rows, seconds, forward - warm_forward, output_bytes)
+
+
+def time_batch(source: Source, grid: Grid, predictor: Predictor) -> float:
+    """Return the shortest of three times, in seconds, to read, prepare and compute the first batch of `grid`.
+
+    Raises:
+        InputError, ModelError: the batch fails.
+    """
+    chunk, seconds = grid.chunk(0), []
+    for _ in range(_TIMES):
+        reader = BatchReader(source, grid, predictor.batching)
+        began = time.perf_counter()
+        for part in reader.read(chunk, chunk.start, chunk.stop):
+            if isinstance(part.rows, InputError):
+                raise part.rows
+            predictor.forward(predictor.prepare(part.rows, part.ids), part.ids)
+        seconds.append(time.perf_counter() - began)
+    return min(seconds)
 
 
 def _some_chunks(grid: Grid) -> Iterator[Chunk]:

@@ -12,16 +12,14 @@ from typing import Any
 import numpy as np
 
 from runner.comm import Comm
-from runner.config.options import Config
 from runner.core.checksum import checksum
 from runner.core.errors import ModelError, RunnerError, shared
 from runner.data.columns import Columns, pack
 from runner.data.outputs import as_columns
-from runner.data.rows import Column, Ragged, RowTypes, concatenate, row_bytes_of, take
+from runner.data.rows import Column, Ragged, concatenate, take
 from runner.engine.answers import compare, sample
 from runner.engine.deviation import TOLERANCE, deviation_of
 from runner.engine.predictor import Predictor
-from runner.host.launch import warn
 from runner.sources import Source
 
 EQUAL = "equal"
@@ -38,6 +36,9 @@ class Canary:
         row: a row that works; it is repeated to make a batch.
         batch_size: the most rows of a batch.
         row_bytes: bytes of a row of predictions.
+
+    Attributes:
+        says: result of `compare`: EQUAL, or how answers differ, in words; empty where a single rank's do not.
     """
 
     def __init__(
@@ -48,15 +49,13 @@ class Canary:
         self._num_rows = num_rows
         self._rows = comm.on_each(lambda: concatenate([source.read(row, row + 1)] * num_rows))
         self._first: Columns
+        self.says = ""
 
-    def compare(self, may_change: bool = False) -> str:
+    def compare(self, may_change: bool = False) -> None:
         """Compare the ranks' answers, and each rank's with its own second answer.
 
         Args:
             may_change: whether a model may give another answer at each call.
-
-        Returns:
-            EQUAL, or words that tell how answers differ where that is to be expected.
 
         Raises:
             ModelError: on every rank alike: the model gives another answer at the second call.
@@ -66,9 +65,13 @@ class Canary:
         change = max(self._comm.gather_all(_change(self._comm.on_each(self._answer), self._first)))
         self._repeats = not may_change and not change
         if change:
-            if may_change:
-                return f"the model gives a different answer to row {self._row} at each call"
-            raise shared(ModelError(_about_state(self._predictor, self._row, change)))
+            if not may_change:
+                raise shared(ModelError(_about_state(self._predictor, self._row, change)))
+            self.says = f"the model gives a different answer to row {self._row} at each call"
+        elif self._comm.world.world_size > 1:
+            self.says = self._compare_ranks()
+
+    def _compare_ranks(self) -> str:
         digests = self._comm.gather_all(checksum(pack(self._first)))
         if len(set(digests)) == 1:
             return EQUAL
@@ -146,18 +149,3 @@ def _rounding(column: Column) -> float:
 def _deviation(answer: Columns, reference: Columns) -> float:
     """Return the largest difference, relative to the largest value of the column; infinite if only one is finite."""
     return max(deviation_of(answer[name], column) for name, column in reference.items())
-
-
-def start_canary(
-    config: Config, comm: Comm, predictor: Predictor, source: Source, row: int | None, row_type: RowTypes
-) -> tuple[Canary | None, str]:
-    """Make the canary and compare the answers; return it with its result in words. Every rank calls this.
-
-    The canary is None if there is no row to compute it with.
-    """
-    if row is None:
-        return None, ""
-    canary = Canary(comm, predictor, source, row, config.batch_size, row_bytes_of(row_type))
-    agreement = canary.compare(may_change=config.stateful == "keep")
-    warn(comm.world, agreement if agreement != EQUAL else "")
-    return canary, "" if agreement == EQUAL and comm.world.world_size == 1 else agreement

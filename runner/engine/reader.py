@@ -7,36 +7,15 @@ from typing import NamedTuple
 import numpy as np
 
 from runner.chunks.grid import Chunk, Grid, choose_chunk_size, choose_shard_chunks
-from runner.comm import Comm
 from runner.config.options import Config
 from runner.core.checksum import checksum_of_text
-from runner.core.errors import ChunkError, InputError, ModelError, UsageError
+from runner.core.errors import ChunkError, InputError, ModelError
 from runner.core.text import plural
-from runner.data.rows import Rows, RowType, RowTypes, is_ragged, row_bytes_of, rows_checksum, take
+from runner.data.rows import Rows, RowTypes, is_ragged, row_bytes_of, rows_checksum, take
 from runner.engine.batching import Batching
-from runner.sources import Scanned, Source, open_source
-from runner.sources.window import WindowSource
+from runner.sources import Source
 
 _MOST_NAMED = 3
-
-
-def open_data(config: Config, comm: Comm) -> Source:
-    """Open the data set; work such as finding the lines of a large file is shared among the ranks.
-
-    Raises:
-        InputError, UsageError: on every rank alike.
-    """
-    source = comm.on_each(lambda: open_source(config.data, config.columns, config.keep))
-    if isinstance(source, Scanned):
-        scans = comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size)))
-        comm.on_each(lambda: source.use(scans))
-    comm.on_each(lambda: _check_kept(config, source))
-    return WindowSource(source, config.skip, config.limit) if config.skip or config.limit is not None else source
-
-
-def _check_kept(config: Config, source: Source) -> None:
-    if config.keep and isinstance(source.row_type, RowType):
-        raise UsageError(f"--keep {', '.join(config.keep)}: no other column is left for the model")
 
 
 def make_grid(config: Config, source: Source, row_type: RowTypes, ignored: Sequence[str]) -> Grid:

@@ -1,42 +1,35 @@
-"""The fifth stage of a job: compute chunks with the model, and collect predictions in the output."""
+"""The seventh stage of a job: compute chunks with the model, and collect predictions in the output."""
 
 import threading
 import time
 
+from runner.chunks.grid import Grid
 from runner.chunks.schedule import make_schedule
 from runner.collect.collector import Collector
 from runner.collect.direct import close_direct
 from runner.core.text import duration, plural
 from runner.engine.baseline import Speed, measure_single_rank
 from runner.engine.loop import Engine
+from runner.engine.recovery import BatchRecovery
 from runner.host.devices import keep_freed_memory
-from runner.job.context import Computed, Dataset, LoadedModel, Session, Work
+from runner.job.context import Computed, ProvenModel, Session, Work
+from runner.sources import Source
 from runner.telemetry.log import LOGGER
 
 
-def compute_chunks(session: Session, dataset: Dataset, model: LoadedModel, work: Work) -> Computed:
+def compute_chunks(session: Session, source: Source, model: ProvenModel, work: Work) -> Computed:
     """Compute this rank's chunks, and take part in collecting those of all; every rank that computes calls it.
 
     Raises:
         RunnerError: see `Engine.run` and `Collector`.
     """
     config, comm, stats = session.config, session.comm, session.stats
-    engine = Engine(
-        source=dataset.source,
-        grid=work.grid,
-        predictor=model.predictor,
-        recovery=model.recovery,
-        row_type=model.row_type,
-        keep=config.keep,
-        on_nonfinite=config.on_nonfinite,
-        observer=session.observer,
-        rank=stats.rank,
-    )
+    engine = make_engine(session, source, model, work.grid)
     baseline = _measure_baseline(session, engine) if config.baseline else None
     counter = comm.counter() if config.schedule == "dynamic" else None
     draw = counter.next if counter else None
     chunks = make_schedule(work.grid, work.committed.chunks, draw, comm.world.rank, comm.world.world_size)
-    keep_freed_memory(model.device)
+    keep_freed_memory(session.device)
     if comm.world.rank == 0:  # imported now, because nothing hides the time at the end
         threading.Thread(target=_prepare_pages, daemon=True).start()
     session.phases.begin("data_wait", "reading the first rows")
@@ -60,6 +53,22 @@ def compute_chunks(session: Session, dataset: Dataset, model: LoadedModel, work:
     stats.loop_seconds = time.perf_counter() - began
     session.phases.end(f"computed {plural(stats.rows, 'row')} in {plural(stats.chunks, 'chunk')}")
     return Computed(collector.received_bytes, baseline)
+
+
+def make_engine(session: Session, source: Source, model: ProvenModel, grid: Grid) -> Engine:
+    """Make the loop of this rank over chunks of `grid`."""
+    config = session.config
+    return Engine(
+        source=source,
+        grid=grid,
+        predictor=model.predictor,
+        recovery=BatchRecovery(source, model.predictor, model.good_row, config.on_error == "quarantine"),
+        row_type=model.row_type,
+        keep=config.keep,
+        on_nonfinite=config.on_nonfinite,
+        observer=session.observer,
+        rank=session.stats.rank,
+    )
 
 
 def _prepare_pages() -> None:

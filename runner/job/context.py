@@ -12,15 +12,12 @@ from runner.comm.watchdog import Watchdog
 from runner.config.options import Config
 from runner.data.rows import RowTypes
 from runner.engine.baseline import Speed
-from runner.engine.canary import Canary
 from runner.engine.observer import Observer
 from runner.engine.predictor import Predictor
-from runner.engine.recovery import BatchRecovery
 from runner.host.stop import Stop
 from runner.records.failure import FailureRecord
 from runner.records.recorder import Committed, Recorder
 from runner.sinks import Sink
-from runner.sources import Source
 from runner.telemetry.log import PhaseTracker
 from runner.telemetry.stats import RankStats
 from runner.telemetry.timeline import Timeline
@@ -38,6 +35,7 @@ class Session:
         everyone: all ranks.
         comm: the ranks that compute: all, or the first rank of each model-parallel group.
         group: this rank's membership in a model-parallel group; None where each rank holds the complete model.
+        device: device of this rank.
         recorder: recorder of the output; used on rank 0 alone.
         failure: keeps the error that ends the job.
         stop: the signal or time limit that ends the job early.
@@ -52,6 +50,7 @@ class Session:
     everyone: Comm
     comm: Comm
     group: "GroupMember | None"
+    device: torch.device
     recorder: Recorder
     failure: FailureRecord
     stop: Stop
@@ -68,41 +67,42 @@ class Session:
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """The opened data set.
+class Fingerprint:
+    """Identity of a run, as far as it is known before the model is loaded.
 
     Attributes:
-        source: its rows.
         stamp: result of `source.stamp()` before a row was read.
-        fingerprint: values of options and data that must be the same in every job of a run.
+        values: values of options and data that must be the same in every job of the run.
     """
 
-    source: Source
     stamp: str
-    fingerprint: Mapping[str, Any]
+    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """The model, ready on every rank.
+    """The model, loaded on every rank.
 
     Attributes:
         predictor: the model with its pre- and post-processing.
-        device: device of this rank.
         digest: digest of the weights and settings.
-        row_type: type of a row of predictions, with the passthrough columns.
-        recovery: handles a batch that fails.
-        canary: compares the ranks' answers; None where the data has no row for it.
-        canary_says: its result at the start, in words.
     """
 
     predictor: Predictor
-    device: torch.device
     digest: str
+
+
+@dataclass(frozen=True)
+class ProvenModel(LoadedModel):
+    """A loaded model that has computed a first row.
+
+    Attributes:
+        row_type: type of a row of predictions, with the passthrough columns.
+        good_row: number of that row; None where the data set has no rows.
+    """
+
     row_type: RowTypes
-    recovery: BatchRecovery
-    canary: Canary | None
-    canary_says: str
+    good_row: int | None
 
 
 @dataclass(frozen=True)

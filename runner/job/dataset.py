@@ -1,21 +1,28 @@
-"""The second stage of a job: open the data, and reject early what can be rejected."""
+"""The second stage of a job: open the data set."""
 
-from runner.engine.reader import open_data
-from runner.job.context import Dataset, Session
-from runner.records.fingerprint import check_same, fingerprint_of_options, shape_of
+from runner.config.options import Config
+from runner.core.errors import UsageError
+from runner.data.rows import RowType
+from runner.job.context import Session
+from runner.sources import Scanned, Source, open_source
+from runner.sources.window import WindowSource
 
 
-def open_dataset(session: Session) -> Dataset:
-    """Open the data; every rank that computes calls it.
+def open_dataset(session: Session) -> Source:
+    """Open the data set; every rank that computes calls it, and they share work such as a scan of a large file.
 
     Raises:
-        InputError, OutputError, UsageError: on every rank alike.
+        InputError, UsageError: on every rank alike.
     """
     config, comm = session.config, session.comm
-    source = open_data(config, comm)
-    stamp = comm.on_root(source.stamp)  # before a row is read
-    root_sees = comm.bcast(shape_of(config, source))
-    comm.on_each(lambda: check_same(config, source, root_sees))
-    fingerprint = comm.on_root(lambda: fingerprint_of_options(config, source))
-    comm.on_root(lambda: session.recorder.prepare(fingerprint))
-    return Dataset(source, stamp, fingerprint)
+    source = comm.on_each(lambda: open_source(config.data, config.columns, config.keep))
+    if isinstance(source, Scanned):
+        scans = comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size)))
+        comm.on_each(lambda: source.use(scans))
+    comm.on_each(lambda: _check_kept(config, source))
+    return WindowSource(source, config.skip, config.limit) if config.skip or config.limit is not None else source
+
+
+def _check_kept(config: Config, source: Source) -> None:
+    if config.keep and isinstance(source.row_type, RowType):
+        raise UsageError(f"--keep {', '.join(config.keep)}: no other column is left for the model")

@@ -7,16 +7,20 @@ from runner.config.options import Config
 from runner.core.errors import RunnerError
 from runner.core.imports import name_of
 from runner.core.text import plural, rate
+from runner.engine.canary import Canary
 from runner.engine.reader import check_unmodified
 from runner.engine.summary import Outcome, aggregate
 from runner.host.stop import REASONS
-from runner.job.context import Computed, Dataset, LoadedModel, Session, Work
+from runner.job.context import Computed, Fingerprint, Session, Work
 from runner.records.ledger import run_folder
 from runner.records.recorder import Recorder
+from runner.sources import Source
 from runner.telemetry.report import Report
 
 
-def finish(session: Session, dataset: Dataset, model: LoadedModel, work: Work, computed: Computed) -> Report:
+def finish(
+    session: Session, source: Source, fingerprint: Fingerprint, canary: Canary | None, work: Work, computed: Computed
+) -> Report:
     """Complete the output, or leave it to the next job, and make the report; every rank that computes calls it.
 
     Raises:
@@ -24,20 +28,20 @@ def finish(session: Session, dataset: Dataset, model: LoadedModel, work: Work, c
     """
     config, comm, recorder, stats = session.config, session.comm, session.recorder, session.stats
     session.phases.begin("finish", "finishing the output", root_alone=True)
-    if model.canary:
-        changed = {rank * config.model_parallel: who for rank, who in model.canary.compare_again().items()}
+    if canary:
+        changed = {rank * config.model_parallel: who for rank, who in canary.compare_again().items()}
         comm.on_root(lambda: _trust(recorder, changed))
-    comm.on_root(lambda: check_unmodified(dataset.source, dataset.stamp, name_of(config.data)))
+    comm.on_root(lambda: check_unmodified(source, fingerprint.stamp, name_of(config.data)))
     computed_rows = sum(comm.gather_all(stats.rows))
-    comm.on_root(lambda: _complete(recorder, dataset.source.num_rows - computed_rows))
+    comm.on_root(lambda: _complete(recorder, source.num_rows - computed_rows))
     outcome = Outcome(
-        num_rows=dataset.source.num_rows,
+        num_rows=source.num_rows,
         num_chunks=work.grid.num_chunks - len(work.committed.chunks),
         collect_bytes=computed.collect_bytes,
         began=session.began,
         wall_seconds=time.time() - session.began,
         stopped_by=REASONS.get(session.stop.code, ""),
-        canary=model.canary_says,
+        canary=canary.says if canary else "",
         alone=computed.baseline,
     )
     if session.group:

@@ -1,4 +1,4 @@
-"""The fourth stage of a job: open the output, and check the chunks that earlier jobs of the run have committed."""
+"""The sixth stage of a job: open the output, and check the chunks that earlier jobs of the run have committed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -8,16 +8,20 @@ from runner.collect.direct import open_direct
 from runner.comm.workers import describe_workers
 from runner.core.text import plural
 from runner.data.rows import type_key
+from runner.engine.canary import Canary
 from runner.engine.reader import check_inputs, make_grid
 from runner.host.command_line import describe_job
 from runner.host.launch import warn
 from runner.host.versions import computing_versions
-from runner.job.context import Dataset, LoadedModel, Session, Work
+from runner.job.context import Fingerprint, ProvenModel, Session, Work
 from runner.records.recorder import Committed
 from runner.records.user_code import digest_code
+from runner.sources import Source
 
 
-def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
+def open_output(
+    session: Session, source: Source, fingerprint: Fingerprint, model: ProvenModel, canary: Canary | None
+) -> Work:
     """Open the output, and find the chunks that are left to compute; every rank that computes calls it.
 
     Raises:
@@ -25,17 +29,17 @@ def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
     """
     config, comm, group = session.config, session.comm, session.group
     session.phases.begin("output", "opening the output and checking what is there", root_alone=True)
-    grid = make_grid(config, dataset.source, model.row_type, model.predictor.ignored)
+    grid = make_grid(config, source, model.row_type, model.predictor.ignored)
     decided = {"chunk_size": grid.chunk_size, "weights": model.digest, "row_type": type_key(model.row_type)}
     where = group.summary if group else describe_workers(comm, session.stats.threads)
 
     def open_records() -> Committed:
-        this_job = describe_job(session.everyone.world, config.model_parallel, dataset.stamp, session.began)
-        this_job |= {"versions": computing_versions(), "answers": model.canary.sample() if model.canary else None}
-        fingerprint = {**dataset.fingerprint, **decided, "code": digest_code(config)}
-        committed = session.recorder.open(fingerprint, grid, model.row_type, this_job, where)
+        this_job = describe_job(session.everyone.world, config.model_parallel, fingerprint.stamp, session.began)
+        this_job |= {"versions": computing_versions(), "answers": canary.sample() if canary else None}
+        values = {**fingerprint.values, **decided, "code": digest_code(config)}
+        committed = session.recorder.open(values, grid, model.row_type, this_job, where)
         if committed.chunks:
-            for words in _compare(committed.jobs, this_job, model):
+            for words in _compare(committed.jobs, this_job, canary):
                 warn(comm.world, words)
         return committed
 
@@ -47,22 +51,22 @@ def open_output(session: Session, dataset: Dataset, model: LoadedModel) -> Work:
     mine = share(len(committed.to_check), comm.world.rank, comm.world.world_size)
     to_check = committed.to_check[mine.start : mine.stop]
     session.watchdog.main.begin("comparing the data with what earlier jobs have read")
-    comm.on_each(lambda: check_inputs(dataset.source, grid, to_check, model.predictor.batching))
+    comm.on_each(lambda: check_inputs(source, grid, to_check, model.predictor.batching))
     ranks_write = not config.collect_mode.moves_rows
     sink = open_direct(comm, config.output or "", grid, model.row_type) if ranks_write else None
     session.phases.end(f"output: {len(committed.chunks):,} of {plural(grid.num_chunks, 'chunk')} committed already")
     return Work(grid, committed, ranks_write, sink)
 
 
-def _compare(former_jobs: Sequence[Mapping[str, Any]], job: Mapping[str, Any], model: LoadedModel) -> Iterator[str]:
+def _compare(former_jobs: Sequence[Mapping[str, Any]], job: Mapping[str, Any], canary: Canary | None) -> Iterator[str]:
     """Yield warnings about what this job does otherwise than the earlier ones of the run.
 
     Raises:
         InputError: it computes something else.
     """
     answers = [former["answers"] for former in former_jobs if former.get("answers")]
-    if model.canary and answers:
-        yield model.canary.compare_with(answers[-1])
+    if canary and answers:
+        yield canary.compare_with(answers[-1])
     for name, version in job["versions"].items():
         others = {former.get("versions", {}).get(name, version) for former in former_jobs} - {version}
         if others:

@@ -3,8 +3,10 @@
 from typing import Any
 
 from runner.config.options import Config, make_config
+from runner.job.checks import compare_answers, compute_first_row
 from runner.job.compute import compute_chunks
 from runner.job.dataset import open_dataset
+from runner.job.fingerprint import take_fingerprint
 from runner.job.finish import finish, serve
 from runner.job.model import load_model
 from runner.job.output import open_output
@@ -34,8 +36,10 @@ def run(config: Config) -> Report:
     with open_session(config) as session:
         if session.group and session.group.leaders is None:
             return serve(session)  # the first rank of its group leads
-        dataset = open_dataset(session)
-        model = load_model(session, dataset)
-        work = open_output(session, dataset, model)
-        computed = compute_chunks(session, dataset, model, work)
-        return finish(session, dataset, model, work, computed)
+        source = open_dataset(session)
+        fingerprint = take_fingerprint(session, source)
+        model = compute_first_row(session, source, load_model(session, source))
+        canary = compare_answers(session, source, model)
+        work = open_output(session, source, fingerprint, model, canary)
+        computed = compute_chunks(session, source, model, work)
+        return finish(session, source, fingerprint, canary, work, computed)

@@ -5,13 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
+import torch
+
 from runner.comm import Comm, connect
 from runner.comm.watchdog import Watchdog
 from runner.comm.workers import share_threads
 from runner.config.options import Config
 from runner.core.errors import as_runner_error
-from runner.host.devices import deadline, device_kind
-from runner.host.launch import Launch, detect_launch, set_log_defaults, take_warnings
+from runner.host.devices import deadline, device_kind, gpu_name, local_device, shared_gpus
+from runner.host.launch import Launch, detect_launch, set_log_defaults, take_warnings, warn
 from runner.host.notebook import job_start
 from runner.host.stop import Stop
 from runner.job.context import Session
@@ -22,6 +24,7 @@ from runner.records.memory_recorder import MemoryRecorder
 from runner.records.recorder import Recorder
 from runner.telemetry.log import PhaseTracker, make_timeline, rank_logging
 from runner.telemetry.stats import RankStats
+from runner.telemetry.timeline import Timeline
 
 if TYPE_CHECKING:
     from runner.parallel.member import GroupMember
@@ -53,15 +56,17 @@ def open_session(config: Config) -> Iterator[Session]:
             Stop(deadline(config, began)) as stop,
             Watchdog(comm, config.stall_timeout, failure.note) as watchdog,
         ):
-            group = _join_group(config, launch, comm) if is_split else None
+            group = join_group(config, launch, comm) if is_split else None
             phases = PhaseTracker(comm.world, watchdog, timeline)
             phases.end(f"connected: launcher {comm.world.launcher}, {comm.library or 'no MPI'}")
             phases.begin("data", "opening the data")
             threads = group.threads if group else share_threads(config, comm)
-            stats = RankStats(comm.world.rank, comm.world.host, str(group.device) if group else "", threads)
+            device = group.device if group else comm.on_each(lambda: local_device(config, comm.world.local_rank))
+            warn(comm.world, shared_gpus(comm.gather_all((comm.world.who, gpu_name(device)))))
+            stats = RankStats(comm.world.rank, comm.world.host, str(device), threads)
             computing = group.leaders if group and group.leaders else comm
             monitors = recorder, failure, stop, watchdog, phases, timeline, stats
-            yield Session(config, comm, computing, group, *monitors, began)
+            yield Session(config, comm, computing, group, device, *monitors, began)
             if config.trace:
                 write_trace(config, comm, timeline, horovods)
     except BaseException as exception:
@@ -78,12 +83,40 @@ def open_session(config: Config) -> Iterator[Session]:
     comm.close()
 
 
+def quiet_session(config: Config, comm: Comm, device: torch.device, group: "GroupMember | None" = None) -> Session:
+    """Make the session of a command that runs a part of a job: nothing is written, stopped or watched by it.
+
+    Args:
+        config: the options.
+        comm: all ranks.
+        device: device of this rank.
+        group: see `Session`.
+    """
+    timeline, watchdog = Timeline(0.0), Watchdog(comm, config.stall_timeout)  # its thread is not started
+    return Session(
+        config=config,
+        everyone=comm,
+        comm=group.leaders if group and group.leaders else comm,
+        group=group,
+        device=device,
+        recorder=MemoryRecorder(config.max_bad),
+        failure=FailureRecord(None, comm.world),
+        stop=Stop(None),
+        watchdog=watchdog,
+        phases=PhaseTracker(comm.world, watchdog, timeline),
+        timeline=timeline,
+        stats=RankStats(comm.world.rank, comm.world.host, str(device), torch.get_num_threads()),
+        began=job_start(),
+    )
+
+
 def _make_recorder(config: Config) -> Recorder:
     """Make the recorder of the predictions; used on rank 0 alone."""
     return MemoryRecorder(config.max_bad, config) if config.output is None else FileRecorder(config, config.output)
 
 
-def _join_group(config: Config, launch: Launch, comm: Comm) -> "GroupMember":
+def join_group(config: Config, launch: Launch, comm: Comm) -> "GroupMember":
+    """Join the model-parallel group of this rank; every rank calls it."""
     from runner.parallel.member import GroupMember  # slow to import: PyTorch's distributed tensors
 
     return GroupMember(config, launch, comm)

@@ -59,16 +59,31 @@ class Claim:
             InputError: an unfinished run of another kind is there.
         """
         paths = self._paths
-        self._remote = remote
-        refuse_inputs(self._config, paths)
-        refuse_foreign_folder(paths)
-        refuse_unwritable(paths)
-        refuse_other_kind(self._config, paths)
+        self._refuse_names()
         with self.storage_errors():
             self._made_folder = not paths.folder.exists()
             paths.folder.mkdir(exist_ok=True)
         self._lock.acquire()
         refuse_owner(paths.folder, self._lock.path)
+        self._decide(remote, fingerprint)
+
+    def look(self, remote: Remote | None, fingerprint: dict[str, Any]) -> None:
+        """Raise what `take` would raise, and change nothing."""
+        self._refuse_names()
+        self._lock.refuse_if_held()
+        self._decide(remote, fingerprint)
+
+    def _refuse_names(self) -> None:
+        paths = self._paths
+        refuse_inputs(self._config, paths)
+        refuse_foreign_folder(paths)
+        refuse_unwritable(paths)
+        refuse_other_kind(self._config, paths)
+
+    def _decide(self, remote: Remote | None, fingerprint: dict[str, Any]) -> None:
+        """Decide whether to resume; refuse to do either."""
+        paths = self._paths
+        self._remote = remote
         self._refuse_existing()
         ledger = Ledger(paths.folder)
         refuse_foreign(paths, ledger.fingerprint is not None)

@@ -65,10 +65,18 @@ class FileRecorder(Recorder):
         self._last_sync = time.monotonic()
 
     def prepare(self, fingerprint: dict[str, Any]) -> None:
-        if is_url(str(self._config.output)):
-            self._remote = Remote(str(self._config.output))
+        self._find_remote()
         self._claim.take(self._remote, fingerprint)
         self._open_metrics()
+
+    def look(self, fingerprint: dict[str, Any]) -> None:
+        """Raise what `prepare` would raise, and change nothing."""
+        self._find_remote()
+        self._claim.look(self._remote, fingerprint)
+
+    def _find_remote(self) -> None:
+        if is_url(str(self._config.output)):
+            self._remote = Remote(str(self._config.output))
 
     def open(
         self, fingerprint: dict[str, Any], grid: Grid, row_type: RowTypes, job: dict[str, Any], where: str

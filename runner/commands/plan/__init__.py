@@ -27,8 +27,9 @@ from runner.config.options import Config
 from runner.core.errors import BatchTooLarge, RunnerError, UsageError
 from runner.core.urls import local_name
 from runner.data.rows import RowType, type_key
-from runner.engine.reader import open_data
 from runner.host.launch import fair_threads, requested_threads, usable_cpus
+from runner.job.dataset import open_dataset
+from runner.job.session import quiet_session
 from runner.records.file_recorder import FileRecorder
 from runner.records.fingerprint import fingerprint_of_options
 from runner.records.ledger import Ledger, run_folder
@@ -49,7 +50,7 @@ def plan(config: Config, given: dict[str, Any]) -> str:
     layout = _layout(config, given)
     previous = PreviousReport(given["report"]) if "report" in given else None
     output = _local_name(str(config.output))
-    source = open_data(config, SingleComm())
+    source = open_dataset(quiet_session(config, SingleComm(), torch.device("cpu")))
     known = _look_at_output(config, source, output)
     sizes = _sizes(config) if wants_sizes(config, layout, given) else None
     process, free, cpus = psutil.Process().memory_info().rss, free_here(config), len(usable_cpus())
@@ -171,7 +172,7 @@ def _look_at_output(config: Config, source: Source, output: str) -> dict[str, An
     if config.device == "auto" and not torch.cuda.is_available():
         known.pop("device", None)  # the job's nodes may have what this one lacks
     with FileRecorder(config, str(config.output)) as recorder:
-        recorder.prepare(known)
+        recorder.look(known)
     return known
 
 
@@ -183,7 +184,8 @@ def _committed(config: Config, output: str, known: dict[str, Any], trial: Trial)
     expected = known | {"chunk_size": trial.grid.chunk_size, "row_type": type_key(trial.row_type)}
     if config.model_parallel == 1:  # weights that are split have another digest than those of the whole model
         expected["weights"] = trial.weights
-    ledger.check(expected)
+    if ledger.commits:  # else the job would start over
+        ledger.check(expected)
     return frozenset(ledger.commits)
 
 

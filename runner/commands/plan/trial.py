@@ -16,14 +16,13 @@ from runner.comm.workers import share_threads
 from runner.config.options import Config
 from runner.data.rows import RowType, RowTypes, row_bytes_of
 from runner.engine.baseline import Speed, measure_single_rank
-from runner.engine.loop import Engine
-from runner.engine.observer import Observer
-from runner.engine.probing import probe
 from runner.engine.reader import make_grid
-from runner.engine.recovery import BatchRecovery
 from runner.host.devices import device_kind, keep_freed_memory, local_device
 from runner.host.launch import peak_rss_bytes, process_start
-from runner.job.model import PROBES, assemble
+from runner.job.checks import compute_first_row
+from runner.job.compute import make_engine
+from runner.job.model import load_model
+from runner.job.session import quiet_session
 from runner.sources import Source
 
 
@@ -79,26 +78,22 @@ def try_out(config: Config, source: Source, threads: int, measure: bool) -> Tria
     comm = SingleComm()
     threads = share_threads(dataclasses.replace(config, threads=threads), comm)
     device = torch.device("cpu") if lacks_gpu(config) else local_device(config, comm.world.local_rank)
+    session = quiet_session(config, comm, device)
     before = psutil.Process().memory_info().rss
-    predictor, weights = assemble(config, comm, source, device)
+    loaded = load_model(session, source)
     model_bytes = max(0, psutil.Process().memory_info().rss - before)
-    row_type, good_row = probe(comm, predictor, source, PROBES if config.on_error == "quarantine" else 1)
-    grid = make_grid(config, source, row_type, predictor.ignored)
+    model = compute_first_row(session, source, loaded)
+    grid = make_grid(config, source, model.row_type, model.predictor.ignored)
     startup_seconds = time.time() - process_start()
     keep_freed_memory(device)
-    speed, loaded = Speed(), _held(device)
-    if measure:
-        recovery = BatchRecovery(source, predictor, good_row, config.on_error == "quarantine")
-        observer = Observer.silent()
-        speed = measure_single_rank(
-            Engine(source, grid, predictor, recovery, row_type, config.keep, config.on_nonfinite, observer, 0)
-        )
-    is_known = isinstance(row_type, RowType) or not speed.rows
+    held = _held(device)
+    speed = measure_single_rank(make_engine(session, source, model, grid)) if measure else Speed()
+    is_known = isinstance(model.row_type, RowType) or not speed.rows
     return Trial(
         grid=grid,
-        row_type=row_type,
-        output_row_bytes=row_bytes_of(row_type) if is_known else speed.output_bytes / speed.rows,
-        weights=weights,
+        row_type=model.row_type,
+        output_row_bytes=row_bytes_of(model.row_type) if is_known else speed.output_bytes / speed.rows,
+        weights=model.digest,
         threads=threads,
         startup_seconds=startup_seconds,
         rows=speed.rows,
@@ -106,7 +101,7 @@ def try_out(config: Config, source: Source, threads: int, measure: bool) -> Tria
         model_bytes=model_bytes,
         peak_bytes=peak_rss_bytes(),
         held_bytes=psutil.Process().memory_info().rss,
-        batch_bytes=max(0, _most_held(device) - loaded) if speed.rows else 0,
+        batch_bytes=max(0, _most_held(device) - held) if speed.rows else 0,
     )
 
 

@@ -20,6 +20,16 @@ from runner.host.launch import cpu_quota
 PYTHON = [sys.executable, "-m", "runner"]
 MPI = ["--comm", "mpi"]  # starts sooner
 FOUR_FREE_CPUS = (0, 1, 2, 3)
+COUNTS = """
+from torch import nn
+
+class Counts(nn.Module):
+    calls = 0
+
+    def forward(self, rows):
+        self.calls += 1
+        return rows + self.calls
+"""
 
 
 def doctor(folder: Path, *command: str | Path, **variables: str) -> tuple[Outcome, dict[str, dict[str, object]]]:
@@ -61,6 +71,25 @@ def test_one_rank_alone(tmp_path: Path) -> None:
     assert outcome.code == 0, outcome.output
     assert "not used by one rank alone" in str(found["MPI"]["message"])
     assert "rates" not in found
+
+
+def test_a_model_that_keeps_a_state_is_a_finding_and_no_warning_beside_it(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.zeros((50, 8), np.float32))
+    (tmp_path / "state.py").write_text(COUNTS)
+    outcome, found = doctor_here(tmp_path, "--model", "state:Counts", "--data", "rows.npy", "--stateful", "keep")
+    assert outcome.code == 0, outcome.output
+    assert found["batch"]["verdict"] == "warning"
+    assert str(found["batch"]["says"]).endswith("answers: the model gives another answer to row 0 at each call")
+    assert "runner: warning" not in outcome.output
+    outcome, found = doctor_here(tmp_path, "--model", "state:Counts", "--data", "rows.npy")
+    assert (outcome.code, found["batch"]["verdict"]) == (65, "WRONG")
+
+
+def test_data_without_rows(tmp_path: Path) -> None:
+    np.save(tmp_path / "rows.npy", np.zeros((0, 8), np.float32))
+    outcome, found = doctor_here(tmp_path, "--model", "zoo:mlp", "--data", "rows.npy")
+    assert outcome.code == 0, outcome.output
+    assert found["batch"]["says"] == "the model is loaded; there are no rows in rows.npy"
 
 
 def test_more_threads_than_cpus(tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from runner.config.options import make_config
 from runner.core.errors import InputError
 from runner.data.rows import RAGGED, Ragged, RowType, concatenate, take
 from runner.data.tensors import as_batch, pad
-from runner.engine.reader import BatchReader, open_data
-from runner.host.launch import Launch
-from runner.job.model import assemble
+from runner.engine.reader import BatchReader
+from runner.job.dataset import open_dataset
+from runner.job.model import load_model
+from runner.job.session import quiet_session
 from runner.sources import open_source
 
 NUM_ROWS, BATCH_SIZE, CHUNK_SIZE = 997, 8, 64
@@ -188,10 +189,9 @@ def test_what_cannot_be_read(tmp_path: Path) -> None:
 def reader_of(data: str, grid: Grid, **options: Any) -> BatchReader:
     """As a job would make it."""
     config = make_config({"model": zoo.Tokens, "data": data, "batch_size": grid.batch_size, **options})
-    comm = SingleComm(Launch("none", 0, 1))
-    source = open_data(config, comm)
-    predictor, _ = assemble(config, comm, source, torch.device("cpu"))
-    return BatchReader(source, grid, predictor.batching)
+    session = quiet_session(config, SingleComm(), torch.device("cpu"))
+    source = open_dataset(session)
+    return BatchReader(source, grid, load_model(session, source).predictor.batching)
 
 
 def test_batches_are_in_order_of_length_and_hold_every_row_once(tmp_path: Path) -> None:

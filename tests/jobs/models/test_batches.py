@@ -22,9 +22,10 @@ from runner.comm.single import SingleComm
 from runner.config.options import make_config
 from runner.engine.cuts import cut_by_cost, cut_by_length
 from runner.engine.probing import probe
-from runner.engine.reader import BatchReader, open_data
-from runner.host.launch import Launch
-from runner.job.model import assemble
+from runner.engine.reader import BatchReader
+from runner.job.dataset import open_dataset
+from runner.job.model import load_model
+from runner.job.session import quiet_session
 
 NUM_ROWS = 83
 TEXTS = sentences(5, NUM_ROWS)
@@ -145,10 +146,11 @@ def test_no_batch_costs_more_than_allowed(folder: Path) -> None:
 @pytest.mark.parametrize("name", ["text", "prompts"])
 def test_texts_are_counted_in_tokens(name: str, folder: Path) -> None:
     """As the model gets them: after --preprocess, and with what the tokenizer adds."""
-    comm = SingleComm(Launch("none", 0, 1))
+    comm = SingleComm()
     config = make_config(options_of(folder, make_jobs(folder)[name], "here"))
-    source = open_data(config, comm)
-    predictor, _ = assemble(config, comm, source, torch.device("cpu"))
+    session = quiet_session(config, comm, torch.device("cpu"))
+    source = open_dataset(session)
+    predictor = load_model(session, source).predictor
     probe(comm, predictor, source, 1)
     grid = Grid(NUM_ROWS, 8, 32)
     reader, sizes = BatchReader(source, grid, predictor.batching), []

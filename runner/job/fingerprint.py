@@ -1,0 +1,23 @@
+"""The third stage of a job: identify data and options, and reject early what an unfinished run contradicts."""
+
+from runner.core.text import plural
+from runner.job.context import Fingerprint, Session
+from runner.records.fingerprint import check_same, fingerprint_of_options, shape_of
+from runner.sources import Source
+
+
+def take_fingerprint(session: Session, source: Source) -> Fingerprint:
+    """Take the fingerprint, and compare it with existing files; every rank that computes calls it.
+
+    Raises:
+        InputError, OutputError, UsageError: on every rank alike.
+    """
+    config, comm = session.config, session.comm
+    stamp = comm.on_root(source.stamp)  # before a row is read
+    root_sees = comm.bcast(shape_of(config, source))
+    comm.on_each(lambda: check_same(config, source, root_sees))
+    values = comm.on_root(lambda: fingerprint_of_options(config, source))
+    comm.on_root(lambda: session.recorder.prepare(values))
+    threads = plural(session.stats.threads, "CPU thread")
+    session.phases.end(f"data: {plural(source.num_rows, 'row')}; on {session.device} with {threads}")
+    return Fingerprint(stamp, values)
