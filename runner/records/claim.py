@@ -133,7 +133,7 @@ class Claim:
         if self.starts_over:
             return
         differences = ledger.differences(fingerprint)
-        if ledger.commits or not differences:
+        if not ledger.is_empty or not differences:
             ledger.check(fingerprint)
             return
         self.starts_over = True

@@ -34,6 +34,7 @@ class Ledger:
         history: the commits of each of these jobs, in the order in which they were made, withdrawn ones too.
         commits: its committed chunks by index.
         latest: the last commit of the last job; None where it has made none.
+        is_empty: whether no line is about a chunk, not even a damaged one.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -50,6 +51,7 @@ class Ledger:
             raw = b""
         except OSError as error:
             raise OutputError(f"{self.path}: {error.strerror}") from error
+        self.is_empty = b'"chunk":' not in raw
         whole_lines = raw[: raw.rfind(b"\n") + 1]
         self._whole_bytes = len(whole_lines)
         lines = whole_lines.splitlines()

@@ -40,7 +40,9 @@ class Outcome:
 def environment(**extra: str) -> dict[str, str]:
     """Of a launched command: this interpreter's programs, the tests' modules, one thread, no colors of a terminal."""
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, **AS_ROOT, "PATH": path, "PYTHONPATH": str(HELPERS), "OMP_NUM_THREADS": "1", **extra}
+    test = ROOT / os.environ.get("PYTEST_CURRENT_TEST", "tests/none.py").partition("::")[0]
+    modules = f"{HELPERS}{os.pathsep}{test.parent}"  # some models are in the file of the test
+    return {**os.environ, **AS_ROOT, "PATH": path, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1", **extra}
 
 
 def start(command: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:

@@ -184,7 +184,7 @@ def _committed(config: Config, output: str, known: dict[str, Any], trial: Trial)
     expected = known | {"chunk_size": trial.grid.chunk_size, "row_type": type_key(trial.row_type)}
     if config.model_parallel == 1:  # weights that are split have another digest than those of the whole model
         expected["weights"] = trial.weights
-    if ledger.commits:  # else the job would start over
+    if not ledger.is_empty:  # else the job would start over
         ledger.check(expected)
     return frozenset(ledger.commits)
 

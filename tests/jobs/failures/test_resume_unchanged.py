@@ -19,8 +19,10 @@ FILES = {
     "net.py": """
 import json
 import os
+import pathlib
 
 import torch
+import zoo
 from torch import nn
 
 import helper
@@ -33,6 +35,7 @@ class Net(nn.Module):
 
     def forward(self, rows):
         if len(rows) > 1 and (rows[:, 1] == 150).any() and os.path.exists("die"):
+            zoo.await_commits(pathlib.Path("p.npy.run"), 3)
             os._exit(9)
         from lazy import add
         factor = float(os.environ.get("FACTOR", "1"))

@@ -51,7 +51,7 @@ def test_every_kind_gives_what_pytorch_gives(
     assert differing(folder, tmp_path, kinds) == []
     printed = capsys.readouterr().err
     assert "more.pt: 2 tensors of it ignored: criterion.weight, queue" in printed
-    assert "wrapped.pt: 'backbone.' is dropped from the names and 1 tensor of it is ignored: loss.w" in printed
+    assert "wrapped.pt: 'backbone.' is dropped from the names and 1 tensor of it ignored: loss.w" in printed
     manifest = json.loads((tmp_path / "lightning.npy.run/manifest.json").read_text())
     assert manifest["run"]["weights"].endswith(IGNORED)
     assert manifest["run"]["ignore_keys"] == ["loss.*"]
