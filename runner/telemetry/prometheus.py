@@ -11,6 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from runner.config.checks import check_suffix
 from runner.core.errors import UsageError
+from runner.core.imports import import_errors
 from runner.telemetry.status import Status
 
 _FILE_SECONDS = 10.0  # the collector looks about every 15 seconds
@@ -46,13 +47,9 @@ class Metrics:
     def __init__(self, port: int | None, path: str | None, labels: Mapping[str, str]) -> None:
         check_suffix("--metrics-file", path, (".prom",))
         option = "--metrics-file" if port is None else "--metrics-port"
-        try:
+        with import_errors(option, "metrics"):
             import prometheus_client
             from prometheus_client import metrics_core
-        except ImportError as error:
-            raise UsageError(
-                f"{option} needs prometheus_client: pip install 'horovod-inference-runner[metrics]'"
-            ) from error
         self._core: Any = metrics_core
         self._write_file = prometheus_client.write_to_textfile
         self._path, self._labels, self._last_written = path, dict(labels), -_FILE_SECONDS

@@ -17,7 +17,7 @@ from runner.comm import Comm
 from runner.config.options import Config
 from runner.config.paths import is_path
 from runner.core.errors import ModelError, RunnerError, UsageError
-from runner.core.imports import name_of
+from runner.core.imports import import_extra, name_of
 from runner.models.formats import SAFETENSORS as SAFETENSORS_FORMAT
 from runner.models.loaders.factory import Factory, build_from_factory
 from runner.models.offload.buffers import fill_buffers, send_buffers
@@ -48,10 +48,7 @@ def build_offloaded(config: Config, comm: Comm, device: torch.device) -> tuple[C
 
 
 def _import_accelerate() -> None:
-    try:
-        import accelerate  # noqa: F401
-    except ImportError as error:
-        raise UsageError("--offload needs Accelerate: pip install 'horovod-inference-runner[offload]'") from error
+    import_extra("accelerate", "--offload", "offload")
 
 
 def _stream(model: nn.Module, weights: Mapping[str, torch.Tensor], device: torch.device) -> None:

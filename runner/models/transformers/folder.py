@@ -23,6 +23,7 @@ from torch import nn
 from runner.comm import Comm
 from runner.config.options import Config
 from runner.core.errors import ModelError, UsageError, describe
+from runner.core.imports import import_extra
 from runner.host.environment import set_default, set_variable
 from runner.models.images.processor import PROCESSOR_FILES, open_processor
 from runner.models.images.timm import is_timm_folder
@@ -167,12 +168,7 @@ def _import_transformers(trust_code: bool) -> Any:
         copies = tempfile.mkdtemp(prefix="runner-code-")
         set_variable("HF_MODULES_CACHE", copies)
         atexit.register(shutil.rmtree, copies, ignore_errors=True)
-    try:
-        import transformers
-    except ImportError as error:
-        raise UsageError(
-            "Hugging Face models need Transformers: pip install 'horovod-inference-runner[huggingface]'"
-        ) from error
+    transformers = import_extra("transformers", "a Hugging Face model", "huggingface")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return transformers

@@ -10,8 +10,9 @@ import numpy as np
 
 from runner.core.errors import InputError, describe
 from runner.data.rows import Rows
+from runner.sources.base import DataSpec
 from runner.sources.files import read_range
-from runner.sources.tables.arrow import Columns, import_arrow
+from runner.sources.tables.arrow import Columns
 from runner.sources.tables.lines import LineSource
 
 _INFERRED_BYTES = 4 << 20  # the types of fields are inferred from the rows in so many bytes
@@ -23,22 +24,16 @@ class JsonLinesSource(LineSource):
 
     Lists of numbers that all have one length at the beginning of the file must have it everywhere.
 
-    Args:
-        path: path or URL of the file.
-        inner: one field, whose values are the rows, without a column name.
-        columns: several fields; none for all.
-        keep: passthrough columns, written beside the predictions.
-
     Raises:
-        UsageError: pyarrow is missing.
         InputError: no such file or field, no JSON, or a field is neither numbers, lists of them, nor text.
     """
 
     skips_blank = True
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        super().__init__(path)
-        pa = import_arrow(f"--data {path}: reading JSON lines")
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec.path)
+        import pyarrow as pa
+        import pyarrow.compute
         from pyarrow import json as arrow_json
 
         self._json, self._error = arrow_json, (pa.ArrowInvalid, pa.ArrowNotImplementedError)
@@ -46,11 +41,11 @@ class JsonLinesSource(LineSource):
         if len(head) == _INFERRED_BYTES:
             head = head[: head.rfind(b"\n") + 1]
         if not (found := self._infer(head)) or not found.schema.names:
-            raise InputError(f"--data {path} holds no JSON objects, one a line, in its first {len(head):,} bytes")
+            raise InputError(f"{spec.what} holds no JSON objects, one a line, in its first {len(head):,} bytes")
         schema = pa.schema(
             [pa.field(f.name, _settled(found.column(f.name).slice(0, _DECIDING_ROWS), pa)) for f in found.schema]
         )
-        self._columns = Columns(schema, inner, columns, keep, f"--data {path}")
+        self._columns = Columns(schema, spec)
         self.row_type = self._columns.row_type
         self._fixed = {name: schema.field(name).type for name in self._columns.names}
         self._schema = pa.schema([(name, _loose(kind, pa)) for name, kind in self._fixed.items()])
