@@ -1,8 +1,11 @@
 """Paths and URLs in options."""
 
 import re
+from typing import Any, TypeGuard
 
-MODEL_SUFFIXES = (".pt", ".pt2", ".onnx")
+from runner.config.model_kinds import MODEL_KINDS
+
+_MODEL_SUFFIXES = tuple(suffix for kind in MODEL_KINDS for suffix in kind.suffixes)
 
 # in a URL; records are for all to read
 _PASSWORD, _SECRET = re.compile(r"(://[^:/@]*):[^@/]*@"), re.compile(r"([?&](?:password|passwd)=)[^&]*")
@@ -13,6 +16,6 @@ def hide_secrets(text: str) -> str:
     return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1:***@", text))
 
 
-def is_path(model: str) -> bool:
-    """Return whether --model is the path of a file or folder, not the name of a factory; a path has a `/` or no `:`."""
-    return model.endswith(MODEL_SUFFIXES) or "/" in model or ":" not in model
+def is_path(model: Any) -> TypeGuard[str]:
+    """Return whether --model is the path of a file or folder, not a factory or its name; a path has a `/` or no `:`."""
+    return isinstance(model, str) and (model.endswith(_MODEL_SUFFIXES) or "/" in model or ":" not in model)

@@ -98,9 +98,17 @@ class OnnxModel:
         self.signature = signature_of_session(self.inputs, config.input)
         check_outputs(self.outputs)
 
+    def inspected_facts(self) -> dict[str, str]:
+        """Return what `inspect` shows."""
+        return {"kind": "ONNX", "input": _in_words(self.inputs), "output": _in_words(self.outputs)}
+
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         rest = [name for name in self._inputs if name not in named]
         feed = feed_of(self.inputs, dict(zip(rest, inputs, strict=True)) | named)
         found = run(self._session, feed)
         outputs = {value.name: as_output(value, item) for value, item in zip(self.outputs, found, strict=True)}
         return outputs if len(outputs) > 1 else outputs[self._outputs[0]]
+
+
+def _in_words(values: list[Any]) -> str:
+    return ", ".join(f"{value.name}: {value.type} {value.shape}" for value in values)

@@ -68,7 +68,7 @@ def _from_memory(config: Config, comm: Comm, device: torch.device) -> tuple[Call
             )
 
     comm.on_each(refuse)
-    build = build_from_folder if _is_folder(config) else build_from_factory
+    build = build_from_folder if is_path(config.model) else build_from_factory
     model, weights_digest = build(config, comm, _CPU)
     module: Any = model.model if isinstance(model, Pretrained) else model
     comm.on_each(lambda: _check_module(module, f"--model {name_of(config.model)}"))
@@ -131,7 +131,7 @@ class _Found:
 
 
 def _find(config: Config, comm: Comm, device: torch.device) -> _Found:
-    if _is_folder(config):
+    if is_path(config.model):
         folder = open_folder(config, comm)
         name = f"--model {config.model}"
 
@@ -151,10 +151,6 @@ def _find(config: Config, comm: Comm, device: torch.device) -> _Found:
 
     comm.on_each(refuse)
     return _Found(factory.name, WeightsFile.of(config), "", factory.call, lambda model: model)
-
-
-def _is_folder(config: Config) -> bool:
-    return isinstance(config.model, str) and is_path(config.model)
 
 
 def _check_module(model: Any, name: str) -> None:
@@ -200,7 +196,7 @@ def _say_how_slow(config: Config, comm: Comm, weights: Mapping[str, torch.Tensor
     if comm.world.rank:
         return
     size = sum({tensor.data_ptr(): tensor.nbytes for tensor in weights.values()}.values())
-    calls = config.model_args.get("max_new_tokens", 1) if _is_folder(config) else 1
+    calls = config.model_args.get("max_new_tokens", 1) if is_path(config.model) else 1
     each = "each batch" if calls == 1 else f"each batch {calls} times, once a new token,"
     words = (
         f"runner: warning: --offload {config.offload}: {each} reads {size:,} bytes of weights from {where}, which took "

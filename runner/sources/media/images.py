@@ -90,7 +90,7 @@ class ImageSource:
         if name == "file":
             sizes = [max(0, size) for size, _ in self._stats()]
             return FileReader(self._load, sum(sizes) // len(sizes))
-        import PIL.Image  # noqa: F401 - a missing library is reported here, not at the first row
+        import PIL  # noqa: F401 - a missing library is reported here, not at the first row
 
         advice = (
             f"Bring all to one size with --data {self._path}::HEIGHTxWIDTH. Or leave it to the image processor "

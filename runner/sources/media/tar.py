@@ -97,7 +97,7 @@ class TarSource:
         if _is_image(field):
             if size == "file":
                 return FileReader(load, int(places.sizes.mean()))
-            import PIL.Image  # noqa: F401 - a missing library is reported here, not at the first row
+            import PIL  # noqa: F401 - a missing library is reported here, not at the first row
 
             advice = (
                 f"Bring all to one size with --data {self._path}::{field}@HEIGHTxWIDTH. Or leave it to the "
