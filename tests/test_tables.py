@@ -1,5 +1,6 @@
 """The tables of formats and kinds of models: each row can be imported, and its page names it."""
 
+import ast
 import sys
 import tomllib
 from pathlib import Path
@@ -43,8 +44,17 @@ def test_the_pages_name_every_row() -> None:
     assert [kind.name for kind in MODEL_KINDS if kind.name not in models] == []
     for page, rows in ((data, SOURCES), (outputs, OUTPUT_FORMATS)):
         assert [row.extra for row in rows if row.extra and f"[{row.extra}]" not in page] == []
+
+
+def test_every_extra_that_a_message_names_can_be_installed() -> None:
+    named = {row.extra for row in (*SOURCES, *OUTPUT_FORMATS) if row.extra}
+    for path in (ROOT / "runner").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("import_extra", "missing_library"):
+                named |= {node.args[2].value} if isinstance(node.args[2], ast.Constant) else set()
+    assert {"timm", "huggingface", "report", "url"} <= named
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert {row.extra for row in (*SOURCES, *OUTPUT_FORMATS) if row.extra} <= extras.keys()
+    assert named <= extras.keys()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from runner.config.paths import hide_secrets
 from runner.core.imports import import_errors, load_attribute
 from runner.sources.base import DataSpec, Scanned, Source
-from runner.sources.registry import SUFFIXES, find_source_format, is_one_data_set
+from runner.sources.registry import SUFFIXES, find_source_format, is_marked
 
 __all__ = ["DataSpec", "Scanned", "Source", "inner_name", "open_source"]
 
@@ -85,7 +85,7 @@ def _are_paths(data: Any) -> bool:
 
 def _files_of(path: str) -> list[str]:
     """Return the files that a pattern, or a folder of Parquet files, stands for; empty where a path is neither."""
-    if is_one_data_set(path):
+    if is_marked(path):
         return []
     from runner.sources.many import files_of
 

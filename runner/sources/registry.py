@@ -34,8 +34,8 @@ class SourceFormat:
         """Return whether a path ends in a suffix of the format."""
         return path.rstrip("/").endswith(self.suffixes)
 
-    def is_one_at(self, path: str) -> bool:
-        """Return whether a URL, or a folder by a file in it, is one data set of the format, whatever its name."""
+    def is_marked_at(self, path: str) -> bool:
+        """Return whether the scheme of a URL, or a file in a folder, tells this format, whatever the suffix."""
         return path.startswith(self.schemes) or any(os.path.exists(os.path.join(path, name)) for name in self.members)
 
 
@@ -71,9 +71,9 @@ JOINED_SUFFIXES = tuple(suffix for row in SOURCE_FORMATS if row.is_joined for su
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # package.module:function
 
 
-def is_one_data_set(path: str) -> bool:
-    """Return whether a URL or a folder is one data set by what it is; else its name decides."""
-    return any(row.is_one_at(path) for row in SOURCE_FORMATS)
+def is_marked(path: str) -> bool:
+    """Return whether the scheme of a URL, or a file in a folder, tells the format; such a path is no pattern."""
+    return any(row.is_marked_at(path) for row in SOURCE_FORMATS)
 
 
 def find_source_format(path: str) -> SourceFormat:
@@ -83,8 +83,7 @@ def find_source_format(path: str) -> SourceFormat:
         UsageError: there is none; the message says which there are.
     """
     for row in SOURCE_FORMATS:
-        # first by what it is: an output that is a folder may be called p.npy
-        if row.is_one_at(path):
+        if row.is_marked_at(path):  # before the suffix: an output that is a folder may be called p.npy
             return row
     for row in SOURCE_FORMATS:
         if row.is_named_by(path):

@@ -15,8 +15,6 @@ from runner.core.imports import import_extra
 from runner.models.loaders.onnx_values import as_output, check_outputs, feed_of, run, signature_of_session
 from runner.models.weights.files import MemoryFile, broadcast_file, load_model_file
 
-_NEEDED_BY, _EXTRA = "an ONNX model", "onnx"
-
 
 def build_from_onnx(config: Config, comm: Comm, device: torch.device) -> tuple[Any, str]:
     """Return the model on `device`, ready to be called with tensors, and the digest of its files.
@@ -44,7 +42,7 @@ def _weight_files(file: MemoryFile, path: str) -> list[str]:
     """Return the names of the files beside the model that hold its weights; large models always have such files."""
     if not re.search(b"location", file.raw.numpy()):  # ONNX's key for the name of such a file
         return []
-    onnx = import_extra("onnx", _NEEDED_BY, _EXTRA)
+    onnx = import_extra("onnx", "an ONNX model", "onnx")
     try:
         tensors = onnx.load(file.name, format="protobuf", load_external_data=False).graph.initializer
     except Exception as error:
@@ -59,7 +57,7 @@ def _weight_files(file: MemoryFile, path: str) -> list[str]:
 
 def _load(weights: dict[str, torch.Tensor], path: str, device: torch.device, config: Config) -> Any:
     """Return the model; it uses as many CPU threads as PyTorch would."""
-    onnxruntime = import_extra("onnxruntime", _NEEDED_BY, _EXTRA)
+    onnxruntime = import_extra("onnxruntime", "an ONNX model", "onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other ranks need the cores
