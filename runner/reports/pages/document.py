@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runner.core.errors import UsageError
+from runner.core.imports import missing_library
 from runner.reports.pages.blocks import Blocks, prose
 
 if TYPE_CHECKING:
@@ -108,4 +108,4 @@ def _plotly() -> bytes:
         path = Path(place) / "package_data" / "plotly.min.js"
         if path.is_file():
             return path.read_bytes().replace(b"</script", b"<\\/script")
-    raise UsageError("pages need Plotly, which is not installed: pip install 'horovod-inference-runner[report]'")
+    raise missing_library("plotly", "a page", "report")
