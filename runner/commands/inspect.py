@@ -13,11 +13,7 @@ from runner.core.imports import name_of
 from runner.core.text import plural
 from runner.host.launch import detect_launch
 from runner.models import build_model
-from runner.models.images.timm import TimmModel
-from runner.models.loaders.onnx import OnnxModel
-from runner.models.sentences.model import Sentences
 from runner.models.signatures import signature_of
-from runner.models.transformers.pretrained import Pretrained
 from runner.models.weights.storages import storages
 
 # types of the first layer with weights: the attribute with the width of its input, and the input's shape
@@ -39,18 +35,15 @@ def inspect_model(config: Config) -> str:
         ModelError, UsageError: it cannot be loaded; the same errors as in a job.
     """
     model, digest = build_model(config, SingleComm(detect_launch().launcher), torch.device("cpu"))
-    lines = [f"model    {name_of(config.model)}"]
-    if isinstance(model, OnnxModel):
-        lines += ["kind     ONNX", f"input    {_onnx_values(model.inputs)}", f"output   {_onnx_values(model.outputs)}"]
-    else:
-        module = model.model if isinstance(model, Pretrained | TimmModel) else model
-        lines += [f"kind     {_kind(module)}", *_contents(module), f"input    {_expects(module)}"]
+    module = getattr(model, "inspected_module", model)
+    facts = {"model": name_of(config.model), "kind": _kind(module), **_contents(module), "input": _expects(module)}
+    facts |= model.inspected_facts() if hasattr(model, "inspected_facts") else {}
     signature = signature_of(model)
     if signature.inputs:
-        lines.append(f"called   {signature}")
+        facts["called"] = str(signature)
     if batch := signature.describe_limits():
-        lines.append(f"batch    {batch}")
-    return "\n".join([*lines, f"weights  {digest}"])
+        facts["batch"] = batch
+    return "\n".join(f"{name:8} {text}" for name, text in (facts | {"weights": digest}).items())
 
 
 def _kind(model: Any) -> str:
@@ -58,15 +51,12 @@ def _kind(model: Any) -> str:
         return f"TorchScript, {model.original_name}"
     if isinstance(model, torch.fx.GraphModule):
         return "a program of torch.export"
-    if isinstance(model, Sentences):
-        parts = ", ".join(type(module).__name__ for module in model.model)
-        return f"{type(model.model).__name__} of sentence-transformers: {parts}"
     return f"nn.Module, {type(model).__qualname__}" if isinstance(model, nn.Module) else f"callable, {name_of(model)}"
 
 
-def _contents(model: Any) -> list[str]:
+def _contents(model: Any) -> dict[str, str]:
     if not isinstance(model, nn.Module):
-        return []
+        return {}
     parameters, buffers = list(model.parameters()), list(model.buffers())
     dtypes: Counter[str] = Counter()
     for tensor in [*parameters, *buffers]:
@@ -75,20 +65,18 @@ def _contents(model: Any) -> list[str]:
         held = sum(tensor.untyped_storage().nbytes() for tensor in [*parameters, *buffers])
     else:
         held = sum(len(raw) for _, raw in storages(model))
-    return [
-        f"holds    {plural(sum(p.numel() for p in parameters), 'parameter')} in {plural(len(parameters), 'tensor')}, "
+    return {
+        "holds": f"{plural(sum(p.numel() for p in parameters), 'parameter')} in {plural(len(parameters), 'tensor')}, "
         f"{sum(b.numel() for b in buffers):,} other numbers in {len(buffers)}",
-        f"dtypes   {', '.join(f'{dtype} ({count:,})' for dtype, count in dtypes.most_common())}",
-        f"memory   {held:,} bytes",
-    ]
+        "dtypes": f"{', '.join(f'{dtype} ({count:,})' for dtype, count in dtypes.most_common())}",
+        "memory": f"{held:,} bytes",
+    }
 
 
 def _expects(model: Any) -> str:
     """Describe the inputs of a model, as far as they are known."""
     if isinstance(model, torch.jit.ScriptModule):
         return str(model.forward.schema)  # type: ignore[attr-defined]
-    if isinstance(model, Sentences):
-        return model.input_summary
     if isinstance(model, nn.Module) and not isinstance(model, torch.fx.GraphModule):
         for layer in model.modules():
             for kind, (attribute, shape) in _WIDTHS.items():
@@ -104,7 +92,3 @@ def _signature(function: Any) -> str:
         return str(inspect.signature(function))
     except (TypeError, ValueError):
         return "unknown"
-
-
-def _onnx_values(values: list[Any]) -> str:
-    return ", ".join(f"{value.name}: {value.type} {value.shape}" for value in values)

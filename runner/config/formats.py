@@ -15,6 +15,7 @@ class OutputFormat:
     Attributes:
         suffixes: of the names of outputs.
         writer: its class, as `package.module:name`; None where rows are put in place, in any order.
+        extra: the extra of this project that installs its library; None where it needs none.
         is_folder: whether the output is a folder.
         index: the file in such a folder by which it is known to be an output.
         bytes_per_second: of predictions that one core writes from the spool, as measured; None where there is no spool
@@ -23,6 +24,7 @@ class OutputFormat:
 
     suffixes: tuple[str, ...]
     writer: str | None
+    extra: str | None = None
     is_folder: bool = False
     index: str = HIDDEN_INDEX
     bytes_per_second: float | None = None
@@ -30,12 +32,19 @@ class OutputFormat:
 
 OUTPUT_FORMATS = (
     OutputFormat((".npy",), None),
-    OutputFormat((".parquet",), "runner.sinks.parquet:ParquetWriter", bytes_per_second=6e7),
-    OutputFormat((".csv", ".tsv"), "runner.sinks.csv:CsvWriter", bytes_per_second=4e7),
-    OutputFormat((".jsonl", ".ndjson"), "runner.sinks.jsonl:JsonLinesWriter", bytes_per_second=4e7),
-    OutputFormat((".h5", ".hdf5"), "runner.sinks.hdf5:Hdf5Writer", bytes_per_second=4e8),
-    OutputFormat((".zarr",), "runner.sinks.zarr:ZarrWriter", is_folder=True, index="zarr.json", bytes_per_second=4e7),
-    OutputFormat((".png/",), "runner.sinks.files:PngWriter", is_folder=True, bytes_per_second=2e7),
+    OutputFormat((".parquet",), "runner.sinks.parquet:ParquetWriter", extra="parquet", bytes_per_second=6e7),
+    OutputFormat((".csv", ".tsv"), "runner.sinks.csv:CsvWriter", extra="parquet", bytes_per_second=4e7),
+    OutputFormat((".jsonl", ".ndjson"), "runner.sinks.jsonl:JsonLinesWriter", extra="jsonl", bytes_per_second=4e7),
+    OutputFormat((".h5", ".hdf5"), "runner.sinks.hdf5:Hdf5Writer", extra="hdf5", bytes_per_second=4e8),
+    OutputFormat(
+        (".zarr",),
+        "runner.sinks.zarr:ZarrWriter",
+        extra="zarr",
+        is_folder=True,
+        index="zarr.json",
+        bytes_per_second=4e7,
+    ),
+    OutputFormat((".png/",), "runner.sinks.files:PngWriter", extra="images", is_folder=True, bytes_per_second=2e7),
     OutputFormat((".npy/",), "runner.sinks.files:FilesWriter", is_folder=True, bytes_per_second=2e7),
 )
 

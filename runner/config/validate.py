@@ -72,7 +72,7 @@ def _check_field(config: "Config", field: "dataclasses.Field[object]") -> None:
 
 
 def _check_model(config: "Config") -> None:
-    if isinstance(config.model, str) and is_path(config.model):
+    if is_path(config.model):
         if config.weights:
             raise UsageError(f"--weights belongs to a factory; {config.model} is a complete model")
     elif isinstance(config.model, str):
@@ -169,6 +169,5 @@ def _check_offload(config: "Config") -> None:
         raise UsageError("--offload and --model-parallel cannot be combined: each is a way to hold a large model")
     shared = ("share_weights",) if config.offload == "disk" else ()
     _exclude(config, f"--offload {config.offload}", ("compile", *shared))
-    is_factory = not isinstance(config.model, str) or not is_path(config.model)
-    if config.offload == "disk" and is_factory and config.weights_path is None:
+    if config.offload == "disk" and not is_path(config.model) and config.weights_path is None:
         raise UsageError("--offload disk reads the layers from --weights PATH.safetensors, which is missing")

@@ -3,9 +3,22 @@
 import importlib
 import importlib.util
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from runner.core.errors import ModelError, RunnerError, UsageError, describe, traceback_of
+
+_TITLES = {  # names of libraries whose modules are called otherwise
+    "PIL": "Pillow",
+    "accelerate": "Accelerate",
+    "datasets": "Datasets",
+    "onnxruntime": "ONNX Runtime",
+    "plotly": "Plotly",
+    "sentence_transformers": "sentence-transformers",
+    "sqlalchemy": "SQLAlchemy",
+    "transformers": "Transformers",
+}
 
 
 def split_spec(spec: str, option: str) -> tuple[str, str]:
@@ -72,9 +85,34 @@ def import_extra(name: str, needed_by: str, extra: str) -> Any:
     try:
         return importlib.import_module(name)
     except Exception as error:
-        if isinstance(error, ModuleNotFoundError) and error.name == name:
-            raise UsageError(f"{needed_by} needs {name}: pip install 'horovod-inference-runner[{extra}]'") from error
-        raise UsageError(f"{needed_by} needs {name}, which cannot be imported: {why_not_imported(error)}") from error
+        raise _not_imported(error, name, needed_by, extra) from error
+
+
+@contextmanager
+def import_errors(needed_by: str, extra: str | None) -> Iterator[None]:
+    """Convert a failed import to the UsageError that names the library, and the command that installs it.
+
+    Args:
+        needed_by: the feature that needs libraries, as the subject of a sentence.
+        extra: the extra of this project that installs them; None where no extra does.
+    """
+    try:
+        yield
+    except ImportError as error:
+        raise _not_imported(error, (error.name or "a library").partition(".")[0], needed_by, extra) from error
+
+
+def missing_library(library: str, needed_by: str, extra: str | None) -> UsageError:
+    """Return the error for a library that is not installed; for arguments see `import_extra`."""
+    how = f": pip install 'horovod-inference-runner[{extra}]'" if extra else ", which is not installed"
+    return UsageError(f"{needed_by} needs {_TITLES.get(library, library)}{how}")
+
+
+def _not_imported(error: Exception, name: str, needed_by: str, extra: str | None) -> UsageError:
+    if isinstance(error, ModuleNotFoundError) and error.name == name:
+        return missing_library(name, needed_by, extra)
+    title = _TITLES.get(name, name)
+    return UsageError(f"{needed_by} needs {title}, which cannot be imported: {why_not_imported(error)}")
 
 
 def why_not_imported(error: BaseException) -> str:

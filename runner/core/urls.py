@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from runner.core.errors import InputError, UsageError, describe
+from runner.core.imports import import_extra
 
 
 def is_url(path: str) -> bool:
@@ -23,10 +24,7 @@ def storage_of(url: str, option: str) -> tuple[Any, str]:
         UsageError: fsspec, or the library it needs for this kind of URL, is missing.
         InputError: the storage cannot be reached.
     """
-    try:
-        import fsspec
-    except ImportError as error:
-        raise UsageError(f"{option} {url}: URLs need fsspec: pip install 'horovod-inference-runner[url]'") from error
+    fsspec = import_extra("fsspec", f"{option} {url}", "url")
     try:
         storage, name = fsspec.core.url_to_fs(url)
     except ImportError as error:

@@ -77,8 +77,7 @@ class ByLength:
 
     def __init__(self, config: Config, source: Source, predictor: Predictor, call_tokens: int) -> None:
         self._batch_size, self._most, self._predictor = config.batch_size, config.batch_tokens, predictor
-        is_folder = isinstance(config.model, str) and is_path(config.model)
-        new_tokens = config.model_args.get("max_new_tokens", 0) if is_folder else 0
+        new_tokens = config.model_args.get("max_new_tokens", 0) if is_path(config.model) else 0
         self._call_tokens = call_tokens * (1 + new_tokens)  # each generated token takes another call
         self._count = predictor.count_tokens
         self._is_text = has_text(source.row_type, predictor.ignored)

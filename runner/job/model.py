@@ -41,7 +41,7 @@ def load_model(session: Session, source: Source) -> LoadedModel:
     comm.on_each(lambda: _check_truncate(config, model))
     constants = comm.on_root(lambda: read_constants(config.input))
     # not a compiled model, which would be compiled once more; nor a split or offloaded one, which takes long for a row
-    is_users = not (isinstance(config.model, str) and is_path(config.model)) and group is None
+    is_users = not is_path(config.model) and group is None
 
     def make() -> Predictor:
         predictor = Predictor(

@@ -2,15 +2,13 @@
 
 from dataclasses import dataclass
 
+from runner.config.model_kinds import MODEL_KINDS
 from runner.core.errors import ModelError
 from runner.models.formats import (
-    EXPORTED,
     FOLDER,
     INDEX,
-    ONNX,
     SAFETENSORS,
     SAVED,
-    TORCHSCRIPT,
     UNKNOWN,
     beginning,
     tar_members,
@@ -44,9 +42,7 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    TORCHSCRIPT: Format("a TorchScript model", "", _WHOLE),
-    EXPORTED: Format("a program of torch.export", "", _WHOLE),
-    ONNX: Format("an ONNX model", "", _WHOLE),
+    **{kind.name: Format(kind.what, "", _WHOLE) for kind in MODEL_KINDS if not kind.is_folder},
     FOLDER: Format(
         "a folder", "", "Name the file in it; or, for a model of a library with its weights, --model {path}/"
     ),

@@ -6,11 +6,10 @@ import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
+from runner.config.model_kinds import MODEL_KINDS, ONNX
 from runner.models.loaders.onnx_header import is_onnx
 
 FOLDER, INDEX, SAFETENSORS, SAVED, UNKNOWN = "folder", "index", "safetensors", "saved", "unknown"
-TORCHSCRIPT, EXPORTED, ONNX = "torchscript", "exported", "onnx"
-WHOLE_MODELS = (TORCHSCRIPT, EXPORTED, ONNX)
 
 _HEAD_BYTES = 1024
 _SAVED_BEFORE = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before PyTorch 1.6: a number, pickled
@@ -33,18 +32,19 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"x\x9c", "joblib"),  # zlib, joblib's compression
     (b"ZF0x", "joblib"),
 )
-# mark, its offset in bytes, format
-_MARKS = ((b"TFL3", 4, "tflite"), (b"ORTM", 4, "ort"))
+_MARKS = (  # the offset of bytes, the bytes, the format
+    *((offset, mark, kind.name) for kind in MODEL_KINDS for offset, mark in kind.marks),
+    (4, b"TFL3", "tflite"),
+    (4, b"ORTM", "ort"),
+)
 _MEMBERS: tuple[tuple[str, str], ...] = (  # of zip archives, by the end of a member's name; the first match counts
-    ("/constants.pkl", TORCHSCRIPT),
-    ("/archive_format", EXPORTED),
-    ("serialized_exported_program.json", EXPORTED),  # before PyTorch 2.8
+    *((end, kind.name) for kind in MODEL_KINDS for end in kind.members),
     ("/data.pkl", SAVED),
     ("model.weights.h5", "keras"),
     (".npy", "numpy"),
 )
 _SUFFIXES: dict[str, str] = {
-    ".onnx": ONNX,  # the ONNX library reports what is wrong with the file
+    **{suffix: kind.name for kind in MODEL_KINDS if kind.by_suffix for suffix in kind.suffixes},
     ".engine": "tensorrt",
     ".plan": "tensorrt",
     ".trt": "tensorrt",
@@ -63,7 +63,7 @@ _SUFFIXES: dict[str, str] = {
 
 
 def detect_format(path: str) -> str:
-    """Return the format of a file or folder: a constant of this module or a key of `advice.FORMATS`.
+    """Return the format of a file or folder: the name of a kind of model, or a key of `advice.FORMATS`.
 
     Raises:
             OSError: the file cannot be read.
@@ -115,7 +115,7 @@ def _detect_head(file: BinaryIO, head: bytes, size: int) -> str:
     for beginning_bytes, name in _BEGINNINGS:
         if head.startswith(beginning_bytes):
             return name
-    for mark, offset, name in _MARKS:
+    for offset, mark, name in _MARKS:
         if head[offset : offset + len(mark)] == mark:
             return name
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= _MAX_HEADER_BYTES:
@@ -129,7 +129,7 @@ def _detect_head(file: BinaryIO, head: bytes, size: int) -> str:
         return "tar"
     if head[:1] == b"\x80" and 2 <= head[1] <= 5:
         return SAVED if _SAVED_BEFORE in head[:32] else "pickle"
-    return ONNX if is_onnx(file, size) else UNKNOWN
+    return ONNX.name if is_onnx(file, size) else UNKNOWN
 
 
 def _detect_archive(path: str) -> str:

@@ -12,10 +12,10 @@ from torch.distributed.tensor import Replicate
 from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, RowwiseParallel
 
 from runner.comm import Comm
+from runner.config.model_kinds import TRANSFORMERS
 from runner.config.options import Config
 from runner.core.errors import ModelError, UsageError, describe, shared, traceback_of
 from runner.core.imports import load_attribute
-from runner.models.formats import FOLDER
 from runner.models.kind import find_model_kind
 from runner.models.loaders.factory import Factory
 from runner.models.transformers.folder import SAFETENSORS, open_folder
@@ -77,7 +77,7 @@ def find_kind(config: Config, comm: Comm, device: torch.device) -> Kind:
     """
     kind = find_model_kind(config, comm)
     comm.on_each(lambda: _refuse(config))
-    return _Folder(config, comm) if kind == FOLDER else _Module(config, comm, device)
+    return _Folder(config, comm) if kind == TRANSFORMERS else _Module(config, comm, device)
 
 
 def _refuse(config: Config) -> None:

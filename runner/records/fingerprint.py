@@ -50,7 +50,7 @@ def _plain(value: Any) -> Any:
 
 
 def _model_settings(config: Config) -> str | None:
-    if isinstance(config.model, str) and is_path(config.model) and os.path.isdir(config.model):
+    if is_path(config.model) and os.path.isdir(config.model):
         return digest_settings(Path(config.model))
     return None
 

@@ -1,7 +1,6 @@
 """Where predictions go: the protocol of a sink, and how one is found for an output. Used by rank 0 alone."""
 
 import functools
-import importlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import xxhash
 from runner.chunks.grid import Grid
 from runner.config.formats import HIDDEN_INDEX, find_output_format
 from runner.core.errors import OutputError, UsageError
-from runner.core.imports import load_attribute
+from runner.core.imports import import_errors, load_attribute
 from runner.core.text import byte_size
 from runner.data.columns import types_by_name
 from runner.data.rows import RowType, RowTypes, describe_type
@@ -152,16 +151,6 @@ def files_of(path: str) -> list[Path]:
     return sorted(file for file in Path(path).rglob("*") if file.is_file())
 
 
-def import_for_output(library: str, output: str, extra: str) -> None:
-    """Raise UsageError where a library is missing; the message names the pip extra that installs it."""
-    try:
-        importlib.import_module(library)
-    except ImportError as error:
-        raise UsageError(
-            f"--output {output} needs {library}: pip install 'horovod-inference-runner[{extra}]'"
-        ) from error
-
-
 def find_writer(output: str, row_type: RowTypes) -> Any:
     """Return the class that writes the format of an output; None for .npy, whose rows are written in place.
 
@@ -171,7 +160,8 @@ def find_writer(output: str, row_type: RowTypes) -> Any:
     format, _ = find_output_format(output)
     if format.writer is not None:
         writer = load_attribute(format.writer, "--output")
-        writer.check(output, types_by_name(row_type))
+        with import_errors(f"--output {output}", format.extra):
+            writer.check(output, types_by_name(row_type))
         return writer
     if not isinstance(row_type, RowType):
         raise UsageError(

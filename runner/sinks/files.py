@@ -11,7 +11,6 @@ from runner.config.formats import HIDDEN_INDEX
 from runner.core.errors import OutputError, UsageError
 from runner.data.columns import Columns
 from runner.data.rows import TEXT, Ragged, RowType, texts_of
-from runner.sinks import import_for_output
 
 _MOST_8_BIT = 255
 
@@ -93,7 +92,8 @@ class PngWriter(FilesWriter):
     @classmethod
     def check(cls, output: str, types: Mapping[str, RowType]) -> None:
         super().check(output, types)
-        import_for_output("PIL", output, "images")
+        import PIL  # noqa: F401 - a missing library is reported here
+
         for name, row_type in types.items():
             channels = row_type.shape[0] if len(row_type.shape) == 3 else 1
             is_image = len(row_type.shape) in (2, 3) and channels in (1, 3, 4) and row_type.dtype.kind in "bui"

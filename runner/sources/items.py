@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from runner.data.rows import RAGGED, TEXT, Column, RowType, ragged
-from runner.sources import check_dtype
+from runner.sources.base import check_dtype
 
 ONE = ""  # column name for items that are a single value
 

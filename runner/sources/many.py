@@ -14,11 +14,12 @@ from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, describe
 from runner.core.urls import is_url, storage_of
 from runner.data.rows import Rows, RowTypes, concatenate, take, type_key, zero_row
-from runner.sources import Scanned, Source, open_source
+from runner.sources import open_source
+from runner.sources.base import DataSpec, Scanned, Source
 from runner.sources.files import file_stamp
+from runner.sources.registry import FOLDER_SUFFIXES, JOINED_SUFFIXES
 
 _DIGESTED_FILES = 64  # of a larger number, at most so many, evenly chosen, are digested
-_FOLDERS = (".zarr",)  # suffixes of folders that count as a file
 _MAGIC = re.compile(r"[*?[]")
 _MAGIC_OF_HTTP = re.compile(r"[*[]")  # a ? begins the query of a URL
 
@@ -49,17 +50,15 @@ class ManySource:
 
     Args:
         paths: the files, at least one.
-        inner, columns, keep: see `open_source`; for each file.
+        spec: the columns to read of each file.
 
     Raises:
         InputError: a file cannot be opened, or its row type differs from the first file's.
     """
 
-    def __init__(
-        self, paths: Sequence[str], inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()
-    ) -> None:
-        self._paths, self._columns, self._keep = list(paths), tuple(columns), tuple(keep)
-        self._suffix = f"::{inner}" if inner else ""
+    def __init__(self, paths: Sequence[str], spec: DataSpec) -> None:
+        self._paths, self._spec = list(paths), spec
+        self._suffix = f"::{spec.inner}" if spec.inner else ""
         self._known: list[_KnownFile] | None = None
         self._starts = np.empty(0, np.int64)
         self.row_type: RowTypes = self._open(0).row_type
@@ -150,15 +149,15 @@ class ManySource:
         return latest[1]
 
     def _open(self, index: int) -> Source:
-        return open_source(self._paths[index] + self._suffix, self._columns, self._keep)
+        return open_source(self._paths[index] + self._suffix, self._spec.columns, self._spec.keep)
 
 
 def files_of(path: str) -> list[str]:
     """Return the sorted files that a pattern or a folder of Parquet files stands for; empty where a path is neither."""
     if _is_pattern(path):
         return expand(path)
-    if os.path.isdir(path) and not path.rstrip("/").endswith(_FOLDERS):
-        return _parquet_files(path)
+    if os.path.isdir(path) and not path.rstrip("/").endswith(FOLDER_SUFFIXES):
+        return _joined_files(path)
     return []
 
 
@@ -178,7 +177,7 @@ def expand(pattern: str) -> list[str]:
         matches = [
             path
             for path in glob.glob(pattern, recursive=True)
-            if os.path.isfile(path) or path.rstrip("/").endswith(_FOLDERS)
+            if os.path.isfile(path) or path.rstrip("/").endswith(FOLDER_SUFFIXES)
         ]
     if not matches:
         raise InputError(f"--data {pattern}: no file matches")
@@ -201,13 +200,13 @@ def _is_pattern(path: str) -> bool:
     return magic.search(path) is not None and (is_url(path) or not os.path.exists(path))
 
 
-def _parquet_files(folder: str) -> list[str]:
-    """Return the Parquet files in a folder and below, without Spark's hidden ones; empty where it is no data set.
+def _joined_files(folder: str) -> list[str]:
+    """Return the files of one data set in a folder and below, as Spark writes them; empty where it is no data set.
 
     A folder is a data set where it holds such a file, or folders named by the values of a column, such as `day=3`.
     """
     visible = [name for name in os.listdir(folder) if not name.startswith(("_", "."))]
-    if not any(name.endswith(".parquet") or "=" in name for name in visible):
+    if not any(name.endswith(JOINED_SUFFIXES) or "=" in name for name in visible):
         return []
     paths = []
     for parent, folders, names in os.walk(folder):
@@ -215,6 +214,6 @@ def _parquet_files(folder: str) -> list[str]:
         paths += [
             os.path.join(parent, name)
             for name in names
-            if name.endswith(".parquet") and not name.startswith(("_", "."))
+            if name.endswith(JOINED_SUFFIXES) and not name.startswith(("_", "."))
         ]
     return sorted(paths)

@@ -2,7 +2,6 @@
 
 import json
 from bisect import bisect_right
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,8 @@ import numpy as np
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError
 from runner.data.rows import Rows, RowType, concatenate, dtype_from_json
-from runner.sources import Source, open_source, refuse_names
+from runner.sources import open_source
+from runner.sources.base import DataSpec, Source
 from runner.sources.files import file_stamp
 
 _DIGESTED_FILES = 8
@@ -23,9 +23,9 @@ class ShardSource:
         InputError: it has no index, or a file does not match the index.
     """
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        refuse_names(path, inner, (*columns, *keep))
-        self._path = Path(path)
+    def __init__(self, spec: DataSpec) -> None:
+        spec.refuse_names()
+        path, self._path = spec.path, Path(spec.path)
         try:
             self._text = (self._path / "index.json").read_text()
             index = json.loads(self._text)

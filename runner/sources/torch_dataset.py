@@ -12,6 +12,7 @@ from torch.utils.data import IterableDataset
 from runner.core.errors import InputError, RunnerError, describe, traceback_of
 from runner.core.imports import load_attribute
 from runner.data.rows import Rows, RowTypes
+from runner.sources.base import DataSpec, no_such
 from runner.sources.items import ONE, as_column, columns_of, describe_item, fits, type_of_items
 
 _DECIDING_ITEMS = 100  # row types are those of so many items, evenly from the first to the last
@@ -25,10 +26,8 @@ class TorchDatasetSource:
     mapping of them by name. 1-D items may be variable-length rows.
 
     Args:
-        data: the data set; or `package.module:function`, called without arguments to make it.
-        inner: one column, whose values are the rows, without a column name.
-        columns: several columns; none for all.
-        keep: passthrough columns, written beside the predictions.
+        spec: its path is `package.module:function`, called without arguments to make the data set.
+        dataset: the data set, where it is given from Python.
 
     Raises:
         ModelError: the function cannot be imported.
@@ -36,13 +35,13 @@ class TorchDatasetSource:
             type that rows cannot have, or the first changes when it is read again.
     """
 
-    def __init__(self, data: Any, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        self._what = f"--data {data}" if isinstance(data, str) else f"data, a {type(data).__name__},"
-        self._dataset = _make(data) if isinstance(data, str) else data
+    def __init__(self, spec: DataSpec, dataset: Any = None) -> None:
+        self._what = spec.what if dataset is None else f"data, a {type(dataset).__name__},"
+        self._dataset = _make(spec.path) if dataset is None else dataset
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows share the data set
         self.num_rows = self._length()
         items = self._sample(_DECIDING_ITEMS)
-        self._names = self._choose(list(items.values()), [inner] if inner else columns, keep)
+        self._names = self._choose(list(items.values()), spec)
         full_items = {index: item for index, item in items.items() if set(self._names) <= set(item)}
         self._types = {
             name: type_of_items(
@@ -90,19 +89,20 @@ class TorchDatasetSource:
         except Exception as error:
             raise InputError(f"{self._what} has no length: {describe(error)}", traceback_of(error)) from error
 
-    def _choose(self, items: Sequence[dict[str, np.ndarray]], chosen: Sequence[str], keep: Sequence[str]) -> list[str]:
+    def _choose(self, items: Sequence[dict[str, np.ndarray]], spec: DataSpec) -> list[str]:
         """Return the names of the columns to read."""
         if not items:
-            return list(dict.fromkeys([*chosen, *keep])) or [ONE]
+            return spec.names(lambda: ()) or [ONE]
         there = list(Counter(tuple(item) for item in items).most_common(1)[0][0])
         if not there:
             raise InputError(f"{self._what} has items without anything in them")
-        for name in (*chosen, *keep):
-            if there == [ONE]:
+        names = spec.names(lambda: there)
+        for name in names:
+            if there == [ONE] != [name]:
                 raise InputError(f"{self._what} has no column {name!r}; its items are one thing each, without names")
             if name not in there:
-                raise InputError(f"{self._what} has no column {name!r}; it has {', '.join(there)}")
-        return list(dict.fromkeys([*(chosen or there), *keep]))
+                raise no_such(self._what, name, there)
+        return names
 
     def _sample(self, most: int) -> dict[int, dict[str, np.ndarray]]:
         """Return items by index, evenly from the first to the last, without those that cannot be read."""

@@ -2,7 +2,7 @@
 
 from runner.core.checksum import checksum_of_text
 from runner.data.rows import Rows
-from runner.sources import Source
+from runner.sources.base import Source
 
 
 class WindowSource:

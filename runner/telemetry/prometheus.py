@@ -11,6 +11,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from runner.config.checks import metrics_port
 from runner.core.errors import UsageError
+from runner.core.imports import import_errors
 from runner.telemetry.status import Status
 
 _FILE_SECONDS = 10.0  # the collector looks about every 15 seconds
@@ -43,13 +44,9 @@ class Metrics:
     """
 
     def __init__(self, target: int | str, labels: Mapping[str, str]) -> None:
-        try:
+        with import_errors("--metrics", "metrics"):
             import prometheus_client
             from prometheus_client import metrics_core
-        except ImportError as error:
-            raise UsageError(
-                "--metrics needs prometheus_client: pip install 'horovod-inference-runner[metrics]'"
-            ) from error
         port = metrics_port(target)
         self._core: Any = metrics_core
         self._write_file = prometheus_client.write_to_textfile

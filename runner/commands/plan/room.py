@@ -18,6 +18,7 @@ from runner.core.errors import ModelError, UsageError
 from runner.core.text import byte_size, plural
 from runner.data.rows import RowType
 from runner.host.devices import device_kind
+from runner.models.kind import weight_files
 from runner.models.weights.checkpoints import files_of
 from runner.sources import Source
 
@@ -89,13 +90,10 @@ def find_room(
 def bytes_on_disk(config: Config) -> int:
     """Return the bytes of the files with the weights; 0 where there are none, or they cannot be found."""
     files: list[Path] = []
-    if isinstance(config.model, str) and is_path(config.model):
-        path = Path(config.model)
-        files = [path] if path.is_file() else [*path.glob("*.safetensors"), *path.glob("pytorch_model*.bin")]
-        if path.suffix == ".onnx":  # its weights may be in a file beside it
-            files += path.parent.glob(f"{path.name}*data")
-    elif config.weights_path is not None:
-        with contextlib.suppress(ModelError):  # reported when the file is read
+    with contextlib.suppress(ModelError, UsageError):  # reported when the model is read
+        if is_path(config.model):
+            files = weight_files(config.model)
+        elif config.weights_path is not None:
             files = [Path(file) for file in files_of(config.weights_path)]
     return sum(file.stat().st_size for file in files if file.is_file())
 

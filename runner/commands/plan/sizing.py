@@ -18,11 +18,10 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from runner.comm.single import SingleComm
 from runner.commands.plan.room import bytes_on_disk
 from runner.commands.plan.sizes import Sizes, Tensor
+from runner.config.model_kinds import TRANSFORMERS
 from runner.config.options import Config
 from runner.core.errors import ModelError, RunnerError, UsageError
-from runner.models.formats import FOLDER, WHOLE_MODELS
 from runner.models.kind import find_model_kind
-from runner.models.sentences.folder import is_sentence_folder
 from runner.models.weights.adapt import convert
 from runner.models.weights.meta import build_on_meta, tied_parameters
 from runner.models.weights.state_dict import own_tensors
@@ -40,8 +39,8 @@ def size_up(config: Config) -> Sizes:
         UsageError, ModelError: it cannot be built; or cannot be split, where --model-parallel requires it.
     """
     model_kind = find_model_kind(config, SingleComm())
-    is_folder = model_kind == FOLDER
-    if model_kind in WHOLE_MODELS or (config.model_parallel == 1 and is_sentence_folder(config.model)):
+    is_folder = model_kind == TRANSFORMERS
+    if not model_kind.is_divisible:
         whole = Tensor(str(config.model), (), "in its file", bytes_on_disk(config))
         why = f"the layers of {config.model} are not accessible"
         return Sizes([whole], why, no_stages=dict.fromkeys(SOME_SIZES[1:], why), is_one_file=True)

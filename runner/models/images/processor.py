@@ -10,10 +10,10 @@ import torch
 
 from runner.comm import Comm
 from runner.core.errors import ModelError, RunnerError, UsageError, describe, traceback_of
+from runner.core.imports import import_extra
 from runner.data.rows import name_rows
 from runner.data.tensors import FileList
 from runner.models.images.reading import are_channels_last, as_pictures, has_images, images_in, open_files
-from runner.sources.media.decode import import_pillow
 
 PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 _PIXELS = "pixel_values"
@@ -150,7 +150,7 @@ def _load(transformers: Any, name: str, small: str, trust_code: bool, backend: s
             "cut and normalized. Save it there with save_pretrained; or prepare images with --preprocess "
             "module:function, or before, as rows of floating-point numbers"
         )
-    import_pillow(f"{name}: preparing images")
+    import_extra("PIL", f"{name}: preparing images", "images")
     try:
         return transformers.AutoImageProcessor.from_pretrained(
             small, local_files_only=True, trust_remote_code=trust_code, backend=backend

@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from runner.core.errors import ModelError
+from runner.core.imports import import_extra
 from runner.data.rows import name_rows
 from runner.data.tensors import FileList
-from runner.sources.media.decode import import_pillow, open_image
+from runner.sources.media.decode import open_image
 from runner.sources.media.image_reader import in_threads
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def open_files(files: FileList, ids: Sequence[int]) -> "list[Image.Image]":
         InputError: a file is not an image, is damaged, or has more than 8 bits a channel; the first such file.
         UsageError: Pillow is missing.
     """
-    import_pillow("decoding images")
+    import_extra("PIL", "decoding images", "images")
     numbered = list(zip(files, ids, strict=True))
     return in_threads(lambda pair: open_image(pair[0].numpy().tobytes(), f"row {pair[1]}"), numbered)
 
@@ -95,7 +96,7 @@ def as_pictures(batch: torch.Tensor, channels_last: bool) -> "list[Image.Image]"
     Raises:
         UsageError: Pillow is missing.
     """
-    import_pillow("preparing images")
+    import_extra("PIL", "preparing images", "images")
     from PIL import Image
 
     pixels = (batch if channels_last else batch.permute(0, 2, 3, 1)).numpy()

@@ -69,6 +69,11 @@ class TimmModel(nn.Module):
         self._name, self._transform, self._channels = name, transform, channels
         self.model = model
 
+    @property
+    def inspected_module(self) -> nn.Module:
+        """The module that `inspect` describes."""
+        return self.model
+
     def forward(self, images: torch.Tensor) -> Any:
         return self.model(images)
 

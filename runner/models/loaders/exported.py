@@ -7,9 +7,11 @@ from typing import Any
 import torch
 
 from runner.calls.signature import Input, Signature, declared
+from runner.comm import Comm
 from runner.config.options import Config
 from runner.core.errors import ModelError
 from runner.host.environment import variable
+from runner.models.weights.files import build_from_file
 
 # operations that do something else in training mode, and the argument that says so
 _TRAINING = {
@@ -29,7 +31,12 @@ _TRAINING = {
 }
 
 
-def load(path: str, device: torch.device, config: Config) -> Any:
+def build_from_program(config: Config, comm: Comm, device: torch.device) -> tuple[Any, str]:
+    """Return the program on `device`, and the digest of its file; for errors see `build_from_file`."""
+    return build_from_file(_load, config, comm, device)
+
+
+def _load(path: str, device: torch.device, config: Config) -> Any:
     """Return the program, ready to be called; its attribute `signature` describes its inputs.
 
     Raises:

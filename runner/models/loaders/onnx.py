@@ -11,10 +11,9 @@ from runner.comm import Comm
 from runner.config.options import Config
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import ModelError, UsageError, describe
+from runner.core.imports import import_extra
 from runner.models.loaders.onnx_values import as_output, check_outputs, feed_of, run, signature_of_session
 from runner.models.weights.files import MemoryFile, broadcast_file, load_model_file
-
-_MISSING = "ONNX models need ONNX Runtime: pip install 'horovod-inference-runner[onnx]'"
 
 
 def build_from_onnx(config: Config, comm: Comm, device: torch.device) -> tuple[Any, str]:
@@ -43,10 +42,7 @@ def _weight_files(file: MemoryFile, path: str) -> list[str]:
     """Return the names of the files beside the model that hold its weights; large models always have such files."""
     if not re.search(b"location", file.raw.numpy()):  # ONNX's key for the name of such a file
         return []
-    try:
-        import onnx
-    except ImportError as error:
-        raise UsageError(_MISSING) from error
+    onnx = import_extra("onnx", "an ONNX model", "onnx")
     try:
         tensors = onnx.load(file.name, format="protobuf", load_external_data=False).graph.initializer
     except Exception as error:
@@ -61,10 +57,7 @@ def _weight_files(file: MemoryFile, path: str) -> list[str]:
 
 def _load(weights: dict[str, torch.Tensor], path: str, device: torch.device, config: Config) -> Any:
     """Return the model; it uses as many CPU threads as PyTorch would."""
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise UsageError(_MISSING) from error
+    onnxruntime = import_extra("onnxruntime", "an ONNX model", "onnx")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other ranks need the cores
@@ -103,9 +96,17 @@ class OnnxModel:
         self.signature = signature_of_session(self.inputs, config.input)
         check_outputs(self.outputs)
 
+    def inspected_facts(self) -> dict[str, str]:
+        """Return what `inspect` shows."""
+        return {"kind": "ONNX", "input": _describe_values(self.inputs), "output": _describe_values(self.outputs)}
+
     def __call__(self, *inputs: Any, **named: Any) -> Any:
         rest = [name for name in self._inputs if name not in named]
         feed = feed_of(self.inputs, dict(zip(rest, inputs, strict=True)) | named)
         results = run(self._session, feed)
         outputs = {value.name: as_output(value, item) for value, item in zip(self.outputs, results, strict=True)}
         return outputs if len(outputs) > 1 else outputs[self._outputs[0]]
+
+
+def _describe_values(values: list[Any]) -> str:
+    return ", ".join(f"{value.name}: {value.type} {value.shape}" for value in values)

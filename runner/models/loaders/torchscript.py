@@ -6,11 +6,18 @@ from typing import Any
 
 import torch
 
+from runner.comm import Comm
 from runner.config.options import Config
 from runner.core.errors import ModelError
+from runner.models.weights.files import build_from_file
 
 
-def load(path: str, device: torch.device, config: Config) -> Any:
+def build_from_torchscript(config: Config, comm: Comm, device: torch.device) -> tuple[Any, str]:
+    """Return the module on `device`, and the digest of its file; for errors see `build_from_file`."""
+    return build_from_file(_load, config, comm, device)
+
+
+def _load(path: str, device: torch.device, config: Config) -> Any:
     """Return the module, in evaluation mode. It is interpreted; no Python code in it is run.
 
     Raises:

@@ -17,7 +17,7 @@ from runner.comm import Comm
 from runner.config.options import Config
 from runner.config.paths import is_path
 from runner.core.errors import ModelError, RunnerError, UsageError
-from runner.core.imports import name_of
+from runner.core.imports import import_extra, name_of
 from runner.core.text import byte_size, duration
 from runner.models.formats import SAFETENSORS as SAFETENSORS_FORMAT
 from runner.models.loaders.factory import Factory, build_from_factory
@@ -49,10 +49,7 @@ def build_offloaded(config: Config, comm: Comm, device: torch.device) -> tuple[C
 
 
 def _import_accelerate() -> None:
-    try:
-        import accelerate  # noqa: F401
-    except ImportError as error:
-        raise UsageError("--offload needs Accelerate: pip install 'horovod-inference-runner[offload]'") from error
+    import_extra("accelerate", "--offload", "offload")
 
 
 def _stream(model: nn.Module, weights: Mapping[str, torch.Tensor], device: torch.device) -> None:
@@ -72,7 +69,7 @@ def _from_memory(config: Config, comm: Comm, device: torch.device) -> tuple[Call
             )
 
     comm.on_each(refuse)
-    build = build_from_folder if _is_folder(config) else build_from_factory
+    build = build_from_folder if is_path(config.model) else build_from_factory
     model, weights_digest = build(config, comm, _CPU)
     module: Any = model.model if isinstance(model, Pretrained) else model
     comm.on_each(lambda: _check_module(module, f"--model {name_of(config.model)}"))
@@ -135,7 +132,7 @@ class _ModelSource:
 
 
 def _find(config: Config, comm: Comm, device: torch.device) -> _ModelSource:
-    if _is_folder(config):
+    if is_path(config.model):
         folder = open_folder(config, comm)
         name = f"--model {config.model}"
 
@@ -155,10 +152,6 @@ def _find(config: Config, comm: Comm, device: torch.device) -> _ModelSource:
 
     comm.on_each(refuse)
     return _ModelSource(factory.name, WeightsFile.of(config), "", factory.call, lambda model: model)
-
-
-def _is_folder(config: Config) -> bool:
-    return isinstance(config.model, str) and is_path(config.model)
 
 
 def _check_module(model: Any, name: str) -> None:
@@ -204,7 +197,7 @@ def _warn_of_speed(config: Config, comm: Comm, weights: Mapping[str, torch.Tenso
     if comm.world.rank:
         return
     size = sum({tensor.data_ptr(): tensor.nbytes for tensor in weights.values()}.values())
-    calls = config.model_args.get("max_new_tokens", 1) if _is_folder(config) else 1
+    calls = config.model_args.get("max_new_tokens", 1) if is_path(config.model) else 1
     each = "each batch" if calls == 1 else f"each batch, {calls} times (once per new token),"
     words = (
         f"runner: warning: --offload {config.offload}: {each} reads {byte_size(size)} of weights from {where}, which "

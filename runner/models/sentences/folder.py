@@ -5,10 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from runner.comm import Comm
-from runner.config.options import Config
-from runner.config.paths import is_path
-from runner.core.errors import ModelError, UsageError
+from runner.core.errors import ModelError
 from runner.models.sentences.options import KINDS
 
 _MARKS = ("config_sentence_transformers.json", "sentence_bert_config.json", "1_Pooling/config.json")
@@ -38,27 +35,9 @@ def kind_of(folder: Path) -> str | None:
     return None
 
 
-def is_sentence_folder(model: Any) -> bool:
-    """Return whether --model names a sentence-transformers folder, in this process's file system."""
-    return isinstance(model, str) and is_path(model) and kind_of(Path(model)) is not None
-
-
-def find_kind(config: Config, comm: Comm) -> str | None:
-    """Return the result of `kind_of` on rank 0; every rank calls this, and only rank 0 looks at files.
-
-    Raises:
-        ModelError: see `kind_of`.
-        UsageError: an option would have to take the model apart.
-    """
-    kind = comm.on_root(lambda: kind_of(Path(str(config.model))))
-    apart = "--offload" if config.offload else "--model-parallel" if config.model_parallel > 1 else ""
-
-    def refuse() -> None:
-        if kind is not None and apart:
-            raise UsageError(f"{apart} cannot split a {kind}, which sentence-transformers runs as one")
-
-    comm.on_each(refuse)
-    return kind
+def is_sentence_folder(path: str) -> bool:
+    """Return whether a folder is one of sentence-transformers; for errors see `kind_of`."""
+    return kind_of(Path(path)) is not None
 
 
 def refuse_code(folder: Path) -> None:

@@ -11,26 +11,25 @@ from runner.config.options import Config
 from runner.core.errors import ModelError, UsageError, describe, traceback_of
 from runner.core.imports import import_extra
 from runner.models.foldercode import send_code
-from runner.models.sentences.folder import refuse_code
+from runner.models.sentences.folder import kind_of, refuse_code
 from runner.models.sentences.kinds import Embeddings, PairScores, SparseEmbeddings
 from runner.models.sentences.model import Sentences
 from runner.models.sentences.options import adjust, check_options, read_ranges
+from runner.models.transformers.folder import import_transformers
 from runner.models.weights.broadcast import spread
 from runner.models.weights.files import digest_settings
 
 
-def build_from_sentence_folder(config: Config, comm: Comm, device: torch.device, kind: str) -> tuple[Any, str]:
+def build_from_sentence_folder(config: Config, comm: Comm, device: torch.device) -> tuple[Any, str]:
     """Load the model on `device`; also return the digest of its weights and settings.
-
-    Args:
-        config, comm, device: configuration, ranks and device of the job.
-        kind: result of `find_kind`.
 
     Raises:
         UsageError: the library is missing, or options do not fit the model.
         ModelError: the folder cannot be used.
     """
     folder = Path(str(config.model))
+    kind = comm.on_root(lambda: kind_of(folder)) or ""
+    comm.on_each(lambda: import_transformers(config.trust_code))
     comm.on_each(_import_library)
     comm.on_each(lambda: check_options(kind, config.model_args))
     model = comm.on_each(lambda: None if comm.world.rank else _read(folder, kind, config))

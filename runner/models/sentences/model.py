@@ -38,9 +38,13 @@ class Sentences(nn.Module):
         self._preprocessing = Preprocessing(model, _default_prompt(model, options), self._keywords)
         self.wants_names = self._prompt_column is not None
 
-    @property
-    def input_summary(self) -> str:
-        """The rows that the model takes, described for people."""
+    def inspected_facts(self) -> dict[str, str]:
+        """Return what `inspect` shows in place of what it finds by itself."""
+        parts = ", ".join(type(module).__name__ for module in self.model)
+        kind = f"{type(self.model).__name__} of sentence-transformers: {parts}"
+        return {"kind": kind, "input": self._input_summary()}
+
+    def _input_summary(self) -> str:
         rows = "text" if self._num_columns == 1 else "pairs of texts, in two columns"
         length = self.model.max_seq_length
         return f"{rows}, cut off at {length} tokens" if length and length < 1 << 20 else rows

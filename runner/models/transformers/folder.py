@@ -22,12 +22,10 @@ from torch import nn
 
 from runner.comm import Comm
 from runner.config.options import Config
-from runner.core.errors import ModelError, UsageError, describe
+from runner.core.errors import ModelError, describe
+from runner.core.imports import import_extra
 from runner.host.environment import set_default, set_variable
 from runner.models.images.processor import PROCESSOR_FILES, open_processor
-from runner.models.images.timm import is_timm_folder
-from runner.models.sentences.folder import find_kind
-from runner.models.sentences.loading import build_from_sentence_folder
 from runner.models.transformers.adapters import Adapter, find_adapter, import_peft
 from runner.models.transformers.architecture import GENERATES, Architecture, find_architecture, read_config
 from runner.models.transformers.generation import other_decoding, read_settings
@@ -64,9 +62,6 @@ def build_from_folder(config: Config, comm: Comm, device: torch.device) -> tuple
         UsageError: Transformers is missing, or `model_args` are not valid.
         ModelError: the folder cannot be used.
     """
-    if (kind := find_kind(config, comm)) is not None:
-        comm.on_each(lambda: _import_transformers(config.trust_code))
-        return build_from_sentence_folder(config, comm, device, kind)
     folder = open_folder(config, comm)
     model, digest = spread(comm, config, f"--model {folder.path}", folder.load, folder.build, device)
     return folder.wrap(model), digest
@@ -116,11 +111,9 @@ def open_folder(config: Config, comm: Comm) -> Folder:
     Raises:
         UsageError, ModelError: see `build_from_folder`.
     """
-    find_kind(config, comm)  # refuses those that are not to be taken apart
     comm.on_each(lambda: check_values(config.model_args))
     folder, wanted = Path(str(config.model)), config.model_args.get("class")
-    transformers = comm.on_each(lambda: _import_transformers(config.trust_code))
-    comm.on_root(lambda: _refuse_timm(folder))
+    transformers = comm.on_each(lambda: import_transformers(config.trust_code))
     adapter = comm.on_root(lambda: find_adapter(folder, config))
     if adapter is not None:
         comm.on_each(import_peft)
@@ -160,19 +153,19 @@ def open_folder(config: Config, comm: Comm) -> Folder:
     )
 
 
-def _import_transformers(trust_code: bool) -> Any:
+def import_transformers(trust_code: bool) -> Any:
+    """Import Transformers and return it, set up for ranks without a network.
+
+    Raises:
+        UsageError: it is missing.
+    """
     set_default("HF_HUB_OFFLINE", "1")  # compute nodes have no internet; nothing is to be asked for there
     set_default("TOKENIZERS_PARALLELISM", "false")  # threads beside those of the ranks
     if trust_code:  # it is copied there before it runs: ranks must not write over one another's
         copies = tempfile.mkdtemp(prefix="runner-code-")
         set_variable("HF_MODULES_CACHE", copies)
         atexit.register(shutil.rmtree, copies, ignore_errors=True)
-    try:
-        import transformers
-    except ImportError as error:
-        raise UsageError(
-            "Hugging Face models need Transformers: pip install 'horovod-inference-runner[huggingface]'"
-        ) from error
+    transformers = import_extra("transformers", "a Hugging Face model", "huggingface")
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     return transformers
@@ -186,11 +179,6 @@ def _send_small_files(comm: Comm, config: Config, folder: Path, adapter: Adapter
         own = broadcast_small_files(comm, adapter.folder, TOKENIZER_FILES)
         comm.on_each(lambda: shutil.copytree(own, small, dirs_exist_ok=True))
     return small
-
-
-def _refuse_timm(folder: Path) -> None:
-    if is_timm_folder(str(folder)):
-        raise UsageError(f"--model {folder} is a folder of timm's, which is not split over ranks or offloaded")
 
 
 def _generation(transformers: Any, small: str, folder: Path, architecture: Architecture) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 
 from runner.config.options import Config
 from runner.core.errors import ModelError, UsageError, describe
+from runner.core.imports import import_extra
 
 LOGGER = logging.getLogger("runner")
 
@@ -25,13 +26,8 @@ def find_gguf(folder: Path, config: Config) -> str | None:
         return None
     if len(names) > 1:
         raise ModelError(f"--model {folder} has several .gguf files, {', '.join(names[:4])}; let there be one")
-    try:
-        import accelerate  # noqa: F401
-        import gguf  # noqa: F401
-    except ImportError as error:
-        raise UsageError(
-            f"--model {folder}: {names[0]} needs gguf and Accelerate: pip install 'horovod-inference-runner[gguf]'"
-        ) from error
+    for library in ("accelerate", "gguf"):
+        import_extra(library, f"--model {folder}: {names[0]}", "gguf")
     for name, is_given in (("--offload", config.offload is not None), ("--model-parallel", config.model_parallel > 1)):
         if is_given:
             raise UsageError(

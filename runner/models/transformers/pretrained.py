@@ -36,6 +36,8 @@ class Pretrained:
         count_tokens: maps columns of text to the number of tokens of each row.
     """
 
+    takes_device_tensors = True
+
     def __init__(
         self,
         model: Any,
@@ -53,6 +55,11 @@ class Pretrained:
         self._bare = getattr(model, "_orig_mod", model)  # without the wrapper of torch.compile
         self._parameters = inspect.signature(self._bare.forward).parameters
         self._text_settings = self._bare.config.get_text_config()
+
+    @property
+    def inspected_module(self) -> Any:
+        """The module that `inspect` describes."""
+        return self.model
 
     def prepare_images(self, batch: Any, ids: Sequence[int]) -> dict[str, torch.Tensor] | None:
         """Return the model's arguments for a batch of images; see `ImageProcessor.__call__`."""

@@ -8,6 +8,7 @@ from collections.abc import Collection
 import torch
 from torch import nn
 
+from runner.config.model_kinds import ADAPTATIONS
 from runner.config.options import Config
 from runner.core.errors import UsageError
 from runner.host.environment import set_variable
@@ -46,7 +47,7 @@ def refuse_for_device(config: Config, device: torch.device) -> None:
 
 def refuse_adaptations(config: Config, but: Collection[str] = ()) -> None:
     """Raise UsageError where options other than `but` are set that apply to an nn.Module only."""
-    for name in ("dtype", "channels_last", "compile", "share_weights"):
+    for name in ADAPTATIONS:
         if getattr(config, name) and name not in but:
             raise UsageError(
                 f"--{name.replace('_', '-')} works on an nn.Module from a factory or a Hugging Face folder"

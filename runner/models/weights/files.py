@@ -146,6 +146,25 @@ def load_model_file(load: Callable[..., Any], file: MemoryFile, config: Config, 
         file.close()
 
 
+def build_from_file(
+    load: Callable[..., Any], config: Config, comm: Comm, device: torch.device
+) -> tuple[Callable[..., Any], str]:
+    """Load the file that --model names on every rank, from the bytes that rank 0 has read.
+
+    Args:
+        load: see `load_model_file`.
+        config, comm, device: configuration, ranks and device of the job.
+
+    Returns:
+        The model, and the digest of the file.
+
+    Raises:
+        ModelError, UsageError: the file cannot be used; on every rank alike.
+    """
+    file, digest = broadcast_file(comm, str(config.model), "--model")
+    return comm.on_each(lambda: load_model_file(load, file, config, device)), digest
+
+
 def _size(path: str, option: str) -> int:
     try:
         return os.stat(path).st_size

@@ -132,4 +132,4 @@ def _plotly() -> bytes:
         path = Path(place) / "package_data" / "plotly.min.js"
         if path.is_file():
             return path.read_bytes().replace(b"</script", b"<\\/script")
-    raise UsageError("pages need Plotly, which is not installed: pip install 'horovod-inference-runner[report]'")
+    raise missing_library("plotly", "a page", "report")

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ import numpy as np
 from runner.core.errors import InputError, UsageError, describe
 from runner.core.urls import is_url
 from runner.data.rows import RAGGED, TEXT, Column, RowType, name_rows, num_rows_of, ragged
-from runner.sources import check_dtype
-from runner.sources.arrays.named import ByChunks, NamedSource, chosen_names, no_such, text_of, the_only
+from runner.sources.arrays.named import ByChunks, NamedSource, text_of, the_only
+from runner.sources.base import DataSpec, check_dtype, no_such
 from runner.sources.files import File, Stream, open_file, read_range
 
 _READ_AHEAD = 1 << 20  # bytes, for files behind a URL
@@ -25,30 +24,23 @@ class Hdf5Source(NamedSource):
     Data sets may be chunked and compressed, of numbers, of fields that are numbers, of variable-length sequences, or
     text. The latest chunk of each is kept in memory: small chunks (a few MiB) suit random access.
 
-    Args:
-        path: path or URL of the file.
-        inner: one data set, whose values are the rows, without a column name; optional where there is only one.
-        columns: several data sets, as columns.
-        keep: passthrough columns, written beside the predictions.
-
     Raises:
-        UsageError: h5py, or the compression filter of a data set, is missing.
+        UsageError: the compression filter of a data set is missing.
         InputError: no such file or data set, no HDF5 file, several data sets and none chosen, data sets with different
             numbers of rows, or of a type that is neither numbers nor text.
     """
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        h5py = _import_h5py(path)
-        self._path, self._raw = path, open_file(path)
-        self._file = _open(h5py, self._raw)
+    def __init__(self, spec: DataSpec) -> None:
+        self._path, self._raw = spec.path, open_file(spec.path)
+        self._file = _open(self._raw)
         lock = threading.Lock()  # for all data sets: HDF5 is not thread-safe
-        datasets = {name: _find(self._file, path, name) for name in chosen_names(inner, columns, keep, self._default)}
+        datasets = {name: _find(self._file, spec.path, name) for name in spec.names(self._default)}
         self._chunk_rows = max((dataset.chunks or (1,))[0] for dataset in datasets.values())
         arrays = {}
         for name, dataset in datasets.items():
             array = _Dataset(dataset, self._raw, name)
             arrays[name] = ByChunks(array, (dataset.chunks or (1,))[0], lock)
-        super().__init__(path, arrays)
+        super().__init__(spec.path, arrays)
 
     def digest(self) -> str:
         return self.digest_of_samples(self._chunk_rows)
@@ -134,17 +126,9 @@ class _Dataset:
         return max(1, total // max(1, rows))
 
 
-def _import_h5py(path: str) -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise UsageError(
-            f"--data {path}: reading HDF5 needs h5py: pip install 'horovod-inference-runner[hdf5]'"
-        ) from error
-    return h5py
+def _open(raw: File) -> Any:
+    import h5py
 
-
-def _open(h5py: Any, raw: File) -> Any:
     try:
         if is_url(raw.path):
             return h5py.File(io.BufferedReader(Stream(raw), _READ_AHEAD), "r")
@@ -177,7 +161,7 @@ def _find(file: Any, path: str, name: str) -> Any:
     try:
         dataset = file[name]
     except KeyError:
-        raise no_such(path, name, _datasets(file), "dataset") from None
+        raise no_such(f"--data {path}", name, _datasets(file), "dataset") from None
     except Exception as error:
         raise InputError(f"--data {path}::{name} cannot be opened: {describe(error)}") from error
     if not isinstance(dataset, h5py.Dataset):

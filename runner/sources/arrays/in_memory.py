@@ -7,7 +7,7 @@ import numpy as np
 from runner.core.checksum import checksum
 from runner.core.errors import InputError, describe
 from runner.data.rows import RowType
-from runner.sources import check_dtype
+from runner.sources.base import check_dtype
 
 
 class ArraySource:

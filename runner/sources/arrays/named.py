@@ -1,7 +1,7 @@
 """Arrays by name in one file or folder, as columns with the same number of rows."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,12 +23,12 @@ from runner.data.rows import (
     take_column,
     zero_row,
 )
+from runner.sources.base import listed
 
 _HELD_BYTES = 1 << 30  # the most decoded bytes of a chunk that is kept
 _WHOLE_BYTES = 16 << 20  # up to this size an array is digested completely
 _SAMPLE_BYTES, _SAMPLED_BYTES = 64 << 10, 64 << 20  # of each sample, and of all samples, decoded
 _FEWEST_SAMPLES, _MOST_SAMPLES = 4, 64
-_MOST_NAMED = 20
 
 
 class Array(Protocol):
@@ -136,14 +136,6 @@ class ByChunks:
         return self._held[1]
 
 
-def chosen_names(
-    inner: str, columns: Sequence[str], keep: Sequence[str], default: Callable[[], Sequence[str]]
-) -> list[str]:
-    """Return the names to read, each once: the requested ones, else the format's default, then those to keep."""
-    wanted = [inner] if inner else columns
-    return list(dict.fromkeys([*(wanted or default()), *keep]))
-
-
 def the_only(path: str, names: Sequence[str], word: str) -> list[str]:
     """Return the only name, in a list.
 
@@ -158,18 +150,6 @@ def the_only(path: str, names: Sequence[str], word: str) -> list[str]:
             f"Choose one with {path}::NAME, or several with --columns"
         )
     return list(names)
-
-
-def no_such(path: str, name: str, names: Sequence[str], word: str) -> InputError:
-    """Return the error for a name that does not exist."""
-    has = f"it has {listed(names)}" if names else "it has none"
-    return InputError(f"--data {path} has no {word} {name!r}; {has}")
-
-
-def listed(names: Sequence[str]) -> str:
-    """Join names for a message, at most 20 and the number of further ones."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def one_row(row_type: RowType) -> Column:

@@ -1,7 +1,6 @@
 """Rows of a `.npy` file, read range by range and never as a whole."""
 
 import io
-from collections.abc import Sequence
 from typing import IO, Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from runner.core.checksum import as_bytes
 from runner.core.errors import InputError, describe
 from runner.core.urls import is_url
 from runner.data.rows import RowType
-from runner.sources import check_dtype, refuse_names
+from runner.sources.base import DataSpec, check_dtype
 from runner.sources.files import File, open_file, read_range
 
 _HEADER_BYTES = 64 << 10  # larger than any header of an array of numbers
@@ -60,10 +59,10 @@ class NpySource(NpyArray):
         InputError: no such file, not a .npy file, fewer bytes than its header says, a dtype that torch cannot hold.
     """
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        refuse_names(path, inner, (*columns, *keep))
-        file = open_file(path)
-        super().__init__(file, 0, file.size, f"--data {path}")
+    def __init__(self, spec: DataSpec) -> None:
+        spec.refuse_names()
+        file = open_file(spec.path)
+        super().__init__(file, 0, file.size, spec.what)
 
     def digest(self) -> str:
         size = self._file.size

@@ -3,7 +3,6 @@
 import io
 import threading
 import zipfile
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -11,8 +10,9 @@ from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, describe
 from runner.core.text import byte_size
 from runner.data.rows import RowType
-from runner.sources.arrays.named import Array, NamedSource, chosen_names, no_such
+from runner.sources.arrays.named import Array, NamedSource
 from runner.sources.arrays.npy import NpyArray, read_header
+from runner.sources.base import DataSpec
 from runner.sources.files import Stream, open_file, read_range
 
 _SUFFIX = ".npy"
@@ -24,35 +24,25 @@ _IS_ENCRYPTED = 1
 class NpzSource(NamedSource):
     """A `.npz` file, or its URL: arrays by name, whose first axis is the rows.
 
-    Args:
-        path: path or URL of the file.
-        inner: one array, whose values are the rows, without a column name.
-        columns: several arrays, as columns; none for all.
-        keep: passthrough columns, written beside the predictions.
-
     Raises:
         InputError: no such file or array, no .npz file, arrays with different numbers of rows, a compressed array of
             1 GiB or more, or an array that `NpyArray` rejects.
     """
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        self._file = open_file(path)
+    def __init__(self, spec: DataSpec) -> None:
+        self._file = open_file(spec.path)
         try:
             archive = zipfile.ZipFile(io.BufferedReader(Stream(self._file)))
         except InputError:
             raise
         except Exception as error:  # a damaged directory raises one of many exception types
-            raise InputError(f"--data {path} is not a .npz file: {describe(error)}") from error
+            raise InputError(f"{spec.what} is not a .npz file: {describe(error)}") from error
         infos = {info.filename.removesuffix(_SUFFIX): info for info in archive.infolist() if _is_array(info)}
         if not infos:
-            raise InputError(f"--data {path} holds no arrays")
-        self._members: dict[str, zipfile.ZipInfo] = {}
-        for name in chosen_names(inner, columns, keep, lambda: list(infos)):
-            if name not in infos:
-                raise no_such(path, name, list(infos), "array")
-            self._members[name] = infos[name]
+            raise InputError(f"{spec.what} holds no arrays")
+        self._members = {name: infos[name] for name in spec.choose(list(infos), word="array")}
         lock = threading.Lock()
-        super().__init__(path, {name: self._open(archive, name, lock) for name in self._members})
+        super().__init__(spec.path, {name: self._open(archive, name, lock) for name in self._members})
 
     def digest(self) -> str:
         """Return a digest of the checksums that the file itself stores of its members."""

@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,8 @@ from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, UsageError, describe
 from runner.core.urls import is_url
 from runner.data.rows import RAGGED, TEXT, Column, RowType, name_rows
-from runner.sources import check_dtype, refuse_names
-from runner.sources.arrays.named import ByChunks, NamedSource, chosen_names, no_such, text_of, the_only
+from runner.sources.arrays.named import ByChunks, NamedSource, text_of, the_only
+from runner.sources.base import DataSpec, check_dtype, no_such
 from runner.sources.files import file_stamp
 
 _TEXT_KINDS = "SUT"  # bytes of fixed length, str of fixed length, str of variable length
@@ -25,33 +25,27 @@ class ZarrSource(NamedSource):
     Arrays may be of numbers or text. The latest chunk of each is kept in memory: small chunks (a few MiB) suit random
     access. In Zarr a missing chunk stands for the array's fill value.
 
-    Args:
-        path: the folder.
-        inner: one array, whose values are the rows, without a column name; optional where there is only one.
-        columns: several arrays, as columns.
-        keep: passthrough columns, written beside the predictions.
-
     Raises:
-        UsageError: zarr is missing, or names are given for a folder that is a single array.
+        UsageError: zarr is older than version 3, or names are given for a folder that is a single array.
         InputError: no such folder or array, no Zarr folder, several arrays and none chosen, arrays with different
             numbers of rows, or of a type that is neither numbers nor text.
     """
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        zarr = _import_zarr(path)
-        if is_url(path):
-            raise InputError(f"--data {path}: Zarr is read from local folders alone; copy it to one")
-        path = path.rstrip("/") or "/"
+    def __init__(self, spec: DataSpec) -> None:
+        zarr = _import_zarr(spec)
+        if is_url(spec.path):
+            raise InputError(f"{spec.what}: Zarr is read from local folders alone; copy it to one")
+        path = spec.path.rstrip("/") or "/"
         try:
             root = zarr.open(path, mode="r")
         except Exception as error:
             raise InputError(f"--data {path} is not a Zarr folder, or is damaged: {describe(error)}") from error
         self._path, lock = path, threading.Lock()
         if isinstance(root, zarr.Array):
-            refuse_names(path, inner, (*columns, *keep))
+            spec.refuse_names()
             arrays = {"": root}
         else:
-            names = chosen_names(inner, columns, keep, lambda: the_only(path, _arrays(root), "array"))
+            names = spec.names(lambda: the_only(path, _arrays(root), "array"))
             arrays = {name: _find(root, path, name) for name in names}
         self._chunk_rows = max((array.chunks or (1,))[0] for array in arrays.values())
         super().__init__(
@@ -94,15 +88,11 @@ class _Array:
             raise InputError(f"{self._what}: {rows} cannot be read: {describe(error)}") from error
 
 
-def _import_zarr(path: str) -> Any:
-    try:
-        import zarr
-    except ImportError as error:
-        raise UsageError(
-            f"--data {path}: reading Zarr needs zarr: pip install 'horovod-inference-runner[zarr]'"
-        ) from error
+def _import_zarr(spec: DataSpec) -> Any:
+    import zarr
+
     if int(zarr.__version__.partition(".")[0]) < 3:
-        raise UsageError(f"--data {path}: reading Zarr needs zarr 3; this is {zarr.__version__}")
+        raise UsageError(f"{spec.what}: reading Zarr needs zarr 3; this is {zarr.__version__}")
     return zarr
 
 
@@ -120,7 +110,7 @@ def _find(group: Any, path: str, name: str) -> Any:
     try:
         array = group[name]
     except KeyError:
-        raise no_such(path, name, _arrays(group), "array") from None
+        raise no_such(f"--data {path}", name, _arrays(group), "array") from None
     except Exception as error:
         raise InputError(f"--data {path}::{name} cannot be opened: {describe(error)}") from error
     if not isinstance(array, zarr.Array):

@@ -29,14 +29,6 @@ Size = tuple[int, int]  # height, width
 Made = TypeVar("Made")
 
 
-def import_pillow(what: str) -> None:
-    """Raise UsageError where Pillow is missing."""
-    try:
-        import PIL.Image  # noqa: F401
-    except ImportError as error:
-        raise UsageError(f"{what} needs Pillow: pip install 'horovod-inference-runner[images]'") from error
-
-
 def size_of(text: str, what: str) -> Size:
     """Parse height and width from `HEIGHTxWIDTH`, or from one number for a square.
 

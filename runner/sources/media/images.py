@@ -1,14 +1,15 @@
 """Rows that are the images in a folder and its subfolders, read by Pillow."""
 
 import os
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import xxhash
 
 from runner.core.errors import InputError, UsageError
 from runner.data.rows import RAGGED, TEXT, Column, Rows, RowType, RowTypes
-from runner.sources.media.decode import SUFFIXES, Size, import_pillow, size_of
+from runner.sources.base import DataSpec
+from runner.sources.media.decode import SUFFIXES, Size, size_of
 from runner.sources.media.image_reader import FileReader, ImageReader
 from runner.sources.tables.text_rows import text_rows
 
@@ -25,33 +26,27 @@ class ImageSource:
     images at their own sizes. The default is `image` alone.
 
     Args:
-        path: the folder.
-        inner: `HEIGHTxWIDTH` or one number: every image is scaled to cover this size, bilinearly and with antialiasing,
-            and its middle is cut out. Without it all must have the size of the first readable one. Or `file`.
-        columns: names of columns.
-        keep: passthrough columns, written beside the predictions.
+        spec: its inner name is `HEIGHTxWIDTH` or one number: every image is scaled to cover this size, bilinearly and
+            with antialiasing, and its middle is cut out. Without it all must have the size of the first readable one.
+            Or `file`, where no columns are requested.
 
     Raises:
-        UsageError: Pillow is missing; the size is invalid; `file` is a passthrough column.
+        UsageError: the size is invalid; `file` is a passthrough column.
         InputError: no such folder or column; no images; none of the first 100 can be read, so the size is unknown.
     """
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        self._path, self._inner = path, inner
-        for name in (*columns, *keep):
-            if name not in _COLUMNS:
-                raise InputError(f"--data {path} has no column {name!r}; it has {', '.join(_COLUMNS)}")
-        if "file" in keep:
+    def __init__(self, spec: DataSpec) -> None:
+        self._path, self._inner = spec.path, spec.inner
+        inner, default = ("", "file") if spec.inner == "file" and not spec.columns else (spec.inner, "image")
+        names = replace(spec, inner="").choose(_COLUMNS, [default])
+        if "file" in spec.keep:
             raise UsageError("--keep file: files cannot be kept beside predictions; --keep path keeps their names")
-        if inner == "file" and not columns:
-            inner, columns = "", ["file"]
-        names = list(dict.fromkeys([*(columns or ["image"]), *keep]))
         if inner in _COLUMNS:
-            raise UsageError(f"--data {path}::{inner}: columns of a folder of images are chosen with --columns {inner}")
-        size = size_of(inner, f"--data {path}::{inner}") if inner else None
-        self._files = _find_images(path)
+            raise UsageError(f"{spec.what}::{inner}: columns of a folder of images are chosen with --columns {inner}")
+        size = size_of(inner, f"{spec.what}::{inner}") if inner else None
+        self._files = _find_images(self._path)
         if not self._files:
-            raise InputError(f"--data {path} is a folder with no images in it or under it ({', '.join(SUFFIXES)})")
+            raise InputError(f"{spec.what} is a folder with no images in it or under it ({', '.join(SUFFIXES)})")
         self.num_rows = len(self._files)
         self._types = dict.fromkeys(names, RowType(RAGGED, TEXT))
         self._readers = {name: self._reader(name, size) for name in names if name in ("image", "file")}
@@ -95,7 +90,8 @@ class ImageSource:
         if name == "file":
             sizes = [max(0, size) for size, _ in self._stats()]
             return FileReader(self._load, sum(sizes) // len(sizes))
-        import_pillow(f"--data {self._path}: reading images")
+        import PIL  # noqa: F401 - a missing library is reported here, not at the first row
+
         advice = (
             f"Bring all to one size with --data {self._path}::HEIGHTxWIDTH. Or leave it to the image processor "
             f"of a model folder: --data {self._path}::file"

@@ -1,15 +1,17 @@
 """Rows of a `.tar` file in WebDataset's layout: members that share a name up to its first dot form a sample."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 import xxhash
 
 from runner.core.errors import InputError, UsageError
 from runner.data.rows import Rows, RowTypes
+from runner.sources.base import DataSpec
 from runner.sources.files import open_file, read_range
-from runner.sources.media.decode import SUFFIXES, Size, import_pillow, size_of
+from runner.sources.media.decode import SUFFIXES, Size, size_of
 from runner.sources.media.image_reader import FileReader, ImageReader
 from runner.sources.media.tar_fields import KINDS, ArrayField, ClassField, Field, TextField
 from runner.sources.media.tar_index import index_tar
@@ -25,38 +27,31 @@ class TarSource:
     text, `cls` int64 `()`, `npy` arrays. A further text field is `__key__`, read only on request.
 
     Args:
-        path: path or URL of the file.
-        inner: one field, whose values are the rows, without a column name; `FIELD@HEIGHTxWIDTH` or `@HEIGHTxWIDTH`
-            scales each image to cover this size and cuts out the middle. Without a size all must have that of the
-            first. With `@file` an image is the bytes of its file, for consumers that decode images at their own sizes.
-        columns: several fields; none for all but `__key__`.
-        keep: passthrough columns, written beside the predictions.
+        spec: its inner name may end in `@HEIGHTxWIDTH`, or be no more than that: each image is scaled to cover this
+            size, and its middle is cut out. Without a size all must have that of the first. With `@file` an image is
+            the bytes of its file, for consumers that decode images at their own sizes.
 
     Raises:
-        UsageError: Pillow is missing; the size is invalid; files are passthrough columns.
+        UsageError: the size is invalid; files are passthrough columns.
         InputError: no such file or field, a field of another kind, an incomplete or compressed tar, sparse files, or
             links.
     """
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        self._path, self._inner = path, inner
-        self._file = open_file(path)
+    def __init__(self, spec: DataSpec) -> None:
+        self._path, self._inner = spec.path, spec.inner
+        self._file = open_file(spec.path)
         self._index = index_tar(self._file)
         self.num_rows = len(self._index.keys)
         size: Size | Literal["file"] | None = None
-        if "@" in inner and inner not in self._index.places:
-            inner, _, wanted = inner.rpartition("@")
-            size = "file" if wanted == "file" else size_of(wanted, f"--data {path}::{self._inner}")
-        chosen = [inner] if inner else columns
-        for name in (*chosen, *keep):
-            if name != KEY and name not in self._index.places:
-                known = ", ".join([*self._index.places, KEY])
-                raise InputError(f"--data {path} has no field {name!r}; it has {known}")
-        names = list(dict.fromkeys([*(chosen or self._index.places), *keep]))
+        if "@" in spec.inner and spec.inner not in self._index.places:
+            inner, _, wanted = spec.inner.rpartition("@")
+            size = "file" if wanted == "file" else size_of(wanted, f"{spec.what}::{spec.inner}")
+            spec = replace(spec, inner=inner)
+        names = spec.choose([*self._index.places, KEY], list(self._index.places), word="field")
         self._fields = {name: self._field(name, size) for name in names}
         if size and not any(map(_is_image, names)):
-            raise UsageError(f"--data {path}::{self._inner}: a size is for images, and {', '.join(names)} are none")
-        if kept := [name for name in keep if isinstance(self._fields[name], FileReader)]:
+            raise UsageError(f"{spec.what}::{self._inner}: a size is for images, and {', '.join(names)} are none")
+        if kept := [name for name in spec.keep if isinstance(self._fields[name], FileReader)]:
             raise UsageError(
                 f"--keep {', '.join(kept)}: files cannot be kept beside predictions; --keep {KEY} names them"
             )
@@ -102,7 +97,8 @@ class TarSource:
         if _is_image(field):
             if size == "file":
                 return FileReader(load, int(places.sizes.mean()))
-            import_pillow(f"--data {self._path}: reading images")
+            import PIL  # noqa: F401 - a missing library is reported here, not at the first row
+
             advice = (
                 f"Bring all to one size with --data {self._path}::{field}@HEIGHTxWIDTH. Or leave it to the image "
                 f"processor of a model folder: --data {self._path}::{field}@file"

@@ -9,7 +9,7 @@ import numpy as np
 
 from runner.core.errors import InputError, describe
 from runner.data.rows import RAGGED, TEXT, Column, RowType
-from runner.sources import check_dtype
+from runner.sources.base import check_dtype
 from runner.sources.tables.text_rows import text_rows
 
 KINDS = ("txt", "json", "cls", "npy")  # besides images

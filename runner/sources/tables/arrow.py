@@ -1,27 +1,12 @@
 """Arrow columns as rows: numbers, lists of numbers of fixed or variable length, and text."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from runner.core.errors import InputError, UsageError
 from runner.data.rows import RAGGED, TEXT, Column, Ragged, Rows, RowType, RowTypes
-from runner.sources import check_dtype
-
-
-def import_arrow(what: str) -> Any:
-    """Import pyarrow and return it.
-
-    Raises:
-        UsageError: it is missing.
-    """
-    try:
-        import pyarrow
-        import pyarrow.compute
-    except ImportError as error:
-        raise UsageError(f"{what} needs pyarrow: pip install 'horovod-inference-runner[parquet]'") from error
-    return pyarrow
+from runner.sources.base import DataSpec, check_dtype
 
 
 class ArrowColumns:
@@ -29,10 +14,7 @@ class ArrowColumns:
 
     Args:
         schema: schema of the table.
-        inner: name of one column, whose values are the rows; "" for none.
-        chosen: else the names of several; none for all.
-        keep: names of passthrough columns.
-        what: the data set, for messages.
+        spec: the columns to read, and the data set for messages.
 
     Attributes:
         names: names of the columns, in order.
@@ -40,17 +22,14 @@ class ArrowColumns:
 
     Raises:
         InputError: there is no such column, or its type is neither numbers, lists of them, nor text.
+        UsageError: a column is requested twice, by `::` and by --columns.
     """
 
-    def __init__(self, schema: Any, inner: str, chosen: Sequence[str], keep: Sequence[str], what: str) -> None:
-        self._what = what
-        if inner and chosen:
-            raise UsageError(f"{what}: --columns and ::{inner} cannot be combined")
-        chosen = [inner] if inner else chosen
-        for name in (*chosen, *keep):
-            if name not in schema.names:
-                raise InputError(f"{what} has no column {name!r}; it has {', '.join(schema.names)}")
-        self.names = list(dict.fromkeys([*(chosen or schema.names), *keep]))
+    def __init__(self, schema: Any, spec: DataSpec) -> None:
+        self._what = spec.what
+        if spec.inner and spec.columns:
+            raise UsageError(f"{spec.what}: --columns and ::{spec.inner} cannot be combined")
+        self.names = spec.choose(schema.names)
         self._types = {name: self._type(schema.field(name).type, name) for name in self.names}
         self.row_type: RowTypes = self._types[self.names[0]] if len(self.names) == 1 else self._types
 

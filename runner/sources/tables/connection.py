@@ -27,18 +27,14 @@ class Connection:
         engine: the engine of SQLAlchemy.
 
     Raises:
-        UsageError: SQLAlchemy, or the driver of the database, is missing; no table or query is given.
+        UsageError: the driver of the database is missing; no table or query is given.
         InputError: the URL is invalid, or names no file.
     """
 
     def __init__(self, path: str, inner: str, what: str) -> None:
         self._what = what
-        try:
-            import sqlalchemy as sa
-        except ImportError as error:
-            raise UsageError(
-                f"{what}: reading databases needs SQLAlchemy: pip install 'horovod-inference-runner[sql]'"
-            ) from error
+        import sqlalchemy as sa
+
         if not inner.strip():
             raise UsageError(f"{what} names no table: give URL::TABLE, or URL::SELECT ...")
         try:

@@ -6,8 +6,9 @@ from typing import Any
 
 from runner.core.errors import InputError, describe
 from runner.data.rows import Rows
+from runner.sources.base import DataSpec
 from runner.sources.files import read_range
-from runner.sources.tables.arrow import ArrowColumns, import_arrow
+from runner.sources.tables.arrow import ArrowColumns
 from runner.sources.tables.lines import LineSource
 
 _INFERRED_BYTES = 4 << 20  # the types of columns are inferred from the rows in so many bytes
@@ -17,27 +18,20 @@ _DECIDING_ROWS = 1000  # a column is numeric where so many first rows are, even 
 class CsvSource(LineSource):
     """A `.csv` or `.tsv` file; its first line names the columns, and quoted fields may hold line breaks.
 
-    Args:
-        path: path or URL of the file.
-        inner: one column, whose values are the rows, without a column name.
-        columns: several columns; none for all.
-        keep: passthrough columns, written beside the predictions.
-
     Raises:
-        UsageError: pyarrow is missing.
         InputError: no such file or column, no CSV, or a column is neither of numbers nor of text.
     """
 
     has_quotes = True
     skips_blank = True
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        super().__init__(path)
-        pa = import_arrow(f"--data {path}: reading CSV")
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec.path)
+        import pyarrow as pa
         from pyarrow import csv
 
         self._csv, self._error = csv, pa.ArrowInvalid
-        self._parsing = csv.ParseOptions(delimiter="\t" if path.endswith(".tsv") else ",", newlines_in_values=True)
+        self._parsing = csv.ParseOptions(delimiter="\t" if spec.path.endswith(".tsv") else ",", newlines_in_values=True)
         head = read_range(self._file, self._start, min(self._file.size, self._start + _INFERRED_BYTES))
         if len(head) == _INFERRED_BYTES:
             head = head[: self._last_end(head)]
@@ -48,9 +42,9 @@ class CsvSource(LineSource):
             try:  # a later row may be at fault, which is reported when it is read
                 table = csv.read_csv(io.BytesIO(head), self._reading(len(head)), self._lenient())
             except pa.ArrowInvalid as error:
-                raise InputError(f"--data {path} is not CSV with a header: {describe(error)}") from error
+                raise InputError(f"{spec.what} is not CSV with a header: {describe(error)}") from error
         table = self._numbers_with_exceptions(table)
-        self._columns = ArrowColumns(table.schema, inner, columns, keep, f"--data {path}")
+        self._columns = ArrowColumns(table.schema, spec)
         self.row_type = self._columns.row_type
         self._start += len(header)
         self._names = table.schema.names

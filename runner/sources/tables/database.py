@@ -17,6 +17,7 @@ from typing import Any
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError
 from runner.data.rows import Column, Rows, RowType, RowTypes
+from runner.sources.base import DataSpec
 from runner.sources.tables.connection import Connection, hide_password
 from runner.sources.tables.values import type_of_values, values_as_column
 
@@ -51,20 +52,20 @@ class DatabaseSource:
     are int64, other numbers float64; booleans are bool, and strings text.
 
     Args:
-        path: a URL in SQLAlchemy's form.
-        inner: a table, a view, or a SELECT.
-        columns: names of columns; none for all but the key.
-        keep: passthrough columns, written beside the predictions.
+        spec: its path is a URL in SQLAlchemy's form, its inner name a table, a view, or a SELECT; without columns, all
+            but the key are read.
 
     Raises:
-        UsageError: SQLAlchemy, or the driver of the database, is missing; no table is given.
+        UsageError: the driver of the database is missing; no table is given.
         InputError: the database cannot be reached; no such table or column; the key is not unique, or contains a null;
             a column is neither of numbers nor of text.
     """
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        self._what = f"--data {hide_password(path)}::{inner if len(inner) < 80 else inner[:80] + '...'}"
-        self._connection = Connection(path, inner, self._what)
+    def __init__(self, spec: DataSpec) -> None:
+        inner, shown = spec.inner, spec.inner if len(spec.inner) < 80 else spec.inner[:80] + "..."
+        named = DataSpec(f"{hide_password(spec.path)}::{shown}", "", spec.columns, spec.keep)
+        self._what = named.what
+        self._connection = Connection(spec.path, inner, self._what)
         import sqlalchemy as sa
 
         self._sa = sa
@@ -73,11 +74,7 @@ class DatabaseSource:
         else:
             self._rows, names, key, is_primary = self._open_table(inner)
         self._key = [self._rows.c[name] for name in key]
-        for name in (*columns, *keep):
-            if name not in names:
-                raise InputError(f"{self._what} has no column {name!r}; it has {', '.join(names)}")
-        chosen = columns or [name for name in names if name not in key] or names
-        self._names = list(dict.fromkeys([*chosen, *keep]))
+        self._names = named.choose(names, [name for name in names if name not in key] or names)
         self._is_primary = is_primary
         self._known: _Known | None = None
 

@@ -2,14 +2,14 @@
 
 import json
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from runner.core.checksum import checksum_of_text
-from runner.core.errors import InputError, UsageError, describe
+from runner.core.errors import InputError, describe
 from runner.data.rows import Rows, RowTypes
 from runner.host.environment import set_default
+from runner.sources.base import DataSpec
 from runner.sources.files import file_stamp
 from runner.sources.tables.arrow import ArrowColumns
 
@@ -19,28 +19,21 @@ _SAMPLES = 64  # rows, evenly from the first to the last, of which the digest is
 class DatasetsSource:
     """Columns of a data set saved to a folder; its files are memory-mapped and never read as a whole.
 
-    Args:
-        path: the folder, which holds dataset_info.json, state.json and the rows.
-        inner: one column, whose values are the rows, without a column name.
-        columns: several columns; none for all.
-        keep: passthrough columns, written beside the predictions.
-
     Raises:
-        UsageError: Datasets is missing.
         InputError: no such column; the folder is damaged, or holds several data sets; a column's type is not numbers,
             lists of them, or text.
     """
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        self._folder, self._what = Path(path), f"--data {path}"
+    def __init__(self, spec: DataSpec) -> None:
+        self._folder, self._what = Path(spec.path), spec.what
         self._check_folder()
-        datasets = _import_datasets(self._what)
+        datasets = _import_datasets()
         try:
-            dataset = datasets.load_from_disk(path, keep_in_memory=False)
+            dataset = datasets.load_from_disk(spec.path, keep_in_memory=False)
         except Exception as error:  # of one kind or another by what is wrong with which of its files
             raise InputError(f"{self._what}: Datasets cannot read the folder: {describe(error)}") from error
         self._files = [self._folder / "state.json", *(Path(file["filename"]) for file in dataset.cache_files)]
-        self._columns = ArrowColumns(_plain_schema(dataset.data.schema), inner, columns, keep, self._what)
+        self._columns = ArrowColumns(_plain_schema(dataset.data.schema), spec)
         self._rows = dataset.with_format("arrow").select_columns(self._columns.names)
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows share it
         self.row_type: RowTypes = self._columns.row_type
@@ -97,17 +90,12 @@ class DatasetsSource:
                 raise InputError(f"{self._what}: {name}: No such file, though state.json names it")
 
 
-def _import_datasets(what: str) -> Any:
+def _import_datasets() -> Any:
     # compute nodes have no internet; nothing is to be asked for there
     set_default("HF_DATASETS_OFFLINE", "1")
     set_default("HF_HUB_OFFLINE", "1")
-    try:
-        import datasets
-    except ImportError as error:
-        raise UsageError(
-            f"{what}: reading a folder of Hugging Face's Datasets needs it: "
-            "pip install 'horovod-inference-runner[datasets]'"
-        ) from error
+    import datasets
+
     datasets.disable_progress_bars()
     return datasets
 

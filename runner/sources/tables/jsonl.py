@@ -11,8 +11,9 @@ import numpy as np
 from runner.core.errors import InputError, describe
 from runner.core.text import plural
 from runner.data.rows import Rows
+from runner.sources.base import DataSpec
 from runner.sources.files import read_range
-from runner.sources.tables.arrow import ArrowColumns, import_arrow
+from runner.sources.tables.arrow import ArrowColumns
 from runner.sources.tables.lines import LineSource
 
 _INFERRED_BYTES = 4 << 20  # the types of fields are inferred from the rows in so many bytes
@@ -24,22 +25,16 @@ class JsonLinesSource(LineSource):
 
     Lists of numbers that all have one length at the beginning of the file must have it everywhere.
 
-    Args:
-        path: path or URL of the file.
-        inner: one field, whose values are the rows, without a column name.
-        columns: several fields; none for all.
-        keep: passthrough columns, written beside the predictions.
-
     Raises:
-        UsageError: pyarrow is missing.
         InputError: no such file or field, no JSON, or a field is neither numbers, lists of them, nor text.
     """
 
     skips_blank = True
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        super().__init__(path)
-        pa = import_arrow(f"--data {path}: reading JSON lines")
+    def __init__(self, spec: DataSpec) -> None:
+        super().__init__(spec.path)
+        import pyarrow as pa
+        import pyarrow.compute
         from pyarrow import json as arrow_json
 
         self._json, self._error = arrow_json, (pa.ArrowInvalid, pa.ArrowNotImplementedError)
@@ -47,11 +42,11 @@ class JsonLinesSource(LineSource):
         if len(head) == _INFERRED_BYTES:
             head = head[: head.rfind(b"\n") + 1]
         if not (table := self._infer(head)) or not table.schema.names:
-            raise InputError(f"--data {path} holds no JSON objects, one per line, in its first {len(head):,} bytes")
+            raise InputError(f"{spec.what} holds no JSON objects, one per line, in its first {len(head):,} bytes")
         schema = pa.schema(
             [pa.field(f.name, _settled(table.column(f.name).slice(0, _DECIDING_ROWS), pa)) for f in table.schema]
         )
-        self._columns = ArrowColumns(schema, inner, columns, keep, f"--data {path}")
+        self._columns = ArrowColumns(schema, spec)
         self.row_type = self._columns.row_type
         self._fixed = {name: schema.field(name).type for name in self._columns.names}
         self._schema = pa.schema([(name, _loose(kind, pa)) for name, kind in self._fixed.items()])

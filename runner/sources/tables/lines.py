@@ -11,7 +11,7 @@ import xxhash
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError
 from runner.data.rows import RAGGED, TEXT, Ragged, Rows, RowType, RowTypes, concatenate, slice_rows
-from runner.sources import refuse_names
+from runner.sources.base import DataSpec
 from runner.sources.files import open_file, read_range
 from runner.sources.tables.line_index import LineIndex, Scan, scan
 
@@ -145,9 +145,9 @@ class TextSource(LineSource):
 
     row_type = RowType(RAGGED, TEXT)
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        refuse_names(path, inner, (*columns, *keep))
-        super().__init__(path)
+    def __init__(self, spec: DataSpec) -> None:
+        spec.refuse_names()
+        super().__init__(spec.path)
 
     def parse(self, block: bytes, first: int, count: int) -> Rows:
         buffer = np.frombuffer(block, np.uint8)

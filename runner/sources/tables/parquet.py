@@ -2,7 +2,6 @@
 
 import os
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,9 @@ from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, describe
 from runner.core.urls import is_url
 from runner.data.rows import Rows, RowTypes
+from runner.sources.base import DataSpec
 from runner.sources.files import Stream, file_stamp, open_file
-from runner.sources.tables.arrow import ArrowColumns, import_arrow
+from runner.sources.tables.arrow import ArrowColumns
 
 
 class ParquetSource:
@@ -20,22 +20,15 @@ class ParquetSource:
 
     The file is read by row groups; the latest is kept in memory: small groups (a few MiB) suit random access.
 
-    Args:
-        path: path or URL of the file.
-        inner: one column, whose values are the rows, without a column name.
-        columns: several columns; none for all.
-        keep: passthrough columns, written beside the predictions.
-
     Raises:
-        UsageError: pyarrow is missing.
         InputError: no such file or column, not a Parquet file, or a column is not of numbers, lists of them or text.
     """
 
-    def __init__(self, path: str, inner: str = "", columns: Sequence[str] = (), keep: Sequence[str] = ()) -> None:
-        pa = import_arrow(f"--data {path}: reading Parquet")
+    def __init__(self, spec: DataSpec) -> None:
+        import pyarrow as pa
         from pyarrow import parquet
 
-        self._path = path
+        self._path = path = spec.path
         self._remote = open_file(path) if is_url(path) else None
         try:
             self._file = parquet.ParquetFile(
@@ -44,8 +37,8 @@ class ParquetSource:
                 pre_buffer=self._remote is not None,  # one request for adjacent bytes, instead of one for each column
             )
         except (OSError, pa.ArrowInvalid) as error:
-            raise InputError(f"--data {path}: {describe(error)}") from error
-        self._columns = ArrowColumns(self._file.schema_arrow, inner, columns, keep, f"--data {path}")
+            raise InputError(f"{spec.what}: {describe(error)}") from error
+        self._columns = ArrowColumns(self._file.schema_arrow, spec)
         self.row_type: RowTypes = self._columns.row_type
         meta = self._file.metadata
         self.num_rows: int = meta.num_rows

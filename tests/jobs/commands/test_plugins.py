@@ -1,6 +1,7 @@
 """Formats that another installed package adds are read, written and loaded like those that are built in."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,21 @@ def test_a_source_a_sink_and_a_model_of_another_package(ranks: int, folder: Path
     assert outcome.code == 0, outcome.output
     expected = np.loadtxt(folder / "d.tiny") @ np.array(WEIGHTS).T + 3
     assert np.array_equal(np.loadtxt(folder / "p.tiny"), expected)
+
+
+def test_plan_and_inspect_of_a_model_of_another_package(folder: Path) -> None:
+    env = environment(PYTHONPATH=f"{HELPERS}:{TESTS / 'plugin'}")
+    command = [sys.executable, "-m", "runner"]
+    outcome = run([*command, "plan", *WORDS, "--memory-per-rank", "1G"], folder, env=env)
+    assert outcome.code == 0, outcome.output
+    assert "the layers of ./net.tinymodel are not accessible" in outcome.output
+    size = len(json.dumps(WEIGHTS))
+    assert f"in its file {size}" in outcome.output, outcome.output
+    outcome = run([*command, "inspect", *WORDS[1:4]], folder, env=env)
+    assert (outcome.code, "kind     nn.Module, Linear" in outcome.output) == (0, True), outcome.output
+    outcome = run([*command, "predict", *WORDS, "--offload", "disk"], folder, env=env)
+    assert outcome.code == 64, outcome.output
+    assert "--offload cannot split the layers of ./net.tinymodel" in outcome.output
 
 
 def test_without_the_package_the_errors_say_what_there_is(folder: Path) -> None:

@@ -278,7 +278,7 @@ for url, missing in (("s3://bucket/d.npy", "s3fs"), ("https://host/d.npy", "aioh
     first, second, third = outcome.output.splitlines()
     assert "Install s3fs to access S3 (pip install 'horovod-inference-runner[url]' brings s3fs and aiohttp)" in first
     assert "aiohttp" in second
-    assert third.endswith("URLs need fsspec: pip install 'horovod-inference-runner[url]'")
+    assert third.endswith("needs fsspec: pip install 'horovod-inference-runner[url]'")
 
 
 @pytest.mark.parametrize("name", ["d.npy", "d.csv", "d.parquet"])

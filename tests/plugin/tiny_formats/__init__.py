@@ -1,7 +1,7 @@
 """A package that adds a source, a sink and a kind of model: numbers in text, a row a line."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +10,20 @@ import torch
 from runner.core.checksum import checksum
 from runner.data.columns import Columns
 from runner.data.rows import RowType
-from runner.sources import refuse_names
+from runner.sources import DataSpec
 
 
 class TinySource:
     """Rows of numbers, `(columns,)` float32.
 
     Args:
-        path: the file.
-        inner, columns, keep: names, which there are none of.
+        spec: the file, which has no columns to choose from.
     """
 
-    def __init__(self, path: str, inner: str, columns: Sequence[str], keep: Sequence[str]) -> None:
-        refuse_names(path, inner, (*columns, *keep))
-        self._rows = np.loadtxt(path, np.float32, ndmin=2)
-        self._stamp = str(Path(path).stat().st_mtime_ns)
+    def __init__(self, spec: DataSpec) -> None:
+        spec.refuse_names()
+        self._rows = np.loadtxt(spec.path, np.float32, ndmin=2)
+        self._stamp = str(Path(spec.path).stat().st_mtime_ns)
         self.num_rows = len(self._rows)
         self.row_type = RowType(self._rows.shape[1:], self._rows.dtype)
         self.row_bytes = self.row_type.row_bytes

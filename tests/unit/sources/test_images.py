@@ -19,7 +19,7 @@ from torch import nn
 from runner.core.errors import InputError, UsageError
 from runner.data.rows import FILE, RAGGED, TEXT, RowType, is_ragged
 from runner.data.tensors import as_batch
-from runner.sources import open_source
+from runner.sources import DataSpec, open_source
 from runner.sources.media.images import ImageSource
 
 NUM_ROWS = 37
@@ -105,11 +105,11 @@ def test_files_as_they_are(tmp_path: Path) -> None:
 
 def test_names_beside_no_images(tmp_path: Path) -> None:
     (tmp_path / "top.png").write_bytes(b"broken, which does not matter")
-    source = ImageSource(str(tmp_path), columns=["label"])
+    source = ImageSource(DataSpec(str(tmp_path), columns=["label"]))
     assert source.row_type == RowType(RAGGED, TEXT)
     assert as_batch(source.read(0, 1)) == [""]
     (tmp_path / os.fsdecode(b"zo\xeb.png")).write_bytes(b"")
-    source = ImageSource(str(tmp_path), columns=["path"])
+    source = ImageSource(DataSpec(str(tmp_path), columns=["path"]))
     assert as_batch(source.read(0, 1)) == ["top.png"]
     with pytest.raises(InputError, match=r"row 1 .*its path is not text in UTF-8"):
         source.read(0, 2)
@@ -282,7 +282,7 @@ def test_random_damage_is_always_an_error_of_a_row(tmp_path: Path) -> None:
         for _ in range(chance.randrange(1, 20)):
             content[chance.randrange(min(len(content), 400))] = chance.randrange(256)
         (tmp_path / f"d/{row}.png").write_bytes(content)
-    source = ImageSource(str(tmp_path / "d"), "64")
+    source = ImageSource(DataSpec(str(tmp_path / "d"), "64"))
     for row in range(150):
         try:
             source.read(row, row + 1)
@@ -320,7 +320,7 @@ def test_what_is_refused_at_opening(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no column 'size'; it has image, path, label"):
         open_source(str(tmp_path / "d"), ["size"])
     with pytest.raises(InputError, match="No such file"):
-        ImageSource(str(tmp_path / "gone"))
+        ImageSource(DataSpec(str(tmp_path / "gone")))
 
 
 def test_digest_and_stamp(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from webdataset.tariterators import group_by_keys, tar_file_expander
 from runner.core.errors import InputError, UsageError
 from runner.data.rows import RAGGED, TEXT, RowType
 from runner.data.tensors import as_batch
-from runner.sources import open_source
+from runner.sources import DataSpec, open_source
 from runner.sources.media.tar import TarSource
 
 NUM_ROWS = 37
@@ -82,7 +82,7 @@ def test_any_range_of_all_fields(tmp_path: Path) -> None:
     write_by_webdataset(path, samples)
     by_webdataset = read_by_webdataset(path)
     assert [sample["__key__"] for sample in by_webdataset] == [sample["__key__"] for sample in samples]
-    source = TarSource(str(path), keep=["__key__"])
+    source = TarSource(DataSpec(str(path), keep=["__key__"]))
     assert source.num_rows == NUM_ROWS
     text, images = RowType(RAGGED, TEXT), RowType((3, 6, 5), np.dtype("u1"))
     assert source.row_type == {
@@ -119,13 +119,17 @@ def test_fields_are_chosen_and_images_scaled(tmp_path: Path) -> None:
     write_by_webdataset(tmp_path / "d.tar", samples)
     assert open_source(f"{path}::cls").read(3, 5).tolist() == [4, 7]
     assert as_batch(open_source(f"{path}::__key__").read(0, 1)) == ["part-0/0000"]
-    assert list(TarSource(path, "jpg", keep=["cls"]).row_type) == ["jpg", "cls"]
-    assert list(TarSource(path, columns=["cls", "txt"], keep=["txt", "__key__"]).row_type) == ["cls", "txt", "__key__"]
+    assert list(TarSource(DataSpec(path, "jpg", keep=["cls"])).row_type) == ["jpg", "cls"]
+    assert list(TarSource(DataSpec(path, columns=["cls", "txt"], keep=["txt", "__key__"])).row_type) == [
+        "cls",
+        "txt",
+        "__key__",
+    ]
     scaled = open_source(f"{path}::left.png@2")
     assert scaled.row_type == RowType((3, 2, 2), np.dtype("u1"))
     expected = samples[1]["left.png"].resize((2, 2), Image.Resampling.BILINEAR)
     assert np.array_equal(scaled.read(1, 2)[0].transpose(1, 2, 0), np.asarray(expected))
-    both = TarSource(path, "@7x8", columns=["jpg", "left.png", "cls"])
+    both = TarSource(DataSpec(path, "@7x8", columns=["jpg", "left.png", "cls"]))
     assert [str(row_type) for row_type in both.row_type.values()] == ["uint8 (3, 7, 8)"] * 2 + ["int64 ()"]
     for data, message in (
         (f"{path}::jpg@", "is not an image size"),
@@ -154,7 +158,7 @@ def test_every_layout_of_the_standard_library(layout: int, tmp_path: Path) -> No
     write_members(tmp_path / "d.tar", members, format=layout)
     with tarfile.open(tmp_path / "d.tar", "a", format=layout) as tar:
         tar.add(tmp_path, "folder.cls", recursive=False)
-    source = TarSource(str(tmp_path / "d.tar"), keep=["__key__"])
+    source = TarSource(DataSpec(str(tmp_path / "d.tar"), keep=["__key__"]))
     batch = as_batch(source.read(0, 3))
     assert batch["__key__"] == ["./b", long, "deep.er/ä.x/a"]
     assert batch["cls"].tolist() == [2, 3, -(1 << 63)]
@@ -289,7 +293,7 @@ def test_digest_and_stamp(tmp_path: Path) -> None:
     assert open_source(str(path)).digest() != digest
     write_members(tmp_path / "e.tar", {f"{row}.txt": b"text" * 300 for row in range(10)}, format=tarfile.GNU_FORMAT)
     assert open_source(str(tmp_path / "e.tar")).digest() == digest
-    assert TarSource(str(path), keep=["__key__"]).digest() != digest
+    assert TarSource(DataSpec(str(path), keep=["__key__"])).digest() != digest
 
 
 def test_samples_are_predicted_and_bad_ones_set_aside(tmp_path: Path) -> None:

@@ -1,0 +1,140 @@
+"""The protocol of a source of rows, what a source is made of, and the checks that formats share."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from runner.core.errors import InputError, UsageError
+from runner.data.rows import Rows, RowTypes
+
+_MOST_NAMED = 20
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """A data set to open, and the columns of it to read: the only argument of every source.
+
+    Attributes:
+        path: path or URL.
+        inner: the name after `::`, in most formats one column, whose values are the rows; "" for none.
+        columns: the columns to read; none for the format's default, mostly all.
+        keep: passthrough columns, written beside the predictions.
+    """
+
+    path: str
+    inner: str = ""
+    columns: Sequence[str] = ()
+    keep: Sequence[str] = ()
+
+    @property
+    def what(self) -> str:
+        """The data set, for messages."""
+        return f"--data {self.path}"
+
+    def names(self, default: Callable[[], Sequence[str]]) -> list[str]:
+        """Return the columns to read, each once: those requested, else the format's default, then those to keep."""
+        requested = [self.inner] if self.inner else self.columns
+        return list(dict.fromkeys([*(requested or default()), *self.keep]))
+
+    def choose(self, known: Sequence[str], default: Sequence[str] | None = None, word: str = "column") -> list[str]:
+        """Return the columns to read, each once.
+
+        Args:
+            known: the columns that there are.
+            default: those to read where none is requested; None for all.
+            word: what the format calls a column.
+
+        Raises:
+            InputError: there is no such column.
+        """
+        names = self.names(lambda: known if default is None else default)
+        for name in names:
+            if name not in known:
+                raise no_such(self.what, name, known, word)
+        return names
+
+    def refuse_names(self) -> None:
+        """Raise UsageError where a column is requested in a format without columns."""
+        if names := self.names(lambda: ()):
+            raise UsageError(f"{self.what} has no columns to choose {self.inner or ', '.join(names)} from")
+
+
+class Source(Protocol):
+    """A data set of `num_rows` rows from which any range can be read.
+
+    Attributes:
+        num_rows: number of rows.
+        row_type: shape and dtype of a row; by name where there are several columns.
+        row_bytes: average size of a row, in bytes.
+    """
+
+    @property
+    def num_rows(self) -> int: ...
+    @property
+    def row_type(self) -> RowTypes: ...
+    @property
+    def row_bytes(self) -> int: ...
+
+    def read(self, start: int, stop: int) -> Rows:
+        """Read rows `start..stop` into memory of their own, contiguous, in native byte order.
+
+        May be called from another thread.
+
+        Raises:
+            InputError: the rows cannot be read.
+        """
+        ...
+
+    def digest(self) -> str:
+        """Return a checksum that differs for another data set. It may sample a large one."""
+        ...
+
+    def stamp(self) -> str:
+        """Return a value, quick to get, that changes whenever the data set is written to, even with the same rows."""
+        ...
+
+
+@runtime_checkable
+class Scanned(Protocol):
+    """A source whose rows are known only after a scan, which all ranks share, each over a part."""
+
+    def scan(self, part: int, parts: int) -> Any:
+        """Return the contents of one of several parts."""
+        ...
+
+    def use(self, scans: Sequence[Any]) -> None:
+        """Take the scans of all parts, in order."""
+        ...
+
+
+def no_such(what: str, name: str, names: Sequence[str], word: str = "column") -> InputError:
+    """Return the error for a name that a data set does not have.
+
+    Args:
+        what: the data set, for messages.
+        name: the name.
+        names: those that there are.
+        word: what the format calls them.
+    """
+    has = f"it has {listed(names)}" if names else "it has none"
+    return InputError(f"{what} has no {word} {name!r}; {has}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names for a message, at most 20 and the number of further ones."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def check_dtype(dtype: np.dtype[Any], what: str) -> None:
+    """Raise InputError unless torch can hold the dtype."""
+    if dtype.names is not None:
+        for name in dtype.names:
+            check_dtype(dtype[name].base, f"field {name!r} of {what}")
+    elif dtype.kind not in "biufc" or dtype.itemsize > 16 or dtype.name in ("float128", "longdouble"):
+        raise InputError(
+            f"{what} is of dtype {dtype}; rows must be bool, integer, floating-point or complex numbers. "
+            "Save it again with .astype(...)"
+        )

@@ -1,0 +1,101 @@
+"""The formats of data: one row each, with what others ask about it."""
+
+import os
+import re
+from dataclasses import dataclass
+
+from runner.core.errors import UsageError
+from runner.core.plugins import find_plugin
+
+
+@dataclass(frozen=True)
+class SourceFormat:
+    """A format that data are read from.
+
+    Attributes:
+        reader: its class, as `package.module:name`, made of a `DataSpec`.
+        suffixes: of paths.
+        members: files, one of which is in every folder of this format.
+        schemes: beginnings of URLs.
+        extra: the extra of this project that installs its library; None where it needs none.
+        is_folder: whether a path with its suffix is a folder.
+        is_joined: whether a folder with such files in it or below is one data set.
+    """
+
+    reader: str
+    suffixes: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
+    schemes: tuple[str, ...] = ()
+    extra: str | None = None
+    is_folder: bool = False
+    is_joined: bool = False
+
+    def is_named_by(self, path: str) -> bool:
+        """Return whether a path ends in a suffix of the format."""
+        return path.rstrip("/").endswith(self.suffixes)
+
+    def is_marked_at(self, path: str) -> bool:
+        """Return whether the scheme of a URL, or a file in a folder, tells this format, whatever the suffix."""
+        return path.startswith(self.schemes) or any(os.path.exists(os.path.join(path, name)) for name in self.members)
+
+
+SOURCE_FORMATS = (
+    SourceFormat(
+        "runner.sources.tables.database:DatabaseSource",
+        schemes=("sqlite://", "postgresql://", "postgresql+", "mysql://", "mysql+"),
+        extra="sql",
+    ),
+    SourceFormat("runner.sources.shards:ShardSource", members=("index.json",)),
+    SourceFormat(
+        "runner.sources.tables.datasets_folder:DatasetsSource",
+        members=("dataset_info.json", "dataset_dict.json"),
+        extra="datasets",
+    ),
+    SourceFormat("runner.sources.arrays.npy:NpySource", (".npy",)),
+    SourceFormat("runner.sources.arrays.npz:NpzSource", (".npz",)),
+    SourceFormat("runner.sources.tables.parquet:ParquetSource", (".parquet",), extra="parquet", is_joined=True),
+    SourceFormat("runner.sources.tables.csv:CsvSource", (".csv", ".tsv"), extra="parquet"),
+    SourceFormat("runner.sources.tables.jsonl:JsonLinesSource", (".jsonl", ".ndjson"), extra="parquet"),
+    SourceFormat("runner.sources.tables.lines:TextSource", (".txt",)),
+    SourceFormat("runner.sources.arrays.hdf5:Hdf5Source", (".h5", ".hdf5"), extra="hdf5"),
+    SourceFormat("runner.sources.arrays.zarr:ZarrSource", (".zarr",), extra="zarr", is_folder=True),
+    SourceFormat("runner.sources.media.tar:TarSource", (".tar",), extra="images"),
+)
+DATASET_FUNCTION = SourceFormat("runner.sources.torch_dataset:TorchDatasetSource")
+IMAGE_FOLDER = SourceFormat("runner.sources.media.images:ImageSource", extra="images")  # any other folder
+
+SUFFIXES = tuple(suffix for row in SOURCE_FORMATS for suffix in row.suffixes)
+FOLDER_SUFFIXES = tuple(suffix for row in SOURCE_FORMATS if row.is_folder for suffix in row.suffixes)
+JOINED_SUFFIXES = tuple(suffix for row in SOURCE_FORMATS if row.is_joined for suffix in row.suffixes)
+
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # package.module:function
+
+
+def is_marked(path: str) -> bool:
+    """Return whether the scheme of a URL, or a file in a folder, tells the format; such a path is no pattern."""
+    return any(row.is_marked_at(path) for row in SOURCE_FORMATS)
+
+
+def find_source_format(path: str) -> SourceFormat:
+    """Return the format of a path or URL, built in or of another package.
+
+    Raises:
+        UsageError: there is none; the message says which there are.
+    """
+    for row in SOURCE_FORMATS:
+        if row.is_marked_at(path):  # before the suffix: an output that is a folder may be called p.npy
+            return row
+    for row in SOURCE_FORMATS:
+        if row.is_named_by(path):
+            return row
+    if _FUNCTION.fullmatch(path) and not os.path.exists(path):
+        return DATASET_FUNCTION
+    if plugin := find_plugin("sources", path):
+        suffix, reader = plugin
+        return SourceFormat(reader, (suffix,))
+    if os.path.isdir(path):
+        return IMAGE_FOLDER
+    raise UsageError(
+        f"--data {path!r} must end in {' or '.join(SUFFIXES)}, or be a folder, or package.module:function that "
+        "gives a data set of PyTorch"
+    )
