@@ -53,12 +53,15 @@ class Binding:
         stack: bool,
         device: torch.device,
     ) -> None:
-        self.signature, self._dtype, self._stacks = signature, dtype, stack
+        self.signature = signature
+        self._dtype = dtype
+        self._stacks = stack
         self.casts: dict[str, str] = {}
         self._types = dict(row_type) if not isinstance(row_type, RowType) else {"": row_type}
         self._constants = {name: self._constant(name, value, device) for name, value in constants.items()}
         self._matching = Matching(signature, self._types, self._constants)
-        has_text, self._mask = self._matching.has_text, self._matching.mask
+        has_text = self._matching.has_text
+        self._mask = self._matching.mask
         self.pads = not is_raw or has_text or self._mask is not None or self._matching.carries_mask
         self.takes_text = any(value.is_text for value in signature.inputs)
         self._matching.check_inputs(is_raw, dtype)
@@ -121,11 +124,14 @@ class Binding:
         if isinstance(inputs, Arguments):
             positional, named = inputs
         elif isinstance(inputs, tuple):
-            positional, named = tuple(inputs), {}
+            positional = tuple(inputs)
+            named = {}
         elif isinstance(inputs, dict) and not (are_columns and self._matching.by_position(inputs)):
-            positional, named = (), dict(inputs)
+            positional = ()
+            named = dict(inputs)
         else:
-            positional, named = tuple(inputs.values()) if isinstance(inputs, dict) else (inputs,), {}
+            positional = tuple(inputs.values()) if isinstance(inputs, dict) else (inputs,)
+            named = {}
         if problem := self._matching.misfit(len(positional), list(named)):
             described = self.describe(Arguments(positional, named))
             raise ModelError(f"{problem}; it would be called with {described}")

@@ -32,7 +32,8 @@ def cast(
     """
     if tensor.dtype == dtype:
         return tensor
-    wanted, name = name_of_dtype(dtype), name_of_dtype(tensor.dtype)
+    wanted = name_of_dtype(dtype)
+    name = name_of_dtype(tensor.dtype)
     if tensor.is_floating_point():
         if not dtype.is_floating_point:
             raise ModelError(f"{what} takes {wanted}, not {name}: floating-point rows are not rounded to integers")

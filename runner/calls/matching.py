@@ -23,7 +23,9 @@ class Matching:
     """
 
     def __init__(self, signature: Signature, types: Mapping[str, RowType], constants: Collection[str]) -> None:
-        self._signature, self._types, self._constants = signature, types, constants
+        self._signature = signature
+        self._types = types
+        self._constants = constants
         self.inputs = signature.open_inputs(constants)
         self.has_text = any(column.dtype == TEXT for column in types.values())
         self.carries_mask = any(name in MASKS and column.is_ragged for name, column in types.items())

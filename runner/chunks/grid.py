@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 CHUNK_BYTES = 4 << 20  # a chunk of this size is cheap to hold and long enough to hide the cost of handing it over
 # For variable-length rows: so many batches per chunk leave little padding in each; at least so many chunks to share.
-SORTED_BATCHES, SORTED_CHUNKS = 16, 8
+SORTED_BATCHES = 16
+SORTED_CHUNKS = 8
 MIN_CHUNKS = 1024  # at least this many, if there are enough batches, to share them evenly among many ranks
 SHARD_BYTES = 64 << 20  # of predictions: file systems of clusters prefer few large files; but again enough to share
 

@@ -67,7 +67,8 @@ class MissingChunks:
 
 def guided_blocks(num_items: int, world_size: int) -> Sequence[range]:
     """Split the items `0..num_items`, in order, into blocks that become smaller; equal on every rank."""
-    blocks, start = [], 0
+    blocks = []
+    start = 0
     while start < num_items:
         stop = start + max(1, (num_items - start) // (_BLOCKS * world_size))
         blocks.append(range(start, stop))

@@ -197,7 +197,8 @@ TAKE_PREDICTS = ("plan", "submit", "doctor")
 
 
 def _add_option(group: "argparse._ActionsContainer", field: "dataclasses.Field[Any]") -> None:
-    option, help_text = f"--{field.name.replace('_', '-')}", field.metadata["help"]
+    option = f"--{field.name.replace('_', '-')}"
+    help_text = field.metadata["help"]
     if field.name == "verbose":
         group.add_argument("-v", "--verbose", action="count", help=help_text)
         return

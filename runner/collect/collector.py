@@ -61,8 +61,13 @@ class Collector:
     def __init__(
         self, comm: Comm, write: Write, record: Record, is_direct: bool, stop: Stop, watch: Watchdog, timeline: Timeline
     ) -> None:
-        self._comm, self._write, self._record, self._stop, self._watch = comm, write, record, stop, watch
-        self._is_direct, self._timeline = is_direct, timeline
+        self._comm = comm
+        self._write = write
+        self._record = record
+        self._stop = stop
+        self._watch = watch
+        self._is_direct = is_direct
+        self._timeline = timeline
         self._is_root = comm.world.rank == 0
         self._cap = min(PIECE_BYTES, ROUND_BYTES // comm.world.world_size)  # enough bytes for a round
         self._turns = FlowControl(comm.world.world_size, ROUND_BYTES, PIECE_BYTES)
@@ -131,15 +136,20 @@ class Collector:
         try:
             decoders = [Decoder() for _ in range(self._comm.world.world_size)]
             arrived: list[np.ndarray] = []  # data of the last round, by rank
-            all_done, more = False, False
+            all_done = False
+            more = False
             while not all_done and not (self._abandoned and not self._chunks):
                 own, header, parts = self._next_round(more)
                 began = time.perf_counter()
                 exchange = self._comm.start_round(header, parts)
                 self._deliver(decoders, arrived, own)  # during the exchange
                 wait(exchange.done)
-                all_done, more, arrived, carried = True, False, [], 0
-                queued, unfinished = [], []
+                all_done = True
+                more = False
+                arrived = []
+                carried = 0
+                queued = []
+                unfinished = []
                 for rank_header, data in exchange.result():
                     magic, rank_done, is_unfinished, stop_code, queued_bytes = _HEADER.unpack(rank_header)
                     assert magic == _MAGIC, magic
@@ -170,7 +180,8 @@ class Collector:
         with self._changed:
             if not at_once:
                 self._changed.wait_for(self._is_time, _PACE_SECONDS)
-            chunks, self._chunks = self._chunks, deque()
+            chunks = self._chunks
+            self._chunks = deque()
             closing = self._closing
         own = list(chunks) if self._is_root else []
         for commit, rows in chunks if not self._is_root else ():
@@ -218,7 +229,8 @@ class Collector:
     def _take_piece(self) -> list[memoryview]:
         """Take the next bytes of the stream, up to the allowed number; in a turn, only a first chunk may be split."""
         parts: list[memoryview] = []
-        room, has_turn = self._allowed, self._allowed > self._turns.small
+        room = self._allowed
+        has_turn = self._allowed > self._turns.small
         while self._stream and room:
             chunk = self._stream[0]
             if sum(map(len, chunk)) > room and not self._turns.all_fit and (parts or not has_turn):

@@ -36,7 +36,8 @@ class FlowControl:
             queued: bytes left in the queue of each rank.
             unfinished: whether each rank is in the middle of a chunk; such a rank continues at once.
         """
-        count, room = len(queued), self._room
+        count = len(queued)
+        room = self._room
         allowed = [self.small] * count
         if self.all_fit:
             return allowed

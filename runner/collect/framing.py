@@ -66,7 +66,10 @@ class Decoder:
                     f"rows {commit.start}..{commit.stop} of rank {commit.rank} were damaged on their way to rank 0 "
                     "(checksum)"
                 )
-        self._commit, self._layout, self._head, self._filled = None, None, bytearray(), 0
+        self._commit = None
+        self._layout = None
+        self._head = bytearray()
+        self._filled = 0
         self._raw = np.empty(0, np.uint8)  # otherwise chunk and round would stay in memory until the next chunk
         return commit, rows
 
@@ -79,9 +82,11 @@ class Decoder:
         data = self._fill_head(data, _HEAD.size + description_bytes)
         if len(self._head) == _HEAD.size + description_bytes:
             commit, layout = json.loads(self._head[_HEAD.size :])
-            self._commit, self._size = Commit(**commit), 0
+            self._commit = Commit(**commit)
+            self._size = 0
             if layout is not None:
-                dtype, shape = dtype_from_json(layout[0]), tuple(layout[1])
+                dtype = dtype_from_json(layout[0])
+                shape = tuple(layout[1])
                 self._layout = dtype, shape
                 self._size = dtype.itemsize * int(np.prod(shape, dtype=np.int64))
         return data

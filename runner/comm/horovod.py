@@ -17,7 +17,8 @@ from runner.host.launch import Launch, set_horovod_defaults, unbound
 # One round, all ranks together: past 2^32 Horovod returns garbage and reports success.
 _MAX_ROUND_BYTES = 1 << 30
 # Horovod notes some ten events a round, and one a rank; it stops after so many, as its file would grow without end.
-_MOST_EVENTS, _EVENTS_A_ROUND = 200_000, 12
+_MOST_EVENTS = 200_000
+_EVENTS_A_ROUND = 12
 
 
 class HorovodComm(MpiComm):
@@ -89,7 +90,10 @@ class _HorovodRound(Round):
     """Collective that brings each rank's head, followed by the rank's piece where `has_pieces`."""
 
     def __init__(self, hvd: Any, handle: Any, head_bytes: int, has_pieces: bool) -> None:
-        self._hvd, self._handle, self._head_bytes, self._has_pieces = hvd, handle, head_bytes, has_pieces
+        self._hvd = hvd
+        self._handle = handle
+        self._head_bytes = head_bytes
+        self._has_pieces = has_pieces
 
     def done(self) -> bool:
         return bool(self._hvd.poll(self._handle))
@@ -101,7 +105,8 @@ class _HorovodRound(Round):
             raise RunnerError(f"lost the connection to the other ranks: {describe(error)}") from error
         data = (received[0] if isinstance(received, tuple) else received).numpy()
         assert len(data) <= _MAX_ROUND_BYTES, len(data)
-        gathered, position = [], 0
+        gathered = []
+        position = 0
         while position < len(data):
             body = position + self._head_bytes
             size = int.from_bytes(data[position : position + 8].tobytes()) if self._has_pieces else 0

@@ -36,7 +36,8 @@ class MpiComm(Comm):
 
     def __init__(self, launch: Launch, collect: str, some: Any = None, name: str = "") -> None:
         mpi = load_mpi(launch)
-        self._library, self.library = mpi, library_name(mpi)
+        self._library = mpi
+        self.library = library_name(mpi)
         ranks = some or mpi.COMM_WORLD
         self._mpi = ranks.Dup()  # our own messages, apart from Horovod's
         self._ring = ranks.Dup()  # signs of life
@@ -117,7 +118,8 @@ class MpiComm(Comm):
             communicator.Free()
 
     def _take_beats(self) -> list[str]:
-        source, beats = (self.world.rank - 1) % self.world.world_size, []
+        source = (self.world.rank - 1) % self.world.world_size
+        beats = []
         while self._ring.iprobe(source=source):
             beats.append(self._ring.recv(source=source))
         return beats
@@ -130,7 +132,8 @@ class _MpiRound(Round):
     """Exchange of the heads with all ranks, then of the pieces."""
 
     def __init__(self, mpi: Any, head: bytes, piece: np.ndarray, to_root_alone: bool) -> None:
-        self._mpi, self._piece = mpi, piece
+        self._mpi = mpi
+        self._piece = piece
         self._gets_pieces = not to_root_alone or mpi.Get_rank() == 0
         self._to_root_alone = to_root_alone
         self._own = np.frombuffer(head, np.uint8)
@@ -158,7 +161,8 @@ class _MpiRound(Round):
 
     def result(self) -> list[tuple[bytes, np.ndarray]]:
         assert self._sizes is not None
-        gathered, position = [], 0
+        gathered = []
+        position = 0
         for head, size in zip(self._heads, self._sizes, strict=True):
             gathered.append((head[8:].tobytes(), self._pieces[position : position + size]))
             position += size
@@ -179,7 +183,8 @@ class _MpiCounter(Counter):
         self._window.Lock_all()
 
     def next(self) -> int:
-        one, before = np.ones(1, np.int64), np.empty(1, np.int64)
+        one = np.ones(1, np.int64)
+        before = np.empty(1, np.int64)
         self._window.Fetch_and_op(one, before, 0, op=self._library.SUM)
         self._window.Flush(0)
         return int(before[0])

@@ -62,7 +62,8 @@ class SingleComm(Comm):
 
 class _SingleRound(Round):
     def __init__(self, header: bytes, piece: np.ndarray) -> None:
-        self._header, self._piece = header, piece
+        self._header = header
+        self._piece = piece
 
     def done(self) -> bool:
         return True

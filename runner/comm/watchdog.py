@@ -30,7 +30,8 @@ class Activity:
 
     def begin(self, what: str) -> None:
         """Begin another activity."""
-        self.what, self.since = what, time.monotonic()
+        self.since = time.monotonic()  # first, as another thread compares it with the limit
+        self.what = what
 
     def wait(self) -> None:
         """Begin to wait for others."""
@@ -54,8 +55,10 @@ class Watchdog:
         self, comm: Comm, timeout_seconds: float, note: Callable[[RunnerError], object] = lambda _: None
     ) -> None:
         self._note = note
-        self.main, self.collector = Activity("starting"), Activity()
-        self._comm, self._timeout = comm, timeout_seconds
+        self.main = Activity("starting")
+        self.collector = Activity()
+        self._comm = comm
+        self._timeout = timeout_seconds
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
 
@@ -68,7 +71,8 @@ class Watchdog:
         self._thread.join()
 
     def _run(self) -> None:
-        heard, last_words = time.monotonic(), ""
+        heard = time.monotonic()
+        last_words = ""
         ticked = heard
         while not self._ended.is_set():
             now = time.monotonic()
@@ -82,7 +86,8 @@ class Watchdog:
             if beats is None:
                 heard = now  # there is no previous rank
             elif beats:
-                heard, last_words = now, beats[-1]
+                heard = now
+                last_words = beats[-1]
             for activity in (self.main, self.collector):
                 seconds = now - activity.since
                 if activity.what and seconds > self._timeout:

@@ -27,15 +27,19 @@ def verify(output: str) -> str:
     output = output.rstrip("/")
     if is_url(output):
         raise InputError(f"{output}: a file behind a URL is not read again; copy it beside its .run folder first")
-    path, folder = Path(output), run_folder(output)
+    path = Path(output)
+    folder = run_folder(output)
     if not path.exists():
         unfinished = Path(f"{output}.partial").exists()
         raise InputError(f"{output}: no such file{'; its job has not finished' if unfinished else ''}")
     manifest = _read_manifest(folder / "manifest.json")
     ledger = Ledger(folder)
     try:
-        num_rows, file_checksum = manifest["num_rows"], manifest["file_checksum"]
-        chunks, chunks_sum, run = manifest["chunks"], manifest["chunks_checksum"], manifest["run"]
+        num_rows = manifest["num_rows"]
+        file_checksum = manifest["file_checksum"]
+        chunks = manifest["chunks"]
+        chunks_sum = manifest["chunks_checksum"]
+        run = manifest["run"]
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder / 'manifest.json'} is damaged: {error!r}") from error
     if ledger.fingerprint != run or len(ledger.commits) != chunks or chunks_checksum(ledger) != chunks_sum:

@@ -30,7 +30,9 @@ def follow(output: str) -> str:
         InputError: there is nothing to watch.
     """
     folder = run_folder(output)
-    lock, view, status = OutputLock(folder, output), None, None
+    lock = OutputLock(folder, output)
+    view = None
+    status = None
     look = _Look(folder)
     with contextlib.suppress(KeyboardInterrupt):
         try:
@@ -63,7 +65,9 @@ class _Look:
         self._folder = folder
         self._tally: Tally | None = None
         self._counted: set[int] = set()  # chunks of the ledger
-        self._text, self._renewed, self._has_warned = "", time.monotonic(), False
+        self._text = ""
+        self._renewed = time.monotonic()
+        self._has_warned = False
 
     def status(self) -> Status | None:
         """Return the status of the job; None where it has none yet."""
@@ -72,7 +76,9 @@ class _Look:
         except (OSError, ValueError):
             text = ""
         if text != self._text:
-            self._text, self._renewed, self._has_warned = text, time.monotonic(), False
+            self._text = text
+            self._renewed = time.monotonic()
+            self._has_warned = False
         old = time.monotonic() - self._renewed  # by this host's clock alone: those of others may be wrong
         if old < _OLD_SECONDS and (status := parse_status(text)):
             ranks = [dataclasses.replace(r, seconds_since_last=r.seconds_since_last + old) for r in status.ranks]

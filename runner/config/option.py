@@ -4,7 +4,10 @@ import dataclasses
 from typing import Any
 
 # what an option affects: the predictions; their last bits alone; how fast they come; none of these
-ANSWER, ROUNDING, SPEED, NOTHING = "answer", "rounding", "speed", "nothing"
+ANSWER = "answer"
+ROUNDING = "rounding"
+SPEED = "speed"
+NOTHING = "nothing"
 
 
 def option(

@@ -93,7 +93,8 @@ def ragged_text(texts: Sequence[str]) -> Ragged:
 
 def texts_of(column: Ragged) -> list[str]:
     """Return rows of text as strings; raise UnicodeDecodeError if they are not UTF-8."""
-    text, bounds = column.values.tobytes(), column.offsets.tolist()
+    text = column.values.tobytes()
+    bounds = column.offsets.tolist()
     return [text[first:last].decode() for first, last in itertools.pairwise(bounds)]
 
 

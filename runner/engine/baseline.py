@@ -13,7 +13,9 @@ from runner.engine.predictor import Predictor
 from runner.engine.reader import BatchReader
 from runner.sources import Source
 
-_WARM_CHUNKS, _MOST_CHUNKS, _SECONDS = 2, 200, 5.0
+_WARM_CHUNKS = 2
+_MOST_CHUNKS = 200
+_SECONDS = 5.0
 _MOST_BATCHES = 4  # of a chunk
 _TIMES = 3
 _STRIDE = 0.618034  # the golden section: any number of chunks lies about evenly over the data
@@ -50,12 +52,19 @@ def measure_single_rank(engine: Engine) -> Speed:
     observer = Observer.silent()
     timeline = observer.timeline
     chunks = dataclasses.replace(engine, observer=observer).run(_some_chunks(engine.grid))
-    rows, seconds, output_bytes, forward, warm_forward = 0, 0.0, 0, 0.0, 0.0
+    rows = 0
+    seconds = 0.0
+    output_bytes = 0
+    forward = 0.0
+    warm_forward = 0.0
     began = last = time.perf_counter()
     for number, (commit, predictions) in enumerate(chunks):
         timeline.turn("backpressure")
         if number == _WARM_CHUNKS:
-            rows, output_bytes, began, warm_forward = 0, 0, last, forward  # the first calls of a model take longer
+            rows = 0
+            output_bytes = 0
+            began = last
+            warm_forward = forward  # the first calls of a model take longer
         last, forward = time.perf_counter(), timeline.seconds()["forward"]
         rows, seconds = rows + commit.stop - commit.start, last - began
         output_bytes += predictions.nbytes
@@ -70,7 +79,8 @@ def time_batch(source: Source, grid: Grid, predictor: Predictor) -> float:
     Raises:
         InputError, ModelError: the batch fails.
     """
-    chunk, seconds = grid.chunk(0), []
+    chunk = grid.chunk(0)
+    seconds = []
     for _ in range(_TIMES):
         reader = BatchReader(source, grid, predictor.batching)
         began = time.perf_counter()

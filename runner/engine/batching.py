@@ -76,7 +76,9 @@ class ByLength:
     """
 
     def __init__(self, config: Config, source: Source, predictor: Predictor, call_tokens: int) -> None:
-        self._batch_size, self._most, self._predictor = config.batch_size, config.batch_tokens, predictor
+        self._batch_size = config.batch_size
+        self._most = config.batch_tokens
+        self._predictor = predictor
         new_tokens = config.model_args.get("max_new_tokens", 0) if is_path(config.model) else 0
         self._call_tokens = call_tokens * (1 + new_tokens)  # each generated token takes another call
         self._count = predictor.count_tokens
@@ -143,7 +145,8 @@ class ByEqualLength:
     """
 
     def __init__(self, config: Config, predictor: Predictor) -> None:
-        self._batch_size, self._ignored = config.batch_size, predictor.ignored
+        self._batch_size = config.batch_size
+        self._ignored = predictor.ignored
 
     def __call__(self, rows: Rows, start: int) -> list[np.ndarray]:
         keys = length_keys(rows, self._ignored)
@@ -168,8 +171,10 @@ class ByCost:
 
     def __init__(self, config: Config, predictor: Predictor) -> None:
         assert config.batch_budget is not None
-        self._cost, self._predictor = find_cost(config.batch_cost), predictor
-        self._batch_size, self._budget = config.batch_size, config.batch_budget
+        self._cost = find_cost(config.batch_cost)
+        self._predictor = predictor
+        self._batch_size = config.batch_size
+        self._budget = config.batch_budget
         self._says = True
 
     def __call__(self, rows: Rows, start: int) -> list[np.ndarray]:

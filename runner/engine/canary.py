@@ -44,7 +44,9 @@ class Canary:
     def __init__(
         self, comm: Comm, predictor: Predictor, source: Source, row: int, batch_size: int, row_bytes: int
     ) -> None:
-        self._comm, self._predictor, self._row = comm, predictor, row
+        self._comm = comm
+        self._predictor = predictor
+        self._row = row
         num_rows = max(1, min(_ROWS, batch_size, _BYTES // max(1, row_bytes)))
         self._num_rows = num_rows
         self._rows = comm.on_each(lambda: concatenate([source.read(row, row + 1)] * num_rows))

@@ -30,7 +30,8 @@ class ChunkBuilder:
     """
 
     def __init__(self, chunk: Chunk, row_type: RowTypes, kept: Sequence[str]) -> None:
-        self._chunk, self._kept = chunk, kept
+        self._chunk = chunk
+        self._kept = kept
         self._row_type = row_type
         num_rows = chunk.stop - chunk.start
         self._rows: _Rows = _Fixed(num_rows, row_type) if isinstance(row_type, RowType) else _Packed(num_rows, row_type)
@@ -147,13 +148,15 @@ class _Packed:
     """Variable-length rows: batches are put in order at the end."""
 
     def __init__(self, num_rows: int, row_type: Mapping[str, RowType]) -> None:
-        self._num_rows, self._row_type = num_rows, row_type
+        self._num_rows = num_rows
+        self._row_type = row_type
         self._places: list[np.ndarray] = []
         self._batches: list[Columns] = []
         self._columns: Columns | None = None
 
     def put(self, places: _Places, outputs: Outputs | None, kept: Columns) -> None:
-        batch, numbers = dict(kept), np.arange(self._num_rows)[places]
+        batch = dict(kept)
+        numbers = np.arange(self._num_rows)[places]
         if outputs is not None:
             batch |= as_columns(outputs)
         else:

@@ -16,7 +16,8 @@ def cut_by_length(lengths: np.ndarray, batch_size: int, call_length: float, most
         The position of each batch's first row; of equally good cuts, the one with the largest first batches.
     """
     num_rows = len(lengths)
-    best, stops = np.zeros(num_rows + 1), np.zeros(num_rows, np.int64)  # for the rows from each position on
+    best = np.zeros(num_rows + 1)  # for the rows from each position on
+    stops = np.zeros(num_rows, np.int64)
     sizes = np.arange(1, batch_size + 1)
     for start in range(num_rows - 1, -1, -1):
         stop = min(start + batch_size, num_rows)
@@ -25,7 +26,8 @@ def cut_by_length(lengths: np.ndarray, batch_size: int, call_length: float, most
         if most is not None:
             costs[1:][padded[1:] > most] = np.inf
         size = len(costs) - int(np.argmin(costs[::-1]))
-        best[start], stops[start] = costs[size - 1], start + size
+        best[start] = costs[size - 1]
+        stops[start] = start + size
     return _follow(stops)
 
 
@@ -51,7 +53,8 @@ def cut_by_cost(costs: np.ndarray, batch_size: int, budget: float) -> list[int]:
 
 
 def _follow(stops: np.ndarray) -> list[int]:
-    starts, row = [], 0
+    starts = []
+    row = 0
     while row < len(stops):
         starts.append(row)
         row = int(stops[row])

@@ -19,9 +19,12 @@ def failure_of(what: str, ids: Sequence[int], error: Exception, hint: str = "") 
         hint: advice; begins with a space.
     """
     kind: type[InputError] = ModelError
-    why, details = describe(error), traceback_of(error)
+    why = describe(error)
+    details = traceback_of(error)
     if isinstance(error, InputError):  # its message is complete
-        kind, why, details = type(error), error.message, error.details
+        kind = type(error)
+        why = error.message
+        details = error.details
     elif is_memory_shortage(error):
         kind = MemoryShortage
     failure = kind(f"{what} failed on {name_rows(ids)}: {why}.{hint}", details)

@@ -69,7 +69,8 @@ class Engine:
         for computed in delayed(self._compute(chunks), self.predictor.num_behind):
             timeline.turn("forward")
             began = time.perf_counter()
-            part, outputs = computed.part, None if computed.outputs is None else computed.outputs()
+            part = computed.part
+            outputs = None if computed.outputs is None else computed.outputs()
             computed.builder.add(part.ids, computed.batch, outputs, part.kept, part.checksum)
             ended = time.perf_counter()
             timeline.count_batch(len(part.ids), computed.seconds + ended - began)
@@ -81,7 +82,9 @@ class Engine:
 
     def _compute(self, chunks: Iterable[Chunk]) -> "Iterator[_Computed]":
         """Yield the batches of chunks, in order, as they come out of the model."""
-        stop, activity, timeline = self.observer.stop, self.observer.activity, self.observer.timeline
+        stop = self.observer.stop
+        activity = self.observer.activity
+        timeline = self.observer.timeline
         reader = BatchReader(self.source, self.grid, self.predictor.batching)
         batches = ((chunk, first, last) for chunk in chunks for first, last in self.grid.batches(chunk))
         timeline.turn("data_wait")

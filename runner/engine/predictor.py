@@ -16,7 +16,7 @@ from runner.engine.failed_batch import failure_of
 from runner.engine.gradients import Mode, computing_in
 from runner.engine.hints import find_hint
 from runner.engine.resets import find_reset
-from runner.engine.texts import Cut, check_num_texts, find_cut, text_columns
+from runner.engine.texts import Cut, find_cut, tokenized
 from runner.engine.transfer import make_transfer
 from runner.engine.transforms import Transform
 
@@ -80,16 +80,23 @@ class Predictor:
         truncate: str | None = None,
         may_keep_tensors: bool = False,
     ) -> None:
-        self._columns, self.keep, self.truncate = columns, keep, truncate
+        self._columns = columns
+        self.keep = keep
+        self.truncate = truncate
         self.ignored = tuple(name for name in keep if name not in columns)
-        self._model, self.preprocess, self._postprocess = model, preprocess, postprocess
+        self._model = model
+        self.preprocess = preprocess
+        self._postprocess = postprocess
         self.tokenize_texts: Callable[..., Tokens] | None = getattr(model, "tokenize_texts", None)
         self.count_tokens: Callable[..., list[int]] | None = getattr(model, "count_tokens", None)
-        self.mode, self.may_keep_tensors = Mode.INFERENCE, may_keep_tensors
+        self.mode = Mode.INFERENCE
+        self.may_keep_tensors = may_keep_tensors
         self.can_have_gradients = getattr(model, "can_have_gradients", True)
         self.text_options: list[str] = []
         self.batching: Callable[[Rows, int], list[np.ndarray]] | None = None
-        self._calling, self.pads, self.called_with = calling, calling.pads, ""
+        self._calling = calling
+        self.pads = calling.pads
+        self.called_with = ""
         self.reset_name, self._reset = find_reset(model, resets)
         casts_all = dtype is not None and not calling.signature.declares_dtypes
         self._dtype = getattr(torch, str(dtype)) if casts_all else None
@@ -114,8 +121,9 @@ class Predictor:
             except Exception as error:
                 raise failure_of("making the model's input", ids, error) from error
         else:
-            inputs = self._tokenized(self.preprocessed(inputs, ids), ids)
-        cut, is_text = Cut(), isinstance(inputs, Tokens)
+            inputs = tokenized(self.preprocessed(inputs, ids), self.tokenize_texts, ids)
+        cut = Cut()
+        is_text = isinstance(inputs, Tokens)
         if isinstance(inputs, Tokens):
             cut = find_cut(inputs, ids, self.truncate == "refuse")
             inputs = dict(inputs.inputs)
@@ -193,14 +201,6 @@ class Predictor:
             return rows
         names = self._columns or [name for name in rows if name not in self.keep]
         return {name: rows[name] for name in names} if len(names) > 1 else rows[names[0]]
-
-    def _tokenized(self, inputs: Any, ids: Sequence[int]) -> Any:
-        """Return the result of --preprocess, with text as `Tokens` where the model has a tokenizer."""
-        texts = text_columns(inputs) if self.tokenize_texts else None
-        if self.tokenize_texts is None or texts is None:
-            return inputs
-        check_num_texts(texts, ids)
-        return self.tokenize_texts(*texts)
 
     def _as_inputs(self, batch: Any, ids: Sequence[int]) -> Any:
         """Return the model's input for a batch without --preprocess: prepared images, `Tokens` of text, padded rows."""

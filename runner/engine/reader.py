@@ -59,7 +59,9 @@ class BatchReader:
     """
 
     def __init__(self, source: Source, grid: Grid, batching: Batching | None = None) -> None:
-        self._source, self._grid, self._batching = source, grid, batching
+        self._source = source
+        self._grid = grid
+        self._batching = batching
         self._chunk: Chunk | None = None  # the chunk in memory
         self._rows: Rows | ChunkError
         self._batches: list[np.ndarray] = []
@@ -93,10 +95,12 @@ class BatchReader:
         return parts
 
     def _open(self, chunk: Chunk, batching: Batching) -> None:
-        self._chunk, self._position = chunk, 0
+        self._chunk = chunk
+        self._position = 0
         try:
             self._rows = rows = self._source.read(chunk.start, chunk.stop)
-            self._batches, self._checksum = batching(rows, chunk.start), rows_checksum(rows)
+            self._batches = batching(rows, chunk.start)
+            self._checksum = rows_checksum(rows)
         except ChunkError as error:
             self._rows = error
         except ModelError:
@@ -131,7 +135,8 @@ def check_inputs(
         computed_from: committed chunks, and the checksums of their rows.
         batching: see `BatchReader`.
     """
-    reader, changed = BatchReader(source, grid, batching), []
+    reader = BatchReader(source, grid, batching)
+    changed = []
     for index, expected in computed_from:
         chunk = grid.chunk(index)
         if reader.checksum(chunk) != expected:

@@ -53,7 +53,9 @@ class BatchRecovery:
     """
 
     def __init__(self, source: Source, predictor: Predictor, known_good_row: int | None, set_aside: bool) -> None:
-        self._source, self._predictor, self._known_good_row = source, predictor, known_good_row
+        self._source = source
+        self._predictor = predictor
+        self._known_good_row = known_good_row
         self._sets_aside = set_aside
         self._is_split = False
         self._cut = Cut()  # of the last computation

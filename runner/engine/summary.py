@@ -55,7 +55,8 @@ def aggregate(
         OutputError: the storage failed; on every rank alike.
     """
     _complete(stats, timeline)
-    told, timelines = comm.gather_all((stats, timeline.latencies)), _gather_timelines(comm, timeline)
+    told = comm.gather_all((stats, timeline.latencies))
+    timelines = _gather_timelines(comm, timeline)
 
     def make() -> Report:
         assert recorder is not None
@@ -77,7 +78,8 @@ def _complete(stats: RankStats, timeline: Timeline) -> None:
         forward = seconds["forward"]
         stats.group_seconds = min(forward, stats.group_seconds * forward / (forward + seconds["baseline"] or 1.0))
     stats.began = timeline.began
-    stats.batches, stats.slowest_batch_seconds = timeline.batches, timeline.slowest_seconds
+    stats.batches = timeline.batches
+    stats.slowest_batch_seconds = timeline.slowest_seconds
     stats.batch_seconds = timeline.batch_seconds / max(1, timeline.batches)
     stats.peak_rss_bytes = peak_rss_bytes()
     if stats.device.startswith("cuda"):
@@ -93,7 +95,8 @@ def _gather_timelines(comm: Comm, timeline: Timeline) -> dict[str, Any]:
         thread and of other threads.
     """
     spans = comm.gather_all((timeline.began, timeline.now()))
-    began, ended = min(first for first, _ in spans), max(last for _, last in spans)
+    began = min(first for first, _ in spans)
+    ended = max(last for _, last in spans)
     bins = max(24, min(_MOST_BINS, _MOST_CELLS // comm.world.world_size))
     ranks = comm.gather_all(timeline.sampled(np.linspace(began, ended, bins + 1)))
     phases = [phase for phase in (*MAIN_PHASES, *OTHER_PHASES) if any(phase in rank for rank in ranks)]
@@ -116,7 +119,8 @@ def _make_report(
     remaining_rows = outcome.num_rows - computed_rows - recorder.resumed_rows - recorder.bad_rows
     loop_seconds = max(rank.loop_seconds for rank in ranks)
     rows_per_second = computed_rows / loop_seconds
-    alone, speeds = outcome.alone, None
+    alone = outcome.alone
+    speeds = None
     if alone is not None and alone.seconds and alone.forward_seconds:
         speeds = (alone.rows / alone.seconds, alone.rows / alone.forward_seconds)
     return Report(

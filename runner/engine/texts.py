@@ -1,6 +1,6 @@
 """Batches of text, and the tokens that a tokenizer cuts off their rows. Knows no model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,15 @@ def check_num_texts(columns: Sequence[list[str]], ids: Sequence[int]) -> None:
             raise ModelError(
                 f"--preprocess gave {plural(len(column), 'text')} for {name_rows(ids)}: one per row is needed"
             )
+
+
+def tokenized(inputs: Any, tokenize_texts: Callable[..., Tokens] | None, ids: Sequence[int]) -> Any:
+    """Return the result of --preprocess, with text as `Tokens` where the model has a tokenizer."""
+    texts = text_columns(inputs) if tokenize_texts else None
+    if tokenize_texts is None or texts is None:
+        return inputs
+    check_num_texts(texts, ids)
+    return tokenize_texts(*texts)
 
 
 def find_cut(tokens: Tokens, ids: Sequence[int], refuses: bool) -> Cut:

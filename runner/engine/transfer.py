@@ -44,7 +44,8 @@ class CudaTransfer(Transfer):
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._to_device, self._to_host = torch.cuda.Stream(device), torch.cuda.Stream(device)
+        self._to_device = torch.cuda.Stream(device)
+        self._to_host = torch.cuda.Stream(device)
 
     def stage(self, inputs: Any) -> Any:
         with torch.cuda.stream(self._to_device):

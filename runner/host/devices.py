@@ -9,7 +9,9 @@ from runner.config.options import Config
 from runner.core.errors import UsageError
 from runner.host.launch import fair_threads, job_end, requested_threads, usable_cpus
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4  # of mallopt(3)
+_M_TRIM_THRESHOLD = -1  # parameters of mallopt(3)
+_M_MMAP_THRESHOLD = -3
+_M_MMAP_MAX = -4
 
 
 def device_kind(config: Config) -> str:

@@ -13,7 +13,8 @@ def file_system(folder: Path) -> str:
     with the longest mount point above it.
     """
     device = os.stat(folder).st_dev
-    number, above = f"{os.major(device)}:{os.minor(device)}", ("", UNKNOWN)
+    number = f"{os.major(device)}:{os.minor(device)}"
+    above = ("", UNKNOWN)
     inside = f"{folder.resolve()}/"
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         fields, _, rest = line.partition(" - ")

@@ -60,7 +60,8 @@ class World:
 def detect_launch(environ: Mapping[str, str] = os.environ) -> Launch:
     """Return the launch this process is part of, from the variables of the known launchers."""
     for launcher, size_name, rank_name in _LAUNCHERS:
-        size, rank = environ.get(size_name, ""), environ.get(rank_name, "0")
+        size = environ.get(size_name, "")
+        rank = environ.get(rank_name, "0")
         if size.isdecimal() and rank.isdecimal():
             return Launch(launcher, int(rank), int(size))
     return Launch("none", 0, 1)

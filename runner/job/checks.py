@@ -30,7 +30,8 @@ def start_canary(session: Session, source: Source, model: ProvenModel) -> Canary
     """
     if model.good_row is None:
         return None
-    config, row_bytes = session.config, row_bytes_of(model.row_type)
+    config = session.config
+    row_bytes = row_bytes_of(model.row_type)
     canary = Canary(session.comm, model.predictor, source, model.good_row, config.batch_size, row_bytes)
     canary.compare(may_change=config.stateful == "keep")
     return canary

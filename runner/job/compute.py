@@ -23,7 +23,9 @@ def compute_chunks(session: Session, source: Source, model: ProvenModel, work: W
     Raises:
         RunnerError: see `Engine.run` and `Collector`.
     """
-    config, comm, stats = session.config, session.comm, session.stats
+    config = session.config
+    comm = session.comm
+    stats = session.stats
     engine = make_engine(session, source, model, work.grid)
     baseline = _measure_baseline(session, engine) if config.baseline else None
     counter = comm.counter() if config.schedule == "dynamic" else None
@@ -34,8 +36,10 @@ def compute_chunks(session: Session, source: Source, model: ProvenModel, work: W
         threading.Thread(target=_prepare_pages, daemon=True).start()
     session.phases.begin("data_wait", "reading the first rows")
     write = work.sink.write if work.sink else session.recorder.write
-    watchdog, timeline = session.watchdog, session.timeline
-    record, stop = session.recorder.record, session.stop
+    watchdog = session.watchdog
+    timeline = session.timeline
+    record = session.recorder.record
+    stop = session.stop
     with Collector(comm, write, record, work.ranks_write, stop, watchdog, timeline) as collector:
         stats.startup_seconds = time.time() - session.began
         began = time.perf_counter()

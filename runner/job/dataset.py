@@ -14,7 +14,8 @@ def open_dataset(session: Session) -> Source:
     Raises:
         InputError, UsageError: on every rank alike.
     """
-    config, comm = session.config, session.comm
+    config = session.config
+    comm = session.comm
     source = comm.on_each(lambda: open_source(config.data, config.columns, config.keep))
     if isinstance(source, Scanned):
         scans = comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size)))

@@ -12,7 +12,8 @@ def take_fingerprint(session: Session, source: Source) -> Fingerprint:
     Raises:
         InputError, OutputError, UsageError: on every rank alike.
     """
-    config, comm = session.config, session.comm
+    config = session.config
+    comm = session.comm
     stamp = comm.on_root(source.stamp)  # before a row is read
     root_sees = comm.bcast(shape_of(config, source))
     comm.on_each(lambda: check_same(config, source, root_sees))

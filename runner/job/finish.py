@@ -26,7 +26,10 @@ def finish(
     Raises:
         RunnerError: on every rank alike.
     """
-    config, comm, recorder, stats = session.config, session.comm, session.recorder, session.stats
+    config = session.config
+    comm = session.comm
+    recorder = session.recorder
+    stats = session.stats
     session.phases.begin("finish", "finishing the output", root_alone=True)
     if canary:
         changed = {rank * config.model_parallel: who for rank, who in canary.compare_again().items()}

@@ -30,7 +30,9 @@ def load_model(session: Session, source: Source) -> LoadedModel:
     Raises:
         ModelError, UsageError: on every rank alike.
     """
-    config, comm, group = session.config, session.comm, session.group
+    config = session.config
+    comm = session.comm
+    group = session.group
     session.phases.begin("model", "building the model")
     preprocess = comm.on_each(lambda: find_preprocess(config.preprocess))
     postprocess = comm.on_each(lambda: find_postprocess(config.postprocess))

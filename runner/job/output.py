@@ -27,7 +27,9 @@ def open_output(
     Raises:
         InputError, OutputError: on every rank alike.
     """
-    config, comm, group = session.config, session.comm, session.group
+    config = session.config
+    comm = session.comm
+    group = session.group
     session.phases.begin("output", "opening the output and checking what is there", root_alone=True)
     grid = make_grid(config, source, model.row_type, model.predictor.ignored)
     decided = {"chunk_size": grid.chunk_size, "weights": model.digest, "row_type": type_key(model.row_type)}

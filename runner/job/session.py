@@ -48,7 +48,8 @@ def open_session(config: Config) -> Iterator[Session]:
         from runner.reports.trace import horovods_timeline, write_trace
     with horovods_timeline(config) if config.trace else nullcontext() as horovods:
         comm = connect(launch, backend, config.collect, device_kind(config), config.stall_timeout)
-    failure, group = FailureRecord(config.output, comm.world), None
+    failure = FailureRecord(config.output, comm.world)
+    group = None
     try:
         with (
             rank_logging(comm.world, config.verbose),
@@ -92,7 +93,8 @@ def quiet_session(config: Config, comm: Comm, device: torch.device, group: "Grou
         device: device of this rank.
         group: see `Session`.
     """
-    timeline, watchdog = Timeline(0.0), Watchdog(comm, config.stall_timeout)  # its thread is not started
+    timeline = Timeline(0.0)
+    watchdog = Watchdog(comm, config.stall_timeout)  # its thread is not started
     return Session(
         config=config,
         everyone=comm,

@@ -9,7 +9,11 @@ from typing import BinaryIO
 from runner.config.model_kinds import MODEL_KINDS, ONNX
 from runner.models.loaders.onnx_header import is_onnx
 
-FOLDER, INDEX, SAFETENSORS, SAVED, UNKNOWN = "folder", "index", "safetensors", "saved", "unknown"
+FOLDER = "folder"
+INDEX = "index"
+SAFETENSORS = "safetensors"
+SAVED = "saved"
+UNKNOWN = "unknown"
 
 _HEAD_BYTES = 1024
 _SAVED_BEFORE = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # torch.save before PyTorch 1.6: a number, pickled

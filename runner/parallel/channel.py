@@ -26,7 +26,8 @@ from runner.host.launch import own_addresses
 
 # A member may wait long, while the leader reads rows or waits for a disk; the watchdog ends a job that hangs.
 _PATIENCE = timedelta(days=365)
-_CONNECT_SECONDS, _LET_OTHERS_SPEAK_SECONDS = 5.0, 10.0
+_CONNECT_SECONDS = 5.0
+_LET_OTHERS_SPEAK_SECONDS = 10.0
 _LOOPBACK = {"lo": "127.0.0.1"}
 
 
@@ -121,7 +122,8 @@ class _Unpickler(pickle.Unpickler):
 
 def _meet(comm: Comm, groups: Groups) -> Any:
     """Return a store for the group, in its leader's memory."""
-    rank, hosts = comm.world.rank, comm.gather_all(comm.world.host)
+    rank = comm.world.rank
+    hosts = comm.gather_all(comm.world.host)
     leader = rank - groups.place(rank)
     is_one_host = len(set(hosts[leader : leader + groups.size])) == 1
     own = _LOOPBACK if is_one_host else own_addresses()

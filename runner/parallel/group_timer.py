@@ -17,7 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 _T = TypeVar("_T")
 
-_EVERY, _FIRST = 16, 1  # not the very first call, which also determines shapes
+_EVERY = 16
+_FIRST = 1  # not the very first call, which also determines shapes
 _NAMESPACES = ("_c10d_functional", "_c10d_functional_autograd", "c10d")
 _ISSUE_OTHERS = (DTensor, AsyncCollectiveTensor)  # their operations turn into operations on their parts
 
@@ -31,14 +32,17 @@ class GroupTimer:
     """
 
     def __init__(self, device: torch.device, samples: bool = True) -> None:
-        self._device, self._samples = device, samples
+        self._device = device
+        self._samples = samples
         self.begin()
 
     def begin(self) -> None:
         """Reset all counters."""
-        self._calls, self._waits = 0, 0.0
+        self._calls = 0
+        self._waits = 0.0
         self._computed = 0.0  # seconds of the calls, without their waits
-        self._sampled, self._exchanged = 0.0, 0.0  # seconds of the sampled calls, and of the collectives in them
+        self._sampled = 0.0  # seconds of the sampled calls
+        self._exchanged = 0.0  # seconds of the collectives in them
         self._mode = _Collectives(self._device)
 
     @property
@@ -50,7 +54,9 @@ class GroupTimer:
         """Return the result of a function that calls this rank's part of the model."""
         is_sampled = self._samples and self._calls % _EVERY == _FIRST
         self._calls += 1
-        waits, exchanged, began = self._waits, self._mode.seconds, time.perf_counter()
+        waits = self._waits
+        exchanged = self._mode.seconds
+        began = time.perf_counter()
         if is_sampled:
             with self._mode:
                 result = function()
@@ -67,7 +73,8 @@ class GroupTimer:
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Count the time inside the context as exchange, in a call or outside one; contexts cannot be nested."""
-        exchanged, began = self._mode.seconds, time.perf_counter()
+        exchanged = self._mode.seconds
+        began = time.perf_counter()
         try:
             yield
         finally:
@@ -82,7 +89,8 @@ class _Collectives(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def __init__(self, device: torch.device) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._device, self.seconds = device, 0.0
+        self._device = device
+        self.seconds = 0.0
 
     def settle(self) -> None:
         """Wait until the device has finished its queued work."""

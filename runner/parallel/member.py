@@ -23,7 +23,12 @@ from runner.telemetry.report import Report
 from runner.telemetry.stats import RankStats
 from runner.telemetry.timeline import Timeline
 
-_BUILD, _CALL, _CHECK, _ALIGN, _AGGREGATE, _END = "build", "call", "check", "align", "aggregate", "end"
+_BUILD = "build"
+_CALL = "call"
+_CHECK = "check"
+_ALIGN = "align"
+_AGGREGATE = "aggregate"
+_END = "end"
 
 
 class GroupMember:
@@ -41,7 +46,8 @@ class GroupMember:
     """
 
     def __init__(self, config: Config, launch: Launch, everyone: Comm) -> None:
-        size, world_size = config.model_parallel, everyone.world.world_size
+        size = config.model_parallel
+        world_size = everyone.world.world_size
         if world_size % size:
             raise shared(
                 UsageError(
@@ -50,7 +56,9 @@ class GroupMember:
                 )
             )
         self._has_failed = False  # whether the last call failed
-        self._config, self.everyone, self._groups = config, everyone, Groups(world_size, size, config.pipeline_stages)
+        self._config = config
+        self.everyone = everyone
+        self._groups = Groups(world_size, size, config.pipeline_stages)
         self.threads = share_threads(config, everyone)
         self.device = everyone.on_each(lambda: local_device(config, everyone.world.local_rank))
         self.summary = f"{describe_workers(everyone, self.threads)}, {self._groups.describe()}"
@@ -90,7 +98,8 @@ class GroupMember:
         """
         model: Any = None
         report: Report | None = None
-        computes, waits = "checks", "checks"
+        computes = "checks"
+        waits = "checks"
         while True:
             activity.wait()
             kind, what = self._channel.receive()

@@ -59,8 +59,12 @@ class Pipeline:
         micro_batches: int,
         waiting: Waiting,
     ) -> None:
-        stage, self._place = groups.stage(rank), groups.place(rank)
-        self._device, self._micro_batches, self._waiting, self._index = device, micro_batches, waiting, 0
+        stage = groups.stage(rank)
+        self._place = groups.place(rank)
+        self._device = device
+        self._micro_batches = micro_batches
+        self._waiting = waiting
+        self._index = 0
         self._inbound: Inbound | None = None
         self._outbound: Outbound | None = None
         if stage:
@@ -211,7 +215,8 @@ def _pass_over(unit: nn.Module, passed: dict[Any, bool]) -> None:
         unit: the layer.
         passed: whether each kind of layer keeps the shape, in the present forward.
     """
-    original, kind = unit.forward, kind_of(unit)
+    original = unit.forward
+    kind = kind_of(unit)
 
     @functools.wraps(original)
     def forward(*args: Any, **named: Any) -> Any:

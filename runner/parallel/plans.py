@@ -131,7 +131,8 @@ class _Folder(Kind):
     """A Hugging Face folder, split by the plan of its class or by --parallel-plan."""
 
     def __init__(self, config: Config, comm: Comm) -> None:
-        self._config, self._folder = config, open_folder(config, comm)
+        self._config = config
+        self._folder = open_folder(config, comm)
         self.name = f"--model {config.model}"
 
     def build(self) -> nn.Module:

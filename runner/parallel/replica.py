@@ -31,7 +31,11 @@ class Replica:
         device: torch.device,
         group_timer: GroupTimer,
     ) -> None:
-        self.model, self._send, self._check, self._device, self._group_timer = model, send, check, device, group_timer
+        self.model = model
+        self._send = send
+        self._check = check
+        self._device = device
+        self._group_timer = group_timer
         for name in ("tokenize_texts", "count_tokens", "prepare_images"):
             if hasattr(model, name):
                 setattr(self, name, getattr(model, name))

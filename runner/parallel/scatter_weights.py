@@ -29,8 +29,7 @@ def fill(
     """Give every parameter that this rank holds, and every buffer, its values; every rank calls this.
 
     Args:
-        comm: all ranks.
-        groups: the partition of the ranks into groups.
+        comm, groups: all ranks, and their partition into groups.
         model: the split model, its parameters on the meta device; those of other stages stay there.
         tied: names of tied parameters, each with the name of the one it is tied to.
         weights: complete tensors by name, on rank 0 alone.
@@ -46,7 +45,8 @@ def fill(
     assert isinstance(comm, MpiComm)
     columns = comm.columns(groups.size)
     state, own_state = xxhash.xxh3_128(), xxhash.xxh3_128()
-    own_place, own_stage = groups.place(comm.world.rank), groups.stage(comm.world.rank)
+    own_place = groups.place(comm.world.rank)
+    own_stage = groups.stage(comm.world.rank)
     parameters = dict(model.named_parameters(remove_duplicate=False))
     known_by = [_known_by([name for name in parameters if holds(s, name)], tied) for s in range(groups.stages)]
     split = {name: dim for name in known_by[own_stage] if (dim := split_dimension(parameters[name])) is not None}
@@ -125,7 +125,8 @@ def _like(local: torch.Tensor, tensor: torch.Tensor) -> torch.Tensor:
     """Return a tensor with these local values, distributed like the given one."""
     if not isinstance(tensor, DTensor):
         return local
-    shape, stride = tensor.shape, tensor.stride()
+    shape = tensor.shape
+    stride = tensor.stride()
     return DTensor.from_local(local, tensor.device_mesh, tensor.placements, run_check=False, shape=shape, stride=stride)
 
 

@@ -37,12 +37,16 @@ class Inbound:
     """
 
     def __init__(self, name: str, peer: int, device: torch.device, waiting: Waiting) -> None:
-        self.name, self._peer, self._device, self._waiting = name, peer, device, waiting
+        self.name = name
+        self._peer = peer
+        self._device = device
+        self._waiting = waiting
         self.begin()
 
     def begin(self) -> None:
         """Prepare for a new batch."""
-        self.crossed, self._has_ended = 0, False
+        self.crossed = 0
+        self._has_ended = False
         self._wanted: list[int] | None = None
 
     def cross(self, leaves: Sequence[Any]) -> list[Any]:
@@ -98,7 +102,9 @@ class Outbound:
     """
 
     def __init__(self, name: str, peer: int, waiting: Waiting) -> None:
-        self.name, self._peer, self._waiting = name, peer, waiting
+        self.name = name
+        self._peer = peer
+        self._waiting = waiting
         self._under_way: list[tuple[Any, torch.Tensor]] = []
         self.begin()
 

@@ -90,7 +90,8 @@ def _balanced(model: nn.Module, units: Sequence[str], count: int) -> tuple[str, 
     if len(units) < count:
         raise ModelError(f"the model has {len(units)} separate layers; --pipeline-stages {count} needs as many")
     sizes = [sum(parameter.nbytes for parameter in model.get_submodule(unit).parameters()) for unit in units]
-    limit_low, limit_high = max(sizes), sum(sizes)
+    limit_low = max(sizes)
+    limit_high = sum(sizes)
     while limit_low < limit_high:  # search for the smallest limit that `count` stages can keep
         middle = (limit_low + limit_high) // 2
         if len(_pack(sizes, middle, 1)) <= count:
@@ -102,7 +103,8 @@ def _balanced(model: nn.Module, units: Sequence[str], count: int) -> tuple[str, 
 
 def _pack(sizes: Sequence[int], limit: int, at_least: int) -> list[int]:
     """Return the first unit of each stage; stages are as full as the limit allows, but leave a unit for each later."""
-    begins, filled = [0], 0
+    begins = [0]
+    filled = 0
     for index, size in enumerate(sizes):
         is_needed = len(begins) < at_least and len(sizes) - index == at_least - len(begins)
         if index and (filled + size > limit or is_needed):

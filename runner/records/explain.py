@@ -119,8 +119,10 @@ def _outcome(folder: Path, ledger: Ledger, report: dict[str, Any]) -> str:
 def _signs_of_life(folder: Path, ledger: Ledger) -> str:
     """Return the known facts about the end of a job that left no record of it."""
     job = ledger.jobs[-1] if ledger.jobs else {}
-    status, signs = read_record(folder / "status.json") or {}, []
-    last, epoch = ledger.latest, _number(job.get("epoch"))
+    status = read_record(folder / "status.json") or {}
+    signs = []
+    last = ledger.latest
+    epoch = _number(job.get("epoch"))
     if host := job.get("host"):
         signs.append(f"Its rank 0 was on {host}.")
     if epoch and _number(status.get("time")) >= epoch:

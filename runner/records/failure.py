@@ -24,7 +24,8 @@ class FailureRecord:
     """
 
     def __init__(self, output: str | None, world: World) -> None:
-        self._output, self._world = output, world
+        self._output = output
+        self._world = world
         self._folder: Path | None = None
 
     def begin(self) -> None:

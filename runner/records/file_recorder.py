@@ -169,7 +169,8 @@ class FileRecorder(Recorder):
             raise OutputError(f"--output {self._output}: another job took the lock while this one was suspended")
         if self._syncing is not None and self._syncing.done():
             self._syncing.result()
-            self._syncing, self._last_sync = None, time.monotonic()
+            self._syncing = None
+            self._last_sync = time.monotonic()
         if self._syncing is None and time.monotonic() - self._last_sync > _SYNC_SECONDS:
             self._syncing = self._syncer.submit(self._sync)
 

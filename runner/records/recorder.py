@@ -59,7 +59,8 @@ class Recorder(ABC):
     """
 
     def __init__(self, max_bad: int | None, config: Config | None = None) -> None:
-        self._max_bad, self._shows = max_bad, config
+        self._max_bad = max_bad
+        self._shows = config
         self._sink: Sink
         self._metrics: Metrics | None = None
         self._progress: Progress | None = None
@@ -218,7 +219,8 @@ class Recorder(ABC):
 
 def _static_shares(grid: Grid, committed: Collection[int], num_slices: int) -> list[int]:
     """Return the number of rows of each slice."""
-    missing, shares = MissingChunks(grid, committed), []
+    missing = MissingChunks(grid, committed)
+    shares = []
     for index in range(num_slices):
         own = share(len(missing), index, num_slices)
         num_chunks = sum(len(missing[position]) for position in own) if grid.shard_chunks else len(own)

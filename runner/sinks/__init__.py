@@ -70,7 +70,8 @@ def check_space(path: str, total_bytes: int) -> None:
         has_bytes = sum(os.stat(part).st_blocks * 512 for part in parts if os.path.exists(part))
     except OSError as error:
         raise OutputError(f"--output: {path}: {error.strerror}") from error
-    needed, free = total_bytes - has_bytes, file_system.f_bavail * file_system.f_frsize
+    needed = total_bytes - has_bytes
+    free = file_system.f_bavail * file_system.f_frsize
     if needed > free:
         raise OutputError(
             f"--output: {path} needs {byte_size(needed)} more, and its file system has {byte_size(free)} free. Free "
@@ -91,7 +92,8 @@ def write_all(fd: int, buffer: memoryview, position: int) -> None:
     """Write all bytes at a position of an open file; raise OSError where that fails."""
     while buffer:
         count = os.pwrite(fd, buffer, position)
-        buffer, position = buffer[count:], position + count
+        buffer = buffer[count:]
+        position += count
 
 
 def read_all(fd: int, buffer: memoryview, position: int, path: str) -> None:
@@ -100,7 +102,8 @@ def read_all(fd: int, buffer: memoryview, position: int, path: str) -> None:
         count = os.preadv(fd, [buffer], position)
         if not count:
             raise OutputError(f"--output: {path} ends at byte {position}, inside its rows")
-        buffer, position = buffer[count:], position + count
+        buffer = buffer[count:]
+        position += count
 
 
 def rename(partial: str, output: str) -> None:
@@ -183,21 +186,24 @@ def open_sink(output: str, grid: Grid, row_type: RowTypes) -> Sink:
         OutputError: it cannot be opened.
         UsageError: the format cannot hold such rows, or its library is missing.
     """
-    (_, suffix), writer = find_output_format(output), find_writer(output, row_type)
+    _, suffix = find_output_format(output)
+    writer = find_writer(output, row_type)
     if writer:
         from runner.sinks.spool import SpooledFile, SpoolSink
 
         if not grid.shard_chunks:
             return SpoolSink(output.rstrip("/"), grid.num_rows, grid.chunk_size, row_type, writer)
         file_type: Any
-        file_type, index = functools.partial(SpooledFile, writer, grid.chunk_size), HIDDEN_INDEX
+        file_type = functools.partial(SpooledFile, writer, grid.chunk_size)
+        index = HIDDEN_INDEX
     else:
         from runner.sinks.npy import NpyFile, NpySink
 
         assert isinstance(row_type, RowType)
         if not grid.shard_chunks:
             return NpySink(output, grid.num_rows, row_type)
-        file_type, index = NpyFile, INDEX
+        file_type = NpyFile
+        index = INDEX
     from runner.sinks.shards import ShardSink
 
     return ShardSink(output, grid, row_type, file_type, suffix, index)

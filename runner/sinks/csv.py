@@ -34,7 +34,8 @@ class CsvWriter:
         import pyarrow as pa
         from pyarrow import csv
 
-        self._pa, self._types = pa, types
+        self._pa = pa
+        self._types = types
         fields = []
         for name, row_type in types.items():
             kind = pa.string() if row_type.dtype == TEXT else pa.from_numpy_dtype(_wide(row_type.dtype))

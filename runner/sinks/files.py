@@ -41,14 +41,16 @@ class FilesWriter:
             )
 
     def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
-        self._folder, self._digits = path, len(str(max(0, num_rows - 1)))
+        self._folder = path
+        self._digits = len(str(max(0, num_rows - 1)))
         self._name = next((name for name, row_type in types.items() if row_type.dtype == TEXT), None)
         self._value = next(name for name in types if name != self._name)
         self._files: list[str] = []
         os.makedirs(path)
 
     def write(self, columns: Columns) -> None:
-        values, first = columns[self._value], len(self._files)
+        values = columns[self._value]
+        first = len(self._files)
         names = [f"{row:0{self._digits}d}" for row in range(first, first + len(values))]
         if self._name is not None:
             texts = columns[self._name]

@@ -17,7 +17,8 @@ class MemorySink:
     """
 
     def __init__(self, num_rows: int, row_type: RowTypes) -> None:
-        self._num_rows, self._row_type = num_rows, row_type
+        self._num_rows = num_rows
+        self._row_type = row_type
         self._rows = np.empty(0)
         self._chunks: dict[int, np.ndarray] = {}
         if isinstance(row_type, RowType):

@@ -23,7 +23,8 @@ class NpyFile:
     """
 
     def __init__(self, path: str, num_rows: int, row_type: RowType) -> None:
-        self._path, self._row_type = path, row_type
+        self._path = path
+        self._row_type = row_type
         header = io.BytesIO()
         description = np.lib.format.dtype_to_descr(row_type.dtype)
         shape = (num_rows, *row_type.shape)
@@ -74,7 +75,8 @@ class NpySink(NpyFile):
     """A `.npy` file that gets its name once it is complete; it resumes from what an unfinished run has written."""
 
     def __init__(self, output: str, num_rows: int, row_type: RowType) -> None:
-        self._output, self._partial = output, f"{output}.partial"
+        self._output = output
+        self._partial = f"{output}.partial"
         check_space(self._partial, num_rows * row_type.row_bytes)
         super().__init__(self._partial, num_rows, row_type)
 

@@ -29,7 +29,8 @@ class ParquetWriter:
         import pyarrow as pa
         from pyarrow import parquet
 
-        self._pa, self._types = pa, types
+        self._pa = pa
+        self._types = types
         self._schema = pa.schema([(name, self._type(row_type)) for name, row_type in types.items()])
         self._file = parquet.ParquetWriter(path, self._schema)
         self._waiting: list[Any] = []
@@ -59,7 +60,8 @@ class ParquetWriter:
         return kind
 
     def _array(self, column: Column, row_type: RowType) -> Any:
-        pa, kind = self._pa, self._type(row_type)
+        pa = self._pa
+        kind = self._type(row_type)
         if isinstance(column, Ragged):
             if row_type.dtype == TEXT:
                 buffers = [None, pa.py_buffer(column.offsets), pa.py_buffer(column.values.tobytes())]

@@ -45,8 +45,13 @@ class ShardSink:
     """
 
     def __init__(self, output: str, grid: Grid, row_type: RowTypes, file_type: Any, suffix: str, index: str) -> None:
-        self._output, self._partial, self._suffix = output, f"{output}.partial", suffix
-        self._grid, self._row_type, self._file_type, self._index_name = grid, row_type, file_type, index
+        self._output = output
+        self._partial = f"{output}.partial"
+        self._suffix = suffix
+        self._grid = grid
+        self._row_type = row_type
+        self._file_type = file_type
+        self._index_name = index
         self._index = -1  # of the open file
         self._file: ShardFile | None = None
         self._changing = threading.Lock()  # another thread may flush the file
@@ -59,13 +64,15 @@ class ShardSink:
         if index != self._index:
             with self._changing:
                 self._close_file()
-                self._file, self._index = self._open_file(index), index
+                self._file = self._open_file(index)
+                self._index = index
         assert self._file is not None
         self._file.write(start - index * self._grid.shard_rows, rows)
 
     def read(self, start: int, stop: int) -> np.ndarray:
         index = start // self._grid.shard_rows
-        file, first = self._open_file(index), index * self._grid.shard_rows
+        file = self._open_file(index)
+        first = index * self._grid.shard_rows
         try:
             return file.read(start - first, stop - first)
         finally:
@@ -126,7 +133,8 @@ class ShardSink:
             self._file.sync()
             self._file.complete()
             self._file.close()
-            self._file, self._index = None, -1
+            self._file = None
+            self._index = -1
 
     def _name(self, index: int) -> str:
         return f"part-{index:06d}{self._suffix}"

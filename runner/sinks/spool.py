@@ -50,7 +50,8 @@ class Spool:
     """
 
     def __init__(self, path: str, row_type: RowTypes) -> None:
-        self._path, self._row_type = path, row_type
+        self._path = path
+        self._row_type = row_type
         self._places: dict[int, tuple[int, int]] = {}  # position and size in bytes, by first row
         with storage_errors("opening", path):
             self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -127,12 +128,18 @@ class SpoolSink:
     """
 
     def __init__(self, output: str, num_rows: int, chunk_size: int, row_type: RowTypes, writer: Any) -> None:
-        self._output, self._num_rows, self._chunk_size = output, num_rows, chunk_size
-        self._types, self._writer = types_by_name(row_type), writer
-        self._writing, self._partial = f"{output}.writing", f"{output}.partial"
+        self._output = output
+        self._num_rows = num_rows
+        self._chunk_size = chunk_size
+        self._types = types_by_name(row_type)
+        self._writer = writer
+        self._writing = f"{output}.writing"
+        self._partial = f"{output}.partial"
         check_space(self._partial, num_rows * row_bytes_of(row_type) if isinstance(row_type, RowType) else 0)
         self._spool = Spool(self._partial, row_type)
-        self.write, self.read, self.sync = self._spool.write, self._spool.read, self._spool.sync
+        self.write = self._spool.write
+        self.read = self._spool.read
+        self.sync = self._spool.sync
 
     def complete(self) -> str:
         with storage_errors("writing", self._writing):
@@ -173,11 +180,16 @@ class SpooledFile:
     """
 
     def __init__(self, writer: Any, chunk_size: int, path: str, num_rows: int, row_type: RowTypes) -> None:
-        self._writer, self._chunk_size, self._path, self._num_rows = writer, chunk_size, path, num_rows
+        self._writer = writer
+        self._chunk_size = chunk_size
+        self._path = path
+        self._num_rows = num_rows
         self._types = types_by_name(row_type)
         self._spool = Spool(f"{path}.spool", row_type)
         self._is_changed = False
-        self.read, self.sync, self.close = self._spool.read, self._spool.sync, self._spool.close
+        self.read = self._spool.read
+        self.sync = self._spool.sync
+        self.close = self._spool.close
 
     def write(self, start: int, rows: np.ndarray) -> None:
         self._is_changed = True

@@ -79,7 +79,8 @@ class LocalFile:
                 raise InputError(f"--data {self.path}: reading at byte {position} failed: {error}") from error
             if not count:
                 raise InputError(f"--data {self.path} has become shorter while it was read (byte {position})")
-            buffer, position = buffer[count:], position + count
+            buffer = buffer[count:]
+            position += count
 
     def stamp(self) -> str:
         return file_stamp(self.path)
@@ -155,7 +156,8 @@ class Stream(io.RawIOBase):
 
     def __init__(self, file: File) -> None:
         super().__init__()
-        self._file, self._position = file, 0
+        self._file = file
+        self._position = 0
 
     def readable(self) -> bool:
         return True

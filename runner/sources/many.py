@@ -100,7 +100,8 @@ class ManySource:
         parts = []
         while start < stop:
             index = bisect_right(self._starts, start) - 1  # the last file that begins there: those before it are empty
-            first, end = int(self._starts[index]), min(stop, int(self._starts[index + 1]))
+            first = int(self._starts[index])
+            end = min(stop, int(self._starts[index + 1]))
             parts.append(self._at(index).read(start - first, end - first))
             start = end
         if not parts:
@@ -137,7 +138,8 @@ class ManySource:
         latest = self._latest  # read once: two threads may be here
         if latest is None or latest[0] != index:
             self._latest = latest = None  # closes the previous one
-            source, known = self._open(index), self._files()[index]
+            source = self._open(index)
+            known = self._files()[index]
             if isinstance(source, Scanned):
                 source.use([known.scan])
             if (source.num_rows, type_key(source.row_type)) != (known.num_rows, known.row_type):

@@ -51,7 +51,8 @@ class ShardSource:
             _, first, last = self._files[position]
             end = min(stop, last)
             parts.append(self._open(position).read(start - first, end - first))
-            start, position = end, position + 1
+            start = end
+            position += 1
         return (
             parts[0]
             if len(parts) == 1

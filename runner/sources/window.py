@@ -19,7 +19,8 @@ class WindowSource:
         self._first = min(skip, source.num_rows)
         rest = source.num_rows - self._first
         self.num_rows = rest if limit is None else min(limit, rest)
-        self.row_type, self.row_bytes = source.row_type, source.row_bytes
+        self.row_type = source.row_type
+        self.row_bytes = source.row_bytes
 
     def read(self, start: int, stop: int) -> Rows:
         return self._source.read(self._first + start, self._first + stop)

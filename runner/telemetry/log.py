@@ -65,7 +65,9 @@ class PhaseTracker:
     """
 
     def __init__(self, world: World, watch: Watchdog, timeline: Timeline) -> None:
-        self._world, self._watch, self._timeline = world, watch, timeline
+        self._world = world
+        self._watch = watch
+        self._timeline = timeline
         self._began = timeline.began
 
     def begin(self, phase: str, what: str, root_alone: bool = False) -> None:

@@ -101,7 +101,10 @@ class Progress:
     def __init__(
         self, start: Start, folder: Path | None = None, metrics: "Metrics | None" = None, stream: TextIO | None = None
     ) -> None:
-        self._tally, self._folder, self._metrics, self._stream = Tally(start), folder, metrics, stream
+        self._tally = Tally(start)
+        self._folder = folder
+        self._metrics = metrics
+        self._stream = stream
         self._ended = threading.Event()
         title = first_line(start.num_rows, start.resumed_rows + start.quarantined_rows, start.where)
         self._view: View | None = NotebookView(title) if stream is None and in_notebook() else None

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from runner.telemetry.status import RankStatus, Status, median
 
 # The speed of the job is that of its last minute, and of at least so many samples: chunks may take longer than that.
-_RECENT_SECONDS, _SAMPLE_SECONDS, _FEWEST_SAMPLES = 60.0, 0.5, 3
+_RECENT_SECONDS = 60.0
+_SAMPLE_SECONDS = 0.5
+_FEWEST_SAMPLES = 3
 # The speed of a rank is an average that forgets what is older than this, but not more than this much with one chunk.
 _FORGET_SECONDS, _MOST_FORGOTTEN = 20.0, 0.3
 _SLOW = 0.5  # of the median: slower is a straggler
@@ -67,7 +69,9 @@ class Tally:
                 self._samples[0] = (began, self._done)
                 for other in self._ranks:
                     other.latest = began
-            self._done, self._bad, self._latest = self._done + rows, self._bad + bad, now
+            self._done = self._done + rows
+            self._bad = self._bad + bad
+            self._latest = now
             if now - self._samples[-1][0] >= _SAMPLE_SECONDS:
                 self._samples.append((now, self._done))
             self._ranks[rank // self._start.group_size].add(now, rows, seconds)

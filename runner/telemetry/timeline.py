@@ -39,7 +39,9 @@ _FIRST_BIN_SECONDS = 1 / 64
 _MOST_SPANS = 200_000
 
 # Batch latencies are counted by class: 10 classes a decade, from a microsecond on; the last holds all longer ones.
-LATENCY_CLASSES_A_DECADE, LATENCY_CLASSES, LATENCY_FROM_SECONDS = 10, 90, 1e-6
+LATENCY_CLASSES_A_DECADE = 10
+LATENCY_CLASSES = 90
+LATENCY_FROM_SECONDS = 1e-6
 
 
 class Strip:
@@ -58,7 +60,9 @@ class Strip:
         """Add the seconds of a span, each to its bin."""
         self.total += ended - began
         self._make_room(ended)
-        width, first, last = self._width, int(began / self._width), int(ended / self._width)
+        width = self._width
+        first = int(began / self._width)
+        last = int(ended / self._width)
         if first == last:
             self._bins[first] += ended - began
             return
@@ -110,7 +114,9 @@ class Timeline:
         self._spans: list[tuple[str, float, float]] = []
         self.num_dropped = 0
         self.latencies = [0] * LATENCY_CLASSES
-        self.batches, self.batch_seconds, self.slowest_seconds = 0, 0.0, 0.0
+        self.batches = 0
+        self.batch_seconds = 0.0
+        self.slowest_seconds = 0.0
 
     def now(self) -> float:
         """Return the seconds since the start."""

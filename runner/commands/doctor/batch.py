@@ -51,7 +51,8 @@ def check_batch(config: Config, comm: Comm, device: torch.device) -> list[Findin
 
 
 def _check(session: Session, by_whom: str) -> list[Finding]:
-    comm, batch_size = session.comm, session.config.batch_size
+    comm = session.comm
+    batch_size = session.config.batch_size
     source = open_dataset(session)
     began = time.perf_counter()
     loaded = load_model(session, source)

@@ -13,7 +13,9 @@ from typing import Any
 from runner.core.errors import EXIT_COMPLETE, OutputError, UsageError
 from runner.core.text import plural, rough_duration
 
-OK, WARNING, WRONG = "ok", "warning", "WRONG"
+OK = "ok"
+WARNING = "warning"
+WRONG = "WRONG"
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,12 @@ from runner.core.text import byte_size, duration
 
 _MIB = 1 << 20
 _MOST_SKEW_SECONDS = 2.0
-_SIZE, _PRODUCTS = 512, 100  # of matrices; a product takes a few ms on one core, less than a scheduler's time slice
+_SIZE = 512  # of matrices
+_PRODUCTS = 100  # a product takes a few ms on one core, less than a scheduler's time slice
 _SLOWER = 1.5  # times the usual seconds
 _MOST_OFF = 0.01  # of the largest value: far more than the effect of the order of additions
-_BROADCAST_BYTES, _PIECE_BYTES = 64 * _MIB, 4 * _MIB
+_BROADCAST_BYTES = 64 * _MIB
+_PIECE_BYTES = 4 * _MIB
 _TIMES = 3
 _SLOW_BYTES_PER_SECOND = 50 * _MIB
 
@@ -45,7 +47,8 @@ def check_speed(comm: Comm, device: torch.device) -> list[Finding]:
     numbers = torch.Generator().manual_seed(0)
     matrix = torch.randn(_SIZE, _SIZE, generator=numbers).to(device)
     comm.bcast(None)
-    result, seconds = matrix, []
+    result = matrix
+    seconds = []
     with torch.inference_mode():
         for _ in range(_PRODUCTS):
             began = time.perf_counter()

@@ -53,7 +53,9 @@ def plan(config: Config, given: dict[str, Any]) -> str:
     source = open_dataset(quiet_session(config, SingleComm(), torch.device("cpu")))
     known = _look_at_output(config, source, output)
     sizes = _sizes(config) if wants_sizes(config, layout, given) else None
-    process, free, cpus = psutil.Process().memory_info().rss, free_here(config), len(usable_cpus())
+    process = psutil.Process().memory_info().rss
+    free = free_here(config)
+    cpus = len(usable_cpus())
 
     def fit(sizes: Sizes, trial: Trial | None) -> Fitting:
         return Fitting(config, layout, sizes, find_room(config, layout, given, source, sizes, process, trial))
@@ -104,7 +106,8 @@ def _layout(config: Config, given: dict[str, Any]) -> Layout:
     for name in ("ranks", "ranks_per_node", "cpus_per_rank"):
         if name in given:
             check_positive(f"--{name.replace('_', '-')}", given[name])
-    cpus, size = usable_cpus(), config.model_parallel
+    cpus = usable_cpus()
+    size = config.model_parallel
     ranks = given.get("ranks", size)
     if ranks % size:
         raise UsageError(f"--model-parallel {size} does not divide --ranks {ranks}; use a multiple of {size}")
@@ -146,13 +149,20 @@ def _memory(
 ) -> Memory:
     """Return the memory, measured where a replica had as many ranks as in the job, else computed."""
     is_measured, has_mpi = layout.model_parallel == 1, False
-    rank_0, other, how = trial.peak_bytes, trial.held_bytes, "measured here"
+    rank_0 = trial.peak_bytes
+    other = trial.held_bytes
+    how = "measured here"
     if previous and previous.model_parallel == layout.model_parallel:
-        (rank_0, other), how, is_measured, has_mpi = previous.memory, f"of {report}", True, previous.world_size > 1
+        (rank_0, other) = previous.memory
+        how = f"of {report}"
+        is_measured = True
+        has_mpi = previous.world_size > 1
     if not is_measured:
         assert fitting is not None
         computed = fitting.memory()
-        rank_0, other, how = computed.rank_0 - MPI_BYTES, computed.other - MPI_BYTES, computed.how
+        rank_0 = computed.rank_0 - MPI_BYTES
+        other = computed.other - MPI_BYTES
+        how = computed.how
     shared = trial.model_bytes if config.share_weights else 0
     memory = memory_of(config, layout, work, trial.grid, rank_0, other, shared, has_mpi, how)
     return memory if is_measured else dataclasses.replace(memory, computed=0)

@@ -13,7 +13,8 @@ from runner.core.text import byte_size, plural
 
 _MOST_MARGIN = 0.9  # of a rank's memory; the rest is for what is not counted
 GPU_BYTES = 500 << 20  # that a process takes of a GPU without a model; a guess
-_SHOWN, _MOST = 8, 64  # sizes of groups, in ranks
+_SHOWN = 8  # sizes of groups, in ranks
+_MOST = 64
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,8 @@ class Fitting:
 
     def memory(self) -> Memory:
         """Return the memory of the job's ranks and of their nodes."""
-        room, layout = self.room, self.layout
+        room = self.room
+        layout = self.layout
         part = self.sizes.part(self.config.model_parallel, self.config.pipeline_stages)
         batch = 0 if room.on_gpu else self._of_a_batch(self.config.model_parallel)
         other = room.process + MPI_BYTES + part + batch
@@ -169,13 +171,15 @@ class Fitting:
                 )
 
     def _options(self, group: Group) -> str:
-        words, plan = [f"--model-parallel {group.size}"], self.config.parallel_plan
+        words = [f"--model-parallel {group.size}"]
+        plan = self.config.parallel_plan
         words += [f"--pipeline-stages {group.stages}"] * (group.stages > 1)
         words += [f"--parallel-plan {plan and name_of(plan)}"] * (plan is not None and group.size > group.stages)
         return " ".join(words)
 
     def _where(self, group: Group) -> str:
-        each, together = self.layout.ranks_per_node, group.size // group.stages
+        each = self.layout.ranks_per_node
+        together = group.size // group.stages
         if each % group.size == 0:
             return f"Its ranks are on one node of {plural(each, 'rank')}"
         nodes = f"Its ranks are on several nodes of {plural(each, 'rank')}"

@@ -83,7 +83,8 @@ def _of_time(job: PlannedJob) -> Iterator[str]:
 
 
 def _of_collecting(job: PlannedJob) -> Iterator[str]:
-    layout, collect = job.layout, job.config.collect
+    layout = job.layout
+    collect = job.config.collect
     if collect == "allgather" and layout.replicas > _MOST_ALLGATHER:
         yield f"--collect allgather sends every prediction to all {layout.replicas:,} ranks; use --collect alltoall"
     if collect == "direct" and layout.nodes > 1:

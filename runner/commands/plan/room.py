@@ -81,7 +81,8 @@ def find_room(
     """Return the memory of one rank, and what takes parts of it."""
     nbytes, whence = rank_memory(config, layout, given)
     tokens = _tokens(config, source, sizes) if sizes.token_bytes else 0
-    cache, batch = config.batch_size * tokens * sizes.token_bytes, None
+    cache = config.batch_size * tokens * sizes.token_bytes
+    batch = None
     if trial and trial.rows:
         batch = max(0, trial.batch_bytes - cache)
     return Room(nbytes, whence, process, device_kind(config) == "cuda", batch, cache, tokens)

@@ -55,7 +55,8 @@ def size_up(config: Config) -> Sizes:
     root_copies = _root_copies(model, is_random, config.weights_path is None and not is_folder)
     held, no_stages = _stages(model, tied, config)
 
-    no_plan, no_size = "", {}
+    no_plan = ""
+    no_size = {}
     try:
         if not is_planned:
             raise UsageError("no --parallel-plan module:function says how its layers are split")
@@ -65,7 +66,8 @@ def size_up(config: Config) -> Sizes:
     except RunnerError as error:
         if is_split:
             raise
-        no_plan, cuts = error.message, {}
+        no_plan = error.message
+        cuts = {}
     tensors = [
         Tensor(name, tuple(t.shape), str(t.dtype).removeprefix("torch."), t.nbytes, cuts.get(name), held.get(name, {}))
         for name, t in [*model.named_parameters(remove_duplicate=False), *model.named_buffers()]

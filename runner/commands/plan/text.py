@@ -91,7 +91,8 @@ def describe_ranks(layout: Layout) -> str:
 
 
 def _shares(job: PlannedJob) -> str:
-    layout, work = job.layout, job.work
+    layout = job.layout
+    work = job.work
     chunks = work.per_rank(layout.replicas, work.item_chunks)
     least = f"{min(chunks):,} to " if min(chunks) < max(chunks) else ""
     idle = sum(not count for count in chunks)

@@ -24,7 +24,8 @@ def render_unloaded(
         report: path of that report.
         cpus: number of CPUs of this node.
     """
-    layout, memory = fitting.layout, fitting.memory()
+    layout = fitting.layout
+    memory = fitting.memory()
     facts = {
         "data": describe_data(config, source),
         "batches": describe_batches(source.num_rows, config.batch_size),

@@ -31,8 +31,11 @@ class ImageProcessor:
     """
 
     def __init__(self, name: str, architecture: Any, settings: Any, processor: Any) -> None:
-        self._name, self._processor, self._channels = name, processor, _num_channels(settings)
-        self._architecture, self._settings = architecture, settings
+        self._name = name
+        self._processor = processor
+        self._channels = _num_channels(settings)
+        self._architecture = architecture
+        self._settings = settings
         self._takes_images = architecture.main_input_name == _PIXELS
         self._accepted = {*inspect.signature(architecture.forward).parameters, _PIXELS}
 
@@ -71,14 +74,16 @@ class ImageProcessor:
         else:
             is_last = are_channels_last(images, self._channels, self._name, ids)
             if _takes_order(self._processor):
-                inputs, order = list(images), {"input_data_format": "channels_last" if is_last else "channels_first"}
+                inputs = list(images)
+                order = {"input_data_format": "channels_last" if is_last else "channels_first"}
             else:
                 inputs = as_pictures(images, is_last)
         try:
             with torch.inference_mode():
                 return dict(self._processor(inputs, return_tensors="pt", **order))
         except Exception as error:
-            kind, why = type(self._processor).__name__, describe(error)
+            kind = type(self._processor).__name__
+            why = describe(error)
             if "Unable to convert output" in why:
                 why = (
                     "it does not resize images to one size, which a batch needs: use --batch-size 1, or --data "

@@ -67,7 +67,8 @@ def are_channels_last(batch: torch.Tensor, channels: int, name: str, ids: Sequen
         ModelError: the shape fits both, or neither.
     """
     shape = _shape(batch)
-    first, last = batch.shape[1] == channels, batch.shape[3] == channels
+    first = batch.shape[1] == channels
+    last = batch.shape[3] == channels
     if first == last:
         what = "may be" if first else "are neither"
         raise ModelError(

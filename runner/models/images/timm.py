@@ -66,7 +66,9 @@ class TimmModel(nn.Module):
 
     def __init__(self, name: str, model: nn.Module, transform: Any, channels: int) -> None:
         super().__init__()
-        self._name, self._transform, self._channels = name, transform, channels
+        self._name = name
+        self._transform = transform
+        self._channels = channels
         self.model = model
 
     @property

@@ -74,12 +74,14 @@ def _signature(program: torch.export.ExportedProgram, config: Config) -> Signatu
         _input(name, value, by_keyword=index >= num_positional)
         for index, (name, value) in enumerate(zip(names, places, strict=True))
     ]
-    least, most = 1, None
+    least = 1
+    most = None
     for value in places:
         if isinstance(value, torch.Tensor) and value.ndim and not isinstance(value.shape[0], int):
             allowed = program.range_constraints.get(value.shape[0].node.expr)
             if allowed is not None:
-                least, most = max(1, int(allowed.lower)), int(allowed.upper) if allowed.upper.is_Integer else None
+                least = max(1, int(allowed.lower))
+                most = int(allowed.upper) if allowed.upper.is_Integer else None
             break
     return declared(inputs, num_positional, config.input, least, most)
 

@@ -72,7 +72,9 @@ class Factory:
         function = load_attribute(config.model, "--model") if isinstance(config.model, str) else config.model
         if not callable(function):
             raise ModelError(f"--model {config.model!r} is a {type(function).__name__}, not a function or class")
-        self._function, self._config, self.ignored = function, config, []
+        self._function = function
+        self._config = config
+        self.ignored = []
         self.name = f"--model {name_of(config.model)}"
         parameters = _parameters(function)
         if parameters is not None:

@@ -59,7 +59,8 @@ def _load(weights: dict[str, torch.Tensor], path: str, device: torch.device, con
     """Return the model; it uses as many CPU threads as PyTorch would."""
     onnxruntime = import_extra("onnxruntime", "an ONNX model", "onnx")
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = torch.get_num_threads(), 1
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # other ranks need the cores
     options.log_severity_level = 3  # errors only; they are also raised
     providers: list[Any] = ["CPUExecutionProvider"]
@@ -90,7 +91,8 @@ class OnnxModel:
 
     def __init__(self, session: Any, config: Config) -> None:
         self._session = session
-        self.inputs, self.outputs = session.get_inputs(), session.get_outputs()
+        self.inputs = session.get_inputs()
+        self.outputs = session.get_outputs()
         self._inputs = [value.name for value in self.inputs]
         self._outputs = [value.name for value in self.outputs]
         self.signature = signature_of_session(self.inputs, config.input)

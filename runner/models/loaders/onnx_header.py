@@ -2,8 +2,10 @@
 
 from typing import BinaryIO
 
-_IR_VERSION, _GRAPH = 1, 7  # fields of ModelProto
-_VARINT, _BYTES = 0, 2  # how a field of Protocol Buffers is encoded
+_IR_VERSION = 1  # fields of ModelProto
+_GRAPH = 7
+_VARINT = 0  # how a field of Protocol Buffers is encoded
+_BYTES = 2
 _ENCODINGS = {_IR_VERSION: _VARINT, 5: _VARINT} | dict.fromkeys((2, 3, 4, 6, _GRAPH, 8, 14, 20, 25, 26), _BYTES)
 _MAX_FIELDS = 64
 

@@ -19,7 +19,8 @@ _DTYPES = {
         f"tensor({sign}int{bits})": getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)
     },
 }
-_TEXT, _BFLOAT16 = "tensor(string)", "tensor(bfloat16)"
+_TEXT = "tensor(string)"
+_BFLOAT16 = "tensor(bfloat16)"
 _BFLOAT16_CODE = 16  # of ONNX's TensorProto
 
 

@@ -36,7 +36,9 @@ class StoredWeights(Mapping[str, torch.Tensor]):
         device: torch.device,
     ) -> None:
         self._own = dict(model.named_parameters(remove_duplicate=False))
-        self._tensors, self._built_as, self._is_on_cpu = tensors, built_as, device.type == "cpu"
+        self._tensors = tensors
+        self._built_as = built_as
+        self._is_on_cpu = device.type == "cpu"
 
     def __getitem__(self, name: str) -> torch.Tensor:
         own, tensor = self._own[name], self._tensors[name].to(self._built_as[name])

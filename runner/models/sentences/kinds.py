@@ -23,7 +23,8 @@ class Embeddings(Sentences):
         super().__init__(model, options)
         self._truncate_dim = options.get("truncate_dim", model.truncate_dim)
         self._normalizes = bool(options.get("normalize"))
-        self._precision, self._ranges = options.get("precision", "float32"), ranges
+        self._precision = options.get("precision", "float32")
+        self._ranges = ranges
 
     def _answer(self, output: torch.Tensor) -> torch.Tensor:
         from sentence_transformers.util import truncate_embeddings

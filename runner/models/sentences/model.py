@@ -99,7 +99,8 @@ class Sentences(nn.Module):
                 f"{', '.join(columns)}"
             )
         rows = self._rows([column for name, column in columns.items() if name != self._prompt_column])
-        known, members = self.model.prompts, dict[str, list[int]]()
+        known = self.model.prompts
+        members = dict[str, list[int]]()
         for index, name in enumerate(columns[self._prompt_column]):
             if name not in known:
                 raise InputError(f"row {ids[index]}: there is no prompt {name!r}: {_names(known)}")

@@ -59,7 +59,8 @@ def adjust(model: Any, kind: str, options: Mapping[str, Any]) -> None:
         raise UsageError(f"--model-args: truncate_dim {options['truncate_dim']} is more than the model's {width}")
     if "max_length" not in options:
         return
-    wanted, limit = options["max_length"], model.max_seq_length
+    wanted = options["max_length"]
+    limit = model.max_seq_length
     if limit is not None and limit < min(wanted, _NO_LIMIT):
         raise UsageError(f"--model-args: max_length {wanted} is more than the {limit} tokens that the model takes")
     if limit is None or math.isinf(limit):

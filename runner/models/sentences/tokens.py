@@ -23,7 +23,9 @@ class Preprocessing:
     """
 
     def __init__(self, model: Any, prompt: str | None, keywords: Mapping[str, Any]) -> None:
-        self._model, self._prompt, self._keywords = model, prompt, keywords
+        self._model = model
+        self._prompt = prompt
+        self._keywords = keywords
         self.counts = _is_plain(model[0])
         self._encoder = _ChunkEncoder(model, prompt, keywords) if self.counts else None
 
@@ -66,7 +68,9 @@ class _ChunkEncoder(Encoder):
 
     def __init__(self, model: Any, prompt: str | None, keywords: Mapping[str, Any]) -> None:
         super().__init__(model[0].tokenizer, model.max_seq_length)
-        self._model, self._prompt, self._keywords = model, prompt, keywords
+        self._model = model
+        self._prompt = prompt
+        self._keywords = keywords
         self.extras: dict[str, Any] = {}
 
     def _encode(self, *texts: list[Any]) -> dict[str, list[Any]]:

@@ -9,7 +9,9 @@ from runner.core.errors import ModelError, UsageError, describe, traceback_of
 from runner.core.imports import why_not_imported
 from runner.models.transformers.heads_and_pooling import has_head
 
-GENERATES, HEAD, ENCODER = "generates", "head", "encoder"
+GENERATES = "generates"
+HEAD = "head"
+ENCODER = "encoder"
 # files that identify other folders, and advice on them
 _OTHER_FOLDERS = {
     "model.onnx": "it holds an ONNX model: give --model {folder}/model.onnx",

@@ -117,7 +117,8 @@ def open_folder(config: Config, comm: Comm) -> Folder:
     adapter = comm.on_root(lambda: find_adapter(folder, config))
     if adapter is not None:
         comm.on_each(import_peft)
-        folder, wanted = adapter.base, wanted or adapter.task_class
+        folder = adapter.base
+        wanted = wanted or adapter.task_class
     gguf = comm.on_root(lambda: find_gguf(folder, config))
     settings_in = comm.on_root(lambda: unpack_settings(transformers, folder, gguf) if gguf else folder)
     if gguf:
@@ -207,7 +208,8 @@ def _warn_of_other_decoding(comm: Comm, config: Config, generation: Any) -> None
 
 def _look_at_weights(folder: Path, architecture: Architecture) -> tuple[torch.dtype | None, bool]:
     """Return the dtype of the weights where no configuration names one, and whether they include a pooler's."""
-    model_class, settings = architecture.model_class, architecture.settings
+    model_class = architecture.model_class
+    settings = architecture.settings
     says_dtype = getattr(settings, "dtype", None) is not None
     if says_dtype and not lacks_pooler_alone(model_class, ()):
         return None, True

@@ -130,7 +130,8 @@ def generate(
         tensors: `input_ids` and `attention_mask`, `(batch, length)`, left-aligned rows, and others of that shape.
         tokenizer: tokenizer of the model, where its settings name strings to stop at.
     """
-    padding, moved = padding_token(model), _at_the_right(tensors)
+    padding = padding_token(model)
+    moved = _at_the_right(tensors)
     longest = moved["input_ids"].shape[1]
     generated = model.generate(
         **moved,

@@ -17,7 +17,8 @@ _PER_TOKEN = {
 }
 # outputs for training, for the next call or for inspection; and outputs that compare the rows of a batch
 _INNER = re.compile(r"hidden_states?$|attentions$|past_key_values|^cache|states?$|^mems$|loss$|^logits_per_")
-_HIDDEN, _POOLED = "last_hidden_state", "pooler_output"
+_HIDDEN = "last_hidden_state"
+_POOLED = "pooler_output"
 _HEAD = re.compile(r"For[A-Z]|LMHead|WithProjection|DoubleHeads|MTModel")
 
 

@@ -11,10 +11,13 @@ import torch
 
 from runner.data.tensors import RaggedTensor
 
-PADDED, BY_LENGTH, ALONE = "padded", "by length", "alone"
+PADDED = "padded"
+BY_LENGTH = "by length"
+ALONE = "alone"
 # Numbers of tokens of the trial rows. With a convolution, padding reaches the first token of very short rows only; but
 # some models reject rows as short as that.
-_SHORT, _LONG = (7, 2, 1), 12
+_SHORT = (7, 2, 1)
+_LONG = 12
 # the largest allowed difference, relative to the output's largest number: rounding stays below, padding is above
 _ROUNDING = {torch.float32: 1e-4, torch.float64: 1e-4}
 _COARSE_ROUNDING = 3e-2

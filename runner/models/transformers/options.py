@@ -18,7 +18,8 @@ _IN_WORDS = {
     HEAD: "which has a head and gives what comes out of it",
 }
 _OF_TEXT = ("max_length",)
-_FLAGS, _COUNTS = ("decode", "score"), ("max_length", "max_new_tokens")
+_FLAGS = ("decode", "score")
+_COUNTS = ("max_length", "max_new_tokens")
 
 
 def check_values(options: dict[str, Any]) -> None:

@@ -47,9 +47,12 @@ class Pretrained:
         images: ImageProcessor,
     ) -> None:
         self._images = images
-        self.tokenize_texts, self._decodes = tokenize_texts, bool(options.get("decode"))
+        self.tokenize_texts = tokenize_texts
+        self._decodes = bool(options.get("decode"))
         self.count_tokens = tokenize_texts.lengths
-        self.model, self._options, self._pooling = model, options, options.get("pooling", "mean")
+        self.model = model
+        self._options = options
+        self._pooling = options.get("pooling", "mean")
         self._scores = bool(options.get("score"))
         self._max_new_tokens = options["max_new_tokens"] if generates and not self._scores else None
         self._bare = getattr(model, "_orig_mod", model)  # without the wrapper of torch.compile
@@ -85,7 +88,8 @@ class Pretrained:
 
     def _predict(self, **arguments: torch.Tensor) -> Any:
         mask = arguments.get("attention_mask")
-        padding, ids = getattr(self._text_settings, "pad_token_id", None), arguments.get("input_ids")
+        padding = getattr(self._text_settings, "pad_token_id", None)
+        ids = arguments.get("input_ids")
         if mask is not None and padding is not None and ids is not None and ids.shape == mask.shape:
             # classifiers based on causal models search for padding, to find the last token
             known = 0 <= padding < (getattr(self._text_settings, "vocab_size", None) or 0)
@@ -126,7 +130,8 @@ class Pretrained:
     @functools.cached_property
     def _way(self) -> str:
         """The kind of batches whose rows do not affect each other: PADDED, BY_LENGTH or ALONE."""
-        generates, names = bool(self._max_new_tokens), self._parameters
+        generates = bool(self._max_new_tokens)
+        names = self._parameters
         if "input_ids" not in names:
             return BY_LENGTH  # sound: normalization and convolutions see padding, whatever the mask
         ways = [PADDED, BY_LENGTH]

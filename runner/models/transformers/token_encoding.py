@@ -18,7 +18,8 @@ class Encoder:
     """
 
     def __init__(self, tokenizer: Any, max_length: int | None) -> None:
-        self.tokenizer, self.max_length = tokenizer, max_length
+        self.tokenizer = tokenizer
+        self.max_length = max_length
         self._known: dict[tuple[str, ...], int] = {}
         self._encoded: dict[str, list[Any]] = {}
         # the library advises padding in the same call, as it is faster; here batches are only known later

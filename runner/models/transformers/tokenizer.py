@@ -31,11 +31,14 @@ class FolderTokenizer:
     """
 
     def __init__(self, transformers: Any, folder: str, config: Config) -> None:
-        self._transformers, self._folder = transformers, folder
-        self._name, self._trust_code = config.model, config.trust_code
+        self._transformers = transformers
+        self._folder = folder
+        self._name = config.model
+        self._trust_code = config.trust_code
         self._max_length: int | None = config.model_args.get("max_length")
         self._max_new_tokens: int = config.model_args.get("max_new_tokens", 0)
-        self._scores, self._truncate = bool(config.model_args.get("score")), config.truncate
+        self._scores = bool(config.model_args.get("score"))
+        self._truncate = config.truncate
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows; tokenizers are not thread-safe
 
     def __call__(self, *texts: list[str]) -> Tokens:

@@ -43,7 +43,8 @@ def spread(
         ModelError: the model cannot be made or sent; on every rank alike.
     """
     comm.on_each(lambda: refuse_for_device(config, device))
-    read, build = _converted(read, config), _converted(build, config)
+    read = _converted(read, config)
+    build = _converted(build, config)
     model: Any = comm.on_each(
         lambda: read() if comm.world.rank == 0 else _call_for_effects(build) if has_effects else None
     )

@@ -124,9 +124,11 @@ def _why_not_safetensors(path: str, error: Exception) -> str:
             length = int.from_bytes(file.read(8), "little")
             header = file.read(length)
         tensors = {name: entry for name, entry in json.loads(header).items() if name != "__metadata__"}
-        size, needed = os.path.getsize(path), 8 + length + max(e["data_offsets"][1] for e in tensors.values())
+        size = os.path.getsize(path)
+        needed = 8 + length + max(e["data_offsets"][1] for e in tensors.values())
     except Exception:
-        size, needed = os.path.getsize(path), 8 + length
+        size = os.path.getsize(path)
+        needed = 8 + length
         return f"it is cut short: {size} bytes of at least {needed}" if size < needed else describe(error)
     if size < needed:
         return f"it is cut short: {size} bytes of {needed}"

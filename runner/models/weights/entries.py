@@ -106,7 +106,8 @@ def _contents(loaded: Any) -> str:
     """Describe the contents of a file."""
     if not isinstance(loaded, Mapping):
         return f"a {type(loaded).__name__}"
-    keys, entries = [str(key) for key in loaded], [name for name, _ in _entries(loaded)]
+    keys = [str(key) for key in loaded]
+    entries = [name for name, _ in _entries(loaded)]
     words = f"keys {list_names(keys)}"
     return f"{words}, of which {list_names(entries)} could be meant" if entries else words
 

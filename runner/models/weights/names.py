@@ -38,7 +38,9 @@ def rename(
         own: the model's names.
         prefix: prefix to drop first; tensors without it are not the model's. None for the usual prefixes alone.
     """
-    in_file, unprefixed, dropped = list(tensors), [], prefix or ""
+    in_file = list(tensors)
+    unprefixed = []
+    dropped = prefix or ""
     if prefix is not None:
         unprefixed = [name for name in tensors if not name.startswith(prefix)]
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
@@ -46,7 +48,8 @@ def rename(
     if any(_COMPILED in name for name in tensors) and not any(_COMPILED in name for name in own):
         renamed = {name.replace(_COMPILED, ""): tensor for name, tensor in tensors.items()}
         if len(renamed) == len(tensors):
-            tensors, dropped = renamed, dropped + _COMPILED
+            tensors = renamed
+            dropped += _COMPILED
             versions = _rename_modules(versions, lambda name: name.replace(_COMPILED, ""))
     common = _common_prefix(tensors, own)
     if common:
@@ -75,7 +78,8 @@ def hint(own: Collection[str], contents: Renamed, is_missing: bool, is_reshaped:
 
 def _prefix_that_fits(names: Collection[str], own: Collection[str]) -> str:
     """Return the prefix of all the model's names in a file that may hold further names; "" where there is none."""
-    held, first = set(names), next(iter(own), "")
+    held = set(names)
+    first = next(iter(own), "")
     prefixes = [name.removesuffix(first) for name in names if first and name.endswith(f".{first}")]
     return next((prefix for prefix in prefixes if all(prefix + name in held for name in own)), "")
 

@@ -13,7 +13,8 @@ from runner.models.weights.meta import build_on_meta
 from runner.models.weights.shared import share
 from runner.models.weights.skeleton import Skeleton, put_together, take_apart
 
-_SMALL_BYTES, _PACK_BYTES = 1 << 20, 32 << 20
+_SMALL_BYTES = 1 << 20
+_PACK_BYTES = 32 << 20
 _PICKLED_BY = ("__getstate__", "__reduce__", "__reduce_ex__")
 
 
@@ -47,7 +48,9 @@ def send(comm: Comm, thing: Any, device: torch.device, shares: bool = False) -> 
     Raises:
         RunnerError: the ranks of a host cannot share memory; on every rank alike.
     """
-    apart, why_not, was_moved = None, "", False
+    apart = None
+    why_not = ""
+    was_moved = False
     if comm.world.rank == 0:
         try:
             apart = take_apart(thing)
@@ -60,7 +63,8 @@ def send(comm: Comm, thing: Any, device: torch.device, shares: bool = False) -> 
         return Sent(thing, apart.storages, apart.arrays)
     skeleton = _send_skeleton(comm, apart, shares)
     if apart is None or shares or was_moved:
-        thing, why_not = None, ""
+        thing = None
+        why_not = ""
         try:
             thing = put_together(skeleton, device)
         except Exception as error:
@@ -90,9 +94,11 @@ def _send_skeleton(comm: Comm, apart: Skeleton | None, shares: bool) -> Skeleton
         shape = len(apart.pickled), apart.devices, list(map(len, apart.storages)), list(map(len, apart.arrays))
     num_bytes, devices, sizes, array_sizes = comm.bcast(shape)  # type: ignore[misc]
     if apart is not None:
-        pickled, arrays = torch.frombuffer(bytearray(apart.pickled), dtype=torch.uint8), apart.arrays
+        pickled = torch.frombuffer(bytearray(apart.pickled), dtype=torch.uint8)
+        arrays = apart.arrays
     else:
-        pickled, arrays = torch.empty(num_bytes, dtype=torch.uint8), _empty(array_sizes)
+        pickled = torch.empty(num_bytes, dtype=torch.uint8)
+        arrays = _empty(array_sizes)
     comm.broadcast_([pickled])
     broadcast_in_place(comm, arrays)
     if shares:
@@ -115,7 +121,8 @@ def broadcast_in_place(comm: Comm, raws: Sequence[torch.Tensor]) -> None:
         raws: 1-D uint8, on the CPU.
     """
     comm.broadcast_([raw for raw in raws if len(raw) >= _SMALL_BYTES])
-    small, size = [], 0
+    small = []
+    size = 0
     rest = [raw for raw in raws if len(raw) < _SMALL_BYTES]
     for index, raw in enumerate(rest):
         small.append(raw)
@@ -125,7 +132,8 @@ def broadcast_in_place(comm: Comm, raws: Sequence[torch.Tensor]) -> None:
             comm.broadcast_([packed])
             for own, received in zip(small, torch.split(packed, [len(raw) for raw in small]), strict=True):
                 own.copy_(received)
-            small, size = [], 0
+            small = []
+            size = 0
 
 
 def build_alike(comm: Comm, build: Callable[[], Any]) -> tuple[Any, bool]:

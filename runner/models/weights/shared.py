@@ -32,7 +32,8 @@ def share(comm: Comm, sizes: Sequence[int], raws: Sequence[torch.Tensor]) -> lis
     Raises:
         RunnerError: the ranks of a host cannot access each other's memory; on every rank alike.
     """
-    starts, size = [], 0
+    starts = []
+    size = 0
     for length in sizes:
         starts.append(size)
         size += -(-length // _ALIGNMENT) * _ALIGNMENT

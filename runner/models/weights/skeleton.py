@@ -64,7 +64,8 @@ def take_apart(thing: Any) -> Skeleton:
     Raises:
         Exception: of any type, where a part of the object cannot be pickled.
     """
-    file, buffers = io.BytesIO(), []  # type: tuple[io.BytesIO, list[pickle.PickleBuffer]]
+    file = io.BytesIO()
+    buffers: list[pickle.PickleBuffer] = []
     pickler = _Pickler(file, buffer_callback=buffers.append)
     pickler.dump(thing)
     raws = [_raw(storage) for storage in pickler.storages]

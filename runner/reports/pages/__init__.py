@@ -64,7 +64,9 @@ def report(outputs: Sequence[str], html: str | None = None) -> str:
 
     if len(outputs) == 1:
         record = Record(outputs[0])
-        text, page, default = summary.summary(record), page_of(record), record.folder / "report.html"
+        text = summary.summary(record)
+        page = page_of(record)
+        default = record.folder / "report.html"
     else:
         (text, page), default = comparison.compare(outputs), Path("comparison.html")
     path = default if html is None else Path(html)

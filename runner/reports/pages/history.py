@@ -29,7 +29,9 @@ def _past(record: Record, index: int) -> Values:
     job = record.jobs[index]
     if index + 1 < len(record.jobs):
         before = Fields(record.jobs[index + 1].start["before"])
-        how, words, ended = str(before["how"]), before["message"], number(before["epoch"])
+        how = str(before["how"])
+        words = before["message"]
+        ended = number(before["epoch"])
     else:
         how, words = record.ended[0], record.failure["message"] or record.report["stopped_by"]
         is_over = how in ("whole", "stopped")
@@ -88,7 +90,9 @@ def _bars(jobs: list[Values]) -> Trace:
 
 def _rows_done(jobs: list[Values]) -> list[Trace]:
     """Draw the rows over time, and a mark where a job ended by a fault."""
-    rows, x, y = 0, [], []
+    rows = 0
+    x = []
+    y = []
     faults: dict[str, list[float]] = {"x": [], "y": []}
     for job in jobs:
         for commit in job["job"].commits:

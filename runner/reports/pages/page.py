@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runner.core.atomic import atomic_file
-from runner.core.errors import UsageError
+from runner.core.imports import missing_library
 from runner.reports.pages import values
 
 if TYPE_CHECKING:

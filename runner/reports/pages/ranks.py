@@ -125,7 +125,9 @@ def _what_a_job_did(record: Record, job: Job) -> Values:
     by_rank: dict[int, list[Commit]] = defaultdict(list)
     for commit in job.timed:
         by_rank[commit.rank].append(commit)
-    each, failed_at, who = job.group_size, number(record.failure["epoch"]) - job.epoch, record.failure["who"]
+    each = job.group_size
+    failed_at = number(record.failure["epoch"]) - job.epoch
+    who = record.failure["who"]
     lanes, noun = job.num_ranks // each, "rank" if each == 1 else "group"
     a_bar = -(-len(job.timed) // _MOST_BARS)  # chunks
     parts = [

@@ -34,7 +34,9 @@ class Job:
     """
 
     def __init__(self, start: Fields, commits: list[Commit]) -> None:
-        self.start, self.epoch, size = start, number(start["epoch"]), number(start["world_size"])
+        self.start = start
+        self.epoch = number(start["epoch"])
+        size = number(start["world_size"])
         self.num_ranks = int(size) if 1 <= size < _MOST_RANKS else 1
         self.group_size = _group_size(start["model_parallel"], self.num_ranks)
         self.commits = [commit for commit in commits if 0 <= commit.rank < self.num_ranks]
@@ -62,7 +64,9 @@ class Record:
     """
 
     def __init__(self, given: str, is_hasty: bool = False) -> None:
-        self.output, self.folder, self._is_hasty = given, run_folder(given), is_hasty
+        self.output = given
+        self.folder = run_folder(given)
+        self._is_hasty = is_hasty
         if given.rstrip("/").endswith(".run") and Path(given).is_dir():
             self.output, self.folder = given.rstrip("/").removesuffix(".run"), Path(given)
         elif not self.folder.is_dir():

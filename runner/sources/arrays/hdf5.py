@@ -15,7 +15,8 @@ from runner.sources.base import DataSpec, check_dtype, no_such
 from runner.sources.files import File, Stream, open_file, read_range
 
 _READ_AHEAD = 1 << 20  # bytes, for files behind a URL
-_SAMPLES, _SAMPLE_ROWS = 3, 32  # from which the length of rows is estimated
+_SAMPLES = 3  # from which the length of rows is estimated
+_SAMPLE_ROWS = 32
 
 
 class Hdf5Source(NamedSource):
@@ -56,7 +57,9 @@ class _Dataset:
     """A data set of the file."""
 
     def __init__(self, dataset: Any, raw: File, name: str) -> None:
-        self._dataset, self._raw, self._what = dataset, raw, f"--data {raw.path}::{name}"
+        self._dataset = dataset
+        self._raw = raw
+        self._what = f"--data {raw.path}::{name}"
         if not dataset.shape:
             raise InputError(f"{self._what} is a single value or empty; its first axis must be the rows")
         _check_filters(dataset, self._what)

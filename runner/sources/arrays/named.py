@@ -55,7 +55,8 @@ class NamedSource:
     """
 
     def __init__(self, path: str, arrays: Mapping[str, Array]) -> None:
-        self._path, self._arrays = path, arrays
+        self._path = path
+        self._arrays = arrays
         counts = {name: array.num_rows for name, array in arrays.items()}
         if len(set(counts.values())) > 1:
             raise InputError(
@@ -103,8 +104,11 @@ class ByChunks:
     """
 
     def __init__(self, array: Array, chunk_rows: int, lock: threading.Lock) -> None:
-        self._array, self._lock = array, lock
-        self.num_rows, self.row_type, self.row_bytes = array.num_rows, array.row_type, array.row_bytes
+        self._array = array
+        self._lock = lock
+        self.num_rows = array.num_rows
+        self.row_type = array.row_type
+        self.row_bytes = array.row_bytes
         # with chunks too large to keep, each read decodes the chunk again
         self.chunk_rows = chunk_rows if chunk_rows * self.row_bytes <= _HELD_BYTES else 1
         self._held: tuple[int, Column] | None = None

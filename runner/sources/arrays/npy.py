@@ -15,7 +15,8 @@ from runner.sources.files import File, open_file, read_range
 
 _HEADER_BYTES = 64 << 10  # larger than any header of an array of numbers
 _WHOLE_BYTES = 64 << 20  # a file up to this size is digested completely
-_SAMPLES, _SAMPLE_BYTES = 256, 64 << 10  # a larger one by this many samples of this size
+_SAMPLES = 256  # a larger one by this many samples
+_SAMPLE_BYTES = 64 << 10  # of each
 
 
 class NpyArray:
@@ -35,7 +36,8 @@ class NpyArray:
         beginning = io.BytesIO(read_range(file, begin, min(end, begin + _HEADER_BYTES)))
         shape, fortran_order, dtype = read_header(beginning, end - begin, what)
         self._offset = begin + beginning.tell()
-        self.num_rows, self._stored_dtype = shape[0], dtype
+        self.num_rows = shape[0]
+        self._stored_dtype = dtype
         self.row_type = RowType(shape[1:], dtype.newbyteorder("="))
         self.row_bytes = self.row_type.row_bytes
         self._column_major = None
@@ -68,7 +70,8 @@ class NpySource(NpyArray):
         size = self._file.size
         state = xxhash.xxh3_128(str(size).encode())
         if size <= _WHOLE_BYTES:
-            positions, length = [0], size
+            positions = [0]
+            length = size
         else:  # evenly from the first byte to the last
             length = _SAMPLE_BYTES
             positions = [(size - length) * index // (_SAMPLES - 1) for index in range(_SAMPLES)]

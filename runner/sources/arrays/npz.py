@@ -53,7 +53,8 @@ class NpzSource(NamedSource):
         return self._file.stamp()
 
     def _open(self, archive: zipfile.ZipFile, name: str, lock: threading.Lock) -> Array:
-        info, what = self._members[name], f"--data {self._file.path}::{name}"
+        info = self._members[name]
+        what = f"--data {self._file.path}::{name}"
         if info.flag_bits & _IS_ENCRYPTED:
             raise InputError(f"{what} is encrypted; save it again with numpy.savez")
         if info.compress_type != zipfile.ZIP_STORED:
@@ -74,7 +75,10 @@ class _Compressed:
     """A compressed array, which is decompressed completely on the first read of a row."""
 
     def __init__(self, archive: zipfile.ZipFile, info: zipfile.ZipInfo, what: str, lock: threading.Lock) -> None:
-        self._archive, self._info, self._what, self._lock = archive, info, what, lock
+        self._archive = archive
+        self._info = info
+        self._what = what
+        self._lock = lock
         if info.file_size >= _KEPT_BYTES:
             raise InputError(
                 f"{what} is compressed, so that no part of it can be read alone, and has {byte_size(info.file_size)}. "
@@ -87,7 +91,8 @@ class _Compressed:
             raise
         except Exception as error:  # an unknown method, or a damaged beginning
             raise InputError(f"{what} cannot be read: {describe(error)}") from error
-        self.num_rows, self.row_type = shape[0], RowType(shape[1:], dtype.newbyteorder("="))
+        self.num_rows = shape[0]
+        self.row_type = RowType(shape[1:], dtype.newbyteorder("="))
         self.row_bytes = self.row_type.row_bytes
         self._rows: np.ndarray | InputError | None = None
 

@@ -40,7 +40,8 @@ class ZarrSource(NamedSource):
             root = zarr.open(path, mode="r")
         except Exception as error:
             raise InputError(f"--data {path} is not a Zarr folder, or is damaged: {describe(error)}") from error
-        self._path, lock = path, threading.Lock()
+        self._path = path
+        lock = threading.Lock()
         if isinstance(root, zarr.Array):
             spec.refuse_names()
             arrays = {"": root}
@@ -63,10 +64,13 @@ class _Array:
     """An array of the folder."""
 
     def __init__(self, array: Any, path: str, name: str) -> None:
-        self._array, self._what = array, f"--data {path}::{name}".removesuffix("::")
+        self._array = array
+        self._what = f"--data {path}::{name}".removesuffix("::")
         if not array.shape:
             raise InputError(f"{self._what} is a single value; its first axis must be the rows")
-        self.num_rows, shape, dtype = array.shape[0], array.shape[1:], array.dtype
+        self.num_rows = array.shape[0]
+        shape = array.shape[1:]
+        dtype = array.dtype
         if dtype.kind in _TEXT_KINDS:
             if shape:
                 raise InputError(f"{self._what} is of shape {array.shape}, of text; there must be one in each row")

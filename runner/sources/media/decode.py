@@ -158,5 +158,6 @@ def _cover(image: "Image.Image", size: Size, what: str) -> "Image.Image":
         image = image.resize(scaled, Image.Resampling.BILINEAR)  # with antialiasing
     if scaled == (width, height):
         return image
-    left, top = round((scaled[0] - width) / 2), round((scaled[1] - height) / 2)
+    left = round((scaled[0] - width) / 2)
+    top = round((scaled[1] - height) / 2)
     return image.crop((left, top, left + width, top + height))

@@ -50,8 +50,12 @@ class ImageReader:
         size: Size | None,
         advice: str,
     ) -> None:
-        self._load, self._name, self._size, self._advice = load, name, size, advice
-        self._reads, self._row_seconds = 0, 0.0
+        self._load = load
+        self._name = name
+        self._size = size
+        self._advice = advice
+        self._reads = 0
+        self._row_seconds = 0.0
         self.row_type = RowType((3, *(size or self._first_size(num_rows))), np.dtype(np.uint8))
 
     @property
@@ -75,9 +79,11 @@ class ImageReader:
         if self._reads % _TIMED_READS == 0 and stop > start:
             began = time.perf_counter()
             fill(start, start + 1)
-            self._row_seconds, next_row = time.perf_counter() - began, start + 1
+            self._row_seconds = time.perf_counter() - began
+            next_row = start + 1
         self._reads += 1
-        left, threads = stop - next_row, _num_threads()
+        left = stop - next_row
+        threads = _num_threads()
         if left < 2 or threads == 1 or self._row_seconds < _WORTH_A_THREAD_SECONDS:
             fill(next_row, stop)
             return images
@@ -121,7 +127,8 @@ class FileReader:
     row_type = RowType(RAGGED, FILE)
 
     def __init__(self, load: Callable[[int], bytes], row_bytes: int) -> None:
-        self._load, self.row_bytes = load, row_bytes
+        self._load = load
+        self.row_bytes = row_bytes
 
     def read(self, start: int, stop: int) -> Ragged:
         """Read files `start..stop` as variable-length rows of bytes.

@@ -14,7 +14,8 @@ from runner.sources.media.image_reader import FileReader, ImageReader
 from runner.sources.tables.text_rows import text_rows
 
 _COLUMNS = ("image", "path", "label", "file")
-_DIGESTED_FILES, _DIGESTED_BYTES = 64, 4 << 20  # number of files, and bytes of each
+_DIGESTED_FILES = 64
+_DIGESTED_BYTES = 4 << 20  # of each file
 _MOST_STATS = 10_000  # each is a request to the server of a shared file system
 
 

@@ -17,7 +17,8 @@ from runner.sources.media.tar_fields import KINDS, ArrayField, ClassField, Field
 from runner.sources.media.tar_index import index_tar
 
 KEY = "__key__"  # WebDataset's name for the common beginning of the names of a sample's members
-_DIGESTED_SAMPLES, _DIGESTED_BYTES = 64, 4 << 20  # number of samples, and bytes of each member
+_DIGESTED_SAMPLES = 64
+_DIGESTED_BYTES = 4 << 20  # of each member
 
 
 class TarSource:
@@ -73,7 +74,8 @@ class TarSource:
             places = self._index.places[name]
             state.update(places.sizes.tobytes())
             for row in (self.num_rows * index // count for index in range(count)):
-                offset, size = int(places.offsets[row]), min(int(places.sizes[row]), _DIGESTED_BYTES)
+                offset = int(places.offsets[row])
+                size = min(int(places.sizes[row]), _DIGESTED_BYTES)
                 if offset >= 0:
                     state.update(read_range(self._file, offset, offset + size))
         return f"xxh3:{state.hexdigest()}"
@@ -86,7 +88,8 @@ class TarSource:
         if field == KEY:
             mean_bytes = sum(map(len, self._index.keys)) // self.num_rows
             return TextField(lambda row: os.fsencode(self._index.keys[row]), self._name(KEY), mean_bytes)
-        places, name = self._index.places[field], self._name(field)
+        places = self._index.places[field]
+        name = self._name(field)
 
         def load(row: int) -> bytes:
             offset = int(places.offsets[row])

@@ -89,7 +89,8 @@ class ArrayField:
     """
 
     def __init__(self, num_rows: int, load: Callable[[int], bytes], name: Callable[[int], str]) -> None:
-        self._load, self._name = load, name
+        self._load = load
+        self._name = name
         first = self._first(num_rows)
         check_dtype(first.dtype, name(0))
         self.row_type = RowType(first.shape, first.dtype.newbyteorder("="))

@@ -79,7 +79,8 @@ def _places(keys: list[str], field: str, columns: "tuple[array[int], ...]", file
     if len(repeated):
         raise InputError(f"--data {file.path} has more than one member {f'{keys[repeated[0]]}.{field}'!r}")
     places = Places(np.full(len(keys), -1, np.int64), np.zeros(len(keys), np.int64))
-    places.offsets[rows], places.sizes[rows] = columns[1], columns[2]
+    places.offsets[rows] = columns[1]
+    places.sizes[rows] = columns[2]
     return places
 
 

@@ -55,9 +55,11 @@ class ArrowColumns:
             return RowType(RAGGED, TEXT)
         shape: tuple[int, ...] = ()
         while pa.types.is_fixed_size_list(kind):
-            shape, kind = (*shape, kind.list_size), kind.value_type
+            shape = (*shape, kind.list_size)
+            kind = kind.value_type
         if not shape and (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
-            shape, kind = RAGGED, kind.value_type
+            shape = RAGGED
+            kind = kind.value_type
         try:
             dtype: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
         except NotImplementedError:

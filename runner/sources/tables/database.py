@@ -145,7 +145,9 @@ class DatabaseSource:
 
     def _open_table(self, inner: str) -> tuple[Any, list[str], list[str], bool]:
         """Return the table or view, its columns, the columns of its key, and whether that is a primary key."""
-        sa, schema, table = self._sa, None, inner
+        sa = self._sa
+        schema = None
+        table = inner
         with self._connection.errors_for_users():
             inspector = sa.inspect(self._connection.engine)
             if not inspector.has_table(table) and "." in inner:

@@ -37,7 +37,8 @@ class JsonLinesSource(LineSource):
         import pyarrow.compute
         from pyarrow import json as arrow_json
 
-        self._json, self._error = arrow_json, (pa.ArrowInvalid, pa.ArrowNotImplementedError)
+        self._json = arrow_json
+        self._error = (pa.ArrowInvalid, pa.ArrowNotImplementedError)
         head = read_range(self._file, self._start, min(self._file.size, self._start + _INFERRED_BYTES))
         if len(head) == _INFERRED_BYTES:
             head = head[: head.rfind(b"\n") + 1]

@@ -14,7 +14,9 @@ from runner.sources.files import File
 
 _BLOCK_BYTES = 16 << 20  # bytes read at once
 SEGMENT_BYTES = 1 << 20  # bytes; the position of the first line end in each such segment is kept
-_NEWLINE, _RETURN, _QUOTE = 10, 13, 34
+_NEWLINE = 10
+_RETURN = 13
+_QUOTE = 34
 
 
 @dataclass
@@ -42,7 +44,9 @@ class LineIndex:
     """
 
     def __init__(self, scans: Sequence[Scan], start: int, size: int) -> None:
-        self._lines, self._positions, self._size = [0], [start], size
+        self._lines = [0]
+        self._positions = [start]
+        self._size = size
         before = quotes = 0
         for scan in scans:
             inside = quotes % 2
@@ -92,7 +96,8 @@ def scan(file: File, part: int, parts: int, start: int, has_quotes: bool, skips_
             with_previous = np.concatenate([np.frombuffer(previous, np.uint8), block])
             one, two = with_previous[ends + 1], with_previous[ends]
             filled = ~((one == _NEWLINE) | ((one == _RETURN) & (two == _NEWLINE)))
-            ends, inside = ends[filled], inside[filled]
+            ends = ends[filled]
+            inside = inside[filled]
         for case in (0, 1):
             own = ends[inside == bool(case)]
             _keep(scan, case, own, position, segment)

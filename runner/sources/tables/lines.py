@@ -17,7 +17,8 @@ from runner.sources.tables.line_index import LineIndex, Scan, scan
 
 _BOM = b"\xef\xbb\xbf"
 _ROW_OF_BLOCK = re.compile(r"Row #\d+: | in row \d+")
-_SAMPLES, _SAMPLE_BYTES = 256, 64 << 10
+_SAMPLES = 256
+_SAMPLE_BYTES = 64 << 10
 
 
 class LineSource:
@@ -78,7 +79,8 @@ class LineSource:
         return InputError(f"--data {self._file.path}: {rows}: {_ROW_OF_BLOCK.sub('', str(error)).strip()}")
 
     def read(self, start: int, stop: int) -> Rows:
-        index, parts = self._lines(), []
+        index = self._lines()
+        parts = []
         with self._lock:
             while True:
                 block = index.block_of(start)
@@ -127,7 +129,9 @@ class LineSource:
 
     def _split(self, content: bytes) -> list[bytes]:
         """Return the lines of a block that are rows, each with its end."""
-        lines, inside, unfinished = [], False, b""
+        lines = []
+        inside = False
+        unfinished = b""
         for line in content.removesuffix(b"\n").split(b"\n"):
             whole = unfinished + line + b"\n"
             inside ^= self.has_quotes and line.count(b'"') % 2 == 1

@@ -45,7 +45,8 @@ class ParquetSource:
         self._starts = np.cumsum([0, *(meta.row_group(i).num_rows for i in range(meta.num_row_groups))])
         self.row_bytes = self._size_in_memory() // max(1, self.num_rows)
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows share the file
-        self._group, self._at_hand = -1, None
+        self._group = -1
+        self._at_hand = None
         self._size = os.path.getsize(path) if self._remote is None else self._remote.size
 
     def read(self, start: int, stop: int) -> Rows:
@@ -56,7 +57,8 @@ class ParquetSource:
             first, last = np.searchsorted(self._starts, [start, stop - 1], side="right") - 1
             for group in range(first, last + 1):
                 group_start, group_stop = self._starts[group : group + 2]
-                begin, end = max(start, group_start), min(stop, group_stop)
+                begin = max(start, group_start)
+                end = min(stop, group_stop)
                 parts.append(self._read_group(group).slice(begin - group_start, end - begin))
         return self._columns.rows(pa.concat_tables(parts), start)
 
@@ -71,7 +73,8 @@ class ParquetSource:
 
     def _size_in_memory(self) -> int:
         """Return the uncompressed size of the columns, in bytes."""
-        meta, total = self._file.metadata, 0
+        meta = self._file.metadata
+        total = 0
         for group in range(meta.num_row_groups):
             for index in range(meta.num_columns):
                 chunk = meta.row_group(group).column(index)

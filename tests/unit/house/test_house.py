@@ -84,6 +84,32 @@ def calls(tree: ast.Module) -> set[str]:
     return {func.id for func in called if isinstance(func, ast.Name)}
 
 
+def test_three_names_are_assigned_one_by_one() -> None:
+    """Or search, diff and blame lose them; swaps are excepted."""
+    found = [
+        f"{name}:{node.lineno}: {ast.unparse(node)}"
+        for name, tree in trees()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and assigns_several(node.targets[0], node.value)
+    ]
+    assert not found
+
+
+def assigns_several(target: ast.expr, value: ast.expr) -> bool:
+    """Whether three values or more, written side by side, go to as many names, other than in a swap."""
+    if not (isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)) or len(target.elts) < 3:
+        return False
+    is_swap = {*map(ast.unparse, target.elts)} == {*map(ast.unparse, value.elts)}
+    return len(target.elts) == len(value.elts) and not is_swap
+
+
+@pytest.mark.parametrize(("statement", "several"), [("a, b, c = 1, 2, d", True), ("a, b, c = c, a, b", False)])
+def test_assignments_of_several_names_are_told_from_swaps(statement: str, several: bool) -> None:
+    node = ast.parse(statement).body[0]
+    assert isinstance(node, ast.Assign)
+    assert assigns_several(node.targets[0], node.value) is several
+
+
 def test_every_option_says_what_it_affects() -> None:
     assert {field.metadata["affects"] for field in dataclasses.fields(Config)} == {ANSWER, ROUNDING, SPEED, NOTHING}
 
