@@ -210,5 +210,6 @@ def test_random_initial_values_are_told(model: str, options: list[str], warns: b
     report, manifest = (
         json.loads((tmp_path / f"p.npy.run/{name}.json").read_text()) for name in ("report", "manifest")
     )
+    assert ("no --weights" in (tmp_path / "p.npy.run/report.html").read_text()) == warns
     assert any("no --weights" in text for text in report["warnings"]) == warns
     assert manifest["run"]["weights"].endswith("; random initial values") == warns
