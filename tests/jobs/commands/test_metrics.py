@@ -145,7 +145,8 @@ def test_digits_are_a_port_and_anything_else_is_a_path() -> None:
 
 
 def test_without_the_package_the_extra_is_named(folder: Path) -> None:
-    (folder / "prometheus_client.py").write_text("raise ImportError('hidden')\n")  # as if it were not there
+    hidden = "raise ModuleNotFoundError('hidden', name='prometheus_client')\n"
+    (folder / "prometheus_client.py").write_text(hidden)  # as if it were not there
     options = ["--model", "zoo:mlp", "--data", "d.npy", "--output", "p.npy", "--metrics", "job.prom"]
     outcome = run(predict_command(*options, launcher=LAUNCHERS["mpirun-2"]), folder)
     assert outcome.code == 64, outcome.output
