@@ -17,7 +17,8 @@ class Commit:
         seconds: time of the computation, in seconds.
         began: start of the computation, in seconds since the start of the job.
         nonfinite: number of its rows that hold a NaN or an infinity, bad rows not counted.
-        bad: its rows that failed, each with `row`, `error` and `traceback`; the output has the fill value there.
+        bad: its rows that failed, each with `row`, `error`, `traceback` and, if there are passthrough columns, their
+            values, `kept`; the predictions there are the fill value.
         halved: `[first, last]` of each batch that was computed in smaller pieces, because it ran out of memory.
         cut_rows: number of its rows that are texts cut by the model's tokenizer, bad rows not counted.
         cut_tokens: number of tokens that these rows lost.

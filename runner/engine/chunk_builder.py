@@ -12,6 +12,7 @@ from runner.core.checksum import checksum
 from runner.data.columns import Columns, fill, nonfinite, pack, without
 from runner.data.outputs import Outputs, as_columns, check_row_type, copy_out
 from runner.data.rows import Column, RowType, RowTypes, concatenate_columns, span, take_column, zero_row
+from runner.engine.kept import as_json
 from runner.engine.reader import chunk_checksum
 from runner.engine.recovery import BadRow, RecoveredBatch
 from runner.engine.texts import Cut
@@ -79,6 +80,8 @@ class ChunkBuilder:
             nonfinite_rows = set()
         self._bad.sort(key=lambda row: row.row)
         rows = self._rows.finish([row.row - chunk.start for row in self._bad], self._kept)
+        kept = self._rows.kept(self._kept)
+        records = [asdict(row) | ({"kept": as_json(kept, row.row - chunk.start)} if kept else {}) for row in self._bad]
         bad = {row.row for row in self._bad}
         lost = [number for row, number in self._cut.lost.items() if row not in bad]
         commit = Commit(
@@ -91,7 +94,7 @@ class ChunkBuilder:
             seconds=round(seconds, 6),
             began=round(began, 6),
             nonfinite=len(nonfinite_rows),
-            bad=[asdict(row) for row in self._bad],
+            bad=records,
             halved=self._split_batches,
             cut_rows=len(lost),
             cut_tokens=sum(lost),
@@ -104,6 +107,7 @@ class _Rows(Protocol):
     def put(self, places: _Places, outputs: Outputs | None, kept: Columns) -> None: ...
     def nonfinite(self, kept: Sequence[str]) -> set[int]: ...
     def finish(self, fill_values: _FillValues, kept: Sequence[str]) -> np.ndarray: ...
+    def kept(self, names: Sequence[str]) -> Columns: ...
 
 
 class _Fixed:
@@ -140,6 +144,9 @@ class _Fixed:
                 fill(self._rows[name], fill_values)
         return self._rows
 
+    def kept(self, names: Sequence[str]) -> Columns:
+        return {name: self._rows[name] for name in names}
+
     def _names(self) -> Sequence[str]:
         return self._rows.dtype.names or ()
 
@@ -171,6 +178,9 @@ class _Packed:
     def finish(self, fill_values: _FillValues, kept: Sequence[str]) -> np.ndarray:
         columns = self._in_order()
         return pack({name: c if name in kept else fill(c, fill_values) for name, c in columns.items()})
+
+    def kept(self, names: Sequence[str]) -> Columns:
+        return {name: self._in_order()[name] for name in names} if names else {}
 
     def _in_order(self) -> Columns:
         if self._columns is None:

@@ -14,8 +14,9 @@ from runner.chunks.grid import Chunk, Grid
 from runner.core.errors import InputError
 from runner.data.columns import Columns
 from runner.data.outputs import Outputs
-from runner.data.rows import RowTypes, concatenate, name_rows, zero_row
+from runner.data.rows import RowTypes, name_rows
 from runner.engine.chunk_builder import ChunkBuilder
+from runner.engine.kept import KeptReader
 from runner.engine.observer import Observer
 from runner.engine.predictor import Predictor, Prepared
 from runner.engine.reader import BatchReader
@@ -38,7 +39,7 @@ class Engine:
         predictor: the model with its pre- and post-processing.
         recovery: handles a batch that fails.
         row_type: type of a row of predictions, with the passthrough columns.
-        keep: names of the passthrough columns.
+        kept_reader: reads passthrough columns of rows that cannot be read whole; None where there are none.
         on_nonfinite: the handling of predictions that are not finite, see `Config.on_nonfinite`.
         observer: is told what the loop is doing, and tells when it must stop.
         rank: rank of this process, for the records.
@@ -49,7 +50,7 @@ class Engine:
     predictor: Predictor
     recovery: BatchRecovery
     row_type: RowTypes
-    keep: Sequence[str]
+    kept_reader: KeptReader | None
     on_nonfinite: str
     observer: Observer
     rank: int
@@ -89,14 +90,14 @@ class Engine:
         batches = ((chunk, first, last) for chunk in chunks for first, last in self.grid.batches(chunk))
         timeline.turn("data_wait")
         chunk_began = waited_since = time.perf_counter()
-        builder = ChunkBuilder(Chunk(0, 0, 0), self.row_type, self.keep)
+        builder = ChunkBuilder(Chunk(0, 0, 0), self.row_type, self.predictor.keep)
         activity.begin("reading the first rows")
         for (chunk, first, last), parts in read_ahead(batches, lambda batch: self._read(reader, *batch), _READ_AHEAD):
             if first == chunk.start:
                 if not stop.may_start():
                     return
                 chunk_began = waited_since
-                builder = ChunkBuilder(chunk, self.row_type, self.keep)
+                builder = ChunkBuilder(chunk, self.row_type, self.predictor.keep)
             for part in parts:
                 activity.begin(f"computing {name_rows(part.ids)}")
                 timeline.turn("forward")
@@ -119,7 +120,7 @@ class Engine:
             inputs: Prepared | InputError
             try:
                 if isinstance(rows, InputError):
-                    kept = self._kept_one_by_one(ids) if self.keep else {}
+                    kept = self.kept_reader.read(self.source, ids) if self.kept_reader else {}
                     inputs = rows
                 else:
                     kept = self.predictor.kept(rows)
@@ -129,16 +130,6 @@ class Engine:
             prepared.append(_Prepared(ids, inputs, digest, kept))
         self.observer.timeline.add("read", began, time.perf_counter())
         return prepared
-
-    def _kept_one_by_one(self, ids: Sequence[int]) -> Columns:
-        """Return the passthrough columns of a batch that fails when read in one piece; zeros for unreadable rows."""
-        rows = []
-        for row in ids:
-            try:
-                rows.append(self.source.read(row, row + 1))
-            except InputError:
-                rows.append(zero_row(self.source.row_type))
-        return self.predictor.kept(concatenate(rows))
 
     def _forward(self, part: "_Prepared") -> RecoveredBatch:
         try:

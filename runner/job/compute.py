@@ -1,18 +1,22 @@
 """The seventh stage of a job: compute chunks with the model, and collect predictions in the output."""
 
-import threading
 import time
 
 from runner.chunks.grid import Grid
 from runner.chunks.schedule import make_schedule
 from runner.collect.collector import Collector
 from runner.collect.direct import close_direct
+from runner.config.options import Config
 from runner.core.text import duration, plural
+from runner.data.rows import RowType
 from runner.engine.baseline import Speed, measure_single_rank
+from runner.engine.kept import KeptReader
 from runner.engine.loop import Engine
 from runner.engine.recovery import BatchRecovery
 from runner.host.devices import keep_freed_memory
 from runner.job.context import Computed, ProvenModel, Session, Work
+from runner.job.dataset import open_column
+from runner.job.finish import prepare_page
 from runner.sources import Source
 from runner.telemetry.log import LOGGER
 
@@ -32,8 +36,8 @@ def compute_chunks(session: Session, source: Source, model: ProvenModel, work: W
     draw = counter.next if counter else None
     chunks = make_schedule(work.grid, work.committed.chunks, draw, comm.world.rank, comm.world.world_size)
     keep_freed_memory(session.device)
-    if comm.world.rank == 0:  # imported now, because nothing hides the time at the end
-        threading.Thread(target=_prepare_pages, daemon=True).start()
+    if comm.world.rank == 0:
+        prepare_page()
     session.phases.begin("data_wait", "reading the first rows")
     write = work.sink.write if work.sink else session.recorder.write
     watchdog = session.watchdog
@@ -68,17 +72,18 @@ def make_engine(session: Session, source: Source, model: ProvenModel, grid: Grid
         predictor=model.predictor,
         recovery=BatchRecovery(source, model.predictor, model.good_row, config.on_error == "quarantine"),
         row_type=model.row_type,
-        keep=config.keep,
+        kept_reader=_make_kept_reader(config, source),
         on_nonfinite=config.on_nonfinite,
         observer=session.observer,
         rank=session.stats.rank,
     )
 
 
-def _prepare_pages() -> None:
-    from runner.reports.pages import prepare
-
-    prepare()
+def _make_kept_reader(config: Config, source: Source) -> KeptReader | None:
+    if not config.keep or isinstance(source.row_type, RowType):
+        return None
+    types = {name: source.row_type[name] for name in config.keep}
+    return KeptReader(types, lambda name: open_column(config, name))
 
 
 def _measure_baseline(session: Session, engine: Engine) -> Speed:

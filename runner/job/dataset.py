@@ -21,6 +21,22 @@ def open_dataset(session: Session) -> Source:
         scans = comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size)))
         comm.on_each(lambda: source.use(scans))
     comm.on_each(lambda: _check_kept(config, source))
+    return _window(config, source)
+
+
+def open_column(config: Config, name: str) -> Source:
+    """Open one column of the data set, on one rank alone.
+
+    Raises:
+        InputError, UsageError: it cannot be opened.
+    """
+    source = open_source(config.data, (name,))
+    if isinstance(source, Scanned):
+        source.use([source.scan(0, 1)])
+    return _window(config, source)
+
+
+def _window(config: Config, source: Source) -> Source:
     return WindowSource(source, config.skip, config.limit) if config.skip or config.limit is not None else source
 
 

@@ -1,6 +1,7 @@
 """The last stage of a job: complete the output, and write the report and its page."""
 
 import dataclasses
+import threading
 import time
 
 from runner.config.options import Config
@@ -16,6 +17,8 @@ from runner.records.ledger import run_folder
 from runner.records.recorder import Recorder
 from runner.sources import Source
 from runner.telemetry.report import Report
+
+_PREPARING: list[threading.Thread] = []
 
 
 def finish(
@@ -69,8 +72,23 @@ def serve(session: Session) -> Report:
     return report
 
 
+def prepare_page() -> None:
+    """Import what a page needs in another thread, while the job computes: at its end nothing would hide the time."""
+
+    def prepare() -> None:
+        from runner.reports.pages import prepare
+
+        prepare()
+
+    thread = threading.Thread(target=prepare, name="pages", daemon=True)
+    thread.start()
+    _PREPARING.append(thread)
+
+
 def draw_page(config: Config) -> None:
     """Draw the page of the run from its records, if it has any; on rank 0."""
+    while _PREPARING:  # of two threads that import the same modules, one may see them half made
+        _PREPARING.pop().join()
     if config.output is not None:
         from runner.reports.pages import write_page
 

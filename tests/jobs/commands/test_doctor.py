@@ -79,7 +79,7 @@ def test_a_model_that_keeps_a_state_is_a_finding_and_no_warning_beside_it(tmp_pa
     outcome, found = doctor_here(tmp_path, "--model", "state:Counts", "--data", "rows.npy", "--stateful", "keep")
     assert outcome.code == 0, outcome.output
     assert found["batch"]["verdict"] == "warning"
-    assert str(found["batch"]["says"]).endswith("answers: the model gives another answer to row 0 at each call")
+    assert str(found["batch"]["message"]).endswith("answers: the model gives a different answer to row 0 at each call")
     assert "runner: warning" not in outcome.output
     outcome, found = doctor_here(tmp_path, "--model", "state:Counts", "--data", "rows.npy")
     assert (outcome.code, found["batch"]["verdict"]) == (65, "WRONG")
@@ -89,7 +89,7 @@ def test_data_without_rows(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.zeros((0, 8), np.float32))
     outcome, found = doctor_here(tmp_path, "--model", "zoo:mlp", "--data", "rows.npy")
     assert outcome.code == 0, outcome.output
-    assert found["batch"]["says"] == "the model is loaded; there are no rows in rows.npy"
+    assert found["batch"]["message"] == "model loaded; rows.npy has no rows"
 
 
 def test_more_threads_than_cpus(tmp_path: Path) -> None:

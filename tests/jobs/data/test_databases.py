@@ -227,7 +227,7 @@ def test_columns_are_chosen_and_kept_in_order(database: str) -> None:
         ("SELECT id, b FROM t JOIN odd ON a IS NULL", [], "column 'b' holds values of type bytes"),
         ("SELECT x, id FROM t", [], "values of the key are float"),
         ("SELECT id FROM t WHERE", [], "syntax"),
-        ("SELECT id, NULL AS void FROM t", [], "column 'void' is null in all of the first 1000 rows"),
+        ("SELECT id, NULL AS void FROM t", [], "column 'void' is null in all of the first 1,000 rows"),
         ("DROP TABLE t", [], "there is no such table"),
         ("SELECT 1; DROP TABLE t", [], "Error"),
     ],

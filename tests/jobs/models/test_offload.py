@@ -13,6 +13,7 @@ from launch import Outcome, mpirun, predict_command, predict_here, run
 from reference import random_rows
 from safetensors.torch import save_file, save_model
 
+from runner.core.text import byte_size
 from runner.models.offload.streaming import stream
 
 NUM_ROWS = 53
@@ -61,7 +62,9 @@ def test_the_bytes_are_those_of_the_usual_way(options: list[str], ranks: int, fo
     assert (folder / "a.npy").read_bytes() == (folder / "b.npy").read_bytes()
     assert run_of(folder, "a.npy") == run_of(folder, "b.npy")
     model_bytes = sum(parameter.nbytes for parameter in offloaded.build().parameters())
-    assert outcome.output.count(f"--offload disk: each batch reads {model_bytes:,} bytes of weights from w.safet") == 1
+    assert (
+        outcome.output.count(f"--offload disk: each batch reads {byte_size(model_bytes)} of weights from w.safet") == 1
+    )
     assert "MiB/s" in outcome.output
 
 
