@@ -177,7 +177,7 @@ def test_terminals_of_jobs_that_end_badly(terminals: Callable[..., Terminal], tm
     stopped.type(typed("s.npy", "alone", seconds=0.2))
     stopped.wait_for(r"\d+ %\n", is_begun(tmp_path, "s.npy", 500))
     stopped.press("C-c")
-    shown = stopped.wait_for(r"stopped by a signal: [\d,]+ of 2,000 rows are(.*\n)+\$$")
+    shown = stopped.wait_for(r"stopped by a signal: [\d,]+ of 2,000 rows done(.*\n)+\$$")
     assert re.search(r"[^\n]━+ +\d+ %\n[\d,]+ of 2,000 rows.*\nrunner: stopped by", shown.replace("^C", ""))
 
     shown = fails.wait_for(r"runner: error \[rank 1 of 2 on .*(.*\n)+\$$").replace("\n", "")
