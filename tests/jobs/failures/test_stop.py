@@ -52,7 +52,7 @@ def assert_stopped(folder: Path, output: str, why: str) -> None:
     assert report["computed_rows"] + report["resumed_rows"] + report["remaining_rows"] == 4 * NUM_ROWS
     assert not (folder / "p.npy").exists()
     assert output.count(f"runner: stopped by {why}: ") == 1
-    assert f"{report['remaining_rows']:,} are left" in output
+    assert f"{report['remaining_rows']:,} left" in output
     assert "Traceback" not in output
 
 
