@@ -86,7 +86,7 @@ class Claim:
         self._remote = remote
         self._refuse_existing()
         ledger = Ledger(paths.folder)
-        refuse_foreign(paths, ledger.fingerprint is not None)
+        refuse_foreign(paths)
         # without its rows a ledger is worth nothing
         has_rows = paths.partial.exists() or self.lacks_only_its_report()
         self.starts_over = self._config.fresh or not has_rows

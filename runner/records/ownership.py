@@ -132,17 +132,16 @@ def refuse_other_kind(config: Config, paths: OutputPaths) -> None:
         raise OutputError(f"--output {output} is a folder that the runner has not written: it has no {index}")
 
 
-def refuse_foreign(paths: OutputPaths, has_ledger: bool) -> None:
+def refuse_foreign(paths: OutputPaths) -> None:
     """Raise OutputError where a name that the job would write to or delete is taken by something not of the runner.
 
-    Args:
-        paths: names of the output.
-        has_ledger: whether a run of the runner is recorded in the run folder.
+    Without records of a run in the run folder, what has such a name is of unknown origin.
     """
+    has_run = any(_RECORDS.fullmatch(path.name) and path.name != "lock" for path in paths.folder.glob("*"))
     for path in (paths.partial, paths.writing, paths.replaced):
         if path.is_symlink():
             raise OutputError(f"{path} is a link. {_ADVICE}")
-        if path.exists() and not has_ledger and not (path == paths.partial and _begins_like_ours(path)):
+        if path.exists() and not has_run and not (path == paths.partial and _begins_like_ours(path)):
             raise OutputError(f"{path} is there, and no run of the runner is recorded in {paths.folder}. {_ADVICE}")
 
 
