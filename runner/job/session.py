@@ -40,9 +40,10 @@ def open_session(config: Config) -> Iterator[Session]:
     began = job_start()
     timeline = make_timeline(time.time() - began, config.trace, config.verbose)
     timeline.turn("connect")
-    set_log_defaults(config.verbose)
     take_warnings()  # those of an earlier job in this process
     launch, is_split = detect_launch(), config.model_parallel > 1
+    if launch.world_size > 1:  # a single process starts neither, and may live on
+        set_log_defaults(config.verbose)
     backend = "mpi" if is_split else config.comm
     if config.trace:  # most jobs do not trace and need not pay for the import
         from runner.reports.trace import horovods_timeline, write_trace

@@ -22,6 +22,8 @@ from runner.models.weights.broadcast import in_evaluation_mode, spread
 from runner.models.weights.files import broadcast_file
 from runner.models.weights.state_dict import WeightsFile, load_weights, note_ignored, note_initial
 
+_OWN_SEEDS = 1 << 32  # the seeds that PyTorch chooses have 53 bits; people choose smaller ones
+
 
 def build_from_factory(config: Config, comm: Comm, device: torch.device) -> tuple[Callable[..., Any], str]:
     """Return the model on `device`, in evaluation mode, and the digest of its weights.
@@ -172,7 +174,8 @@ def _draws() -> tuple[int, torch.Tensor]:
 def _are_random(before: tuple[int, torch.Tensor], model: nn.Module) -> bool:
     """Return whether a model has parameters, and random numbers were drawn for it that nobody has seeded."""
     seed, state = _draws()
-    has_drawn = seed == before[0] and not torch.equal(state, before[1])
+    is_seeded = seed != before[0] or seed < _OWN_SEEDS  # by the factory, or earlier in this process
+    has_drawn = not is_seeded and not torch.equal(state, before[1])
     return has_drawn and next(model.parameters(), None) is not None
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from launch import LAUNCHERS, PROGRAMS, environment, predict_command, run
+from launch import LAUNCHERS, PROGRAMS, environment, predict_command, predict_here, run
 from reference import random_rows
 
 NUM_ROWS = 200
@@ -213,3 +213,15 @@ def test_random_initial_values_are_told(model: str, options: list[str], warns: b
     assert ("no --weights" in (tmp_path / "p.npy.run/report.html").read_text()) == warns
     assert any("no --weights" in text for text in report["warnings"]) == warns
     assert manifest["run"]["weights"].endswith("; random initial values") == warns
+
+
+def test_a_seeded_factory_is_the_same_in_every_job_of_a_process(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", random_rows(20, 8))
+    job = ["--model", "zoo:mlp", "--data", "d.npy", "--output", "p.npy", "--overwrite"]
+    digests = set()
+    for _ in range(2):
+        outcome = predict_here(*job, folder=tmp_path)
+        assert outcome.code == 0, outcome.output
+        assert "no --weights" not in outcome.output
+        digests.add(json.loads((tmp_path / "p.npy.run/manifest.json").read_text())["run"]["weights"])
+    assert len(digests) == 1
