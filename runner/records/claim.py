@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from runner.config.options import Config
-from runner.core.errors import OutputError
+from runner.core.errors import InputError, OutputError
 from runner.records.ledger import Ledger
 from runner.records.lock import OutputLock
 from runner.records.ownership import (
@@ -85,18 +85,17 @@ class Claim:
         paths = self._paths
         self._remote = remote
         self._refuse_existing()
-        ledger = Ledger(paths.folder)
         refuse_foreign(paths)
         # without its rows a ledger is worth nothing
         has_rows = paths.partial.exists() or self.lacks_only_its_report()
         self.starts_over = self._config.fresh or not has_rows
-        self._check(ledger, fingerprint)
+        self._check(fingerprint)
 
     def confirm(self, fingerprint: dict[str, Any]) -> None:
         """Check once more, right before the first write, with all fields of the fingerprint; see `take`."""
         self._refuse_existing()  # a program that knows no lock may have made it
         self._had_output = self._paths.output.exists()
-        self._check(Ledger(self._paths.folder), fingerprint)
+        self._check(fingerprint)
 
     def refuse_late_output(self) -> None:
         """Raise OutputError if another program has made the output since `confirm`."""
@@ -111,7 +110,7 @@ class Claim:
         paths = self._paths
         if not paths.output.exists() or paths.partial.exists() or read_status(paths.folder) == "whole":
             return False
-        return Ledger(paths.folder).is_complete
+        return self._is_complete()
 
     def release(self) -> None:
         """Release the output for the next job; leave no empty run folder behind."""
@@ -128,10 +127,11 @@ class Claim:
         except OSError as error:
             raise OutputError(f"{error.filename or self._paths.folder}: {error.strerror or error}") from error
 
-    def _check(self, ledger: Ledger, fingerprint: dict[str, Any]) -> None:
+    def _check(self, fingerprint: dict[str, Any]) -> None:
         """Raise InputError if the run to resume is of another kind; start over, and say so, if it computed nothing."""
         if self.starts_over:
             return
+        ledger = Ledger(self._paths.folder)
         differences = ledger.differences(fingerprint)
         if not ledger.is_empty or not differences:
             ledger.check(fingerprint)
@@ -148,10 +148,17 @@ class Claim:
         if self._remote and self._remote.exists():
             raise OutputError(f"--output {self._config.output} exists already; --overwrite replaces it")
 
+    def _is_complete(self) -> bool:
+        """Return whether the ledger has every row; not where it is damaged, which is reported when it is needed."""
+        try:
+            return Ledger(self._paths.folder).is_complete
+        except InputError:
+            return False
+
     def _is_finishing(self) -> bool:
         """Return whether a job died after it had given the output its name, with the partial file still there."""
         paths = self._paths
-        if not paths.partial.is_file() or read_status(paths.folder) == "whole" or not Ledger(paths.folder).is_complete:
+        if not paths.partial.is_file() or read_status(paths.folder) == "whole" or not self._is_complete():
             return False
         manifest = read_record(paths.folder / "manifest.json") or {}
         with self.storage_errors():

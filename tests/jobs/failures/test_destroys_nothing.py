@@ -276,3 +276,17 @@ def test_a_killed_job_that_has_not_begun_leaves_no_obstacle(folder: Path) -> Non
     time.sleep(0.1)
     code, said = predict(folder, "--data", "d.npy", "--output", "x.npy")
     assert code == 0, said
+
+
+def test_a_damaged_ledger_is_refused_and_discarded_on_request(folder: Path) -> None:
+    job = ["--data", "d.npy", "--output", "p.npy"]
+    assert predict(folder, *job)[0] == 0
+    (folder / "p.npy").rename(folder / "p.npy.partial")
+    (folder / "p.npy.run/report.json").unlink()
+    (folder / "p.npy.run/ledger.jsonl").write_text('{"model": \n')
+    code, said = predict(folder, *job)
+    assert code == 65, said
+    assert "ledger.jsonl is damaged. --fresh discards the run" in said
+    code, said = predict(folder, *job, "--fresh")
+    assert code == 0, said
+    assert np.load(folder / "p.npy").tobytes() == plain_loop(zoo.mlp(), ROWS, 8).tobytes()
