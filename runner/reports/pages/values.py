@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from runner.core import text
+
 UNKNOWN = "not known"
-_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
 class Fields(dict[str, Any]):
@@ -53,21 +54,8 @@ def _figure(words: Callable[[float], str]) -> Callable[[Any], Figure]:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 0:
-        return f"-{_duration(-seconds)}"
-    if seconds < 0.9995:
-        return f"{1000 * seconds:.3g} ms" if seconds else "0 s"
-    if seconds < 99.5:
-        return f"{seconds:.{2 if seconds < 9.995 else 1}f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
-
-
-def _size(value: float) -> str:
-    power = 0
-    while abs(value) >= 999.5 and power < len(_UNITS) - 1:
-        value, power = value / 1024, power + 1
-    return f"{value:.3g} {_UNITS[power]}" if power else f"{value:.0f} bytes"
+    minutes = round(seconds) // 60
+    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else text.duration(seconds)
 
 
 def _percent(value: float) -> str:
@@ -76,11 +64,11 @@ def _percent(value: float) -> str:
 
 
 count = _figure(lambda value: f"{value:,.0f}")  # 12,345
-rate = _figure(lambda value: f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}")  # 12,345; 1.23
+rate = _figure(text.quantity)  # 12,345; 1.23
 times = _figure(lambda value: f"{value:.3g}")  # a factor: 3.87
 duration = _figure(_duration)  # 3.2 ms, 1.23 s, 45.6 s, 12 min 5 s, 3 h 7 min
-size = _figure(_size)  # 12.3 MiB
-speed = _figure(lambda value: f"{_size(value)}/s")  # 12.3 MiB/s
+size = _figure(text.byte_size)  # 12.3 MiB
+speed = _figure(lambda value: f"{text.byte_size(value)}/s")  # 12.3 MiB/s
 percent = _figure(_percent)  # 12 %, 3.4 %
 
 
