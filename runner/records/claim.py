@@ -91,11 +91,15 @@ class Claim:
         self.starts_over = self._config.fresh or not has_rows
         self._check(fingerprint)
 
-    def confirm(self, fingerprint: dict[str, Any]) -> None:
-        """Check once more, right before the first write, with all fields of the fingerprint; see `take`."""
+    def confirm(self, fingerprint: dict[str, Any]) -> Ledger | None:
+        """Check once more, right before the first write, with all fields of the fingerprint; see `take`.
+
+        Returns:
+            The ledger of the run to resume; None where the job starts over.
+        """
         self._refuse_existing()  # a program that knows no lock may have made it
         self._had_output = self._paths.output.exists()
-        self._check(fingerprint)
+        return self._check(fingerprint)
 
     def refuse_late_output(self) -> None:
         """Raise OutputError if another program has made the output since `confirm`."""
@@ -127,17 +131,22 @@ class Claim:
         except OSError as error:
             raise OutputError(f"{error.filename or self._paths.folder}: {error.strerror or error}") from error
 
-    def _check(self, fingerprint: dict[str, Any]) -> None:
-        """Raise InputError if the run to resume is of another kind; start over, and say so, if it computed nothing."""
+    def _check(self, fingerprint: dict[str, Any]) -> Ledger | None:
+        """Return the ledger of the run to resume, if there is one that is not empty or is of this kind.
+
+        Raises:
+            InputError: it is of another kind.
+        """
         if self.starts_over:
-            return
+            return None
         ledger = Ledger(self._paths.folder)
-        differences = ledger.differences(fingerprint)
-        if not ledger.is_empty or not differences:
+        differences = ledger.differences(fingerprint) if ledger.is_empty else ""
+        if not differences:
             ledger.check(fingerprint)
-            return
+            return ledger
         self.starts_over = True
         print(f"runner: starting over: the earlier job has computed no rows, and differs in {differences}", flush=True)
+        return None
 
     def _refuse_existing(self) -> None:
         output = self._paths.output

@@ -82,19 +82,16 @@ class FileRecorder(Recorder):
         self, fingerprint: dict[str, Any], grid: Grid, row_type: RowTypes, job: dict[str, Any], where: str
     ) -> Committed:
         self._fingerprint, self._row_type = fingerprint, row_type
-        self._claim.confirm(fingerprint)
-        if not self._claim.starts_over:
-            self._ledger = Ledger(self._folder)
+        ledger = self._claim.confirm(fingerprint)
         with self._claim.storage_errors():
-            if self._claim.starts_over:
+            if ledger is None:
                 remove(self._partial)
                 clear_records(self._folder)
             elif self._claim.lacks_only_its_report():
                 os.replace(self._output, self._partial)  # to be checked and finished as any other unfinished run
             before = last_end(self._folder)
             clear_outcome(self._folder)
-        if self._claim.starts_over:
-            self._ledger = Ledger(self._folder)
+        self._ledger = ledger or Ledger(self._folder)
         self._write("config.toml", tomli_w.dumps(self._config.resolved()))
         if self._ledger.fingerprint is None:
             with self._claim.storage_errors():
