@@ -15,7 +15,7 @@ RunnerError             70  a rank that hung or computes wrong, or a bug of ours
 import traceback
 from typing import Any
 
-from runner.core.printable import indented, printable
+from runner.core.printable import printable, safe_message
 from runner.core.secrets import hide_secrets
 
 EXIT_COMPLETE = 0
@@ -38,7 +38,7 @@ class RunnerError(Exception):
 
     def __init__(self, message: str, details: str = "") -> None:
         super().__init__(message, details)
-        self.message = indented(hide_secrets(message))
+        self.message = safe_message(message)
         self.details = printable(hide_secrets(details))
         self.shared = False
         self.who = ""

@@ -11,8 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from runner.core.printable import indented
-from runner.core.secrets import hide_secrets
+from runner.core.printable import safe_message
 
 # Per launcher: its name, and the variables that hold the number of ranks and this rank's number. The first that is
 # set wins: mpirun inside a Slurm job starts its daemons by srun, so Slurm's variables describe those daemons then.
@@ -234,7 +233,7 @@ def _stat_fields(pid: int) -> list[str]:
 def warn(world: World, what: str) -> None:
     """Print a warning on stderr, with or without -v; on rank 0 alone, and only if it is not empty."""
     if world.rank == 0 and what:
-        what = indented(hide_secrets(what))
+        what = safe_message(what)
         _WARNINGS.append(what)
         print(f"runner: warning: {what}", file=sys.stderr, flush=True)
 

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 
 from runner.comm import Comm
 from runner.comm.watchdog import Watchdog
-from runner.core.printable import indented
-from runner.core.secrets import hide_secrets
+from runner.core.printable import safe_message
 from runner.core.text import byte_size, duration
 from runner.host.launch import World
 from runner.telemetry.timeline import Timeline
@@ -52,7 +51,7 @@ class _Formatter(logging.Formatter):
     """Format of a line; texts of others in it, such as names of columns, cannot act on the terminal."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return indented(hide_secrets(super().format(record)))
+        return safe_message(super().format(record))
 
 
 class PhaseTracker:
