@@ -7,12 +7,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import launch
 import pytest
 import torchvision_ops  # noqa: F401
 
 TESTS = Path(__file__).parent
 DURATIONS = TESTS / "durations.json"  # seconds of each file; written by --update-durations
 MARKERS = {"jobs": "launch", "cluster": "cluster", "browser": "browser"}  # by folder
+# for signals, limits, memory and times; and examples are run as they are written
+COLD = ("tests/cluster", "tests/jobs/failures", "tests/jobs/scale", "tests/jobs/docs")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -26,7 +29,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in MARKERS:
             item.add_marker(MARKERS[folder])
+        if item.nodeid.startswith(COLD):
+            item.add_marker("cold")
     items.sort(key=lambda item: -seconds.get(_name(item.path), float("inf")))  # new files first
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    launch.is_preloaded = item.get_closest_marker("cold") is None
 
 
 def _name(path: Path) -> str:

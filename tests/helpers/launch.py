@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import functools
 import io
 import json
 import os
@@ -25,6 +26,7 @@ BIN = Path(sys.executable).parent
 AS_ROOT = {f"{prefix}_ALLOW_RUN_AS_ROOT{suffix}": "1" for prefix in ("OMPI", "PRTE") for suffix in ("", "_CONFIRM")}
 MPIRUN = ("mpirun", "--oversubscribe", "-np")
 PATIENCE = 150.0  # seconds, for what takes ten on a machine that is not busy
+is_preloaded = True  # see `python`
 _TEMPORARY = tempfile.TemporaryDirectory(prefix="launch-")
 atexit.register(_TEMPORARY.cleanup)  # left to itself, it warns, which in tests is an error
 
@@ -138,7 +140,22 @@ def predict_here(*options: str | Path, folder: Path) -> Outcome:
     return run_here("predict", "--threads", "1", *options, folder=folder)
 
 
+def python() -> list[str | Path]:
+    """The beginning of a command that runs Python, preloaded unless the test is marked `cold`."""
+    return [*_preloaded(), sys.executable] if is_preloaded else [sys.executable]
+
+
+@functools.cache
+def _preloaded() -> list[str | Path]:
+    path = Path(_TEMPORARY.name) / "preloading"
+    command = [sys.executable, HELPERS / "preloading.py", path]
+    server = subprocess.Popen(command, env={**environment(), "PYTHONPATH": str(HELPERS)}, stdin=subprocess.PIPE)
+    atexit.register(server.communicate)  # it ends with its standard input
+    await_that(path.exists, server)
+    return [sys.executable, "-IS", HELPERS / "preloaded.py", path]
+
+
 def predict_command(*options: str | Path, launcher: Sequence[str] = ()) -> list[str | Path]:
     """`LAUNCHER python -m runner predict OPTIONS` with one thread, so that bytes can be compared."""
     assert shutil.which("mpirun", path=environment()["PATH"]), "no mpirun beside this interpreter: scripts/setup.sh"
-    return [*launcher, sys.executable, "-m", "runner", "predict", "--threads", "1", *options]
+    return [*launcher, *python(), "-m", "runner", "predict", "--threads", "1", *options]

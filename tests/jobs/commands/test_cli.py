@@ -114,6 +114,7 @@ def test_a_world_that_is_not_the_launchers_is_refused(size: str, rank: str, mess
     assert not (tmp_path / "p.npy").exists()
 
 
+@pytest.mark.cold
 def test_missing_horovod_names_the_command(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", random_rows(97, 8))
     (tmp_path / "horovod").mkdir()  # hides the installed one, as if it were not there

@@ -42,6 +42,7 @@ def await_chunks(folder: Path, process: "subprocess.Popen[str]") -> None:
     await_so_many(run_folder, len(recorded_chunks(run_folder)) + 3, process)
 
 
+@pytest.mark.cold
 def test_the_life_of_a_job(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "p.npy does not exist, nor do its records: p.npy.run is missing" in explain(capsys, 65)
 
@@ -104,6 +105,7 @@ def test_a_rank_that_hangs(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "exclude that host" in said
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize("name", ["ledger.jsonl", "report.json", "failure.json", "lock"])
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"time": "x"}', "\0\0"])
 def test_damaged_records(name: str, content: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

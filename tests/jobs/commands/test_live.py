@@ -140,6 +140,7 @@ def is_begun(folder: Path, output: str, num_rows: int = 1) -> Callable[[], bool]
     return lambda: (status := status_of(folder, output)) is not None and status.done_rows >= num_rows
 
 
+@pytest.mark.cold
 def test_terminals_of_launchers(terminals: Callable[..., Terminal], tmp_path: Path) -> None:
     """The display of mpirun and horovodrun: a slow rank is named, what ranks print stays, and the size may change."""
     narrow, wide = terminals(80), terminals(200, 50)
@@ -170,6 +171,7 @@ def test_terminals_of_launchers(terminals: Callable[..., Terminal], tmp_path: Pa
     assert (status.num_rows, status.resumed_rows, status.world_size, status.launcher) == (2000, 0, 2, "mpirun")
 
 
+@pytest.mark.cold
 def test_terminals_of_jobs_that_end_badly(terminals: Callable[..., Terminal], tmp_path: Path) -> None:
     fails, dies, stopped = terminals(), terminals(), terminals()
     fails.type(typed("f.npy", "mpirun-2", then="fail", at=1600))

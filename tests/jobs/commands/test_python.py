@@ -4,12 +4,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from launch import LAUNCHERS, PROGRAMS, mpirun, run
+from launch import LAUNCHERS, PROGRAMS, mpirun, python, run
 
 
 @pytest.mark.parametrize(("launcher", "ranks"), [("alone", 1), ("mpirun-3", 3), ("horovodrun-2", 2)])
 def test_script(launcher: str, ranks: int, tmp_path: Path) -> None:
-    outcome = run([*LAUNCHERS[launcher], sys.executable, PROGRAMS / "from_python.py"], tmp_path)
+    outcome = run([*LAUNCHERS[launcher], *python(), PROGRAMS / "from_python.py"], tmp_path)
     assert outcome.code == 0, outcome.output
     assert outcome.output.count(f"predictions on one of {ranks} ranks") == 1
 

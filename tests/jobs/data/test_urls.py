@@ -307,6 +307,7 @@ def test_a_stamp_of_webhdfs_and_of_a_web_server(web: str, hdfs: str, folder: Pat
     assert all(source.stamp() != old for source, old in zip(sources, before, strict=True))
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize(("name", "launcher"), [("p.npy", "mpirun-3"), ("p.parquet", "alone")])
 def test_ranks_read_from_s3_and_write_there(name: str, launcher: str, s3: str, folder: Path, tmp_path: Path) -> None:
     output = f"{s3}/{name}"

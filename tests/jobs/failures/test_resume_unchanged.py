@@ -3,7 +3,6 @@
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from launch import LAUNCHERS, PROGRAMS, environment, predict_command, predict_here, run
+from launch import LAUNCHERS, PROGRAMS, environment, predict_command, predict_here, python, run
 from reference import random_rows
 
 NUM_ROWS = 200
@@ -158,7 +157,7 @@ def test_functions_without_a_file(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", random_rows(NUM_ROWS, 8))
     (tmp_path / "die").touch()
     for expression, code in (("rows * 2", 9), ("rows * 3", 65), ("rows * 2", 0)):
-        outcome = run([sys.executable, PROGRAMS / "functions_without_file.py", expression, "d.npy", "p.npy"], tmp_path)
+        outcome = run([*python(), PROGRAMS / "functions_without_file.py", expression, "d.npy", "p.npy"], tmp_path)
         (tmp_path / "die").unlink(missing_ok=True)
         assert outcome.code == code, outcome.output
         assert ("differs in the code of __main__:" in outcome.output) == (code == 65), outcome.output

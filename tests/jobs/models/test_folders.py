@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import transformers
 from folder_cases import GENERATION, Cases, make_cases, wrong_rows
-from launch import PROGRAMS, Outcome, environment, mpirun, predict_command, predict_here, run
+from launch import PROGRAMS, Outcome, environment, mpirun, predict_command, predict_here, python, run
 
 import runner
 from runner.models.transformers.generation import read_settings
@@ -75,7 +75,7 @@ def test_each_row_is_as_alone(cases: Cases, tmp_path: Path, capsys: pytest.Captu
 def test_on_two_ranks(cases: Cases, tmp_path: Path) -> None:
     jobs = jobs_of(cases, tmp_path, {**OTHER_WAYS, "disk": ["two-ends", "half"]}, ON_TWO)
     (tmp_path / "jobs.json").write_text(json.dumps(list(jobs.values())))
-    outcome = run([*mpirun(2), sys.executable, PROGRAMS / "several.py", tmp_path / "jobs.json"], tmp_path)
+    outcome = run([*mpirun(2), *python(), PROGRAMS / "several.py", tmp_path / "jobs.json"], tmp_path)
     assert outcome.code == 0, outcome.output
     assert_right(cases, jobs)
     for name in ("two-ends", "half"):
@@ -87,7 +87,7 @@ def test_on_three_ranks_to_the_byte(cases: Cases, tmp_path: Path) -> None:
     names = ["two-ends", "rwkv", "masked", "adapter alone"]
     jobs = jobs_of(cases, tmp_path, {}, names)
     (tmp_path / "jobs.json").write_text(json.dumps(list(jobs.values())))
-    outcome = run([*mpirun(3), sys.executable, PROGRAMS / "several.py", tmp_path / "jobs.json"], tmp_path)
+    outcome = run([*mpirun(3), *python(), PROGRAMS / "several.py", tmp_path / "jobs.json"], tmp_path)
     assert outcome.code == 0, outcome.output
     assert_right(cases, jobs)
     for name, options in jobs_of(cases, tmp_path, {}, names).items():

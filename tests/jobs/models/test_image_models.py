@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from launch import PROGRAMS, Outcome, mpirun, predict_here, run, sys
+from launch import PROGRAMS, Outcome, mpirun, predict_here, python, run
 from picture_models import BATCH_SIZE, DATA, NUM_ROWS, Models
 from PIL import Image
 from torch import nn
@@ -65,7 +65,7 @@ def test_the_answers_are_those_of_the_library(num_ranks: int, models: Models) ->
             jobs.append(jobs[0] | {"output": "2/stages.npy", "model_parallel": 2, "pipeline_stages": 2})
         (folder / "jobs.json").write_text(json.dumps(jobs))
         script = PROGRAMS / "several.py"
-        outcome = run([*mpirun(num_ranks), sys.executable, script, folder / "jobs.json"], models.folder)
+        outcome = run([*mpirun(num_ranks), *python(), script, folder / "jobs.json"], models.folder)
         assert outcome.code == 0, outcome.output
     for name, expected in models.expected.items():
         found = read(folder / f"{name}.npy")

@@ -1,7 +1,6 @@
 """A model in every kind of file that users have, against the library it comes from: the same bytes, on 1 to 3 ranks."""
 
 import json
-import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -13,7 +12,7 @@ import pytest
 import stack
 import torch
 import zoo
-from launch import LAUNCHERS, PROGRAMS, TESTS, predict_command, predict_here, run, run_here
+from launch import LAUNCHERS, PROGRAMS, TESTS, predict_command, predict_here, python, run, run_here
 from reference import random_rows
 from safetensors.torch import save_file, save_model
 
@@ -125,7 +124,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
 def test_every_kind_gives_what_its_library_gives(launcher: str, folder: Path, tmp_path: Path) -> None:
-    outcome = run([*LAUNCHERS[launcher], sys.executable, PROGRAMS / "kinds.py", folder, tmp_path], tmp_path)
+    outcome = run([*LAUNCHERS[launcher], *python(), PROGRAMS / "kinds.py", folder, tmp_path], tmp_path)
     assert outcome.code == 0, outcome.output
     kinds = json.loads((folder / "kinds.json").read_text())
     assert len(kinds) > 15

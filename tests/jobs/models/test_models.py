@@ -1,12 +1,11 @@
 """Weights: rank 0 alone reads them, every rank gets the same bytes."""
 
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 import zoo
-from launch import PROGRAMS, mpirun, run
+from launch import PROGRAMS, mpirun, python, run
 from safetensors.torch import save_model
 
 from runner.core.errors import ModelError
@@ -19,7 +18,7 @@ def test_every_rank_gets_the_weights_of_rank_0(ranks: int, share: str, tmp_path:
     torch.manual_seed(7)
     torch.save(zoo.Odd().state_dict(), tmp_path / "odd.pt")
     save_model(zoo.mlp(seed=5), tmp_path / "mlp.safetensors")
-    outcome = run([*mpirun(ranks), sys.executable, PROGRAMS / "weights.py", tmp_path, share], tmp_path)
+    outcome = run([*mpirun(ranks), *python(), PROGRAMS / "weights.py", tmp_path, share], tmp_path)
     assert outcome.code == 0, outcome.output
     assert outcome.output.count("all weights equal") == 1
 
@@ -27,7 +26,7 @@ def test_every_rank_gets_the_weights_of_rank_0(ranks: int, share: str, tmp_path:
 @pytest.mark.parametrize("backend", ["horovod", "mpi"])
 @pytest.mark.timeout(200)
 def test_one_huge_tensor_and_very_many_tiny_ones(backend: str, tmp_path: Path) -> None:
-    outcome = run([*mpirun(2), sys.executable, PROGRAMS / "broadcast.py", backend], tmp_path, timeout=180)
+    outcome = run([*mpirun(2), *python(), PROGRAMS / "broadcast.py", backend], tmp_path, timeout=180)
     assert outcome.code == 0, outcome.output
     assert f"Huge: 1 storages of {3 << 30} bytes" in outcome.output
     assert "Tiny: 15000 storages" in outcome.output

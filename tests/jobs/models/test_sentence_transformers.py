@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
-from launch import LAUNCHERS, PROGRAMS, Outcome, predict_here, run, run_here
+from launch import LAUNCHERS, PROGRAMS, Outcome, predict_here, python, run, run_here
 from safetensors.torch import load_file, save_file
 from sentence_models import MAKERS, NUM_ROWS, Saved
 from sentence_transformers import CrossEncoder, SentenceTransformer
@@ -88,7 +87,7 @@ SPREAD = {
 def test_more_ranks_give_the_same_bytes(ranks: int, saved: Saved, folder: Path) -> None:
     names = SPREAD[ranks]
     (folder / f"{ranks}.json").write_text(json.dumps(jobs(saved, folder / str(ranks), names)))
-    command = [*LAUNCHERS[f"mpirun-{ranks}"], sys.executable, PROGRAMS / "several.py", f"{ranks}.json"]
+    command = [*LAUNCHERS[f"mpirun-{ranks}"], *python(), PROGRAMS / "several.py", f"{ranks}.json"]
     outcome = run(command, folder)
     assert outcome.code == 0, outcome.output
     for name in names:

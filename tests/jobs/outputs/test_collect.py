@@ -1,10 +1,9 @@
 """Rolling rounds between real ranks."""
 
-import sys
 from pathlib import Path
 
 import pytest
-from launch import PROGRAMS, mpirun, run
+from launch import PROGRAMS, mpirun, python, run
 
 
 @pytest.mark.parametrize(
@@ -20,7 +19,7 @@ from launch import PROGRAMS, mpirun, run
     ],
 )
 def test_every_chunk_arrives_whole(ranks: int, seed: int, comm: str, collect: str, tmp_path: Path) -> None:
-    command = [*mpirun(ranks), sys.executable, PROGRAMS / "collect.py", str(seed), comm, collect]
+    command = [*mpirun(ranks), *python(), PROGRAMS / "collect.py", str(seed), comm, collect]
     outcome = run(command, tmp_path, timeout=250)
     assert outcome.code == 0, outcome.output
     assert outcome.output.count("all 200 chunks arrived") == 1

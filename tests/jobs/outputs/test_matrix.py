@@ -5,7 +5,6 @@ import json
 import os
 import signal
 import sqlite3
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import torch
 import webdataset
 import zarr
 import zoo
-from launch import LAUNCHERS, PROGRAMS, run
+from launch import LAUNCHERS, PROGRAMS, python, run
 from outputs import read_back
 from torch import nn
 from torch.utils.data import Dataset
@@ -137,7 +136,7 @@ def test_every_pair(way: str, folder: Path, tmp_path: Path) -> None:
         common = {"model": f"test_matrix:{model}", "data": data, "output": str(tmp_path / f"{number}{suffix}")}
         jobs.append({**common, "batch_size": 8, "chunk_size": 16, **SOURCES[data]})
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-    command = [*LAUNCHERS.get(way, []), sys.executable, PROGRAMS / f"{job}.py", tmp_path / "jobs.json"]
+    command = [*LAUNCHERS.get(way, []), *python(), PROGRAMS / f"{job}.py", tmp_path / "jobs.json"]
     outcome = run(command, folder, timeout=280)
     assert outcome.code == 0, outcome.output
     wanted = make_rows() * 2

@@ -1,13 +1,12 @@
 """The answer does not depend on how it was computed: the bytes of a plain loop, under every launcher."""
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import zoo
-from launch import LAUNCHERS, PROGRAMS, run
+from launch import LAUNCHERS, PROGRAMS, python, run
 from matrix import CASES, data_name
 from reference import plain_loop, random_rows
 
@@ -61,7 +60,7 @@ WAYS = [
 
 @pytest.mark.parametrize(("launcher", "options"), WAYS)
 def test_bytes_equal_a_plain_loop(launcher: str, options: str, data: Path, expected: Path, tmp_path: Path) -> None:
-    command = [*LAUNCHERS[launcher], sys.executable, PROGRAMS / "matrix.py", data, tmp_path, *options.split()]
+    command = [*LAUNCHERS[launcher], *python(), PROGRAMS / "matrix.py", data, tmp_path, *options.split()]
     outcome = run(command, tmp_path, timeout=280)
     assert outcome.code == 0, outcome.output
     differing = [

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
-from launch import LAUNCHERS, PROGRAMS, Outcome, predict_command, predict_here, run, run_here
+from launch import LAUNCHERS, PROGRAMS, Outcome, predict_command, predict_here, python, run, run_here
 from outputs import read_back
 from PIL import Image
 from sink_models import Fixed, Several, Unlike
@@ -68,7 +68,7 @@ def predict_several(folder: Path, jobs: list[dict[str, Any]], launcher: str) -> 
     common = {"batch_size": BATCH_SIZE, "chunk_size": CHUNK_SIZE}
     named = [{**common, **job, "model": f"sink_models:{job['model']}"} for job in jobs]
     path.write_text(json.dumps(named))
-    outcome = run([*LAUNCHERS[launcher], sys.executable, PROGRAMS / "several.py", path], folder)
+    outcome = run([*LAUNCHERS[launcher], *python(), PROGRAMS / "several.py", path], folder)
     path.unlink()
     assert outcome.code == 0, outcome.output
 

@@ -1,14 +1,13 @@
 """Models that ranks hold together: what one rank alone gives, in the memory of a part each."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import split
 import torch
-from launch import PROGRAMS, horovodrun, mpirun, predict_command, run
+from launch import PROGRAMS, horovodrun, mpirun, predict_command, python, run
 from reference import random_rows
 from safetensors.torch import save_model
 
@@ -147,7 +146,7 @@ def test_hugging_face_models_bring_their_plans(tmp_path: Path) -> None:
         runner.predict(**job, output=tmp_path / f"{name}-1.npy", batch_size=8, threads=1)
         jobs.append({**job, "output": f"{tmp_path}/{name}-2.npy", "batch_size": 8, "model_parallel": 2})
     (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-    outcome = run([*mpirun(2), sys.executable, PROGRAMS / "several.py", tmp_path / "jobs.json"], tmp_path)
+    outcome = run([*mpirun(2), *python(), PROGRAMS / "several.py", tmp_path / "jobs.json"], tmp_path)
     assert outcome.code == 0, outcome.output
     for name in ("llama", "tied", "gemma", "qwen"):
         alone = np.load(tmp_path / f"{name}-1.npy")

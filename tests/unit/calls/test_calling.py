@@ -2,7 +2,6 @@
 
 import json
 import logging
-import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from calling_cases import (
     torch_cases,
     with_onnx_runtime,
 )
-from launch import LAUNCHERS, PROGRAMS, predict_here, run, run_here
+from launch import LAUNCHERS, PROGRAMS, predict_here, python, run, run_here
 from onnx import TensorProto, helper
 from torch import nn
 
@@ -64,7 +63,7 @@ def test_what_a_library_gives_on_any_number_of_ranks(
             runner.predict(**{"threads": 1, **job})
     else:
         (tmp_path / "jobs.json").write_text(json.dumps(jobs))
-        outcome = run([*LAUNCHERS[launcher], sys.executable, PROGRAMS / "several.py", "jobs.json"], tmp_path)
+        outcome = run([*LAUNCHERS[launcher], *python(), PROGRAMS / "several.py", "jobs.json"], tmp_path)
         assert outcome.code == 0, outcome.output
 
     differing = []

@@ -4,7 +4,6 @@ import json
 import pickle
 import shutil
 import struct
-import sys
 from collections import OrderedDict
 from collections.abc import Collection
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from checkpoint_files import BATCH_SIZE, PLAIN, assert_refused, write_files
-from launch import LAUNCHERS, PROGRAMS, TESTS, predict_here, run, run_here
+from launch import LAUNCHERS, PROGRAMS, TESTS, predict_here, python, run, run_here
 from safetensors.torch import save_file
 from torch import nn
 
@@ -81,7 +80,7 @@ def test_two_ranks_have_the_same_and_so_have_split_and_offloaded_models(folder: 
     )
     (tmp_path / "kinds.json").write_text(json.dumps(jobs | {name: kinds[name] for name in same}))
     shutil.copy(folder / "rows.npy", tmp_path)
-    outcome = run([*LAUNCHERS["mpirun-2"], sys.executable, PROGRAMS / "kinds.py", tmp_path, tmp_path], tmp_path)
+    outcome = run([*LAUNCHERS["mpirun-2"], *python(), PROGRAMS / "kinds.py", tmp_path, tmp_path], tmp_path)
     assert outcome.code == 0, outcome.output
     assert differing(folder, tmp_path, same) == []
     assert outcome.output.count("more.pt: 2 tensors of it ignored") == 1  # by rank 0 alone
