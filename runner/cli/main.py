@@ -1,6 +1,7 @@
 """Command line: runs each command and turns exceptions into messages and exit codes; nothing else."""
 
 import gc
+import os
 import signal
 import sys
 import time
@@ -128,7 +129,10 @@ _COMMANDS: dict[str, Callable[[Command], int]] = {
 
 def _say(text: str, end: str = "\n") -> None:
     """Print a result; names and texts in it may be those of others."""
-    print(printable(text), end=end, flush=True)
+    try:
+        print(printable(text), end=end, flush=True)
+    except BrokenPipeError:  # who reads, such as head, has seen enough; without this, Python would try again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _show(error: RunnerError) -> None:

@@ -19,6 +19,7 @@ _INSPECT_OPTIONS = (
     "strip_prefix",
     "ignore_keys",
     "trust_pickle",
+    "trust_code",
     "dtype",
     "input",
 )

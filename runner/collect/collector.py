@@ -28,6 +28,7 @@ from runner.collect.flow_control import PIECE_BYTES, ROUND_BYTES, FlowControl
 from runner.collect.framing import Decoder, frame
 from runner.comm import Comm, wait
 from runner.comm.watchdog import Watchdog
+from runner.core.text import row_range
 from runner.host.stop import Stop
 from runner.telemetry.timeline import Timeline
 
@@ -218,7 +219,7 @@ class Collector:
 
     def _put_away(self, commit: Commit, rows: np.ndarray | None, record: Record | None) -> None:
         began = time.perf_counter()
-        self._watch.collector.begin(f"writing rows {commit.start}..{commit.stop}")
+        self._watch.collector.begin(f"writing {row_range(commit.start, commit.stop)}")
         if rows is not None:
             self._write(commit.start, rows)
         if record is not None:

@@ -10,6 +10,7 @@ import numpy as np
 from runner.chunks.commit import Commit
 from runner.core.checksum import as_bytes, checksum
 from runner.core.errors import RunnerError
+from runner.core.text import row_range
 from runner.data.rows import dtype_from_json, dtype_to_json
 
 _HEAD = struct.Struct(">4sI")  # magic, bytes of the description (JSON), which gives those of the rows
@@ -63,7 +64,7 @@ class Decoder:
             rows = self._raw.view(dtype).reshape(shape)
             if checksum(rows) != commit.checksum:
                 raise RunnerError(
-                    f"rows {commit.start}..{commit.stop} of rank {commit.rank} were damaged on their way to rank 0 "
+                    f"{row_range(commit.start, commit.stop)} of rank {commit.rank} were damaged on their way to rank 0 "
                     "(checksum)"
                 )
         self._commit = None

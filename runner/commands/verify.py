@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.errors import InputError
-from runner.core.text import plural
+from runner.core.text import plural, row_range
 from runner.core.urls import is_url
 from runner.data.rows import Rows, rows_checksum, type_key
 from runner.records.ledger import Ledger, run_folder
@@ -51,13 +51,15 @@ def verify(output: str) -> str:
     expected = 0
     for _, commit in sorted(ledger.commits.items()):
         if commit.start != expected:
-            raise InputError(f"{ledger.path}: rows {expected}..{commit.start} are not accounted for")
+            raise InputError(f"{ledger.path}: {row_range(expected, commit.start)} not accounted for")
         expected = commit.stop
         if read is not None and rows_checksum(read(commit.start, commit.stop)) != commit.checksum:
-            raise InputError(f"{output}: rows {commit.start}..{commit.stop} are not what was computed (checksum)")
+            raise InputError(f"{output}: {row_range(commit.start, commit.stop)} not what was computed (checksum)")
     if expected != num_rows:
-        raise InputError(f"{ledger.path}: rows {expected}..{num_rows} are not accounted for")
-    return f"{output}: all {plural(num_rows, 'row')} present once, in order, as computed"
+        raise InputError(f"{ledger.path}: {row_range(expected, num_rows)} not accounted for")
+    bad = sum(len(commit.bad) for commit in ledger.commits.values())
+    aside = f"; {bad:,} of them bad, with fill values: see {folder}/quarantine.jsonl" if bad else ""
+    return f"{output}: all {plural(num_rows, 'row')} present once, in order, as computed{aside}"
 
 
 def _open(output: str, num_rows: int, row_type: str) -> Callable[[int, int], Rows]:

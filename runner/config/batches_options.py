@@ -30,7 +30,7 @@ class BatchesOptions:
     batch_budget: int | None = option(
         None,
         "work",
-        "the largest total cost of one forward call",
+        "the largest sum of the costs of the rows of a batch, in the unit of --batch-by",
         metavar="N",
         affects=ROUNDING,
         minimum=1,

@@ -32,7 +32,7 @@ class DataOptions:
         0, "data", "rows to skip at the beginning of the data", metavar="ROWS", affects=ANSWER, minimum=0
     )
     limit: int | None = option(
-        None, "data", "the most rows to predict, after those", metavar="ROWS", affects=ANSWER, minimum=0
+        None, "data", "predict at most this many rows, from --skip on", metavar="ROWS", affects=ANSWER, minimum=0
     )
     output: str | None = option(
         None,

@@ -52,7 +52,7 @@ class ParallelOptions:
     micro_batches: int | None = option(
         None,
         "model",
-        "micro-batches that a batch is cut into for the stages; by default 4 P",
+        "with --pipeline P, the parts of a batch that are in the stages at the same time; by default 4 P",
         metavar="N",
         affects=ROUNDING,
         minimum=1,

@@ -28,12 +28,16 @@ class RunOptions:
     comm: str = option(
         "horovod",
         "work",
-        "what carries messages: Horovod, or MPI alone where Horovod is missing",
+        "library that carries messages between ranks: Horovod, or mpi4py where Horovod is not installed",
         affects=SPEED,
         choices=("horovod", "mpi"),
     )
     device: str = option(
-        "auto", "work", "auto: a GPU where there is one", affects=SPEED, choices=("auto", "cpu", "cuda")
+        "auto",
+        "work",
+        "where the model runs; auto: a GPU of this rank where PyTorch sees one, else the CPU",
+        affects=SPEED,
+        choices=("auto", "cpu", "cuda"),
     )
     threads: int | None = option(
         None, "work", "CPU threads per rank; by default a fair share of the host", metavar="N", affects=SPEED, minimum=1
@@ -48,7 +52,7 @@ class RunOptions:
     on_nonfinite: str = option(
         "keep",
         "work",
-        "for a row with NaN or infinity in its predictions: keep and count it",
+        "for a row with NaN or infinity in its predictions: keep and count it, or set it aside (quarantine)",
         affects=ANSWER,
         choices=("keep", "quarantine"),
     )

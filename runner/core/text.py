@@ -8,6 +8,11 @@ def plural(count: float, noun: str, nouns: str = "") -> str:
     return f"{count:,.0f} {noun if count == 1 else nouns or noun + 's'}"
 
 
+def row_range(start: int, stop: int) -> str:
+    """Return the name of the rows from `start` up to, not including, `stop`: row 7; rows 0 to 31."""
+    return f"row {start}" if stop - start == 1 else f"rows {start} to {stop - 1}"
+
+
 def quantity(value: float) -> str:
     """Return a number with at least three digits: 12,345; 45.6; 1.23."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from runner.core.checksum import checksum, checksum_of_text
+from runner.core.text import row_range
 
 RAGGED = (-1,)  # the shape of rows of unlike lengths
 TEXT = np.dtype("S1")  # of the bytes of text, in UTF-8
@@ -235,9 +236,8 @@ def span(ids: Sequence[int]) -> tuple[int, int]:
 def name_rows(ids: Sequence[int]) -> str:
     """Return words that name some rows of the data set, for messages."""
     first, last = span(ids)
-    if len(ids) == 1:
-        return f"row {first}"
-    return f"rows {first}..{last}" if last - first == len(ids) else f"{len(ids)} of the rows {first}..{last}"
+    named = row_range(first, last)
+    return named if last - first == len(ids) else f"{len(ids)} of the {named}"
 
 
 def _zero_row(row_type: RowType) -> Column:

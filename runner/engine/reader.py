@@ -10,7 +10,7 @@ from runner.chunks.grid import Chunk, Grid, choose_chunk_size, choose_shard_chun
 from runner.config.options import Config
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import ChunkError, InputError, ModelError
-from runner.core.text import plural
+from runner.core.text import plural, row_range
 from runner.data.rows import Rows, RowTypes, is_ragged, row_bytes_of, rows_checksum, take
 from runner.engine.batching import Batching
 from runner.sources import Source
@@ -140,11 +140,11 @@ def check_inputs(
     for index, expected in computed_from:
         chunk = grid.chunk(index)
         if reader.checksum(chunk) != expected:
-            changed.append(f"{chunk.start}..{chunk.stop}")
+            changed.append(row_range(chunk.start, chunk.stop))
     if changed:
         more = f" and {plural(len(changed) - _MOST_NAMED, 'more chunk')}" if len(changed) > _MOST_NAMED else ""
         raise InputError(
-            f"the data has changed since an earlier job read it: rows {', '.join(changed[:_MOST_NAMED])}{more} differ "
+            f"the data has changed since an earlier job read it: {', '.join(changed[:_MOST_NAMED])}{more} differ "
             "from those that their predictions were computed from. Restore the data, or start over with --fresh"
         )
 

@@ -161,7 +161,7 @@ def _chunks(events: TraceEvents, ledger: Path) -> Iterator[str]:
         began = max(commit["began"], free.get(rank, commit["began"]))  # on a GPU one may begin before another has ended
         free[rank] = ended
         done[rank] = done.get(rank, 0) + commit["stop"] - commit["start"]
-        about = {"rows": f"{commit['start']}..{commit['stop']}", "bad rows": len(commit["bad"])}
+        about = {"rows": f"{commit['start']} to {commit['stop'] - 1}", "bad rows": len(commit["bad"])}
         yield events.span(rank, _THREADS.index("chunks"), f"chunk {commit['chunk']}", began, ended, about)
         yield events.counter(rank, "rows done", ended, done[rank])
         yield events.counter(0, "rows done by all ranks", ended, sum(done.values()))

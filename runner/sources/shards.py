@@ -8,6 +8,7 @@ import numpy as np
 
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError
+from runner.core.text import plural
 from runner.data.rows import Rows, RowType, concatenate, dtype_from_json
 from runner.sources import open_source
 from runner.sources.base import DataSpec, Source
@@ -40,7 +41,7 @@ class ShardSource:
             raise InputError(f"--data {path}: index.json is not the index of a folder of rows ({error!r})") from error
         self._starts = [start for _, start, _ in self._files]
         if [*self._starts, self.num_rows] != [0, *(stop for _, _, stop in self._files)]:
-            raise InputError(f"--data {path}: the files in index.json are not the rows 0..{self.num_rows}")
+            raise InputError(f"--data {path}: the files in index.json do not add up to {plural(self.num_rows, 'row')}")
         self.row_bytes = self.row_type.row_bytes
         self._latest: tuple[int, Source] | None = None
 

@@ -5,6 +5,7 @@ A program that calls `runner.predict` may configure that logger as it likes; a h
 
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -67,7 +68,7 @@ class PhaseTracker:
         self._world = world
         self._watch = watch
         self._timeline = timeline
-        self._began = timeline.began
+        self._began = time.perf_counter() - (timeline.now() - timeline.began)  # not of the timeline, which align shifts
 
     def begin(self, phase: str, what: str, root_alone: bool = False) -> None:
         """Begin the next phase.
@@ -82,11 +83,11 @@ class PhaseTracker:
         else:
             self._watch.main.begin(what)
         self._timeline.turn(phase)
-        self._began = self._timeline.now()
+        self._began = time.perf_counter()
 
     def end(self, result: str) -> None:
         """Log the result of the phase, and how long it took."""
-        LOGGER.info("%s, %s", result, duration(self._timeline.now() - self._began))
+        LOGGER.info("%s, %s", result, duration(time.perf_counter() - self._began))
 
 
 class LoggingTimeline(Timeline):

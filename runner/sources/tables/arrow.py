@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from runner.core.errors import InputError, UsageError
+from runner.core.text import row_range
 from runner.data.rows import RAGGED, TEXT, Column, Ragged, Rows, RowType, RowTypes
 from runner.sources.base import DataSpec, check_dtype
 
@@ -93,7 +94,7 @@ class ArrowColumns:
             values = values.flatten()
         if values.null_count:
             raise InputError(
-                f"{self._what}: a value of column {name!r} in the rows {first}..{first + len(column)} is null"
+                f"{self._what}: a value of column {name!r} in {row_range(first, first + len(column))} is null"
             )
         numbers = np.array(values.to_numpy(zero_copy_only=False), row_type.dtype)
         if row_type.shape != RAGGED:

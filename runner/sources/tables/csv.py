@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from runner.core.errors import InputError, describe
+from runner.core.text import row_range
 from runner.data.rows import Rows
 from runner.sources.base import DataSpec
 from runner.sources.files import read_range
@@ -61,7 +62,7 @@ class CsvSource(LineSource):
         except self._error as error:
             raise self.refusal(first, count, error) from error
         if len(table) != count:
-            raise InputError(f"--data {self._file.path}: rows {first}..{first + count} are {len(table)} in CSV")
+            raise InputError(f"--data {self._file.path}: {row_range(first, first + count)} are {len(table)} in CSV")
         return self._columns.rows(table, first)
 
     def _numbers_with_exceptions(self, table: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import Any
 
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, describe
+from runner.core.text import row_range
 from runner.data.rows import Rows, RowTypes
 from runner.host.environment import set_default
 from runner.sources.base import DataSpec
@@ -64,7 +65,7 @@ class DatasetsSource:
             columns = [_plain(table.column(name), plain.field(name).type) for name in table.column_names]
             return pa.table(columns, schema=plain)
         except Exception as error:
-            raise InputError(f"{self._what}: rows {start}..{stop} cannot be read: {describe(error)}") from error
+            raise InputError(f"{self._what}: {row_range(start, stop)} cannot be read: {describe(error)}") from error
 
     def _check_folder(self) -> None:
         """Raise InputError for problems that Datasets does not report, or not clearly."""

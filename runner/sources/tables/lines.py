@@ -10,6 +10,7 @@ import xxhash
 
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError
+from runner.core.text import row_range
 from runner.data.rows import RAGGED, TEXT, Ragged, Rows, RowType, RowTypes, concatenate, slice_rows
 from runner.sources.base import DataSpec
 from runner.sources.files import open_file, read_range
@@ -75,8 +76,8 @@ class LineSource:
 
     def refusal(self, first: int, count: int, error: Exception) -> InputError:
         """Return the error for rows that a library cannot parse, without its own row numbers, which start anew."""
-        rows = f"row {first}" if count == 1 else f"rows {first}..{first + count}"
-        return InputError(f"--data {self._file.path}: {rows}: {_ROW_OF_BLOCK.sub('', str(error)).strip()}")
+        why = _ROW_OF_BLOCK.sub("", str(error)).strip()
+        return InputError(f"--data {self._file.path}: {row_range(first, first + count)}: {why}")
 
     def read(self, start: int, stop: int) -> Rows:
         index = self._lines()

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import run_here
+from launch import ROOT, run_here
 
-from runner.core.text import byte_size, duration, plural, quantity, rate, rough_duration
+from runner.core.text import byte_size, duration, plural, quantity, rate, rough_duration, row_range
 
-RUNNER = Path(__file__).parent.parent / "runner"
+RUNNER = ROOT / "runner"
 PAGES = RUNNER / "reports/pages"
 
 
@@ -29,6 +29,8 @@ def folder(tmp_path: Path) -> Path:
         (plural(12_345, "CPU thread"), "12,345 CPU threads"),
         (plural(1, "batch", "batches"), "1 batch"),
         (plural(3, "batch", "batches"), "3 batches"),
+        (row_range(0, 32), "rows 0 to 31"),
+        (row_range(7, 8), "row 7"),
         (quantity(0), "0"),
         (quantity(1.234), "1.23"),
         (quantity(45.6), "45.6"),

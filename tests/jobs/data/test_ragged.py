@@ -140,7 +140,7 @@ def test_a_changed_row_is_found_at_the_resume(tmp_path: Path) -> None:
     write(tmp_path / "d.parquet", tokens)
     outcome = predict(tmp_path, *slowly)
     assert outcome.code == 65, outcome.output
-    assert "rows 0..64 differ from those that their predictions were computed from" in outcome.output
+    assert "rows 0 to 63 differ from those that their predictions were computed from" in outcome.output
 
 
 @pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])

@@ -181,7 +181,7 @@ def test_rows_of_changing_width(tmp_path: Path) -> None:
     model = {"--model": "zoo:Wrong", "--model-args": json.dumps({"what": "wider"})}
     outcome = predict_here(*options(model), folder=tmp_path)
     assert outcome.code == 65
-    assert "float32 (16,) per row for rows 0..32 and float32 (8,) for the first row" in outcome.output
+    assert "float32 (16,) per row for rows 0 to 31 and float32 (8,) for the first row" in outcome.output
 
 
 def test_a_factory_that_differs_by_rank(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ JOBS = {
     "a rank hangs": Job(
         "mpirun-2",
         (*model("HangsAtRow", value=LAST, how="sleep"), "--stall-timeout", "12"),
-        (on_rank(1), "no progress for ", "while computing rows 1792..1797", "exclude that host", NEXT),
+        (on_rank(1), "no progress for ", "while computing rows 1792 to 1796", "exclude that host", NEXT),
     ),
     "a rank that computes wrong": Job(
         "mpirun-2",

@@ -192,7 +192,7 @@ def test_verify_finds_one_flipped_bit(folder: Path) -> None:
         file.write(bytes([byte ^ 4]))
     outcome = verify(folder)
     assert outcome.code == 65, outcome.output
-    assert "rows 992..1024 are not what was computed" in outcome.output
+    assert "rows 992 to 1023 not what was computed" in outcome.output
 
 
 def flip(path: Path, rng: random.Random) -> None:

@@ -475,7 +475,7 @@ def test_a_damaged_chunk_is_set_aside(kind: str, tmp_path: Path) -> None:
     assert np.array_equal(source.read(bad.stop, bad.stop + 1), array[bad.stop : bad.stop + 1])
     command = ["--model", "zoo:Identity", "--data", f"{path}::x", "--output", "p.npy"]
     outcome = predict_here(*command, folder=tmp_path)
-    assert (outcome.code, "rows 192..256 cannot be read" in outcome.output) == (65, True), outcome.output
+    assert (outcome.code, "rows 192 to 255 cannot be read" in outcome.output) == (65, True), outcome.output
     outcome = predict_here(*command, "--on-error", "quarantine", folder=tmp_path)
     assert outcome.code == 0, outcome.output
     lines = (tmp_path / "p.npy.run/quarantine.jsonl").read_text().splitlines()
