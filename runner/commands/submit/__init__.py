@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from runner.commands.submit.inputs import check_inputs
 from runner.commands.submit.scripts import BatchJob, horovodrun, lsf, mpirun, pbs, slurm, time_limit
 from runner.config.checks import check_positive, parse_memory
 from runner.config.options import Config
@@ -40,11 +41,17 @@ def submit(arguments: dict[str, Any], predict: tuple[str, ...], options: dict[st
         config: configuration of the job, made from them.
 
     Raises:
-        UsageError: an option is wrong; the launcher is missing or rejects the job.
+        UsageError: an option is wrong; a file of the job is missing; the launcher is missing or rejects the job.
     """
     launcher = arguments["launcher"]
     job = _make_job(launcher, arguments, predict, options, config)
     text = _WRITE[launcher](job)
+    try:
+        check_inputs(config)
+    except UsageError as error:
+        if not arguments.get("print"):
+            raise
+        print(f"runner: warning: {error}", file=sys.stderr)  # what is printed may be for another cluster
     if arguments.get("print"):
         print(text, end="")
         return EXIT_COMPLETE

@@ -177,6 +177,37 @@ def test_what_is_wrong_is_not_submitted(
     assert not (folder / "submitted").exists()
 
 
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--data", "nosuch.npy", "--data nosuch.npy: no such file or folder here"),
+        ("--data", "part-*.npy::x", "--data part-*.npy: no such file or folder here"),
+        ("--weights", "nosuch.pt", "--weights nosuch.pt: no such file or folder here"),
+        ("--model", "models/nosuch", "--model models/nosuch: no such file or folder here"),
+        ("--output", "nodir/p.npy", "--output nodir/p.npy: there is no folder nodir"),
+    ],
+)
+def test_files_are_there_before_a_job_waits_in_the_queue(
+    option: str,
+    value: str,
+    said: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(folder)
+    program(folder, "sbatch", "#!/bin/bash\ntouch submitted\n")
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    job = ["--launcher", "slurm", "--model", "zoo:mlp", "--data", DATA, "--output", "p.npy"]
+    assert main(["submit", *job, option, value]) == 64  # the last one counts
+    assert said in capsys.readouterr().err
+    assert main(["submit", "--print", *job, option, value]) == 0
+    assert f"runner: warning: {said}" in capsys.readouterr().err
+    assert not Path("submitted").exists()
+    assert main(["submit", *job]) == 0
+    assert Path("submitted").exists()
+
+
 def test_a_scheduler_that_refuses(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(folder, "sbatch", '#!/bin/sh\ncat >script\necho "sbatch: error: no such partition" >&2\nexit 3\n')
     outcome = submit_here(folder, "slurm")
