@@ -212,6 +212,8 @@ def _add_option(group: "argparse._ActionsContainer", field: "dataclasses.Field[A
         return
     if field.name == "model_args":
         kind = _parse_json_object
+    elif field.name == "time_limit":
+        kind = str  # seconds, or H:MM:SS: see make_config
     elif int in (kinds := (field.type, *typing.get_args(field.type))) and str not in kinds:
         kind = int
     default = "" if field.default in (None, "", (), dataclasses.MISSING) else f" (default {field.default})"

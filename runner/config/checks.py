@@ -53,6 +53,21 @@ def check_minimum(option: str, value: Any, minimum: int) -> None:
         raise UsageError(f"{option} must be a whole number of {minimum} or more, not {value!r}")
 
 
+def parse_time(option: str, value: Any) -> Any:
+    """Return the seconds of a value given as H:MM:SS, as schedulers write it; anything else as it is.
+
+    Raises:
+        UsageError: the text is neither a whole number nor of that form.
+    """
+    if not isinstance(value, str):
+        return value
+    if match := re.fullmatch(r"(\d+):([0-5]\d):([0-5]\d)", value):
+        return int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3])
+    if not value.isdecimal():
+        raise UsageError(f"{option} {value!r} must be H:MM:SS, such as 2:30:00, or a whole number of seconds")
+    return int(value)
+
+
 def parse_memory(text: str) -> int:
     """Return the bytes of a node's memory, given as 900M, 64G or 2T.
 

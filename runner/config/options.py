@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.batches_options import BatchesOptions
+from runner.config.checks import parse_time
 from runner.config.collect_modes import COLLECT_MODES, CollectMode
 from runner.config.data_options import DataOptions
 from runner.config.model_options import NO_WEIGHTS, ModelOptions
@@ -83,6 +84,8 @@ def make_config(values: dict[str, Any]) -> Config:
             plain[option] = tuple(name.strip() for name in names.split(","))
         elif isinstance(names, list):
             plain[option] = tuple(names)
+    if "time_limit" in plain:
+        plain["time_limit"] = parse_time("--time-limit", plain["time_limit"])
     if isinstance(pairs := plain.get("input"), list):  # of the command line
         plain["input"] = dict(pairs)
     return Config(**plain)

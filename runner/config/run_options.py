@@ -63,7 +63,7 @@ class RunOptions:
         None,
         "work",
         "stop early enough to end this long after the start; finished chunks are kept",
-        metavar="SECONDS",
+        metavar="H:MM:SS|SECONDS",
         affects=NOTHING,
         minimum=1,
     )

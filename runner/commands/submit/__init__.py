@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 from runner.commands.submit.inputs import check_inputs
 from runner.commands.submit.scripts import BatchJob, horovodrun, lsf, mpirun, pbs, slurm, time_limit
-from runner.config.checks import check_positive, parse_memory
+from runner.config.checks import check_positive, parse_memory, parse_time
 from runner.config.options import Config
 from runner.core.errors import EXIT_COMPLETE, UsageError
 from runner.host.launch import read_variables
@@ -145,8 +145,7 @@ def _check_belongs(launcher: str, arguments: dict[str, Any]) -> None:
 
 
 def _seconds(text: str) -> int:
-    match = re.fullmatch(r"(\d+):([0-5]\d):([0-5]\d)", text)
-    seconds = int(match[1]) * 3600 + int(match[2]) * 60 + int(match[3]) if match else 0
+    seconds = parse_time("--time", text) if ":" in text else 0  # a number alone is minutes to Slurm, seconds to us
     if seconds < 60:
         raise UsageError(f"--time {text!r} must be H:MM:SS, such as 2:30:00, and a minute at least")
     return seconds

@@ -58,6 +58,8 @@ CASES: dict[str, tuple[int, list[str], dict[str, str | None]]] = {
     "output is a folder": (73, ["is a folder"], {"--output": "folder.npy"}),
     "output exists": (73, ["there.npy exists already", "--overwrite"], {"--output": "there.npy"}),
     "output of another suffix": (64, ["must end in .npy"], {"--output": "p.dat"}),
+    "time limit": (64, ["--time-limit '1 hour' must be H:MM:SS, such as 2:30:00, or a"], {"--time-limit": "1 hour"}),
+    "no time": (64, ["--time-limit must be a whole number of 1 or more, not 0"], {"--time-limit": "0:00:00"}),
     "batch size 0": (64, ["--batch-size must be a whole number of 1 or more"], {"--batch-size": "0"}),
     "batch size a word": (64, ["invalid int value: 'all'"], {"--batch-size": "all"}),
     "chunk not a multiple": (64, ["--chunk-size 100", "96 and 128"], {"--chunk-size": "100"}),

@@ -119,7 +119,7 @@ def test_signal_to_one_rank_stops_all(rank: int, folder: Path) -> None:
 def test_time_limit_over_several_jobs(folder: Path) -> None:
     command = predict_command(*OPTIONS, launcher=LAUNCHERS["mpirun-2"])
     for limit in LIMITS:
-        outcome = run([*command, "--time-limit", str(limit)], folder)
+        outcome = run([*command, "--time-limit", f"0:00:{limit:02}"], folder)
         assert outcome.code == 75, outcome.output
         if committed(folder):
             break
