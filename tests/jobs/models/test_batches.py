@@ -204,7 +204,7 @@ REFUSED: dict[str, tuple[int, str, list[str]]] = {
     "both": (64, "cannot be combined", [*TOKENS, *BUDGET, "--batch-cost", "batches:lengths", "--batch-tokens", "9"]),
     "no number": (64, "--batch-tokens", [*TOKENS, "--batch-tokens", "0"]),
     "no such cost": (65, "--batch-cost", [*ROWS, *BUDGET, "--batch-cost", "batches:nothing"]),
-    "too few costs": (65, "gave shape (2,) for rows 0..", [*ROWS, *BUDGET, "--batch-cost", "batches:of_one_row"]),
+    "too few costs": (65, "gave shape (2,) for rows 0 to ", [*ROWS, *BUDGET, "--batch-cost", "batches:of_one_row"]),
     "below 0": (65, "none below 0", [*ROWS, *BUDGET, "--batch-cost", "batches:below_nothing"]),
     "it fails": (65, "KeyError: 'atoms'", [*ROWS, *BUDGET, "--batch-cost", "batches:fails"]),
 }
