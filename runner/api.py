@@ -90,14 +90,14 @@ def predict(
         columns: columns of the data for the model, separated by commas; by default all.
         keep: passthrough columns, kept beside the predictions, such as ids.
         skip: rows to skip at the beginning of the data.
-        limit: the most rows to predict, after those.
+        limit: predict at most this many rows, from --skip on.
         overwrite: replace an existing output, once the new one is complete.
         fresh: forget an unfinished run of this output and start over.
         batch_size: rows of one forward call.
         batch_tokens: for texts and lists: the most tokens of one forward call, padding included.
         batch_cost: function from a batch of rows, as --preprocess gets it, to the cost of each, such as its number
             of atoms.
-        batch_budget: the largest total cost of one forward call.
+        batch_budget: the largest sum of the costs of the rows of a batch, in the unit of --batch-by.
         chunk_size: rows collected and recorded together, a multiple of the batch size.
         preprocess: function from a batch of rows (a CPU tensor; a list of them where lengths differ) to the model's
             input.
@@ -114,15 +114,16 @@ def predict(
             torch.distributed.tensor.parallel by layer name.
         pipeline_stages: number of pipeline stages, each held by M / P ranks of a group.
         split_points: first layers of the second and later stages; by default for stages of equal bytes.
-        micro_batches: micro-batches that a batch is cut into for the stages; by default 4 P.
+        micro_batches: with --pipeline P, the parts of a batch that are in the stages at the same time; by default 4 P.
         schedule: even shares (static), or the next rows for a free rank (dynamic).
         collect: how predictions reach the output: allgather, alltoall (to rank 0), direct (ranks write one file),
             shards (ranks write a folder).
-        comm: what carries messages: Horovod, or MPI alone where Horovod is missing.
-        device: auto: a GPU where there is one.
+        comm: library that carries messages between ranks: Horovod, or mpi4py where Horovod is not installed.
+        device: where the model runs; auto: a GPU of this rank where PyTorch sees one, else the CPU.
         threads: CPU threads per rank; by default a fair share of the host.
         on_error: for a row that fails: stop, or set it aside (quarantine) and continue.
-        on_nonfinite: for a row with NaN or infinity in its predictions: keep and count it.
+        on_nonfinite: for a row with NaN or infinity in its predictions: keep and count it, or set it aside
+            (quarantine).
         max_bad: stop when more rows than this are set aside.
         time_limit: stop early enough to end this long after the start; finished chunks are kept.
         baseline: measure rank 0 alone on a few chunks first, for the efficiency in the report; takes 5 seconds.
