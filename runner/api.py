@@ -97,7 +97,7 @@ def predict(
         batch_tokens: for texts and lists: the most tokens of one forward call, padding included.
         batch_cost: function from a batch of rows, as --preprocess gets it, to the cost of each, such as its number
             of atoms.
-        batch_budget: the largest sum of the costs of the rows of a batch, in the unit of --batch-by.
+        batch_budget: the largest sum of the costs of the rows of a batch, as --batch-cost gives them.
         chunk_size: rows collected and recorded together, a multiple of the batch size.
         preprocess: function from a batch of rows (a CPU tensor; a list of them where lengths differ) to the model's
             input.
@@ -114,7 +114,7 @@ def predict(
             torch.distributed.tensor.parallel by layer name.
         pipeline_stages: number of pipeline stages, each held by M / P ranks of a group.
         split_points: first layers of the second and later stages; by default for stages of equal bytes.
-        micro_batches: with --pipeline P, the parts of a batch that are in the stages at the same time; by default 4 P.
+        micro_batches: with --pipeline-stages P, the parts into which a batch is cut for the stages; by default 4 P.
         schedule: even shares (static), or the next rows for a free rank (dynamic).
         collect: how predictions reach the output: allgather, alltoall (to rank 0), direct (ranks write one file),
             shards (ranks write a folder).

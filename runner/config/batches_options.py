@@ -30,7 +30,7 @@ class BatchesOptions:
     batch_budget: int | None = option(
         None,
         "work",
-        "the largest sum of the costs of the rows of a batch, in the unit of --batch-by",
+        "the largest sum of the costs of the rows of a batch, as --batch-cost gives them",
         metavar="N",
         affects=ROUNDING,
         minimum=1,

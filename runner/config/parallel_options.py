@@ -52,7 +52,7 @@ class ParallelOptions:
     micro_batches: int | None = option(
         None,
         "model",
-        "with --pipeline P, the parts of a batch that are in the stages at the same time; by default 4 P",
+        "with --pipeline-stages P, the parts into which a batch is cut for the stages; by default 4 P",
         metavar="N",
         affects=ROUNDING,
         minimum=1,

@@ -89,21 +89,24 @@ def refuse_inputs(config: Config, paths: OutputPaths) -> None:
             )
 
 
+def named_inputs(config: Config) -> Iterator[tuple[str, Any]]:
+    """Yield each value that names, or may name, what a job reads, with its option; see `find_files`."""
+    for item in config.data if isinstance(config.data, list | tuple) else [config.data]:
+        yield "--data", getattr(item, "filename", None) or item  # np.memmap has a file name
+    yield "--weights", config.weights_path
+    if is_path(config.model):
+        yield "--model", config.model
+
+
 def _inputs(config: Config) -> Iterator[tuple[str, str]]:
     """Yield each file and folder that a job reads, with its option."""
-    for item in config.data if isinstance(config.data, list | tuple) else [config.data]:
-        for path in _files(getattr(item, "filename", None) or item):  # np.memmap has a file name
-            yield "--data", path
-    model = config.model if isinstance(config.model, str) and is_path(config.model) else None
-    for option, value in (("--weights", config.weights_path), ("--model", model)):
-        for path in _files(value):
+    constants = (("--input", value) for value in config.input.values())
+    for option, value in (*named_inputs(config), *constants):
+        for path in find_files(value):
             yield option, path
-    for value in config.input.values():
-        for path in _files(value):
-            yield "--input", path
 
 
-def _files(value: Any) -> list[str]:
+def find_files(value: Any) -> list[str]:
     """Return the existing files or folders that a value names."""
     if not isinstance(value, str | os.PathLike):
         return []

@@ -182,6 +182,7 @@ def test_what_is_wrong_is_not_submitted(
     [
         ("--data", "nosuch.npy", "--data nosuch.npy: no such file or folder here"),
         ("--data", "part-*.npy::x", "--data part-*.npy: no such file or folder here"),
+        ("--data", "**/part-*.npy", "--data **/part-*.npy: no such file or folder here"),
         ("--weights", "nosuch.pt", "--weights nosuch.pt: no such file or folder here"),
         ("--model", "models/nosuch", "--model models/nosuch: no such file or folder here"),
         ("--output", "nodir/p.npy", "--output nodir/p.npy: there is no folder nodir"),
