@@ -49,7 +49,7 @@ def _predict(command: Command) -> int:
 def _verify(command: Command) -> int:
     from runner.commands.verify import verify
 
-    _say(f"runner: {verify(command.given['output'])}")
+    _say(f"runner: {verify(command.given['output'], command.given.get('data'))}")
     return EXIT_COMPLETE
 
 

@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from runner.cli.actions import PrintCompletion, ShowVersions
 from runner.config.constants import parse_constant
 from runner.config.options import Config
 from runner.core.errors import UsageError
@@ -66,14 +67,14 @@ def make_parser(program: str = "python -m runner") -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--version",
-        action=_ShowVersions,
+        action=ShowVersions,
         nargs=0,
         default=argparse.SUPPRESS,
         help="print the versions of the runner and its parts",
     )
     parser.add_argument(
         "--print-completion",
-        action=_PrintCompletion,
+        action=PrintCompletion,
         choices=("bash", "zsh"),
         default=argparse.SUPPRESS,
         help="print a script with which this shell completes hvd-runner",
@@ -101,8 +102,17 @@ def add_predict(parser: argparse.ArgumentParser) -> None:
         _add_option(groups[field.metadata["group"]], field)
 
 
-def _add_verify(parser: argparse.ArgumentParser) -> None:
+def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("output", metavar="OUTPUT", help="what predict wrote; its records are in OUTPUT.run/")
+
+
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    _add_output(parser)
+    parser.add_argument(
+        "--data",
+        metavar="DATA",
+        help="as predict's --data: also compare its rows, read here, with what the ranks read",
+    )
 
 
 def _add_report(parser: argparse.ArgumentParser) -> None:
@@ -185,8 +195,8 @@ _COMMANDS: dict[str, tuple[str, str, _Add]] = {
         add_predict,
     ),
     "verify": ("check a finished output against its certificate", _VERIFY, _add_verify),
-    "watch": ("the progress of a running job", _WATCH, _add_verify),
-    "explain": ("how a job ended, and what to do next", _EXPLAIN, _add_verify),
+    "watch": ("the progress of a running job", _WATCH, _add_output),
+    "explain": ("how a job ended, and what to do next", _EXPLAIN, _add_output),
     "report": ("a page to look at, of one job or of several", _REPORT, _add_report),
     "inspect": ("the kind and inputs of a model, without running a job", _INSPECT, _add_inspect),
     "plan": ("the time and memory of a job, without running it", _PLAN, _add_plan),
@@ -218,27 +228,6 @@ def _add_option(group: "argparse._ActionsContainer", field: "dataclasses.Field[A
         kind = int
     default = "" if field.default in (None, "", (), dataclasses.MISSING) else f" (default {field.default})"
     group.add_argument(option, type=kind, metavar=field.metadata["metavar"], help=help_text + default)
-
-
-class _ShowVersions(argparse.Action):
-    """Prints the versions, which take their time to find, and ends the command."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
-        from runner.host.versions import versions
-
-        found = versions()
-        print(f"hvd-runner {found.pop('runner')}: {', '.join(f'{name} {text}' for name, text in found.items())}")
-        parser.exit()
-
-
-class _PrintCompletion(argparse.Action):
-    """Prints the completion script of a shell, and ends the command."""
-
-    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, *_: Any) -> None:
-        from runner.cli.completion import completion_script
-
-        print(completion_script(values))
-        parser.exit()
 
 
 class _Parser(argparse.ArgumentParser):

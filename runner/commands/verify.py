@@ -1,22 +1,30 @@
 """`python -m runner verify OUTPUT`: reads a finished output again and compares it with its manifest."""
 
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from runner.chunks.grid import Grid
 from runner.core.errors import InputError
 from runner.core.text import plural, row_range
 from runner.core.urls import is_url
 from runner.data.rows import Rows, rows_checksum, type_key
+from runner.engine.reader import check_inputs
 from runner.records.ledger import Ledger, run_folder
 from runner.records.manifest import chunks_checksum
 from runner.sinks import path_checksum
-from runner.sources import open_source
+from runner.sources import Source, open_source
+from runner.sources.window import WindowSource
 
 
-def verify(output: str) -> str:
+def verify(output: str, data: str | None = None) -> str:
     """Check every row of an output against the checksums recorded when it was computed.
+
+    Args:
+        output: the output.
+        data: the data set, to be compared with the rows that the ranks read; None to leave it out.
 
     Returns:
         One line that says what was checked.
@@ -59,7 +67,37 @@ def verify(output: str) -> str:
         raise InputError(f"{ledger.path}: {row_range(expected, num_rows)} not accounted for")
     bad = sum(len(commit.bad) for commit in ledger.commits.values())
     aside = f"; {bad:,} of them bad, with fill values: see {folder}/quarantine.jsonl" if bad else ""
-    return f"{output}: all {plural(num_rows, 'row')} present once, in order, as computed{aside}"
+    read_from = f"; {_compare_data(ledger, folder, data)}" if data is not None else ""
+    return f"{output}: all {plural(num_rows, 'row')} present once, in order, as computed{aside}{read_from}"
+
+
+def _compare_data(ledger: Ledger, folder: Path, data: str) -> str:
+    """Read the data set again, and return what was compared.
+
+    Raises:
+        InputError: rows differ from those that the predictions were computed from.
+    """
+    options = _read_options(folder / "config.toml")
+    source: Source = open_source(data, options.get("columns", ()), options.get("keep", ()))
+    source = WindowSource(source, options.get("skip", 0), options.get("limit"))
+    run = ledger.fingerprint
+    assert run is not None
+    if source.num_rows != run["num_rows"]:
+        raise InputError(f"--data {data} has {plural(source.num_rows, 'row')}; the job read {run['num_rows']:,}")
+    grid = Grid(source.num_rows, run["batch_size"], run["chunk_size"])
+    compared = [commit for commit in ledger.commits.values() if commit.inputs]
+    check_inputs(source, grid, [(commit.chunk, commit.inputs) for commit in compared])
+    rows = sum(commit.stop - commit.start for commit in compared)
+    others = source.num_rows - rows
+    besides = f"; {plural(others, 'row')} in chunks with unreadable ones not compared" if others else ""
+    return f"computed from the {plural(rows, 'row')} of {data}{besides}"
+
+
+def _read_options(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
 
 
 def _open(output: str, num_rows: int, row_type: str) -> Callable[[int, int], Rows]:

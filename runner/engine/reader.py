@@ -1,7 +1,7 @@
 """Input of chunks: their rows, batch by batch, and their checksums, by which changed data is found."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -108,45 +108,43 @@ class BatchReader:
         except InputError as error:
             self._rows = ChunkError(error.message, error.details)
 
-    def checksum(self, chunk: Chunk) -> str:
-        """Return the checksum of a chunk's rows as they are now.
-
-        Raises:
-            InputError: the rows cannot be read.
-        """
-        chunk_span = [(chunk.start, chunk.stop)]
-        pieces = self._grid.batches(chunk) if self._batching is None else chunk_span
-        return chunk_checksum([rows_checksum(self._source.read(first, last)) for first, last in pieces])
-
 
 def chunk_checksum(batch_checksums: Sequence[str]) -> str:
     """Return the checksum of a chunk's rows, from the checksums of its batches in order."""
     return checksum_of_text(" ".join(batch_checksums))
 
 
-def check_inputs(
-    source: Source, grid: Grid, computed_from: Sequence[tuple[int, str]], batching: Batching | None
-) -> None:
+def check_inputs(source: Source, grid: Grid, computed_from: Sequence[tuple[int, str]]) -> None:
     """Raise InputError if the rows of committed chunks are not those that their predictions were computed from.
 
     Args:
         source: the data as it is now.
         grid: the partition of its rows.
         computed_from: committed chunks, and the checksums of their rows.
-        batching: see `BatchReader`.
     """
-    reader = BatchReader(source, grid, batching)
     changed = []
     for index, expected in computed_from:
         chunk = grid.chunk(index)
-        if reader.checksum(chunk) != expected:
+        if expected not in _checksums(source, grid, chunk):
             changed.append(row_range(chunk.start, chunk.stop))
     if changed:
         more = f" and {plural(len(changed) - _MOST_NAMED, 'more chunk')}" if len(changed) > _MOST_NAMED else ""
         raise InputError(
-            f"the data has changed since an earlier job read it: {', '.join(changed[:_MOST_NAMED])}{more} differ "
-            "from those that their predictions were computed from. Restore the data, or start over with --fresh"
+            f"the data is not what the predictions were computed from: {', '.join(changed[:_MOST_NAMED])}{more} differ "
+            "from what was read then, which has changed since, or was another copy on another host. Restore the data, "
+            "or start over with --fresh"
         )
+
+
+def _checksums(source: Source, grid: Grid, chunk: Chunk) -> Iterator[str]:
+    """Yield the checksums that a chunk's rows may have: read batch by batch, and in one piece (see `BatchReader`).
+
+    Raises:
+        InputError: the rows cannot be read.
+    """
+    ways = [grid.batches(chunk), [(chunk.start, chunk.stop)]]
+    for pieces in reversed(ways) if is_ragged(source.row_type) else ways:
+        yield chunk_checksum([rows_checksum(source.read(first, last)) for first, last in pieces])
 
 
 def check_unmodified(source: Source, stamp: str, name: str) -> None:

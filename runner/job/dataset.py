@@ -1,8 +1,10 @@
-"""The second stage of a job: open the data set."""
+"""The second stage of a job: open the data set, and see that all ranks have the same."""
 
 from runner.config.options import Config
-from runner.core.errors import UsageError
-from runner.data.rows import RowType
+from runner.core.errors import InputError, UsageError
+from runner.core.text import plural
+from runner.data.rows import RowType, type_key
+from runner.host.devices import device_kind
 from runner.job.context import Session
 from runner.sources import Scanned, Source, open_source
 from runner.sources.window import WindowSource
@@ -22,6 +24,40 @@ def open_dataset(session: Session) -> Source:
         comm.on_each(lambda: source.use(scans))
     comm.on_each(lambda: _check_kept(config, source))
     return _window(config, source)
+
+
+def digest_on_all(session: Session, source: Source) -> str:
+    """Return the digest of the data set, once all ranks are known to have it; every rank that computes calls it.
+
+    Each rank reads its own samples, since hosts may have copies under one name, and processes may make data themselves.
+
+    Raises:
+        InputError: a rank has other data than rank 0, or another kind of device; on every rank alike.
+    """
+    comm = session.comm
+    kind = device_kind(session.config)
+    own = comm.on_each(lambda: (kind, source.num_rows, type_key(source.row_type), source.digest()))
+    root = comm.bcast(own)
+    comm.on_each(lambda: _check_same(session.config, own, root))
+    return own[-1]
+
+
+def _check_same(config: Config, own: tuple[str, int, str, str], root: tuple[str, int, str, str]) -> None:
+    """Raise InputError, about the first difference, if a rank's device, rows, type or digest are not rank 0's."""
+    if own[0] != root[0]:
+        raise InputError(f"this rank computes on {own[0]}, and rank 0 on {root[0]}; all must compute on one kind")
+    differences = (
+        f"{plural(own[1], 'row')}, and {root[1]:,} on rank 0",
+        f"rows of {own[2]}, and of {root[2]} on rank 0",
+        "other contents than on rank 0, in as many rows of the same type",
+    )
+    for difference, here, there in zip(differences, own[1:], root[1:], strict=True):
+        if here != there:
+            name = config.data if isinstance(config.data, str) else "the data"
+            raise InputError(
+                f"{name} has {difference}. All ranks must read the same data: give all hosts the same copy, or use a "
+                "file system that they share"
+            )
 
 
 def open_column(config: Config, name: str) -> Source:

@@ -2,7 +2,8 @@
 
 from runner.core.text import plural
 from runner.job.context import Fingerprint, Session
-from runner.records.fingerprint import check_same, fingerprint_of_options, shape_of
+from runner.job.dataset import digest_on_all
+from runner.records.fingerprint import fingerprint_of_options
 from runner.sources import Source
 
 
@@ -15,9 +16,8 @@ def take_fingerprint(session: Session, source: Source) -> Fingerprint:
     config = session.config
     comm = session.comm
     stamp = comm.on_root(source.stamp)  # before a row is read
-    root_sees = comm.bcast(shape_of(config, source))
-    comm.on_each(lambda: check_same(config, source, root_sees))
-    values = comm.on_root(lambda: fingerprint_of_options(config, source))
+    digest = digest_on_all(session, source)
+    values = comm.on_root(lambda: fingerprint_of_options(config, source, digest))
     comm.on_root(lambda: session.recorder.prepare(values))
     threads = plural(session.stats.threads, "CPU thread")
     session.phases.end(f"data: {plural(source.num_rows, 'row')}; on {session.device} with {threads}")

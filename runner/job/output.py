@@ -53,7 +53,7 @@ def open_output(
     mine = share(len(committed.to_check), comm.world.rank, comm.world.world_size)
     to_check = committed.to_check[mine.start : mine.stop]
     session.watchdog.main.begin("comparing the data with what earlier jobs have read")
-    comm.on_each(lambda: check_inputs(source, grid, to_check, model.predictor.batching))
+    comm.on_each(lambda: check_inputs(source, grid, to_check))
     ranks_write = not config.collect_mode.moves_rows
     sink = open_direct(comm, config.output or "", grid, model.row_type) if ranks_write else None
     session.phases.end(f"output: {len(committed.chunks):,} of {plural(grid.num_chunks, 'chunk')} committed already")

@@ -1,4 +1,4 @@
-"""Fingerprint of a run: tells a resume from another job, and a rank that sees other data from the rest."""
+"""Fingerprint of a run: tells a resume from another job."""
 
 import dataclasses
 import os
@@ -9,10 +9,8 @@ from runner.config.constants import constants_to_json
 from runner.config.option import ANSWER, ROUNDING
 from runner.config.options import Config
 from runner.config.paths import is_path
-from runner.core.errors import InputError
 from runner.core.imports import name_of
 from runner.core.secrets import hide_in
-from runner.data.rows import type_key
 from runner.host.devices import device_kind
 from runner.models.weights.files import digest_settings
 from runner.sources import Source
@@ -20,10 +18,14 @@ from runner.sources import Source
 _LATER = ("data", "weights", "skip", "limit")  # in the fingerprint by what they name: digests and numbers of rows
 
 
-def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
+def fingerprint_of_options(config: Config, source: Source, digest: str) -> dict[str, Any]:
     """Return what must stay the same between a run and its resume, as far as it is known before the model is built.
 
     That is every option that affects the answer or its rounding, by its declaration.
+
+    Args:
+        config, source: the options and the data set.
+        digest: the data set's `digest()`.
     """
     options = {
         field.name: _plain(getattr(config, field.name))
@@ -32,7 +34,7 @@ def fingerprint_of_options(config: Config, source: Source) -> dict[str, Any]:
     }
     return options | {
         "num_rows": source.num_rows,
-        "data": source.digest(),
+        "data": digest,
         "model_settings": _model_settings(config),
         "input": constants_to_json(config.input),
         "ignore_keys": list(config.ignore_keys) or None,
@@ -53,15 +55,3 @@ def _model_settings(config: Config) -> str | None:
     if is_path(config.model) and os.path.isdir(config.model):
         return digest_settings(Path(config.model))
     return None
-
-
-def check_same(config: Config, source: Source, rank_0: tuple[Any, ...]) -> None:
-    """Raise InputError if this rank's `shape_of` differs from that of rank 0."""
-    own = shape_of(config, source)
-    if own != rank_0:
-        raise InputError(f"not the same data or kind of device as on rank 0: {own} here, {rank_0} there")
-
-
-def shape_of(config: Config, source: Source) -> tuple[Any, ...]:
-    """Return what every rank must see alike: number of rows, row type, kind of device."""
-    return source.num_rows, type_key(source.row_type), device_kind(config)

@@ -19,7 +19,7 @@ from runner.sources.base import DataSpec, Scanned, Source
 from runner.sources.files import file_stamp
 from runner.sources.registry import FOLDER_SUFFIXES, JOINED_SUFFIXES
 
-_DIGESTED_FILES = 64  # of a larger number, at most so many, evenly chosen, are digested
+_DIGESTED_FILES = 16  # of a larger number, at most so many, evenly chosen, are digested
 _MAGIC = re.compile(r"[*?[]")
 _MAGIC_OF_HTTP = re.compile(r"[*[]")  # a ? begins the query of a URL
 
@@ -31,14 +31,12 @@ class _KnownFile:
     Attributes:
         num_rows, row_bytes: see `Source`.
         row_type: row type of its source, in words.
-        digest: "" where the file is not among those that are digested.
         scan: scan of its lines, where it has any; so they are counted once and not at each opening.
     """
 
     num_rows: int
     row_type: str
     row_bytes: int
-    digest: str
     scan: Any = None
 
 
@@ -109,7 +107,11 @@ class ManySource:
         return parts[0] if len(parts) == 1 else concatenate(parts)
 
     def digest(self) -> str:
-        return checksum_of_text(" ".join(f"{file.num_rows} {file.row_type} {file.digest}" for file in self._files()))
+        files = self._files()
+        count = min(len(files), _DIGESTED_FILES)
+        # opened anew, and not by the ranks that have scanned them: this rank's files may be others
+        digests = [self._opened(len(files) * index // count).digest() for index in range(count)]
+        return checksum_of_text(" ".join([*(f"{file.num_rows} {file.row_type}" for file in files), *digests]))
 
     def stamp(self) -> str:
         stamps = (
@@ -129,26 +131,32 @@ class ManySource:
         if isinstance(source, Scanned):
             scan = source.scan(0, 1)
             source.use([scan])
-        every = -(-len(self._paths) // _DIGESTED_FILES)
-        digest = "" if index % every else source.digest()
-        return _KnownFile(source.num_rows, type_key(source.row_type), source.row_bytes, digest, scan)
+        return _KnownFile(source.num_rows, type_key(source.row_type), source.row_bytes, scan)
 
     def _at(self, index: int) -> Source:
         """Return the source of a file for reading; the latest stays open."""
         latest = self._latest  # read once: two threads may be here
         if latest is None or latest[0] != index:
             self._latest = latest = None  # closes the previous one
-            source = self._open(index)
-            known = self._files()[index]
-            if isinstance(source, Scanned):
-                source.use([known.scan])
-            if (source.num_rows, type_key(source.row_type)) != (known.num_rows, known.row_type):
-                raise InputError(
-                    f"--data {self._paths[index]} was modified: it had {known.num_rows} rows of {known.row_type}, and "
-                    f"has {source.num_rows} of {type_key(source.row_type)}"
-                )
+            source = self._opened(index)
             self._latest = latest = index, source
         return latest[1]
+
+    def _opened(self, index: int) -> Source:
+        """Open a file that is known.
+
+        Raises:
+            InputError: it cannot be opened, or has other rows than before.
+        """
+        source, known = self._open(index), self._files()[index]
+        if isinstance(source, Scanned):
+            source.use([known.scan])
+        if (source.num_rows, type_key(source.row_type)) != (known.num_rows, known.row_type):
+            raise InputError(
+                f"--data {self._paths[index]} is not the same as before, or not on all hosts: it had {known.num_rows} "
+                f"rows of {known.row_type}, and has {source.num_rows} of {type_key(source.row_type)}"
+            )
+        return source
 
     def _open(self, index: int) -> Source:
         return open_source(self._paths[index] + self._suffix, self._spec.columns, self._spec.keep)

@@ -20,7 +20,7 @@ from runner.engine.canary import EQUAL
 from runner.host.launch import detect_launch
 from runner.job.checks import compute_first_row, start_canary
 from runner.job.context import Session
-from runner.job.dataset import open_dataset
+from runner.job.dataset import digest_on_all, open_dataset
 from runner.job.model import load_model
 from runner.job.session import join_group, quiet_session
 
@@ -54,6 +54,7 @@ def _check(session: Session, by_whom: str) -> list[Finding]:
     comm = session.comm
     batch_size = session.config.batch_size
     source = open_dataset(session)
+    digest_on_all(session, source)
     began = time.perf_counter()
     loaded = load_model(session, source)
     load_seconds = time.perf_counter() - began

@@ -178,7 +178,7 @@ def _look_at_output(config: Config, source: Source, output: str) -> dict[str, An
 
     The data are examined as closely only where there is a run to compare them with.
     """
-    known = fingerprint_of_options(config, source) if Ledger(run_folder(output)).fingerprint else {}
+    known = fingerprint_of_options(config, source, source.digest()) if Ledger(run_folder(output)).fingerprint else {}
     if config.device == "auto" and not torch.cuda.is_available():
         known.pop("device", None)  # the job's nodes may have what this one lacks
     with FileRecorder(config, str(config.output)) as recorder:

@@ -90,7 +90,9 @@ def test_bytes_equal_a_loop_by_hand(launcher: str, options: list[str], tmp_path:
     outcome = predict(tmp_path, *options, launcher=launcher)
     assert outcome.code == 0, outcome.output
     assert np.load(tmp_path / "p.npy").tobytes() == by_hand(tokens, BATCH_SIZE, CHUNK_SIZE).tobytes()
-    assert run_here("verify", "p.npy", folder=tmp_path).code == 0
+    verified = run_here("verify", "p.npy", "--data", "d.parquet::tokens", folder=tmp_path)
+    assert verified.code == 0
+    assert f"computed from the {NUM_ROWS:,} rows of d.parquet::tokens" in verified.output
 
 
 def test_a_row_alone_gives_the_same(tmp_path: Path) -> None:
@@ -140,7 +142,7 @@ def test_a_changed_row_is_found_at_the_resume(tmp_path: Path) -> None:
     write(tmp_path / "d.parquet", tokens)
     outcome = predict(tmp_path, *slowly)
     assert outcome.code == 65, outcome.output
-    assert "rows 0 to 63 differ from those that their predictions were computed from" in outcome.output
+    assert "is not what the predictions were computed from: rows 0 to 63 differ" in outcome.output
 
 
 @pytest.mark.parametrize("compression", ["none", "snappy", "zstd"])

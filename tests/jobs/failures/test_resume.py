@@ -171,7 +171,7 @@ def test_data_that_changes_between_two_jobs(tmp_path: Path) -> None:
     change_one_row(tmp_path / "d.npy", 122_000)
     outcome = run(predict_command(*command, launcher=LAUNCHERS["mpirun-3"]), tmp_path)
     assert outcome.code == 65, outcome.output
-    assert "the data has changed since an earlier job read it: rows 117000 to 125999 differ" in outcome.output
+    assert "the data is not what the predictions were computed from: rows 117000 to 125999 differ" in outcome.output
     assert outcome.output.count("runner: error") == 1
 
     np.save(tmp_path / "d.npy", rows)  # another file, with the same rows as before

@@ -1,0 +1,19 @@
+"""Jobs that all must end in an error, in the same processes: `refused.py JOBS.json ERRORS.json`, which rank 0 writes."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import runner
+from runner.core.errors import RunnerError
+
+if __name__ == "__main__":
+    errors = {}
+    for name, options in json.loads(Path(sys.argv[1]).read_text()).items():
+        try:
+            runner.predict(**options, threads=1)
+        except RunnerError as error:
+            errors[name] = f"{error.exit_code}: {error.who}: {error}"
+    if os.environ["OMPI_COMM_WORLD_RANK"] == "0":
+        Path(sys.argv[2]).write_text(json.dumps(errors))
