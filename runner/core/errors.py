@@ -115,17 +115,13 @@ def as_runner_error(error: BaseException) -> RunnerError:
         return error
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("interrupted at once. What is recorded is kept; the same command resumes from there")
-    return RunnerError(f"unexpected {describe(error)} (a bug of the runner)", details=traceback_of(error))
+    details = "".join(traceback.format_exception(error)).rstrip()
+    return RunnerError(f"unexpected {describe(error)} (a bug of the runner)", details)
 
 
 def describe(error: BaseException) -> str:
     """Return the type and the text of an exception as one phrase."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-
-
-def traceback_of(error: BaseException) -> str:
-    """Return the traceback of an exception as text."""
-    return "".join(traceback.format_exception(error)).rstrip()
 
 
 def render(error: RunnerError) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from runner.core.errors import ModelError, RunnerError, UsageError, describe, traceback_of
+from runner.core.errors import ModelError, RunnerError, UsageError, describe
+from runner.core.tracebacks import traceback_of
 
 _TITLES = {  # names of libraries whose modules are called otherwise
     "PIL": "Pillow",

@@ -11,8 +11,9 @@ import torch
 
 from runner.config.options import Config
 from runner.config.paths import is_path
-from runner.core.errors import ChunkError, InputError, ModelError, UsageError, describe, traceback_of
+from runner.core.errors import ChunkError, InputError, ModelError, UsageError, describe
 from runner.core.text import plural
+from runner.core.tracebacks import traceback_of
 from runner.data.columns import types_by_name
 from runner.data.rows import (
     TEXT,

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import torch
 
-from runner.core.errors import InputError, MemoryShortage, ModelError, describe, traceback_of
+from runner.core.errors import InputError, MemoryShortage, ModelError, describe
+from runner.core.tracebacks import traceback_of
 from runner.data.rows import name_rows
 
 

@@ -14,8 +14,9 @@ from torch.distributed.tensor.parallel import ColwiseParallel, ParallelStyle, Ro
 from runner.comm import Comm
 from runner.config.model_kinds import TRANSFORMERS
 from runner.config.options import Config
-from runner.core.errors import ModelError, UsageError, describe, shared, traceback_of
+from runner.core.errors import ModelError, UsageError, describe, shared
 from runner.core.imports import load_attribute
+from runner.core.tracebacks import traceback_of
 from runner.models.kind import find_model_kind
 from runner.models.loaders.factory import Factory
 from runner.models.transformers.folder import SAFETENSORS, open_folder

@@ -9,7 +9,6 @@ import ast
 import functools
 import importlib.util
 import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
@@ -19,10 +18,8 @@ import xxhash
 from torch import nn
 
 from runner.config.options import Config
+from runner.core.tracebacks import is_users
 
-_INSTALLED = {"site-packages", "dist-packages"}
-_OF_PYTHON = tuple(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))
-_OF_RUNNER = str(Path(__file__).parents[1])
 _OPTIONS = ("model", "preprocess", "postprocess", "parallel_plan", "batch_cost", "data")
 
 
@@ -77,7 +74,7 @@ class _Walk:
         if parent:
             self._add_module(parent)
         path = _file_of(sys.modules.get(name)) or _file_to_import(name)
-        if path is None or not _is_users(path):
+        if path is None or not is_users(path):
             return
         try:
             content = path.read_bytes()
@@ -168,8 +165,3 @@ def _file_to_import(name: str) -> Path | None:
     except (ImportError, ValueError):
         return None
     return Path(spec.origin).resolve() if spec and spec.has_location and spec.origin else None
-
-
-def _is_users(path: Path) -> bool:
-    is_ours = str(path).startswith((*_OF_PYTHON, _OF_RUNNER))
-    return not is_ours and not _INSTALLED.intersection(path.parts)

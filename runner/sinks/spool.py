@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from runner.core.checksum import as_bytes
-from runner.core.errors import OutputError, describe, traceback_of
+from runner.core.errors import OutputError, describe
+from runner.core.tracebacks import traceback_of
 from runner.data.columns import UNNAMED, Columns, types_by_name, unpack
 from runner.data.rows import RowType, RowTypes, row_bytes_of
 from runner.sinks import check_space, files_of, path_checksum, read_all, remove, rename, storage_errors, write_all

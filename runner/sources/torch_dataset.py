@@ -9,8 +9,9 @@ import numpy as np
 import xxhash
 from torch.utils.data import IterableDataset
 
-from runner.core.errors import InputError, RunnerError, describe, traceback_of
+from runner.core.errors import InputError, RunnerError, describe
 from runner.core.imports import load_attribute
+from runner.core.tracebacks import traceback_of
 from runner.data.rows import Rows, RowTypes
 from runner.sources.base import DataSpec, no_such
 from runner.sources.items import ONE, as_column, columns_of, describe_item, fits, type_of_items

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from runner.comm import Comm
-from runner.core.errors import ModelError, RunnerError, UsageError, describe, traceback_of
+from runner.core.errors import ModelError, RunnerError, UsageError, describe
 from runner.core.imports import import_extra
+from runner.core.tracebacks import traceback_of
 from runner.data.rows import name_rows
 from runner.data.tensors import FileList
 from runner.models.images.reading import are_channels_last, as_pictures, has_images, images_in, open_files

@@ -13,9 +13,10 @@ from torch import nn
 
 from runner.comm import Comm
 from runner.config.options import Config
-from runner.core.errors import ModelError, RunnerError, UsageError, describe, traceback_of
+from runner.core.errors import ModelError, RunnerError, UsageError, describe
 from runner.core.imports import load_attribute, name_of
 from runner.core.nearest import nearest_name
+from runner.core.tracebacks import traceback_of
 from runner.host.launch import warn
 from runner.models.weights.adapt import convert, refuse_adaptations
 from runner.models.weights.broadcast import in_evaluation_mode, spread

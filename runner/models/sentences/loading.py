@@ -8,8 +8,9 @@ import torch
 
 from runner.comm import Comm
 from runner.config.options import Config
-from runner.core.errors import ModelError, UsageError, describe, traceback_of
+from runner.core.errors import ModelError, UsageError, describe
 from runner.core.imports import import_extra
+from runner.core.tracebacks import traceback_of
 from runner.models.foldercode import send_code
 from runner.models.sentences.folder import kind_of, refuse_code
 from runner.models.sentences.kinds import Embeddings, PairScores, SparseEmbeddings

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from runner.core.errors import ModelError, UsageError, describe, traceback_of
+from runner.core.errors import ModelError, UsageError, describe
 from runner.core.imports import why_not_imported
+from runner.core.tracebacks import traceback_of
 from runner.models.transformers.heads_and_pooling import has_head
 
 GENERATES = "generates"
