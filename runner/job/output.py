@@ -14,6 +14,7 @@ from runner.host.command_line import describe_job
 from runner.host.launch import warn
 from runner.host.versions import computing_versions
 from runner.job.context import Fingerprint, ProvenModel, Session, Work
+from runner.job.names import check_names
 from runner.records.recorder import Committed
 from runner.records.user_code import digest_code
 from runner.sources import Source
@@ -31,6 +32,7 @@ def open_output(
     comm = session.comm
     group = session.group
     session.phases.begin("output", "opening the output and checking what is there", root_alone=True)
+    check_names(session, model.row_type)
     grid = make_grid(config, source, model.row_type, model.predictor.ignored)
     decided = {"chunk_size": grid.chunk_size, "weights": model.digest, "row_type": type_key(model.row_type)}
     where = group.summary if group else describe_workers(comm, session.stats.threads)

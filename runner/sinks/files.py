@@ -11,6 +11,7 @@ from runner.config.formats import HIDDEN_INDEX
 from runner.core.errors import OutputError, UsageError
 from runner.data.columns import Columns
 from runner.data.rows import TEXT, Ragged, RowType, texts_of
+from runner.sinks.names import refuse_name
 
 _MOST_8_BIT = 255
 
@@ -40,10 +41,15 @@ class FilesWriter:
                 f"{', '.join(f'{name} ({kind})' for name, kind in types.items())}"
             )
 
+    @staticmethod
+    def name_column(types: Mapping[str, RowType]) -> str | None:
+        """Return the column that names the files; None where their numbers do."""
+        return next((name for name, row_type in types.items() if row_type.dtype == TEXT), None)
+
     def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
         self._folder = path
         self._digits = len(str(max(0, num_rows - 1)))
-        self._name = next((name for name, row_type in types.items() if row_type.dtype == TEXT), None)
+        self._name = self.name_column(types)
         self._value = next(name for name in types if name != self._name)
         self._files: list[str] = []
         os.makedirs(path)
@@ -67,14 +73,14 @@ class FilesWriter:
     def _write_row(self, name: str, row: np.ndarray) -> str:
         """Write one row to a file and return the file's name."""
         called = f"{name}{self.suffix}"
-        if not name or os.path.isabs(name) or ".." in name.split("/"):
-            raise OutputError(f"--output: row {len(self._files)} cannot have the name {name!r}; keep another column")
-        if "/" in name:
-            os.makedirs(os.path.dirname(f"{self._folder}/{called}"), exist_ok=True)
+        reason = refuse_name(name, self.suffix)
+        if reason:
+            raise OutputError(f"--output: row {len(self._files)}: its file's name, {name!r}, {reason}")
         try:
+            os.makedirs(os.path.dirname(f"{self._folder}/{called}"), exist_ok=True)
             with open(f"{self._folder}/{called}", "xb") as file:
                 self._save(file, row)
-        except FileExistsError as error:
+        except (FileExistsError, NotADirectoryError) as error:
             raise OutputError(f"--output: two rows have the name {name!r}; keep another column") from error
         return called
 

@@ -9,9 +9,9 @@ from torch.utils.data import Dataset
 
 from runner.core.imports import import_errors, load_attribute
 from runner.sources.base import DataSpec, Scanned, Source
-from runner.sources.registry import SUFFIXES, find_source_format, is_marked
+from runner.sources.registry import SUFFIXES, find_source_format, is_function, is_marked
 
-__all__ = ["DataSpec", "Scanned", "Source", "inner_name", "open_source"]
+__all__ = ["DataSpec", "Scanned", "Source", "inner_name", "is_dataset", "open_source"]
 
 
 def inner_name(data: Any) -> tuple[str, ...]:
@@ -46,6 +46,11 @@ def open_source(data: Any, columns: Sequence[str] = (), keep: Sequence[str] = ()
 
         return ManySource(paths, spec)
     return _open(replace(spec, path=paths[0]))
+
+
+def is_dataset(data: Any) -> bool:
+    """Return whether the rows are items of a PyTorch data set, given by itself or by a function's name."""
+    return isinstance(data, Dataset) or (isinstance(data, str) and is_function(data.partition("::")[0]))
 
 
 def _open(spec: DataSpec) -> Source:

@@ -76,6 +76,11 @@ def is_marked(path: str) -> bool:
     return any(row.is_marked_at(path) for row in SOURCE_FORMATS)
 
 
+def is_function(path: str) -> bool:
+    """Return whether a path is the name of a function, `package.module:function`, which makes a data set."""
+    return _FUNCTION.fullmatch(path) is not None and not path.endswith(SUFFIXES) and not os.path.exists(path)
+
+
 def find_source_format(path: str) -> SourceFormat:
     """Return the format of a path or URL, built in or of another package.
 
@@ -88,7 +93,7 @@ def find_source_format(path: str) -> SourceFormat:
     for row in SOURCE_FORMATS:
         if row.is_named_by(path):
             return row
-    if _FUNCTION.fullmatch(path) and not os.path.exists(path):
+    if is_function(path):
         return DATASET_FUNCTION
     if plugin := find_plugin("sources", path):
         suffix, reader = plugin

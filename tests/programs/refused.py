@@ -1,4 +1,4 @@
-"""Jobs that all must end in an error, in the same processes: `refused.py JOBS.json ERRORS.json`, which rank 0 writes."""
+"""Jobs that must all end in an error, in the same processes: `refused.py JOBS.json ERRORS.json`, written by rank 0."""
 
 import json
 import os

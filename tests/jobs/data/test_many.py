@@ -233,7 +233,7 @@ def test_a_file_that_changes_after_it_was_counted(tmp_path: Path) -> None:
     source = open_source(write(tmp_path, ".npy"))
     assert source.num_rows == NUM_ROWS
     np.save(tmp_path / "part-4.npy", np.zeros((5, 3)))
-    with pytest.raises(InputError, match=r"part-4\.npy is not the same as before, or not on all hosts: it had 101 rows .*, and has 5"):
+    with pytest.raises(InputError, match=r"part-4\.npy is not the same as before, .* it had 101 rows .*, and has 5"):
         source.read(8, 9)
     assert values(source.read(0, 8)) == VALUES[:8].tolist()
 

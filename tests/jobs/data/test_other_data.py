@@ -41,7 +41,7 @@ def _write(folder: Path, changed: bool) -> None:
     with sqlite3.connect(folder / "x.sqlite") as connection:
         table.to_sql("x", connection)
     for part in range(3):
-        np.save(folder / f"part-{part}.npy", rows[part :: 3])
+        np.save(folder / f"part-{part}.npy", rows[part::3])
         (folder / f"{part}.csv").write_bytes((folder / "x.csv").read_bytes())
     (folder / "images").mkdir()
     for index in range(4):

@@ -197,11 +197,49 @@ def test_a_file_a_row(launcher: str, tmp_path: Path) -> None:
     assert run_here("verify", "masks.png/", folder=tmp_path).code == 65
     assert predict_here(*masks, folder=tmp_path).code == 73  # it exists
     outcome = predict_here(*masks, "--overwrite", "--keep", "label", folder=tmp_path)
-    assert (outcome.code, "two rows have the name 'left'" in outcome.output) == (73, True), outcome.output
+    assert outcome.code == 65
+    assert "row 1 has 'left': an earlier row has it, too. Keep another column" in outcome.output, outcome.output
     outcome = predict_here(*common, "--output", "arrays.npy/", "--limit", "3", folder=tmp_path)
     assert outcome.code == 0, outcome.output
     assert sorted(path.name for path in (tmp_path / "arrays.npy").glob("*.npy")) == ["0.npy", "1.npy", "2.npy"]
     assert np.load(tmp_path / "arrays.npy/1.npy").shape == (5, 7)
+
+
+_BAD_NAMES = {
+    "": "is empty",
+    "a/": "ends in /",
+    "/etc/x": "leads out of the folder",
+    "a/../../x": "leads out of the folder",
+    "a\0b": "holds a NUL",
+    "x" * 252: "is longer than 255 bytes with its suffix",
+    "\u00fc" * 130: "is longer than 255 bytes with its suffix",
+    "row/0": "an earlier row has it, too",
+    "./row//0": "an earlier row has it, too",
+    "row/1.npy/x": "it is the name of another row's folder",
+}
+
+
+def test_names_are_checked_before_a_row_is_computed(tmp_path: Path) -> None:
+    """On any rank; and the corrected command needs no --fresh."""
+    rows = np.arange(40, dtype="f4")
+    good = [f"row/{row}" for row in range(40)]
+    job = ["--model", "zoo:Identity", "--data", "d.parquet", "--columns", "x", "--output", "rows.npy/", "--keep"]
+    for launcher, names in (("here", _BAD_NAMES), ("mpirun-2", ["./row//0"])):
+        for name in names:
+            bad = [*good[:33], name, *good[34:]]
+            pa.parquet.write_table(pa.table({"x": rows, "good": good, "bad": bad}), tmp_path / "d.parquet")
+            if launcher == "here":
+                outcome = predict_here(*job, "bad", folder=tmp_path)
+            else:
+                outcome = run(predict_command(*job, "bad", launcher=LAUNCHERS[launcher]), tmp_path)
+            row = 1 if "folder" in _BAD_NAMES[name] and name.startswith("row") else 33
+            words = f"row {row} has {bad[row]!r}: {_BAD_NAMES[name]}. Keep another column"
+            assert (outcome.code, words in outcome.output) == (65, True), outcome.output
+            assert not (tmp_path / "rows.npy").exists()
+            assert not (tmp_path / "rows.npy.run/ledger.jsonl").exists()
+    outcome = predict_here(*job, "good", folder=tmp_path)
+    assert outcome.code == 0, outcome.output
+    assert float(np.load(tmp_path / "rows.npy/row/33.npy")) == 33
 
 
 def test_a_death_between_the_name_and_the_report(folder: Path, tmp_path: Path) -> None:

@@ -50,7 +50,12 @@ def prepare(rows):
     ("model", "options", "tracebacks", "spots"),
     [
         ("Fails", [], 1, ["in forward", "in check"]),
-        ("Inner", [], 2, ["in forward", "in check", "ValueError: no 3", "in forward", "RuntimeError: the layers failed"]),
+        (
+            "Inner",
+            [],
+            2,
+            ["in forward", "in check", "ValueError: no 3", "in forward", "RuntimeError: the layers failed"],
+        ),
         ("narrow", [], 0, []),
         ("no_model", [], 1, ["in no_model", "ZeroDivisionError"]),
         ("identity", ["--preprocess", "shown:prepare"], 1, ["in prepare", "in check"]),
