@@ -1,6 +1,6 @@
 """Assembly of a chunk: predictions batch by batch, in the order of the data, with the fill value for bad rows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from runner.core.checksum import checksum
 from runner.data.columns import Columns, fill, nonfinite, pack, without
 from runner.data.outputs import Outputs, as_columns, check_row_type, copy_out
 from runner.data.rows import Column, RowType, RowTypes, concatenate_columns, span, take_column, zero_row
-from runner.engine.kept import as_json
+from runner.engine.kept import Unread, as_json
 from runner.engine.reader import chunk_checksum
 from runner.engine.recovery import BadRow, RecoveredBatch
 from runner.engine.texts import Cut
@@ -38,11 +38,18 @@ class ChunkBuilder:
         self._rows: _Rows = _Fixed(num_rows, row_type) if isinstance(row_type, RowType) else _Packed(num_rows, row_type)
         self._bad: list[BadRow] = []
         self._split_batches: list[list[int]] = []
+        self._unread: dict[int, Collection[str]] = {}
         self._cut = Cut()
         self._input_checksums: list[str] = []
 
     def add(
-        self, ids: Sequence[int], batch: RecoveredBatch, outputs: Outputs | None, kept: Columns, digest: str | None
+        self,
+        ids: Sequence[int],
+        batch: RecoveredBatch,
+        outputs: Outputs | None,
+        kept: Columns,
+        unread: Unread,
+        digest: str | None,
     ) -> None:
         """Add a batch to the chunk.
 
@@ -51,6 +58,7 @@ class ChunkBuilder:
             batch: the result of the batch, with its bad and cut rows.
             outputs: its predictions; None where all rows are bad.
             kept: its passthrough columns.
+            unread: what of these could not be read.
             digest: see `Part.checksum`.
 
         Raises:
@@ -65,6 +73,7 @@ class ChunkBuilder:
             places = np.asarray(ids) - start
         self._rows.put(places, outputs, kept)
         self._bad += batch.bad
+        self._unread |= unread
         if batch.is_split:
             self._split_batches.append(list(span(ids)))
         self._cut = self._cut.joined(batch.cut)
@@ -81,7 +90,10 @@ class ChunkBuilder:
         self._bad.sort(key=lambda row: row.row)
         rows = self._rows.finish([row.row - chunk.start for row in self._bad], self._kept)
         kept = self._rows.kept(self._kept)
-        records = [asdict(row) | ({"kept": as_json(kept, row.row - chunk.start)} if kept else {}) for row in self._bad]
+        records = []
+        for row in self._bad:
+            values = as_json(kept, row.row - chunk.start, self._unread.get(row.row, ()))
+            records.append(asdict(row) | ({"kept": values} if kept else {}))
         bad = {row.row for row in self._bad}
         lost = [number for row, number in self._cut.lost.items() if row not in bad]
         commit = Commit(

@@ -1,6 +1,6 @@
 """Passthrough columns of rows that cannot be read whole, such as a line of a table with one bad cell."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,9 @@ from runner.core.errors import RunnerError
 from runner.data.columns import Columns, fill
 from runner.data.rows import TEXT, Column, Ragged, RowType, concatenate_columns, zero_row
 from runner.sources import Source
+
+Unread = Mapping[int, Collection[str]]
+"""Names of the passthrough columns whose value cannot be read, by row."""
 
 
 class KeptReader:
@@ -24,17 +27,21 @@ class KeptReader:
         self._open_column = open_column
         self._sources: dict[str, Source | None] = {}
 
-    def read(self, source: Source, ids: Sequence[int]) -> Columns:
-        """Return the passthrough columns of rows that cannot be read together.
+    def read(self, source: Source, ids: Sequence[int]) -> tuple[Columns, Unread]:
+        """Return the passthrough columns of rows that cannot be read together, and what of them cannot be read at all.
 
         Args:
             source: the data set with all columns; what it can read is taken from it.
             ids: numbers of the rows. A value that cannot be read in any way becomes the fill value, as predictions do.
         """
         rows = [self._row(source, row) for row in ids]
-        return {name: concatenate_columns([row[name] for row in rows]) for name in self._types}
+        unread = {
+            row: {name for name, value in values.items() if value is None}
+            for row, values in zip(ids, rows, strict=True)
+        }
+        return {name: self._column(name, [row[name] for row in rows]) for name in self._types}, unread
 
-    def _row(self, source: Source, row: int) -> Columns:
+    def _row(self, source: Source, row: int) -> dict[str, Column | None]:
         try:
             rows = source.read(row, row + 1)
         except RunnerError:
@@ -42,7 +49,7 @@ class KeptReader:
         assert isinstance(rows, dict)
         return {name: rows[name] for name in self._types}
 
-    def _value(self, name: str, row: int) -> Column:
+    def _value(self, name: str, row: int) -> Column | None:
         if name not in self._sources:
             self._sources[name] = self._open(name)
         try:
@@ -51,9 +58,12 @@ class KeptReader:
                 return value[name] if isinstance(value, dict) else value
         except RunnerError:
             pass
+        return None
+
+    def _column(self, name: str, values: Sequence[Column | None]) -> Column:
         nothing = zero_row(self._types[name])
         assert not isinstance(nothing, dict)
-        return fill(nothing, [0])
+        return concatenate_columns([fill(nothing, [0]) if value is None else value for value in values])
 
     def _open(self, name: str) -> Source | None:
         """Open the data set with one column; None where that gives other values than with all columns."""
@@ -66,9 +76,9 @@ class KeptReader:
         return source if is_same else None
 
 
-def as_json(columns: Columns, row: int) -> dict[str, Any]:
-    """Return the values of one row as JSON has them, by column."""
-    return {name: _plain(column, row) for name, column in columns.items()}
+def as_json(columns: Columns, row: int, unread: Collection[str]) -> dict[str, Any]:
+    """Return the values of one row as JSON has them, by column; None for those that could not be read."""
+    return {name: None if name in unread else _plain(column, row) for name, column in columns.items()}
 
 
 def _plain(column: Column, row: int) -> Any:

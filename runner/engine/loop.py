@@ -16,7 +16,7 @@ from runner.data.columns import Columns
 from runner.data.outputs import Outputs
 from runner.data.rows import RowTypes, name_rows
 from runner.engine.chunk_builder import ChunkBuilder
-from runner.engine.kept import KeptReader
+from runner.engine.kept import KeptReader, Unread
 from runner.engine.observer import Observer
 from runner.engine.predictor import Predictor, Prepared
 from runner.engine.reader import BatchReader
@@ -72,7 +72,7 @@ class Engine:
             began = time.perf_counter()
             part = computed.part
             outputs = None if computed.outputs is None else computed.outputs()
-            computed.builder.add(part.ids, computed.batch, outputs, part.kept, part.checksum)
+            computed.builder.add(part.ids, computed.batch, outputs, part.kept, part.unread, part.checksum)
             ended = time.perf_counter()
             timeline.count_batch(len(part.ids), computed.seconds + ended - began)
             if computed.is_last:
@@ -117,17 +117,19 @@ class Engine:
         prepared = []
         for ids, rows, digest in reader.read(chunk, first, last):
             kept: Columns = {}
+            unread: Unread = {}
             inputs: Prepared | InputError
             try:
                 if isinstance(rows, InputError):
-                    kept = self.kept_reader.read(self.source, ids) if self.kept_reader else {}
+                    if self.kept_reader:
+                        kept, unread = self.kept_reader.read(self.source, ids)
                     inputs = rows
                 else:
                     kept = self.predictor.kept(rows)
                     inputs = self.predictor.prepare(rows, ids)
             except InputError as error:
                 inputs = error
-            prepared.append(_Prepared(ids, inputs, digest, kept))
+            prepared.append(_Prepared(ids, inputs, digest, kept, unread))
         self.observer.timeline.add("read", began, time.perf_counter())
         return prepared
 
@@ -150,6 +152,7 @@ class _Prepared:
     inputs: Prepared | InputError  # the main thread handles an error of reading or preparing, in its turn
     checksum: str | None  # of the rows as read, before preprocessing, which may change them in place
     kept: Columns  # passthrough columns
+    unread: Unread
 
 
 @dataclass(frozen=True)

@@ -122,7 +122,7 @@ def test_where_rows_are_skipped(tmp_path: Path) -> None:
 
 
 def test_a_kept_value_that_cannot_be_read_itself(tmp_path: Path) -> None:
-    """It becomes the fill value, as a prediction does: a 0 would be the id of another row."""
+    """It becomes the fill value, as a prediction does: a 0 would be the id of another row. The record has null."""
     columns = table()
     columns["id"] = [None if row == 9 else row for row in IDS]
     lines = [{name: values[row] for name, values in columns.items()} for row in IDS]
@@ -131,7 +131,7 @@ def test_a_kept_value_that_cannot_be_read_itself(tmp_path: Path) -> None:
     found = read_back(tmp_path / "p.parquet")
     assert found["id"] == [-1 if row == 9 else row for row in IDS]
     assert found["name"] == NAMES
-    assert [line["kept"]["id"] for line in quarantined] == [0, -1, 39]
+    assert [line["kept"]["id"] for line in quarantined] == [0, None, 39]
 
 
 def test_a_row_that_fails_in_the_model(tmp_path: Path) -> None:
