@@ -134,7 +134,8 @@ class Binding:
             named = {}
         if problem := self._matching.misfit(len(positional), list(named)):
             described = self.describe(Arguments(positional, named))
-            raise ModelError(f"{problem}; it would be called with {described}")
+            advice = self._matching.advice() if are_columns else ""
+            raise ModelError(f"{problem}; it would be called with {described}{'. ' * bool(advice)}{advice}")
         slots: list[Input | None] = [*self._matching.inputs]
         slots += [None] * (len(positional) - len(slots))
         return Arguments(

@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from runner.calls.signature import MASKS, Signature, name_of_dtype
 from runner.core.errors import UsageError
+from runner.core.text import listed
 from runner.data.rows import TEXT, RowType
 
 
@@ -82,18 +83,28 @@ class Matching:
         names = [*self._types, *([self.mask] if self.mask and is_padded else [])]
         if self.by_position(names) or not (problem := self.misfit(0, names)):
             return
-        advice = "Choose columns with --columns, or give them the names of the inputs"
-        are_numbers = all(not column.shape and column.dtype.kind in "biuf" for column in self._types.values())
-        if are_numbers and len(self.inputs) == 1:
-            advice = "--stack makes one matrix (rows, columns) of columns of numbers"
-        raise UsageError(f"{problem}; the data has the columns {', '.join(self._types)}. {advice}")
+        raise UsageError(f"{problem}; the data has the columns {listed(list(self._types))}. {self.advice()}")
+
+    def advice(self) -> str:
+        """Return what to do about columns that do not fit; empty where the data has no columns."""
+        if "" in self._types:
+            return ""
+        others = [name for name, column in self._types.items() if not _is_number(column)]
+        if len(self.inputs) != 1 or len(others) == len(self._types):
+            return "Choose columns with --columns, or give them the names of the inputs"
+        stack = "--stack makes one matrix (rows, columns) of columns of numbers"
+        return f"--keep {','.join(others)} leaves out the rest, beside the predictions; {stack}" if others else stack
 
 
 def check_stack(types: Mapping[str, RowType]) -> None:
     """Raise UsageError unless all columns are of numbers, one per row."""
     for name, column in types.items():
-        if column.shape or column.dtype.kind not in "biuf":
+        if not _is_number(column):
             what = f"column {name!r}" if name else "the data"
             raise UsageError(
                 f"--stack makes one matrix of columns of numbers; {what} is {column}. Choose others with --columns"
             )
+
+
+def _is_number(column: RowType) -> bool:
+    return not column.shape and column.dtype.kind in "biuf"

@@ -19,7 +19,7 @@ from runner.comm import Comm, Counter, Round, wait
 from runner.comm.pieces import Buffer, PlaceCommunicators, broadcast_pieces
 from runner.config.collect_modes import COLLECT_MODES
 from runner.core.errors import RunnerError, UsageError, as_runner_error, describe, render, shared
-from runner.host.launch import Launch, World
+from runner.host.launch import WITHOUT_MPI, Launch, World
 
 T = TypeVar("T")
 
@@ -200,8 +200,8 @@ def load_mpi(launch: Launch) -> Any:
     Raises:
         UsageError: mpi4py is missing, or the launch cannot work.
     """
-    if launch.launcher == "horovodrun --gloo":
-        raise shared(UsageError("started by horovodrun with Gloo; the runner needs MPI: horovodrun --mpi -np N ..."))
+    if launch.launcher in WITHOUT_MPI:
+        raise shared(UsageError(f"started by {launch.launcher}, which starts no MPI: {WITHOUT_MPI[launch.launcher]}"))
     try:
         from mpi4py import MPI
     except Exception as error:

@@ -1,5 +1,8 @@
 """Text of numbers that people read at a glance: counts, durations, rates, bytes."""
 
+from collections.abc import Sequence
+
+_MOST_NAMED = 20
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
 
 
@@ -54,3 +57,9 @@ def rough_duration(seconds: float) -> str:
 def _long_duration(seconds: float) -> str:
     minutes, hours = round(seconds / 60), round(seconds / 3600)
     return f"{minutes // 60} h {minutes % 60} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Join names for a message, at most 20 and the number of further ones."""
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more

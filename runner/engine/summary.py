@@ -13,7 +13,8 @@ from runner.config.options import Config
 from runner.core.secrets import hide_secrets
 from runner.engine.baseline import Speed
 from runner.host.command_line import launcher_command, own_command
-from runner.host.launch import peak_rss_bytes, scheduler_job, take_warnings
+from runner.host.launch import scheduler_job, take_warnings
+from runner.host.process import peak_rss_bytes
 from runner.host.versions import versions
 from runner.records.recorder import Recorder
 from runner.telemetry.efficiency import find_efficiency

@@ -5,7 +5,6 @@ import os
 import re
 import socket
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +20,11 @@ _LAUNCHERS = (
     ("mpiexec", "PMI_SIZE", "PMI_RANK"),
     ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
 )
+
+WITHOUT_MPI = {
+    "horovodrun --gloo": "put horovodrun --mpi -np N in its place",
+    "torchrun": "put mpirun -np N or horovodrun -np N in its place",
+}
 
 # The pause between two cycles of Horovod's background thread, in milliseconds. Its own default of 1 ms takes a good
 # part of a core, which a CPU model needs itself; a GPU host has cores to spare and gains from shorter rounds.
@@ -57,12 +61,14 @@ class World:
 
 
 def detect_launch(environ: Mapping[str, str] = os.environ) -> Launch:
-    """Return the launch this process is part of, from the variables of the known launchers."""
+    """Return the launch this process is part of, from the variables of the launchers."""
     for launcher, size_name, rank_name in _LAUNCHERS:
         size = environ.get(size_name, "")
         rank = environ.get(rank_name, "0")
         if size.isdecimal() and rank.isdecimal():
             return Launch(launcher, int(rank), int(size))
+    if "TORCHELASTIC_RUN_ID" in environ:
+        return Launch("torchrun", int(environ["RANK"]), int(environ["WORLD_SIZE"]))
     return Launch("none", 0, 1)
 
 
@@ -192,42 +198,6 @@ def requested_threads(environ: Mapping[str, str] = os.environ) -> int | None:
     """Return the user's OMP_NUM_THREADS if it is a plain number, else None."""
     value = environ.get("OMP_NUM_THREADS", "")
     return int(value) if value.isdecimal() and int(value) > 0 else None
-
-
-def peak_rss_bytes() -> int:
-    """Return the most memory this process has held, as the kernel counts it, in bytes."""
-    with open("/proc/self/status") as file:  # getrusage would also count memory from before exec
-        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) * 1024
-
-
-def process_start() -> float:
-    """Return when this process started, in seconds since the epoch."""
-    age_seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - start_ticks(os.getpid()) / os.sysconf("SC_CLK_TCK")
-    return time.time() - age_seconds
-
-
-def start_ticks(pid: int) -> int:
-    """Return when a process of this host started, in clock ticks since boot; pid and start together identify a process.
-
-    Raises:
-        OSError: there is no such process.
-    """
-    return int(_stat_fields(pid)[19])  # field 22
-
-
-def is_running(pid: int, ticks: int) -> bool:
-    """Return whether the process of this host with this pid and start time runs; a dead one not yet reaped does not."""
-    try:
-        fields = _stat_fields(pid)
-    except OSError:
-        return False
-    return int(fields[19]) == ticks and fields[0] not in "ZX"
-
-
-def _stat_fields(pid: int) -> list[str]:
-    """Return the fields of /proc/PID/stat from field 3, the state, on; the program's name before it may hold spaces."""
-    with open(f"/proc/{pid}/stat") as file:
-        return file.read().rpartition(")")[2].split()
 
 
 def warn(world: World, what: str) -> None:

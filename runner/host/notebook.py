@@ -3,7 +3,7 @@
 import sys
 import time
 
-from runner.host.launch import process_start
+from runner.host.process import process_start
 
 
 def in_notebook() -> bool:

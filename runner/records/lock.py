@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.errors import OutputError
-from runner.host.launch import is_running, start_ticks
+from runner.host.process import is_running, start_ticks
 
 _TOUCH_SECONDS = 2.0
 _WATCH_SECONDS = 4 * _TOUCH_SECONDS  # a lock of another host, untouched for this long, belongs to a dead job

@@ -7,9 +7,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from runner.core.errors import InputError, UsageError
+from runner.core.text import listed
 from runner.data.rows import Rows, RowTypes
-
-_MOST_NAMED = 20
 
 
 @dataclass(frozen=True)
@@ -120,12 +119,6 @@ def no_such(what: str, name: str, names: Sequence[str], word: str = "column") ->
     """
     has = f"it has {listed(names)}" if names else "it has none"
     return InputError(f"{what} has no {word} {name!r}; {has}")
-
-
-def listed(names: Sequence[str]) -> str:
-    """Join names for a message, at most 20 and the number of further ones."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def check_dtype(dtype: np.dtype[Any], what: str) -> None:

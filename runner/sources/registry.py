@@ -4,8 +4,10 @@ import os
 import re
 from dataclasses import dataclass
 
-from runner.core.errors import UsageError
+from runner.core.errors import InputError, RunnerError, UsageError
+from runner.core.nearest import nearest_name
 from runner.core.plugins import find_plugin
+from runner.core.urls import is_url
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,8 @@ def find_source_format(path: str) -> SourceFormat:
     """Return the format of a path or URL, built in or of another package.
 
     Raises:
-        UsageError: there is none; the message says which there are.
+        InputError: there is no such file.
+        UsageError: there is no such format; the message says which there are.
     """
     for row in SOURCE_FORMATS:
         if row.is_marked_at(path):  # before the suffix: an output that is a folder may be called p.npy
@@ -100,7 +103,26 @@ def find_source_format(path: str) -> SourceFormat:
         return SourceFormat(reader, (suffix,))
     if os.path.isdir(path):
         return IMAGE_FOLDER
-    raise UsageError(
+    raise _unknown(path)
+
+
+def _unknown(path: str) -> RunnerError:
+    """Return the error for a path of no known format."""
+    from runner.sources.media.decode import SUFFIXES as IMAGE_SUFFIXES
+
+    if not is_url(path) and not os.path.exists(path) and ":" not in path:
+        folder = os.path.dirname(path) or "."
+        near = nearest_name(os.path.basename(path), os.listdir(folder) if os.path.isdir(folder) else [])
+        meant = f"; did you mean {os.path.join(os.path.dirname(path), near)}?" if near else ""
+        return InputError(f"--data {path!r}: there is no such file or folder{meant}")
+    suffix = os.path.splitext(path)[1]
+    hints = (
+        (SUFFIXES, ". Suffixes are in small letters: rename it"),
+        (IMAGE_SUFFIXES, ". For images, give the folder that holds them"),
+        ((".pkl", ".pickle", ".joblib", ".pt", ".pth"), ". Save its rows with numpy.save: such a file can run code"),
+    )
+    hint = next((words for suffixes, words in hints if suffix.lower() in suffixes), "")
+    return UsageError(
         f"--data {path!r} must end in {' or '.join(SUFFIXES)}, or be a folder, or package.module:function that "
-        "gives a data set of PyTorch"
+        f"gives a data set of PyTorch{hint}"
     )

@@ -43,7 +43,7 @@ def marked_job(folder: str) -> dict[str, Any]:
     import torch
 
     from runner.engine.loop import Engine
-    from runner.host.launch import process_start
+    from runner.host.process import process_start
     from runner.job import run as job
     from runner.job import session
 
@@ -72,7 +72,7 @@ def marked_job(folder: str) -> dict[str, Any]:
 
 def peak_rss(begin_again: bool = False) -> int:
     """The most memory this process held, bytes; from now on it may begin again with what it holds now."""
-    from runner.host.launch import peak_rss_bytes
+    from runner.host.process import peak_rss_bytes
 
     peak = peak_rss_bytes()
     if begin_again:

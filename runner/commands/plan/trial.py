@@ -18,7 +18,7 @@ from runner.data.rows import RowType, RowTypes, row_bytes_of
 from runner.engine.baseline import Speed, measure_single_rank
 from runner.engine.reader import make_grid
 from runner.host.devices import device_kind, keep_freed_memory, local_device
-from runner.host.launch import peak_rss_bytes, process_start
+from runner.host.process import peak_rss_bytes, process_start
 from runner.job.checks import compute_first_row
 from runner.job.compute import make_engine
 from runner.job.model import load_model

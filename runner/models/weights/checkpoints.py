@@ -5,6 +5,7 @@ of models.
 import json
 import os
 import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -163,7 +164,8 @@ def _read_places(path: str) -> dict[str, str]:
 
 
 def _why_not(error: Exception) -> str:
-    """Return PyTorch's reason, without its advice."""
+    """Return PyTorch's reason without its advice, which is for programs: what is in the file besides tensors."""
     text = str(error)
-    blocked = [line.strip() for line in text.splitlines() if "GLOBAL" in line or "Unsupported" in line]
-    return (blocked or text.splitlines() or [describe(error)])[0]
+    if found := re.search(r"GLOBAL ([\w.]+)", text):
+        return f"it holds objects of {found[1]}, and not only tensors"
+    return (text.splitlines() or [describe(error)])[0].rstrip(".")

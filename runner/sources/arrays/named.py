@@ -8,6 +8,7 @@ import numpy as np
 
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError
+from runner.core.text import listed
 from runner.data.rows import (
     TEXT,
     Column,
@@ -23,7 +24,6 @@ from runner.data.rows import (
     take_column,
     zero_row,
 )
-from runner.sources.base import listed
 
 _HELD_BYTES = 1 << 30  # the most decoded bytes of a chunk that is kept
 _WHOLE_BYTES = 16 << 20  # up to this size an array is digested completely

@@ -10,6 +10,7 @@ from runner.data.rows import Rows
 from runner.sources.base import DataSpec
 from runner.sources.files import read_range
 from runner.sources.tables.arrow import ArrowColumns
+from runner.sources.tables.header import check_header
 from runner.sources.tables.lines import LineSource
 
 _INFERRED_BYTES = 4 << 20  # the types of columns are inferred from the rows in so many bytes
@@ -45,6 +46,9 @@ class CsvSource(LineSource):
             except pa.ArrowInvalid as error:
                 raise InputError(f"{spec.what} is not CSV with a header: {describe(error)}") from error
         table = self._numbers_with_exceptions(table)
+        are_numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in table.schema.types]
+        if len(table):
+            check_header(spec, table.schema.names, are_numbers)
         self._columns = ArrowColumns(table.schema, spec)
         self.row_type = self._columns.row_type
         self._start += len(header)

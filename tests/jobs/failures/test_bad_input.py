@@ -24,6 +24,15 @@ CASES: dict[str, tuple[int, list[str], dict[str, str | None]]] = {
     "text dtype": (65, ["words.npy is of dtype <U3"], {"--data": "words.npy"}),
     "single value": (65, ["single value"], {"--data": "scalar.npy"}),
     "data of another suffix": (64, ["--data 'd.dat' must end in .npy"], {"--data": "d.dat"}),
+    "data that is not there": (65, ["there is no such file or folder; did you mean folder.npy?"], {"--data": "folder"}),
+    "data in capitals": (64, ["Suffixes are in small letters: rename it"], {"--data": "D.NPY"}),
+    "one image": (64, ["For images, give the folder that holds them"], {"--data": "one.jpg"}),
+    "pickled data": (64, ["Save its rows with numpy.save"], {"--data": "rows.pkl"}),
+    "columns of which one is text": (
+        65,
+        ["--keep id leaves out the rest, beside the predictions; --stack makes one matrix"],
+        {"--data": "ids.csv"},
+    ),
     "no data": (64, ["--data is missing"], {"--data": None}),
     "no model": (64, ["--model is missing"], {"--model": None}),
     "no output": (64, ["--output is missing"], {"--output": None}),
@@ -46,7 +55,11 @@ CASES: dict[str, tuple[int, list[str], dict[str, str | None]]] = {
     "weights that are a folder": (65, ["folder.npy is a folder"], {"--weights": "folder.npy"}),
     "damaged weights": (65, ["text.pt is text that begins with"], {"--weights": "text.pt"}),
     "damaged safetensors": (65, ["text.safetensors is text that"], {"--weights": "text.safetensors"}),
-    "weights that need code": (65, ["whole.pt is not a plain state dict"], {"--weights": "whole.pt"}),
+    "weights that need code": (
+        65,
+        ["whole.pt is not a plain state dict: it holds objects of torch.nn.modules.container.Sequential, and not only"],
+        {"--weights": "whole.pt"},
+    ),
     "weights with other keys": (65, ["holds keys epoch, generator", "state_dict"], {"--weights": "nested.pt"}),
     "weights of another shape": (
         65,
@@ -105,6 +118,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "short.npy").write_bytes((folder / "d.npy").read_bytes()[:-1])
     (folder / "empty.npy").touch()
     (folder / "folder.npy").mkdir()
+    for name in ("D.NPY", "d.dat", "one.jpg", "rows.pkl"):
+        (folder / name).touch()
+    (folder / "ids.csv").write_text("id,a,b\nx,1,2\n")
     for suffix in ("npy", "pt", "safetensors", "toml"):
         (folder / f"text.{suffix}").write_text("just some words, of no format at all\n" * 9)
     (folder / "typo.toml").write_text("bathc-size = 3\n")
@@ -154,6 +170,14 @@ def test_refused_by_two_ranks_with_one_message(name: str, folder: Path) -> None:
     outcome = run(predict_command(*options(changes), launcher=mpirun(2)), folder)
     assert outcome.code == code, outcome.output
     assert_one_message(outcome.output, messages)
+    assert files(folder) == before
+
+
+def test_torchrun_starts_no_mpi(folder: Path) -> None:
+    before = files(folder)
+    outcome = run(["torchrun", "--nproc-per-node", "2", "-m", "runner", "predict", *options({})], folder)
+    assert outcome.code != 0
+    assert_one_message(outcome.output, ["started by torchrun, which starts no MPI: put mpirun -np N or"])
     assert files(folder) == before
 
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from runner.host.launch import Launch, detect_launch, fair_threads, process_start, set_horovod_defaults
+from runner.host.launch import Launch, detect_launch, fair_threads, set_horovod_defaults
+from runner.host.process import process_start
 
 
 @pytest.mark.parametrize(
@@ -21,6 +22,8 @@ from runner.host.launch import Launch, detect_launch, fair_threads, process_star
             Launch("mpirun", 6, 8),
         ),
         ({"HOROVOD_SIZE": "2", "HOROVOD_RANK": "1"}, Launch("horovodrun --gloo", 1, 2)),
+        ({"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "1"}, Launch("torchrun", 1, 2)),
+        ({"WORLD_SIZE": "2", "RANK": "1"}, Launch("none", 0, 1)),  # of another program
         ({"OMPI_COMM_WORLD_SIZE": "many"}, Launch("none", 0, 1)),
     ],
 )

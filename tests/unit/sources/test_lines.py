@@ -1,6 +1,7 @@
 """CSV, JSON lines and text: any range of rows, whoever has counted them, against what wrote them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -147,3 +148,31 @@ def test_what_is_not_there_is_named_with_what_is(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(b"")
         with pytest.raises(InputError, match=r"is not CSV with a header|holds no JSON objects"):
             open_source(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "message"),
+    [
+        ("0.5,-1.25\n0.1,2\n", [], "looks like a row: 0.5, -1.25"),
+        ("u1,0.5,3\nu2,0.25,4\n", [], "looks like a row: u1, 0.5, 3"),
+        ("u1,0.5,3\nu2,0.25,4\n", ["0.5"], ""),
+        ("7\n8\n", [], "looks like a row: 7"),
+        ("a;b\n1;2\n", [], "separated by semicolons"),
+        ("a|b\n1|2\n", [], "separated by vertical bars"),
+        ("a\tb\n1\t2\n", [], "separated by tabs"),
+        ("a;b\n1;2\n", ["a;b"], ""),
+        ("0,1,2\n0.5,0.1,0.2\n", [], ""),  # as pandas names columns
+        (",0,1\n0,0.5,0.1\n", [], ""),
+        ("1,2\n0.5,0.1\n", [], ""),
+        ("site,1990,1991,1992,1993,1994\nx,1,2,3,4,5\n", [], ""),
+        ("id,2020\nx,y\n", [], ""),  # numbers above text are names
+    ],
+)
+def test_a_first_line_that_names_no_columns(text: str, columns: list[str], message: str, tmp_path: Path) -> None:
+    """It is refused: as names, the values of a row would be lost."""
+    (tmp_path / "d.csv").write_text(text)
+    if message:
+        with pytest.raises(InputError, match=re.escape(message)):
+            open_source(str(tmp_path / "d.csv"), columns)
+    else:
+        assert open_source(str(tmp_path / "d.csv"), columns).num_rows == text.count("\n") - 1
