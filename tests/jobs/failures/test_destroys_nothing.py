@@ -3,9 +3,7 @@
 import json
 import os
 import shutil
-import signal
 import sqlite3
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import zoo
-from launch import PATIENCE, await_that, finish, predict_command, predict_here, start
+from launch import predict_here
 from PIL import Image
 from reference import plain_loop, random_rows
 
@@ -212,8 +210,6 @@ def test_a_run_without_rows_is_forgotten_for_a_corrected_command(folder: Path) -
 
 
 MAKES_A_FILE = """
-import os
-import time
 from torch import nn
 
 class Makes(nn.Module):
@@ -226,12 +222,6 @@ class Makes(nn.Module):
             with open(self.path, "w") as file:
                 file.write("precious")
         return rows * 2
-
-def slowly():
-    open("building", "w").close()
-    while not os.path.exists("go"):
-        time.sleep(0.02)
-    return nn.Identity()
 """
 
 
@@ -249,33 +239,6 @@ def test_an_output_that_another_program_makes_meanwhile(name: str, folder: Path)
     code, said = predict(folder, *job, model="own:Makes")
     assert code == 0, said
     assert "64 resumed" in said
-
-
-def test_two_jobs_with_one_output(folder: Path) -> None:
-    """A finished output was once replaced by a job that had begun before it, and took long to build its model."""
-    (folder / "own.py").write_text(MAKES_A_FILE)
-    np.save(folder / "b.npy", ROWS[:40])
-    slow = start(predict_command("--model", "own:slowly", "--data", "b.npy", "--output", "x.npy"), folder)
-    await_that((folder / "building").exists, slow)
-    code, said = predict(folder, "--data", "d.npy", "--output", "x.npy")
-    assert code == 73, said
-    assert f"--output x.npy is being written by another job: process {slow.pid} on" in said
-    (folder / "go").touch()
-    outcome = finish(slow, PATIENCE)
-    assert outcome.code == 0, outcome.output
-    assert np.load(folder / "x.npy").tobytes() == ROWS[:40].tobytes()
-    assert predict(folder, "--data", "d.npy", "--output", "x.npy")[0] == 73
-
-
-def test_a_killed_job_that_has_not_begun_leaves_no_obstacle(folder: Path) -> None:
-    (folder / "own.py").write_text(MAKES_A_FILE)
-    slow = start(predict_command("--model", "own:slowly", "--data", "d.npy", "--output", "x.npy"), folder)
-    await_that((folder / "building").exists, slow)
-    os.killpg(slow.pid, signal.SIGKILL)
-    finish(slow, PATIENCE)
-    time.sleep(0.1)
-    code, said = predict(folder, "--data", "d.npy", "--output", "x.npy")
-    assert code == 0, said
 
 
 def test_a_damaged_ledger_is_refused_and_discarded_on_request(folder: Path) -> None:
