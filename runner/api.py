@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from runner.host.cpus import prevent_binding
+
 if TYPE_CHECKING:
     from runner.telemetry.report import Report
 
@@ -145,6 +147,7 @@ def predict(
     options = dict(locals())
     options |= options.pop("unknown")  # for an error that names the nearest option
     options |= {"model_args": model_args or {}, "input": input or {}}
+    prevent_binding()
     from runner.job.run import predict as run_job  # PyTorch and MPI take their time to import
 
     return run_job(**options)

@@ -11,12 +11,14 @@ from runner.cli.arguments import Command, make_predict_config, parse, predict_op
 from runner.config.options import make_config
 from runner.core.errors import EXIT_COMPLETE, EXIT_STOPPED, RunnerError, render
 from runner.core.printable import printable
+from runner.host.cpus import prevent_binding
 from runner.host.launch import detect_launch
 from runner.host.stop import SIGNALS
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    prevent_binding()
     try:
         command = parse(arguments)
         return _COMMANDS[command.name](command)

@@ -12,7 +12,8 @@ from runner.comm import Round, wait
 from runner.comm.mpi import MpiComm, library_name, load_mpi
 from runner.comm.pieces import parts_of
 from runner.core.errors import RunnerError, UsageError, describe, shared
-from runner.host.launch import Launch, set_horovod_defaults, unbound
+from runner.host.cpus import unbound
+from runner.host.launch import Launch, set_horovod_defaults
 
 # One round, all ranks together: past 2^32 Horovod returns garbage and reports success.
 _MAX_ROUND_BYTES = 1 << 30

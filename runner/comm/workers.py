@@ -3,14 +3,14 @@
 from runner.comm import Comm
 from runner.config.options import Config
 from runner.core.text import plural
+from runner.host.cpus import cpu_share
 from runner.host.devices import set_threads
-from runner.host.launch import usable_cpus
 
 
 def share_threads(config: Config, comm: Comm) -> int:
     """Set the CPU threads of this rank, a fair share of its host's, and return their number; every rank calls it."""
-    cpus = comm.gather_all((comm.world.host, usable_cpus()))
-    return set_threads(config, [own for host, own in cpus if host == comm.world.host])
+    own = cpu_share(comm.world.host)
+    return set_threads(config, own, comm.gather_all(own))
 
 
 def describe_workers(comm: Comm, threads: int) -> str:

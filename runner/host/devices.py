@@ -7,7 +7,8 @@ import torch
 
 from runner.config.options import Config
 from runner.core.errors import UsageError
-from runner.host.launch import fair_threads, job_end, requested_threads, usable_cpus
+from runner.host.cpus import CpuShare, fair_threads, requested_threads
+from runner.host.launch import job_end
 
 _M_TRIM_THRESHOLD = -1  # parameters of mallopt(3)
 _M_MMAP_THRESHOLD = -3
@@ -64,14 +65,14 @@ def shared_gpus(ranks: Sequence[tuple[str, str]]) -> str:
     return "; ".join(f"{' and '.join(names)} share {gpu}" for gpu, names in users.items() if len(names) > 1)
 
 
-def set_threads(config: Config, local_cpus: Sequence[frozenset[int]]) -> int:
+def set_threads(config: Config, own: CpuShare, ranks: Sequence[CpuShare]) -> int:
     """Set the number of CPU threads of this rank, and return it.
 
     Args:
         config: holds the number, where the user sets it.
-        local_cpus: the CPUs that each rank of this host may use, this rank included.
+        own, ranks: the CPUs of this rank and of all, see `fair_threads`.
     """
-    threads = config.threads or requested_threads() or fair_threads(usable_cpus(), local_cpus)
+    threads = config.threads or requested_threads() or fair_threads(own, ranks)
     torch.set_num_threads(threads)
     return threads
 

@@ -1,6 +1,5 @@
 """Identity of this process: rank, world size, host, CPUs. Alone in reading launchers' variables; makes no MPI calls."""
 
-import contextlib
 import os
 import re
 import socket
@@ -8,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from runner.core.printable import safe_message
 
@@ -144,60 +142,12 @@ def read_variables(names: Sequence[str], environ: Mapping[str, str] = os.environ
     return {name: environ[name] for name in names if environ.get(name)}
 
 
-def usable_cpus() -> frozenset[int]:
-    """Return the CPUs this process may run on."""
-    return frozenset(os.sched_getaffinity(0))
-
-
-def cpu_quota(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> float | None:
-    """Return how many CPUs the control groups let this process use at a time; None where they set no limit.
-
-    Control groups of version 2: https://docs.kernel.org/admin-guide/cgroup-v2.html, "cpu.max". A group's limit holds
-    for all groups below.
-    """
-    quotas = []
-    with contextlib.suppress(OSError):
-        group = Path(root + Path(own).read_text().partition("::")[2].strip())
-        for folder in (group, *group.parents):
-            with contextlib.suppress(OSError, ValueError):
-                quota, period = (folder / "cpu.max").read_text().split()
-                quotas.append(int(quota) / int(period))  # "max" is no number
-    return min(quotas, default=None)
-
-
 def loaded_libraries(stem: str) -> tuple[str, ...]:
     """Return the loaded files of a shared library, such as "libmpi", of this process; each once, links resolved."""
     with open("/proc/self/maps") as file:
         paths = {line.split(None, 5)[5].rstrip("\n") for line in file if line.count("/")}
     pattern = re.compile(rf"{stem}(_cray|_ibm|_gnu_\d+)?\.so[.\d]*")
     return tuple(sorted({os.path.realpath(path) for path in paths if pattern.fullmatch(os.path.basename(path))}))
-
-
-@contextmanager
-def unbound() -> Iterator[None]:
-    """Let threads that are started inside run on any CPU of this job, whatever core the launcher bound the rank to."""
-    own = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))  # the kernel clips it to the job's control group
-        yield
-    finally:
-        os.sched_setaffinity(0, own)
-
-
-def fair_threads(cpus: frozenset[int], local_cpus: Sequence[frozenset[int]]) -> int:
-    """Return the CPU threads of one rank: a CPU that k local ranks may use counts 1/k.
-
-    Args:
-        cpus: the CPUs this rank may use.
-        local_cpus: the CPUs of every rank on this host, this rank included.
-    """
-    return max(1, int(sum(1 / sum(cpu in other for other in local_cpus) for cpu in cpus) + 1e-9))
-
-
-def requested_threads(environ: Mapping[str, str] = os.environ) -> int | None:
-    """Return the user's OMP_NUM_THREADS if it is a plain number, else None."""
-    value = environ.get("OMP_NUM_THREADS", "")
-    return int(value) if value.isdecimal() and int(value) > 0 else None
 
 
 def warn(world: World, what: str) -> None:

@@ -12,6 +12,7 @@ from runner.comm.watchdog import Watchdog
 from runner.comm.workers import share_threads
 from runner.config.options import Config
 from runner.core.errors import as_runner_error
+from runner.host.cpus import prevent_binding
 from runner.host.devices import deadline, device_kind, gpu_name, local_device, shared_gpus
 from runner.host.launch import Launch, detect_launch, set_log_defaults, take_warnings, warn
 from runner.host.notebook import job_start
@@ -62,6 +63,7 @@ def open_session(config: Config) -> Iterator[Session]:
             phases = PhaseTracker(comm.world, watchdog, timeline)
             phases.end(f"connected: launcher {comm.world.launcher}, {comm.library or 'no MPI'}")
             phases.begin("data", "opening the data")
+            warn(comm.world, prevent_binding() if comm.world.world_size > 1 else "")
             threads = group.threads if group else share_threads(config, comm)
             device = group.device if group else comm.on_each(lambda: local_device(config, comm.world.local_rank))
             warn(comm.world, shared_gpus(comm.gather_all((comm.world.who, gpu_name(device)))))

@@ -5,13 +5,14 @@ import resource
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
 import torch
 
 import runner
 from runner.comm import Comm
+from runner.host.cpus import usable_cpus
 from runner.host.devices import gpu_name
-from runner.host.launch import cpu_quota, loaded_libraries, own_addresses, shared_memory_bytes, usable_cpus
+from runner.host.launch import loaded_libraries, own_addresses, shared_memory_bytes
+from runner.host.limits import cpu_quotas, free_memory, memory_limits
 from runner.host.versions import versions
 
 
@@ -31,7 +32,8 @@ class Facts:
         gpus: names of the GPUs that it sees.
         gpu: name of the GPU that it uses; empty where it computes on the CPU.
         addresses: IPv4 addresses by interface, without the loopback.
-        memory_bytes: memory free for programs on the host.
+        memory_bytes: memory free for the job on the host.
+        memory_limit: the limit of its control group; None where there is none.
         shared_memory_bytes: free in /dev/shm, which MPI uses between the ranks of a host.
         locks_memory: whether it may lock as much memory as an InfiniBand adapter needs; True where there is none.
     """
@@ -48,6 +50,7 @@ class Facts:
     gpu: str
     addresses: dict[str, str]
     memory_bytes: int
+    memory_limit: int | None
     shared_memory_bytes: int
     locks_memory: bool
 
@@ -65,12 +68,13 @@ def gather_facts(comm: Comm, device: torch.device, threads: int) -> list[Facts]:
         mpi=comm.library,
         mpi_files=loaded_libraries("libmpi"),
         cpus=tuple(sorted(usable_cpus())),
-        cpu_quota=cpu_quota(),
+        cpu_quota=min(cpu_quotas().values(), default=None),
         threads=threads,
         gpus=tuple(gpu_name(torch.device("cuda", index)) for index in range(count)),
         gpu=gpu_name(device),
         addresses=own_addresses(),
-        memory_bytes=psutil.virtual_memory().available,
+        memory_bytes=free_memory(),
+        memory_limit=min((limit for limit, _ in memory_limits().values()), default=None),
         shared_memory_bytes=shared_memory_bytes(),
         locks_memory=not Path("/sys/class/infiniband").exists()
         or resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY,

@@ -143,7 +143,10 @@ def _memory(facts: Sequence[Facts]) -> Finding:
     least = min(by_host, key=lambda host: by_host[host][0].memory_bytes / len(by_host[host]))
     ranks = by_host[least]
     a_rank = min(rank.memory_bytes for rank in ranks) // len(ranks)
+    limit = min((rank.memory_limit for rank in ranks if rank.memory_limit), default=None)
     message = f"{byte_size(a_rank)} free for each of {plural(len(ranks), 'rank')} on {least}, the least of the hosts"
+    if limit:
+        message += f" (its control group allows {byte_size(limit)})"
     figures = {"bytes_a_rank": a_rank}
     if a_rank < _LEAST_MEMORY:
         return Finding("memory", WARNING, message, "ask for more memory, or fewer ranks on a host", figures)

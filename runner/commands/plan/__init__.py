@@ -27,7 +27,8 @@ from runner.config.options import Config
 from runner.core.errors import BatchTooLarge, RunnerError, UsageError
 from runner.core.urls import local_name
 from runner.data.rows import RowType, type_key
-from runner.host.launch import fair_threads, requested_threads, usable_cpus
+from runner.host.cpus import cpu_share, fair_threads, requested_threads, usable_cpus
+from runner.host.limits import total_memory
 from runner.job.dataset import open_dataset
 from runner.job.session import quiet_session
 from runner.records.file_recorder import FileRecorder
@@ -106,16 +107,17 @@ def _layout(config: Config, given: dict[str, Any]) -> Layout:
     for name in ("ranks", "ranks_per_node", "cpus_per_rank"):
         if name in given:
             check_positive(f"--{name.replace('_', '-')}", given[name])
-    cpus = usable_cpus()
+    own = cpu_share("")
+    cpus = own.cpus
     size = config.model_parallel
     ranks = given.get("ranks", size)
     if ranks % size:
         raise UsageError(f"--model-parallel {size} does not divide --ranks {ranks}; use a multiple of {size}")
     together = min(ranks, given.get("ranks_per_node", len(cpus)))
-    fair = fair_threads(cpus, [cpus] * together)
+    fair = fair_threads(own, [own] * together)
     threads = config.threads or given.get("cpus_per_rank") or requested_threads() or fair
     ranks_per_node = given.get("ranks_per_node", max(1, len(cpus) // threads))
-    memory = parse_memory(given["memory"]) if "memory" in given else psutil.virtual_memory().total
+    memory = parse_memory(given["memory"]) if "memory" in given else total_memory()
     return Layout(ranks, ranks_per_node, threads, memory, size)
 
 

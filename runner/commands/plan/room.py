@@ -4,7 +4,6 @@ import contextlib
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from runner.commands.plan.fitting import Room
@@ -18,6 +17,7 @@ from runner.core.errors import ModelError, UsageError
 from runner.core.text import byte_size, plural
 from runner.data.rows import RowType
 from runner.host.devices import device_kind
+from runner.host.limits import free_memory
 from runner.models.kind import weight_files
 from runner.models.weights.checkpoints import files_of
 from runner.sources import Source
@@ -63,7 +63,7 @@ def rank_memory(config: Config, layout: Layout, given: dict[str, Any]) -> tuple[
 
 def free_here(config: Config) -> int:
     """Return the bytes that a model may take on this node, and on its GPU where the job is for one."""
-    free: int = psutil.virtual_memory().available
+    free = free_memory()
     if device_kind(config) == "cuda" and not lacks_gpu(config):
         free = min(free, torch.cuda.mem_get_info()[0])
     return round(_FOR_A_MODEL * free)

@@ -11,7 +11,7 @@ import numpy as np
 
 from runner.core.errors import InputError
 from runner.data.rows import FILE, RAGGED, Ragged, RowType, ragged
-from runner.host.launch import usable_cpus
+from runner.host.cpus import usable_cpus
 from runner.sources.media.decode import Size, decode
 
 _MOST_THREADS = 8

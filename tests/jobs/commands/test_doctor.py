@@ -15,7 +15,6 @@ import runner
 from runner.commands.doctor.facts import Facts
 from runner.commands.doctor.judge import judge
 from runner.commands.doctor.measure import judge_speed
-from runner.host.launch import cpu_quota
 
 PYTHON = [sys.executable, "-m", "runner"]
 MPI = ["--comm", "mpi"]  # starts sooner
@@ -215,6 +214,7 @@ HEALTHY = Facts(
     gpu="H200 GPU-1",
     addresses={"eth0": "10.0.0.1"},
     memory_bytes=8 << 30,
+    memory_limit=None,
     shared_memory_bytes=1 << 30,
     locks_memory=True,
 )
@@ -250,13 +250,3 @@ def test_facts_that_cannot_be_had_here(check: str, verdict: str, says: str, chan
     assert finding.verdict == verdict
     assert says in finding.message
     assert finding.fix
-
-
-def test_the_quota_of_a_control_group(tmp_path: Path) -> None:
-    (tmp_path / "job/step").mkdir(parents=True)
-    (tmp_path / "cgroup").write_text("0::/job/step\n")
-    own = str(tmp_path / "cgroup")
-    assert cpu_quota(str(tmp_path), own) is None
-    (tmp_path / "job/cpu.max").write_text("150000 100000\n")
-    (tmp_path / "job/step/cpu.max").write_text("max 100000\n")
-    assert cpu_quota(str(tmp_path), own) == 1.5

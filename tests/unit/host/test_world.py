@@ -2,7 +2,7 @@
 
 import pytest
 
-from runner.host.launch import Launch, detect_launch, fair_threads, set_horovod_defaults
+from runner.host.launch import Launch, detect_launch, set_horovod_defaults
 from runner.host.process import process_start
 
 
@@ -29,22 +29,6 @@ from runner.host.process import process_start
 )
 def test_launch(environ: dict[str, str], launch: Launch) -> None:
     assert detect_launch(environ) == launch
-
-
-@pytest.mark.parametrize(
-    ("mine", "local", "threads"),
-    [
-        ({0, 1, 2, 3}, [{0, 1, 2, 3}], 4),  # alone on the host
-        ({0, 1, 2, 3}, [{0, 1, 2, 3}] * 2, 2),  # not bound: an equal share
-        ({0, 1, 2, 3}, [{0, 1, 2, 3}] * 3, 1),  # what is left over stays idle
-        ({0}, [{0}, {1}], 1),  # bound to a core each
-        ({0, 1}, [{0, 1}, {2, 3}], 2),  # bound to a socket each
-        ({0}, [{0}] * 5, 1),  # more ranks than cores
-        (set(range(96)), [set(range(96))] * 7, 13),
-    ],
-)
-def test_fair_threads(mine: set[int], local: list[set[int]], threads: int) -> None:
-    assert fair_threads(frozenset(mine), [frozenset(cpus) for cpus in local]) == threads
 
 
 def test_horovod_defaults_leave_the_users_alone() -> None:
