@@ -10,9 +10,7 @@ from runner.host.limits import cpu_quotas
 
 # Under these, OpenMP binds the thread that loads PyTorch to the first of the CPUs, on every rank of a host the same.
 _BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
-_AT_START = frozenset(
-    os.sched_getaffinity(0)
-)  # this module is imported before PyTorch, unless a program has it already
+_AT_START = frozenset(os.sched_getaffinity(0))  # before PyTorch is imported, unless a program did so already
 
 
 @dataclass(frozen=True)

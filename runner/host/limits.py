@@ -66,7 +66,7 @@ def _groups(controller: str, root: str, own: str) -> Iterator[Path]:
     for number, controllers, path in lines:
         if controllers and controller not in controllers.split(","):
             continue
-        trees = [controllers, controller] if controllers else [".", "unified"] if number == "0" else []
+        trees = [controllers, controller] if controllers else ["unified", "."] if number == "0" else []
         tree = next((Path(root, name) for name in trees if Path(root, name).is_dir()), None)
         if tree is None:
             continue

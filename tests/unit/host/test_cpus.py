@@ -89,7 +89,7 @@ def test_limits_of_control_groups(files: dict[str, str], tmp_path: Path) -> None
     assert (cpu_quotas(str(tmp_path), str(tmp_path / "cgroup")), memory_limits(str(tmp_path), "/none")) == ({}, {})
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text + "\n")
+        (tmp_path / name).write_text(text)
     own = str(tmp_path / "cgroup")
     assert list(cpu_quotas(str(tmp_path), own).values()) == [1.5]
     assert list(memory_limits(str(tmp_path), own).values()) == [(1000, 350)]
@@ -113,10 +113,9 @@ def build():
 
 @contextlib.contextmanager
 def quota_of_one_cpu(is_real: bool, folder: Path) -> Iterator[list[str]]:
-    """Yield the beginning of a command that runs in a control group; if there can be none, with files of one laid over."""
-    group = Path(
-        "/sys/fs/cgroup/cpu" if os.path.isdir("/sys/fs/cgroup/cpu") else "/sys/fs/cgroup", f"test-{os.getpid()}"
-    )
+    """Yield the beginning of a command that runs in a control group; where none can be, with files of one laid over."""
+    tree = "/sys/fs/cgroup/cpu"
+    group = Path(tree if os.path.isdir(tree) else "/sys/fs/cgroup", f"test-{os.getpid()}")
     try:
         if not is_real:
             raise PermissionError
