@@ -13,7 +13,7 @@ from runner.core.errors import EXIT_COMPLETE, EXIT_STOPPED, RunnerError, render
 from runner.core.printable import printable
 from runner.host.cpus import prevent_binding
 from runner.host.launch import detect_launch
-from runner.host.stop import SIGNALS
+from runner.host.stop import SIGNALS, leave_on_signal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _predict(command: Command) -> int:
+    leave_on_signal("runner: stopped by a signal before the job began" if detect_launch().rank == 0 else "")
     config = make_predict_config(command.given)
     # Loading PyTorch makes so many objects that the garbage collector, which finds nothing to free, takes a tenth of
     # the time. At the end of the process, unless they are frozen, it takes longer than the start of many a job.

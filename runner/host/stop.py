@@ -1,16 +1,22 @@
 """Early stop of a rank's loop, by a signal or the time limit. Knows no other ranks."""
 
+import os
 import signal
 import threading
 import time
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # sent by launchers and schedulers before they kill
+from runner.core.errors import EXIT_STOPPED
+
+# Sent by people, shells, launchers and schedulers before they kill; XCPU at a limit of CPU time.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
+_LEFT_IGNORED = (signal.SIGHUP, signal.SIGINT)  # by nohup, and by shells for what they start with &
 
 # Reasons to stop early, by the code that ranks send one another.
-REASONS = {1: "a signal", 2: "the time limit"}
-_SIGNAL, _TIME = REASONS
+REASONS = {1: "a signal", 2: "the time limit", 3: "the end of its launcher"}
+_SIGNAL, _TIME, _ORPHAN = REASONS
 
 
 class Stop:
@@ -18,27 +24,32 @@ class Stop:
 
     Args:
         deadline: when this process must have ended, in seconds since the epoch; None for no limit.
+        notice: printed on stderr when a signal comes; empty for nothing.
+        parent: process with which this one stops: its launcher's; None for none.
 
     Attributes:
         code: reason to stop, a key of REASONS; 0 as long as there is none.
         margin_seconds: time kept free before the deadline, to collect and flush the computed chunks.
     """
 
-    def __init__(self, deadline: float | None) -> None:
+    def __init__(self, deadline: float | None, notice: str = "", parent: int | None = None) -> None:
         self.code = 0
         self.margin_seconds = 3.0
         self._deadline = deadline
+        self._notice = notice
+        self._parent = parent
         self._longest_chunk_seconds = 0.0
         self._former: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Stop":
         if threading.current_thread() is threading.main_thread():  # no other thread may set handlers
-            self._former = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+            self._former = {number: signal.signal(number, self._on_signal) for number in _handled()}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._former.items():
-            signal.signal(number, handler)
+            # a job that is complete by now has not been stopped
+            signal.signal(number, signal.SIG_IGN if isinstance(handler, _Leave) else handler)
 
     def request(self, code: int) -> None:
         """Request a stop for this reason, unless there is one already."""
@@ -46,6 +57,8 @@ class Stop:
 
     def may_start(self) -> bool:
         """Return whether a chunk that takes as long as the longest so far can still be finished in time."""
+        if self._parent is not None and os.getppid() != self._parent:
+            self.request(_ORPHAN)
         if self._deadline is not None:
             left_seconds = self._deadline - time.time() - self.margin_seconds
             if left_seconds < self._longest_chunk_seconds:
@@ -59,4 +72,32 @@ class Stop:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.code and number == signal.SIGINT:  # a second request by hand: stop at once
             raise KeyboardInterrupt
+        if not self.code and self._notice:
+            os.write(2, f"\n{self._notice}\n".encode())
         self.request(_SIGNAL)
+
+
+def leave_on_signal(notice: str) -> None:
+    """Let a signal end this process at once, with the exit code of a stop, until a `Stop` takes over.
+
+    It is for the time in which Python imports: nothing has been begun that could be lost.
+
+    Args:
+        notice: printed on stderr then; empty for nothing.
+    """
+    for number in _handled():
+        signal.signal(number, _Leave(notice))
+
+
+def _handled() -> list[signal.Signals]:
+    return [n for n in SIGNALS if n not in _LEFT_IGNORED or signal.getsignal(n) is not signal.SIG_IGN]
+
+
+@dataclass(frozen=True)
+class _Leave:
+    notice: str
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        if self.notice:
+            os.write(2, f"{self.notice}\n".encode())
+        os._exit(EXIT_STOPPED)

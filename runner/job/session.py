@@ -1,5 +1,6 @@
 """The first stage of a job: connect the ranks and start their monitoring; also the end of a job that fails."""
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -11,12 +12,12 @@ from runner.comm import Comm, connect
 from runner.comm.watchdog import Watchdog
 from runner.comm.workers import share_threads
 from runner.config.options import Config
-from runner.core.errors import as_runner_error
+from runner.core.errors import Interrupted, as_runner_error, shared
 from runner.host.cpus import prevent_binding
 from runner.host.devices import deadline, device_kind, gpu_name, local_device, shared_gpus
 from runner.host.launch import Launch, detect_launch, set_log_defaults, take_warnings, warn
 from runner.host.notebook import job_start
-from runner.host.stop import Stop
+from runner.host.stop import REASONS, Stop
 from runner.job.context import Session
 from runner.job.finish import draw_page
 from runner.records.failure import FailureRecord
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from runner.parallel.member import GroupMember
 
 
+_NOTICE = "runner: stopping. What is recorded is kept; the same command resumes. Another ^C ends at once"
+
+
 @contextmanager
 def open_session(config: Config) -> Iterator[Session]:
     """Connect the ranks for the duration of a `with` block; every rank calls it.
@@ -39,10 +43,22 @@ def open_session(config: Config) -> Iterator[Session]:
         RunnerError: any error raised in the block; on every rank alike, or this rank has ended the job for all.
     """
     began = job_start()
+    launch = detect_launch()
+    notice = _NOTICE if launch.rank == 0 else ""
+    parent = os.getppid() if launch.launcher != "none" else None
+    with (
+        Stop(deadline(config, began), notice, parent) as stop,
+        _connected(config, launch, began, stop) as session,
+    ):
+        yield session
+
+
+@contextmanager
+def _connected(config: Config, launch: Launch, began: float, stop: Stop) -> Iterator[Session]:
     timeline = make_timeline(time.time() - began, config.trace, config.verbose)
     timeline.turn("connect")
     take_warnings()  # those of an earlier job in this process
-    launch, is_split = detect_launch(), config.model_parallel > 1
+    is_split = config.model_parallel > 1
     if launch.world_size > 1:  # a single process starts neither, and may live on
         set_log_defaults(config.verbose)
     backend = "mpi" if is_split else config.comm
@@ -56,7 +72,6 @@ def open_session(config: Config) -> Iterator[Session]:
         with (
             rank_logging(comm.world, config.verbose),
             _make_recorder(config) as recorder,
-            Stop(deadline(config, began)) as stop,
             Watchdog(comm, config.stall_timeout, failure.note) as watchdog,
         ):
             group = join_group(config, launch, comm) if is_split else None
@@ -85,6 +100,15 @@ def open_session(config: Config) -> Iterator[Session]:
             comm.abort(error)
         raise error from exception
     comm.close()
+
+
+def heed_stop(session: Session) -> None:
+    """Raise Interrupted, on every rank alike, if one was asked to stop before a row is computed; all call it."""
+    code = max(session.comm.gather_all(session.stop.code))
+    if code:
+        raise shared(
+            Interrupted(f"stopped by {REASONS[code]} before a row was computed; the same command starts again")
+        )
 
 
 def quiet_session(config: Config, comm: Comm, device: torch.device, group: "GroupMember | None" = None) -> Session:

@@ -86,6 +86,84 @@ def test_signal_to_the_launcher(launcher: str, number: signal.Signals, next_laun
     assert_goes_on(folder, next_launcher)
 
 
+ALL = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
+
+
+@pytest.mark.parametrize("number", ALL, ids=lambda number: number.name)
+def test_each_signal(number: signal.Signals, folder: Path) -> None:
+    process = start(predict_command(*OPTIONS), folder)
+    await_chunks(folder / "p.npy.run", 3, process)
+    os.kill(process.pid, number)
+    outcome = finish(process, PATIENCE)
+    assert outcome.code == 75, outcome.output
+    assert outcome.output.count("runner: stopping. What is recorded is kept; the same command resumes.") == 1
+    assert_stopped(folder, outcome.output, "a signal")
+
+
+@pytest.mark.parametrize(("launcher", "number"), [("alone", each) for each in ALL] + [("mpirun-2", signal.SIGUSR2)])
+def test_while_python_imports(launcher: str, number: signal.Signals, folder: Path) -> None:
+    """PyTorch takes its time, on a cold file system minutes; here the first module that it imports does."""
+    slow = folder / "slow"
+    (slow / "torch").mkdir(parents=True)
+    (slow / "torch/__init__.py").write_text("import time\nopen('importing', 'w').close()\ntime.sleep(60)\n")
+    env = environment()
+    env["PYTHONPATH"] = str(slow)
+    process = start(predict_command(*OPTIONS, launcher=LAUNCHERS[launcher]), folder, env)
+    await_that((folder / "importing").exists, process)
+    began = time.monotonic()
+    os.kill(process.pid, number)
+    outcome = finish(process, PATIENCE)
+    assert outcome.code == 75, outcome.output
+    assert time.monotonic() - began < 10
+    assert outcome.output.count("runner: stopped by a signal before the job began") == 1
+    assert not (folder / "p.npy.run").exists()
+
+
+def test_while_the_model_is_loaded(folder: Path) -> None:
+    (folder / "slow.py").write_text(
+        "import time\nimport torch\nfrom torch import nn\n"
+        "def build():\n    open('loading', 'w').close()\n    time.sleep(3)\n    return nn.Identity()\n"
+    )
+    command = ["--model", "slow:build", "--weights", "none", "--data", "d.npy", "--output", "p.npy"]
+    process = start(predict_command(*command, launcher=LAUNCHERS["mpirun-2"]), folder)
+    await_that((folder / "loading").exists, process)
+    os.kill(process.pid, signal.SIGUSR1)
+    outcome = finish(process, PATIENCE)
+    assert outcome.code == 75, outcome.output
+    assert outcome.output.count("stopped by a signal") == 1, outcome.output
+    assert not (folder / "p.npy").exists()
+
+
+def test_a_job_that_outlives_its_terminal(folder: Path) -> None:
+    """With nohup, a hangup is ignored."""
+    process = start(["nohup", *predict_command(*OPTIONS)], folder)
+    await_chunks(folder / "p.npy.run", 3, process)
+    os.kill(process.pid, signal.SIGHUP)
+    (folder / "slowly").unlink()
+    assert finish(process, PATIENCE).code == 0
+    assert (folder / "p.npy").read_bytes() == (folder / "expected.npy").read_bytes()
+
+
+def test_a_rank_whose_launcher_is_killed(folder: Path) -> None:
+    """One rank does not use MPI, which ends the ranks of larger jobs."""
+    process = start(predict_command(*OPTIONS, launcher=LAUNCHERS["mpirun-1"]), folder)
+    await_chunks(folder / "p.npy.run", 3, process)
+    rank = pid_of_rank(0, folder)
+    os.kill(process.pid, signal.SIGKILL)
+    await_end(rank)
+    finish(process, PATIENCE)
+    report = json.loads((folder / "p.npy.run/report.json").read_text())
+    assert (report["status"], report["stopped_by"]) == ("stopped", "the end of its launcher")
+    assert_goes_on(folder, "alone")
+
+
+def await_end(pid: int) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < give_up
+        time.sleep(0.05)
+
+
 def test_a_second_interrupt_ends_at_once(folder: Path) -> None:
     rows = np.load(folder / "d.npy")
     rows[300, 0] = 1000.0
