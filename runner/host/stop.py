@@ -73,7 +73,7 @@ class Stop:
         if self.code and number == signal.SIGINT:  # a second request by hand: stop at once
             raise KeyboardInterrupt
         if not self.code and self._notice:
-            os.write(2, f"\n{self._notice}\n".encode())
+            _tell(self._notice)
         self.request(_SIGNAL)
 
 
@@ -89,6 +89,17 @@ def leave_on_signal(notice: str) -> None:
         signal.signal(number, _Leave(notice))
 
 
+def _tell(notice: str) -> None:
+    """Print a line; on the terminal itself where there is one, since launchers drop what ranks print after a ^C."""
+    try:
+        terminal = os.open("/dev/tty", os.O_WRONLY | os.O_NOCTTY)
+    except OSError:
+        os.write(2, f"\n{notice}\n".encode())
+        return
+    os.write(terminal, f"\r\n{notice}\r\n".encode())
+    os.close(terminal)
+
+
 def _handled() -> list[signal.Signals]:
     return [n for n in SIGNALS if n not in _LEFT_IGNORED or signal.getsignal(n) is not signal.SIG_IGN]
 
@@ -99,5 +110,7 @@ class _Leave:
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.notice:
-            os.write(2, f"{self.notice}\n".encode())
+            _tell(self.notice)
+        else:
+            time.sleep(1.0)  # when one rank has left, the launcher ends the others, before they have said why
         os._exit(EXIT_STOPPED)

@@ -1,9 +1,13 @@
 """A job that is asked to stop, or runs out of time, keeps what is done, exits with 75, and goes on the next time."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -155,6 +159,37 @@ def test_a_rank_whose_launcher_is_killed(folder: Path) -> None:
     report = json.loads((folder / "p.npy.run/report.json").read_text())
     assert (report["status"], report["stopped_by"]) == ("stopped", "the end of its launcher")
     assert_goes_on(folder, "alone")
+
+
+@pytest.mark.parametrize("launcher", ["alone", "mpirun-2", "horovodrun-2"])
+def test_an_interrupt_at_a_terminal(launcher: str, folder: Path) -> None:
+    """Launchers drop what ranks print after it, and kill them after half a second."""
+    command = [str(word) for word in predict_command(*OPTIONS, launcher=LAUNCHERS[launcher])]
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(folder)
+        os.execvpe(command[0], command, environment())
+    reader = threading.Thread(target=lambda: printed.extend(read_all(terminal)))
+    printed: list[bytes] = []
+    reader.start()
+    give_up = time.monotonic() + PATIENCE
+    while len(committed(folder)) < 3:
+        assert time.monotonic() < give_up, printed
+        time.sleep(0.05)
+    os.write(terminal, b"\x03")
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) in ((75,) if launcher == "alone" else (1, 75))
+    reader.join()
+    os.close(terminal)
+    said = b"".join(printed).decode()
+    assert said.count("runner: stopping. What is recorded is kept; the same command resumes.") == 1, said
+    assert_goes_on(folder, "alone")
+
+
+def read_all(terminal: int) -> Iterator[bytes]:
+    """What is printed, until the last process has left the terminal."""
+    with contextlib.suppress(OSError):
+        while content := os.read(terminal, 1 << 16):
+            yield content
 
 
 def await_end(pid: int) -> None:
