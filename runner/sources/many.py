@@ -15,7 +15,7 @@ from runner.core.errors import InputError, describe
 from runner.core.urls import is_url, storage_of
 from runner.data.rows import Rows, RowTypes, concatenate, take, type_key, zero_row
 from runner.sources import open_source
-from runner.sources.base import DataSpec, Scanned, Source
+from runner.sources.base import DataSpec, Scanned, Source, check_row_types
 from runner.sources.files import file_stamp
 from runner.sources.registry import FOLDER_SUFFIXES, JOINED_SUFFIXES
 
@@ -129,6 +129,7 @@ class ManySource:
         if isinstance(source, Scanned):
             scan = source.scan(0, 1)
             source.use([scan])
+        check_row_types(source, f"--data {self._paths[index]}{self._suffix}")
         every = -(-len(self._paths) // _DIGESTED_FILES)
         digest = "" if index % every else source.digest()
         return _KnownFile(source.num_rows, type_key(source.row_type), source.row_bytes, digest, scan)
@@ -151,7 +152,8 @@ class ManySource:
         return latest[1]
 
     def _open(self, index: int) -> Source:
-        return open_source(self._paths[index] + self._suffix, self._spec.columns, self._spec.keep)
+        spec = self._spec
+        return open_source(self._paths[index] + self._suffix, spec.columns, spec.keep, spec.most_rows)
 
 
 def files_of(path: str) -> list[str]:

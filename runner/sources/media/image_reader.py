@@ -12,7 +12,7 @@ import numpy as np
 from runner.core.errors import InputError
 from runner.data.rows import FILE, RAGGED, Ragged, RowType, ragged
 from runner.host.launch import usable_cpus
-from runner.sources.media.decode import Size, decode
+from runner.sources.media.decode import Size, check_batch, decode
 
 _MOST_THREADS = 8
 _PIECES = 4  # per thread, so that no thread waits long for the last
@@ -68,7 +68,9 @@ class ImageReader:
 
         Raises:
             InputError: an image cannot be read, is no image, damaged, or of another size; the first such one.
+            UsageError: they are too many to be held at once.
         """
+        check_batch((stop - start) * math.prod(self.row_type.shape[1:]), range(start, stop), ", or a smaller size")
         images = np.empty((stop - start, *self.row_type.shape), np.uint8)
 
         def fill(first: int, last: int) -> None:
