@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from runner.core.imports import import_errors, load_attribute
+from runner.core.urls import without_query
 from runner.sources.base import DataSpec, Scanned, Source
 from runner.sources.registry import SUFFIXES, find_source_format, is_marked
 
@@ -80,7 +81,7 @@ def _are_paths(data: Any) -> bool:
     return (
         isinstance(data, list | tuple)
         and len(data) > 0
-        and all(isinstance(item, str | os.PathLike) and str(item).endswith(SUFFIXES) for item in data)
+        and all(isinstance(item, str | os.PathLike) and without_query(str(item)).endswith(SUFFIXES) for item in data)
     )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, describe
-from runner.core.urls import is_url, storage_of
+from runner.core.urls import is_url, storage_of, without_query
 from runner.data.rows import Rows, RowTypes, concatenate, take, type_key, zero_row
 from runner.sources import open_source
 from runner.sources.base import DataSpec, Scanned, Source, check_row_types
@@ -21,7 +21,6 @@ from runner.sources.registry import FOLDER_SUFFIXES, JOINED_SUFFIXES
 
 _DIGESTED_FILES = 64  # of a larger number, at most so many, evenly chosen, are digested
 _MAGIC = re.compile(r"[*?[]")
-_MAGIC_OF_HTTP = re.compile(r"[*[]")  # a ? begins the query of a URL
 
 
 @dataclass
@@ -200,8 +199,7 @@ def _matches_of_url(pattern: str) -> list[str]:
 
 def _is_pattern(path: str) -> bool:
     """Return whether a path is a pattern to expand; an existing local file with such a name is not."""
-    magic = _MAGIC_OF_HTTP if path.startswith(("http://", "https://")) else _MAGIC
-    return magic.search(path) is not None and (is_url(path) or not os.path.exists(path))
+    return _MAGIC.search(without_query(path)) is not None and (is_url(path) or not os.path.exists(path))
 
 
 def _joined_files(folder: str) -> list[str]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from runner.core.errors import UsageError
 from runner.core.plugins import find_plugin
+from runner.core.urls import without_query
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class SourceFormat:
 
     def is_named_by(self, path: str) -> bool:
         """Return whether a path ends in a suffix of the format."""
-        return path.rstrip("/").endswith(self.suffixes)
+        return without_query(path).rstrip("/").endswith(self.suffixes)
 
     def is_marked_at(self, path: str) -> bool:
         """Return whether the scheme of a URL, or a file in a folder, tells this format, whatever the suffix."""
@@ -90,7 +91,7 @@ def find_source_format(path: str) -> SourceFormat:
             return row
     if _FUNCTION.fullmatch(path) and not os.path.exists(path):
         return DATASET_FUNCTION
-    if plugin := find_plugin("sources", path):
+    if plugin := find_plugin("sources", without_query(path)):
         suffix, reader = plugin
         return SourceFormat(reader, (suffix,))
     if os.path.isdir(path):
