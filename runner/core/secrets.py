@@ -9,7 +9,7 @@ HIDDEN = "***"
 
 _SECRET = r"(?:pass|pwd|token|secret|sig|key|cred|auth|access|cookie|bearer)"
 # scheme://user:password@host: the password may itself hold / and @; a port is followed by / and is none
-_PASSWORD = re.compile(r"(\w://[^:/?#@\s'\"]*:)(?!\d{1,5}/[^@\s]*(?:$|[\s'\"]))[^\s'\"]+@")
+_PASSWORD = re.compile(r"(\w://[^:/?#@\s'\"]*:)(?!\d{1,5}/[^@\s]*(?:$|[\s'\"]))\S+@")
 _TOKEN = re.compile(r"(\bhttps?://)[^:/?#@\s'\"]+@")
 _QUERY = re.compile(rf"([?&;][^=&;#\s'\"]*{_SECRET}[^=&;#\s'\"]*=)[^&;#\s'\"]+", re.IGNORECASE)
 # the query of a web server's URL, up to ::COLUMN, a quote, or punctuation at the end of a word
@@ -106,7 +106,9 @@ def _hide(value: Any, name: str, is_secret: bool, checksums: bool) -> Any:
         return {key: _hide(inner, str(key), is_secret, checksums) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_hide(inner, name, is_secret, checksums) for inner in value]
-    if value in (None, "", True, False) or not (is_secret or _is_secret(name, value)):
+    if not isinstance(value, str | int | float) or isinstance(value, bool) or value == "":
+        return value
+    if not (is_secret or _is_secret(name, value)):
         return hide_secrets(value) if isinstance(value, str) else value
     return f"{HIDDEN} {zlib.crc32(str(value).encode()) & 0xFFFF:04x}" if checksums else HIDDEN
 

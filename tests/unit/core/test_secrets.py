@@ -26,6 +26,7 @@ from runner.core.secrets import hide_in, hide_in_words, hide_secrets, remember_s
         ("url=URL('https://h/a?b=SECRET'): Not found", "url=URL('https://h/a?***'): Not found"),
         ("reading https://h/a?b=SE'CRET: failed. See https://h/.", "reading https://h/a?***: failed. See https://h/."),
         ("https://u:SE?CRET@h/x", "https://u:***@h/x"),
+        ("postgresql://u:SE'CR\"ET@h/db", "postgresql://u:***@h/db"),
         ("s3://bucket/part-?.npy", "s3://bucket/part-?.npy"),
         ("mysql://h/db?PASSWORD=SECRET&sslpassword=SECRET", "mysql://h/db?PASSWORD=***&sslpassword=***"),
         ("https://SECRET@host/a/b", "https://***@host/a/b"),
