@@ -105,19 +105,20 @@ def pixels_of(content: bytes) -> int:
         return 0
 
 
-def check_batch(pixels: int, rows: Sequence[int], advice: str) -> None:
-    """Raise UsageError where the images of one batch would take too much memory.
+def too_much_for_a_batch(pixels: int, rows: Sequence[int]) -> str:
+    """Return why the images of one batch would take too much memory together; empty where they would not.
 
     Args:
         pixels: number of pixels of all images.
         rows: the row numbers.
-        advice: what else helps than a smaller batch.
     """
-    if pixels * _CHANNELS > _BATCH_BYTES and len(rows) > 1:
-        raise UsageError(
-            f"{name_rows(rows)} are images of {byte_size(pixels * _CHANNELS)} when decoded, and at most "
-            f"{byte_size(_BATCH_BYTES)} are held at once. Use a smaller --batch-size{advice}"
-        )
+    num_bytes = pixels * _CHANNELS
+    if num_bytes <= _BATCH_BYTES or len(rows) == 1:
+        return ""
+    return (
+        f"{name_rows(rows)} are images of {byte_size(num_bytes)} when decoded, and at most {byte_size(_BATCH_BYTES)} "
+        "are held at once. Use a smaller --batch-size"
+    )
 
 
 def _silence_warning() -> None:

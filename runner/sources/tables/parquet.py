@@ -14,6 +14,8 @@ from runner.sources.base import DataSpec, check_decoded
 from runner.sources.files import Stream, file_stamp, open_file
 from runner.sources.tables.arrow import ArrowColumns
 
+_OFFSET_BYTES = 8  # what an empty list or text takes in memory
+
 
 class ParquetSource:
     """Columns of a Parquet file.
@@ -83,8 +85,8 @@ class ParquetSource:
     def _check_groups(self, sizes: list[int]) -> None:
         """Raise InputError where a row group would take too much memory; repeated values take little in the file."""
         types = [self.row_type] if isinstance(self.row_type, RowType) else self.row_type.values()
-        fixed_bytes = sum(row_type.row_bytes for row_type in types if not row_type.is_ragged)
-        largest = max((int(rows) for rows in np.diff(self._starts)), default=0) * fixed_bytes
+        least_bytes = sum(_OFFSET_BYTES if row_type.is_ragged else row_type.row_bytes for row_type in types)
+        largest = max((int(rows) for rows in np.diff(self._starts)), default=0) * least_bytes
         check_decoded(
             max([largest, *sizes]),
             f"--data {self._path}",

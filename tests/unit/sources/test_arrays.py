@@ -287,12 +287,13 @@ def test_pieces_too_large_to_be_decoded_are_refused(tmp_path: Path, monkeypatch:
         assert open_source(f"{path}::flat").num_rows == NUM_ROWS
         with pytest.raises(InputError, match=r"images has chunks of 22\.5 KiB when decoded.*chunks=\.\.\."):
             open_source(f"{path}::images")
-    table = pa.table({"same": np.zeros(4000), "word": ["word"] * 4000, "small": np.zeros(4000, "i1")})
-    pq.write_table(table, tmp_path / "d.parquet", row_group_size=2600)
-    for columns in (["small"], ["word"]):
-        assert open_source(f"{tmp_path}/d.parquet", columns).num_rows == 4000
-    with pytest.raises(InputError, match=r"row groups of 20\.3 KiB .*--columns, or save it .*row_group_size"):
-        open_source(f"{tmp_path}/d.parquet", ["same", "word"])
+    table = pa.table({"same": np.zeros(4000), "word": ["word"] * 4000, "empty": [""] * 4000})
+    pq.write_table(table, tmp_path / "d.parquet", row_group_size=2400)
+    for column in table.column_names:
+        assert open_source(f"{tmp_path}/d.parquet", [column]).num_rows == 4000
+    for columns in (["same", "word"], ["empty", "word"]):
+        with pytest.raises(InputError, match=r"row groups of 37\.5 KiB .*--columns, or save it .*row_group_size"):
+            open_source(f"{tmp_path}/d.parquet", columns)
 
 
 def write_hdf5_of_all_types(path: Path) -> None:

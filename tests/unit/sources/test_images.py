@@ -16,7 +16,7 @@ from pictures import pixels
 from PIL import Image, ImageOps
 from torch import nn
 
-from runner.core.errors import InputError, UsageError
+from runner.core.errors import InputError, MemoryShortage, UsageError
 from runner.data.rows import FILE, RAGGED, TEXT, RowType, is_ragged
 from runner.data.tensors import as_batch
 from runner.models.images.reading import open_files
@@ -299,7 +299,7 @@ def test_images_of_a_batch_are_bounded_together(tmp_path: Path, monkeypatch: pyt
         source.read(0, 5)
     files = as_batch(open_source(f"{tmp_path}/d::file").read(1, 6))
     assert len(open_files(files[:4], range(4))) == 4
-    with pytest.raises(UsageError, match="rows 1 to 5 are images of 450 bytes"):
+    with pytest.raises(MemoryShortage, match="rows 1 to 5 are images of 450 bytes"):
         open_files(files, range(1, 6))
 
 
