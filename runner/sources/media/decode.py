@@ -125,7 +125,8 @@ def _silence_warning() -> None:
     """Keep Pillow from warning of large images on the terminal: they are errors here."""
     from PIL import Image
 
-    if not any(entry[2] is Image.DecompressionBombWarning for entry in warnings.filters):
+    first = next(iter(warnings.filters), None)  # the first that fits counts
+    if first is None or (first[0], first[2]) != ("ignore", Image.DecompressionBombWarning):
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
