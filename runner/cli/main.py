@@ -11,6 +11,7 @@ from runner.cli.arguments import Command, make_predict_config, parse, predict_op
 from runner.config.options import make_config
 from runner.core.errors import EXIT_COMPLETE, EXIT_STOPPED, RunnerError, render
 from runner.core.printable import printable
+from runner.core.secrets import hide_secrets
 from runner.host.cpus import prevent_binding
 from runner.host.launch import detect_launch
 from runner.host.stop import SIGNALS, leave_on_signal
@@ -133,7 +134,7 @@ _COMMANDS: dict[str, Callable[[Command], int]] = {
 def _say(text: str, end: str = "\n") -> None:
     """Print a result; names and texts in it may be those of others."""
     try:
-        print(printable(text), end=end, flush=True)
+        print(printable(hide_secrets(text)), end=end, flush=True)
     except BrokenPipeError:  # who reads, such as head, has seen enough; without this, Python would try again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -23,6 +23,7 @@ class ModelKind:
         weights: patterns of the files with its weights, in its folder; or beside its file, whose name is `{name}`.
         adaptations: those of `ADAPTATIONS` that it takes.
         takes_arguments: whether it takes --model-args.
+        runs_code: whether loading its files can run code that is in them, which --trust-pickle allows.
         is_divisible: whether --offload and --model-parallel can take its layers apart.
     """
 
@@ -38,6 +39,7 @@ class ModelKind:
     weights: tuple[str, ...] = ()
     adaptations: tuple[str, ...] = ()
     takes_arguments: bool = False
+    runs_code: bool = False
     is_divisible: bool = False
 
 
@@ -89,6 +91,7 @@ MODEL_KINDS = (  # of paths; the first that fits counts
         suffixes=(".pt2",),
         members=("/archive_format", "serialized_exported_program.json"),  # the second before PyTorch 2.8
         adaptations=("dtype",),
+        runs_code=True,
     ),
     ONNX,
     ModelKind(

@@ -19,7 +19,7 @@ from runner.config.watching_options import WatchingOptions
 from runner.core.errors import UsageError
 from runner.core.imports import name_of
 from runner.core.nearest import nearest_name
-from runner.core.secrets import hide_in
+from runner.core.secrets import hide_in, remember_secrets
 
 _LISTS = ("ignore_keys", "columns", "keep", "split_points")  # options of several values
 
@@ -37,6 +37,7 @@ class Config(WatchingOptions, RunOptions, ParallelOptions, BatchesOptions, DataO
     """
 
     def __post_init__(self) -> None:
+        remember_secrets(self.model_args)
         validate(self)
 
     @property

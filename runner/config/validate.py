@@ -93,6 +93,11 @@ def _check_output(config: "Config") -> None:
         return
     if not isinstance(config.output, str):
         raise UsageError(f"--output must be a path, not {config.output!r}")
+    if "://" in config.output and "?" in config.output:
+        raise UsageError(
+            f"--output {config.output.partition('?')[0]}: nothing is written to a URL with a query, such as a signed "
+            "one. Write to a file and send that, or name the storage itself, such as s3://BUCKET/NAME.npy"
+        )
     format, _ = find_output_format(config.output)
     if not mode.moves_rows and not mode.output_is_folder and format.writer is not None:
         raise UsageError(f"--collect direct writes only .npy; for --output {config.output} use another collect mode")

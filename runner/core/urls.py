@@ -6,10 +6,17 @@ from typing import Any
 from runner.core.errors import InputError, UsageError, describe
 from runner.core.imports import import_extra
 
+_WEB = ("http://", "https://")
+
 
 def is_url(path: str) -> bool:
     """Return whether a path is a URL, which fsspec reaches."""
     return "://" in path
+
+
+def without_query(path: str) -> str:
+    """Return a path as it is; for a URL of a web server, without its query, which may be a signature or a token."""
+    return re.split(r"[?#]", path, maxsplit=1)[0] if path.startswith(_WEB) else path
 
 
 def local_name(path: str) -> str:
@@ -25,8 +32,10 @@ def storage_of(url: str, option: str) -> tuple[Any, str]:
         InputError: the storage cannot be reached.
     """
     fsspec = import_extra("fsspec", f"{option} {url}", "url")
+    # what is encoded already is not to be encoded anew: a signature may be of the very characters
+    options = {"encoded": True} if url.startswith(_WEB) and "%" in url else {}
     try:
-        storage, name = fsspec.core.url_to_fs(url)
+        storage, name = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:
         extra = " (pip install 'horovod-inference-runner[url]' brings s3fs and aiohttp)"
         raise UsageError(f"{option} {url}: {describe(error)}{extra}") from error

@@ -1,5 +1,7 @@
 """The second stage of a job: open the data set, and see that all ranks have the same."""
 
+from collections.abc import Sequence
+
 from runner.config.options import Config
 from runner.core.errors import InputError, UsageError
 from runner.core.text import plural
@@ -7,6 +9,7 @@ from runner.data.rows import RowType, type_key
 from runner.host.devices import device_kind
 from runner.job.context import Session
 from runner.sources import Scanned, Source, open_source
+from runner.sources.base import check_row_types
 from runner.sources.window import WindowSource
 
 
@@ -18,7 +21,7 @@ def open_dataset(session: Session) -> Source:
     """
     config = session.config
     comm = session.comm
-    source = comm.on_each(lambda: open_source(config.data, config.columns, config.keep))
+    source = comm.on_each(lambda: _open(config, config.columns, config.keep))
     if isinstance(source, Scanned):
         scans = comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size)))
         comm.on_each(lambda: source.use(scans))
@@ -66,10 +69,19 @@ def open_column(config: Config, name: str) -> Source:
     Raises:
         InputError, UsageError: it cannot be opened.
     """
-    source = open_source(config.data, (name,))
+    source = _open(config, (name,))
     if isinstance(source, Scanned):
         source.use([source.scan(0, 1)])
     return _window(config, source)
+
+
+def _open(config: Config, columns: Sequence[str], keep: Sequence[str] = ()) -> Source:
+    most_rows = None if config.limit is None else config.skip + config.limit
+    source = open_source(config.data, columns, keep, most_rows)
+    if not isinstance(source, Scanned):  # whose types may take a scan, and which checks its own files
+        is_named = isinstance(config.data, str)
+        check_row_types(source, f"--data {config.data}" if is_named else f"data, a {type(config.data).__name__},")
+    return source
 
 
 def _window(config: Config, source: Source) -> Source:

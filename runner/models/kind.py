@@ -21,7 +21,8 @@ def find_model_kind(config: Config, comm: Comm) -> ModelKind:
 
     Raises:
         UsageError: --model names neither a factory nor a file, or other options do not go with the model.
-        ModelError: the file is of another format, or cannot be read. Both on every rank alike.
+        ModelError: the file is of another format, cannot be read, or can hold code that is not trusted. Both on every
+            rank alike.
     """
     model = config.model
     if not is_path(model):
@@ -70,6 +71,11 @@ def _find_and_check(model: str, config: Config) -> ModelKind:
         _check_options(named, model, config)  # whatever is in it
     kind = find_kind_of_path(model)
     _check_options(kind, model, config)
+    if kind.runs_code and not config.trust_pickle:
+        raise ModelError(
+            f"--model {model} is {kind.what}, and loading it can run code that is in the file. If you trust its "
+            "author, allow it with --trust-pickle"
+        )
     return kind
 
 

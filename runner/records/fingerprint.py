@@ -48,7 +48,7 @@ def _plain(value: Any) -> Any:
     """Return the value of an option as JSON: functions by name, several names as a list."""
     if isinstance(value, tuple):
         return list(value)
-    return hide_in(name_of(value) if callable(value) else value)
+    return hide_in(name_of(value) if callable(value) else value, checksums=True)
 
 
 def _model_settings(config: Config) -> str | None:

@@ -8,6 +8,7 @@ from typing import Any
 from torch.utils.data import Dataset
 
 from runner.core.imports import import_errors, load_attribute
+from runner.core.urls import without_query
 from runner.sources.base import DataSpec, Scanned, Source
 from runner.sources.registry import SUFFIXES, find_source_format, is_function, is_marked
 
@@ -20,7 +21,9 @@ def inner_name(data: Any) -> tuple[str, ...]:
     return (inner,) if inner else ()
 
 
-def open_source(data: Any, columns: Sequence[str] = (), keep: Sequence[str] = ()) -> Source:
+def open_source(
+    data: Any, columns: Sequence[str] = (), keep: Sequence[str] = (), most_rows: int | None = None
+) -> Source:
     """Open the source for a path, a URL, an array, a tensor or a PyTorch data set.
 
     Args:
@@ -28,6 +31,7 @@ def open_source(data: Any, columns: Sequence[str] = (), keep: Sequence[str] = ()
             such as `part-*.npy`, or a folder of Parquet files; or a list of paths; or an object.
         columns: the columns to read; none for all.
         keep: passthrough columns, written beside the predictions.
+        most_rows: see `DataSpec.most_rows`.
 
     Returns:
         A source whose `row_type` is that of the only column where there is one in all; else a mapping by column.
@@ -37,9 +41,9 @@ def open_source(data: Any, columns: Sequence[str] = (), keep: Sequence[str] = ()
         UsageError: names are given for a format without names; a library is missing.
     """
     if not isinstance(data, str):
-        return _open_object(data, columns, keep)
+        return _open_object(data, DataSpec(f"a {type(data).__name__}", "", columns, keep, most_rows))
     path, _, inner = data.partition("::")
-    spec = DataSpec(path, inner, columns, keep)
+    spec = DataSpec(path, inner, columns, keep, most_rows)
     paths = _files_of(path) or [path]
     if len(paths) > 1:
         from runner.sources.many import ManySource
@@ -61,13 +65,12 @@ def _open(spec: DataSpec) -> Source:
     return source
 
 
-def _open_object(data: Any, columns: Sequence[str], keep: Sequence[str]) -> Source:
+def _open_object(data: Any, spec: DataSpec) -> Source:
     """Open a list of paths, a PyTorch data set or an array, given from Python."""
     if _are_paths(data):
         from runner.sources.many import ManySource
 
-        return ManySource([os.fspath(path) for path in data], DataSpec("", "", columns, keep))
-    spec = DataSpec(f"a {type(data).__name__}", "", columns, keep)
+        return ManySource([os.fspath(path) for path in data], replace(spec, path=""))
     if isinstance(data, Dataset):
         from runner.sources.torch_dataset import TorchDatasetSource
 
@@ -83,7 +86,7 @@ def _are_paths(data: Any) -> bool:
     return (
         isinstance(data, list | tuple)
         and len(data) > 0
-        and all(isinstance(item, str | os.PathLike) and str(item).endswith(SUFFIXES) for item in data)
+        and all(isinstance(item, str | os.PathLike) and without_query(str(item)).endswith(SUFFIXES) for item in data)
     )
 
 

@@ -7,8 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from runner.core.errors import InputError, UsageError
-from runner.core.text import listed
-from runner.data.rows import Rows, RowTypes
+from runner.core.text import byte_size, listed, plural
+from runner.data.rows import Rows, RowType, RowTypes
+
+_DECODED_BYTES = 4 << 30  # the most that is decoded in one piece
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,14 @@ class DataSpec:
         inner: the name after `::`, in most formats one column, whose values are the rows; "" for none.
         columns: the columns to read; none for the format's default, mostly all.
         keep: passthrough columns, written beside the predictions.
+        most_rows: rows from the first on that are needed; None for all. Formats that have to hold rows use it.
     """
 
     path: str
     inner: str = ""
     columns: Sequence[str] = ()
     keep: Sequence[str] = ()
+    most_rows: int | None = None
 
     @property
     def what(self) -> str:
@@ -119,6 +123,33 @@ def no_such(what: str, name: str, names: Sequence[str], word: str = "column") ->
     """
     has = f"it has {listed(names)}" if names else "it has none"
     return InputError(f"{what} has no {word} {name!r}; {has}")
+
+
+def check_row_types(source: Source, what: str) -> None:
+    """Raise InputError where rows hold nothing: a few bytes of a file could then claim any number of them."""
+    types = [source.row_type] if isinstance(source.row_type, RowType) else list(source.row_type.values())
+    if source.num_rows and not any(row_type.is_ragged or row_type.row_bytes for row_type in types):
+        shapes = ", ".join(str(row_type.shape) for row_type in types)
+        raise InputError(
+            f"{what} has {plural(source.num_rows, 'row')} of shape {shapes}, which hold no values. Check how it was "
+            "written"
+        )
+
+
+def check_decoded(num_bytes: int, what: str, piece: str, advice: str) -> None:
+    """Raise InputError where a piece of data is too large to be decoded: its size in the file says little about it.
+
+    Args:
+        num_bytes: bytes of the largest piece, decoded.
+        what: the data set, for messages.
+        piece: what such pieces are called.
+        advice: how to write the data with smaller ones.
+    """
+    if num_bytes > _DECODED_BYTES:
+        raise InputError(
+            f"{what} has {piece}s of {byte_size(num_bytes)} when decoded; each is decoded as a whole, and at most "
+            f"{byte_size(_DECODED_BYTES)} are. {advice}"
+        )
 
 
 def check_dtype(dtype: np.dtype[Any], what: str) -> None:

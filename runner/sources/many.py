@@ -12,16 +12,15 @@ import numpy as np
 
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, describe
-from runner.core.urls import is_url, storage_of
+from runner.core.urls import is_url, storage_of, without_query
 from runner.data.rows import Rows, RowTypes, concatenate, take, type_key, zero_row
 from runner.sources import open_source
-from runner.sources.base import DataSpec, Scanned, Source
+from runner.sources.base import DataSpec, Scanned, Source, check_row_types
 from runner.sources.files import file_stamp
 from runner.sources.registry import FOLDER_SUFFIXES, JOINED_SUFFIXES
 
 _DIGESTED_FILES = 16  # of a larger number, at most so many, evenly chosen, are digested
 _MAGIC = re.compile(r"[*?[]")
-_MAGIC_OF_HTTP = re.compile(r"[*[]")  # a ? begins the query of a URL
 
 
 @dataclass
@@ -131,6 +130,7 @@ class ManySource:
         if isinstance(source, Scanned):
             scan = source.scan(0, 1)
             source.use([scan])
+        check_row_types(source, f"--data {self._paths[index]}{self._suffix}")
         return _KnownFile(source.num_rows, type_key(source.row_type), source.row_bytes, scan)
 
     def _at(self, index: int) -> Source:
@@ -159,7 +159,8 @@ class ManySource:
         return source
 
     def _open(self, index: int) -> Source:
-        return open_source(self._paths[index] + self._suffix, self._spec.columns, self._spec.keep)
+        spec = self._spec
+        return open_source(self._paths[index] + self._suffix, spec.columns, spec.keep, spec.most_rows)
 
 
 def files_of(path: str) -> list[str]:
@@ -206,8 +207,7 @@ def _matches_of_url(pattern: str) -> list[str]:
 
 def _is_pattern(path: str) -> bool:
     """Return whether a path is a pattern to expand; an existing local file with such a name is not."""
-    magic = _MAGIC_OF_HTTP if path.startswith(("http://", "https://")) else _MAGIC
-    return magic.search(path) is not None and (is_url(path) or not os.path.exists(path))
+    return _MAGIC.search(without_query(path)) is not None and (is_url(path) or not os.path.exists(path))
 
 
 def _joined_files(folder: str) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from runner.core.errors import InputError, RunnerError, UsageError
 from runner.core.nearest import nearest_name
 from runner.core.plugins import find_plugin
-from runner.core.urls import is_url
+from runner.core.urls import is_url, without_query
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SourceFormat:
 
     def is_named_by(self, path: str) -> bool:
         """Return whether a path ends in a suffix of the format."""
-        return path.rstrip("/").endswith(self.suffixes)
+        return without_query(path).rstrip("/").endswith(self.suffixes)
 
     def is_marked_at(self, path: str) -> bool:
         """Return whether the scheme of a URL, or a file in a folder, tells this format, whatever the suffix."""
@@ -98,7 +98,7 @@ def find_source_format(path: str) -> SourceFormat:
             return row
     if is_function(path):
         return DATASET_FUNCTION
-    if plugin := find_plugin("sources", path):
+    if plugin := find_plugin("sources", without_query(path)):
         suffix, reader = plugin
         return SourceFormat(reader, (suffix,))
     if os.path.isdir(path):

@@ -147,6 +147,11 @@ def classifier(folder: Path) -> tuple[str, list[str]]:
     return str(path), labels
 
 
+def _options(model: str) -> dict[str, object]:
+    """Return the options that name a model, with the trust that a program of torch.export needs."""
+    return {"model": model} | ({"trust_pickle": True} if model.endswith(".pt2") else {})
+
+
 def torch_cases(folder: Path) -> Iterator[tuple[str, Case]]:
     left, right = RNG.normal(size=(2, NUM_ROWS)).astype(np.float32)
     pd.DataFrame({"p": left, "q": right}).to_parquet(folder / "pq.parquet")
@@ -160,8 +165,11 @@ def torch_cases(folder: Path) -> Iterator[tuple[str, Case]]:
     for model in ("called:Two", str(folder / "two.pt2"), str(folder / "two.pt")):
         for data in ("pq", "named"):
             kind = model[-4:].replace("/", "")
-            yield f"{data}-{kind}", Case({"model": model, "data": str(folder / f"{data}.parquet")}, left * 2 - right)
-    arrays = {"model": str(folder / "two.pt2"), "data": str(folder / "both.npy"), "preprocess": "called:as_two_arrays"}
+            yield f"{data}-{kind}", Case(_options(model) | {"data": str(folder / f"{data}.parquet")}, left * 2 - right)
+    arrays = _options(str(folder / "two.pt2")) | {
+        "data": str(folder / "both.npy"),
+        "preprocess": "called:as_two_arrays",
+    }
     yield "list-of-arrays", Case(arrays, left * 2 - right)
 
     table = RNG.normal(size=(NUM_ROWS, 3))
@@ -180,7 +188,7 @@ def torch_cases(folder: Path) -> Iterator[tuple[str, Case]]:
     constants = {"input": {"state": str(folder / "state.npy"), "rate": 2.5}}
     expected = rows * state.sum(axis=0) + np.float32(2.5)
     for model in (str(folder / "fixed.pt2"), "called:Scaled"):
-        yield f"constants-{model[-4:]}", Case({"model": model, "data": str(folder / "f32.npy")} | constants, expected)
+        yield f"constants-{model[-4:]}", Case(_options(model) | {"data": str(folder / "f32.npy")} | constants, expected)
 
     limited = ({0: torch.export.Dim("batch", min=3, max=8)},)
     program = torch.export.export(called.mlp().eval(), (torch.zeros(4, 4),), dynamic_shapes=limited)
@@ -189,7 +197,7 @@ def torch_cases(folder: Path) -> Iterator[tuple[str, Case]]:
     yield (
         "least-rows",
         Case(
-            {"model": str(folder / "limited.pt2"), "data": str(folder / "f64.npy"), "limit": 34},
+            _options(str(folder / "limited.pt2")) | {"data": str(folder / "f64.npy"), "limit": 34},
             np.concatenate(
                 [
                     by_batches(called.mlp().eval(), last[:40])[:32],
@@ -237,4 +245,4 @@ def list_cases(folder: Path) -> Iterator[tuple[str, Case]]:
     torch.export.save(torch.export.export(masked, example, dynamic_shapes=axes), folder / "masked.pt2")
     torch.jit.save(torch.jit.script(masked), folder / "masked.pt")
     for model in ("called:Masked", *(str(folder / f"masked.{suffix}") for suffix in ("onnx", "pt2", "pt"))):
-        yield f"mask-{Path(model).suffix}", Case({"model": model, "data": data}, expected)
+        yield f"mask-{Path(model).suffix}", Case(_options(model) | {"data": data}, expected)

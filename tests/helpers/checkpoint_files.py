@@ -114,7 +114,7 @@ def write_files(folder: Path) -> None:
     (folder / "open.onnx").rename(folder / "open.model")
     for path in sorted(folder.glob("script*")):
         kinds[path.name] = {"model": str(path)}, expected
-    kinds["program.pt"] = {"model": str(folder / "program.pt")}, predict(program.module(), rows)
+    kinds["program.pt"] = {"model": str(folder / "program.pt"), "trust_pickle": True}, predict(program.module(), rows)
     kinds["open.model"] = {"model": str(folder / "open.model")}, expected
 
     (folder / "kinds.json").write_text(json.dumps({name: options for name, (options, _) in kinds.items()}))

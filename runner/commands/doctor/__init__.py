@@ -19,6 +19,7 @@ from runner.commands.doctor.measure import check_clocks, check_rates, check_spee
 from runner.commands.doctor.storage import check_storage
 from runner.config.options import Config, make_config
 from runner.core.errors import RunnerError
+from runner.core.urls import local_name
 from runner.host.devices import device_kind, local_device
 from runner.host.launch import detect_launch
 
@@ -45,7 +46,7 @@ def doctor(arguments: dict[str, Any], options: dict[str, Any]) -> int:
         findings.add([_failed("launch", error)])
     else:
         with Watchdog(comm, config.stall_timeout) as watch:
-            folder = arguments.get("folder") or os.path.dirname(config.output or "") or "."
+            folder = arguments.get("folder") or os.path.dirname(local_name(config.output or "")) or "."
             facts = _examine(config, comm, folder, findings, watch)
         comm.close()
     findings.close(time.monotonic() - began, arguments.get("json"), facts)

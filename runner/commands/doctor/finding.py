@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.errors import EXIT_COMPLETE, OutputError, UsageError
+from runner.core.secrets import hide_secrets
 from runner.core.text import plural, rough_duration
 
 OK = "ok"
@@ -62,7 +63,8 @@ class FindingList:
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Add the findings of a check, and print them where this process prints."""
-        for finding in findings:
+        for shown in findings:
+            finding = dataclasses.replace(shown, message=hide_secrets(shown.message), fix=hide_secrets(shown.fix))
             self._findings.append(finding)
             if self._prints:
                 print(finding.render(), flush=True)

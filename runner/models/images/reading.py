@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from runner.core.errors import ModelError
+from runner.core.errors import MemoryShortage, ModelError
 from runner.core.imports import import_extra
 from runner.data.rows import name_rows
 from runner.data.tensors import FileList
-from runner.sources.media.decode import open_image
+from runner.sources.media.decode import open_image, pixels_of, too_much_for_a_batch
 from runner.sources.media.image_reader import in_threads
 
 if TYPE_CHECKING:
@@ -84,11 +84,14 @@ def open_files(files: FileList, ids: Sequence[int]) -> "list[Image.Image]":
 
     Raises:
         InputError: a file is not an image, is damaged, or has more than 8 bits a channel; the first such file.
+        MemoryShortage: the images are too many to be held at once.
         UsageError: Pillow is missing.
     """
     import_extra("PIL", "decoding images", "images")
-    numbered = list(zip(files, ids, strict=True))
-    return in_threads(lambda pair: open_image(pair[0].numpy().tobytes(), f"row {pair[1]}"), numbered)
+    contents = [file.numpy().tobytes() for file in files]
+    if why := too_much_for_a_batch(sum(map(pixels_of, contents)), ids):
+        raise MemoryShortage(why)
+    return in_threads(lambda pair: open_image(pair[0], f"row {pair[1]}"), list(zip(contents, ids, strict=True)))
 
 
 def as_pictures(batch: torch.Tensor, channels_last: bool) -> "list[Image.Image]":

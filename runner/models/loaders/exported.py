@@ -1,7 +1,6 @@
 """Programs of torch.export, `.pt2` files."""
 
 import zipfile
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,7 +9,6 @@ from runner.calls.signature import Input, Signature, declared
 from runner.comm import Comm
 from runner.config.options import Config
 from runner.core.errors import ModelError
-from runner.host.environment import variable
 from runner.models.weights.files import build_from_file
 
 # operations that do something else in training mode, and the argument that says so
@@ -43,7 +41,7 @@ def _load(path: str, device: torch.device, config: Config) -> Any:
         ModelError: the program was exported in training mode, or is a compiled package.
     """
     _refuse_compiled(path)
-    with open(path, "rb") as file, _pickles(config.trust_pickle):
+    with open(path, "rb") as file:
         program = torch.export.load(file)
     _refuse_training(program)
     signature = _signature(program, config)
@@ -117,8 +115,3 @@ def _refuse_compiled(path: str) -> None:
             "is a package compiled by AOTInductor for one kind of machine. Save the program it was compiled from, "
             "torch.export.save(program, PATH.pt2), and see --compile"
         )
-
-
-def _pickles(trusted: bool) -> AbstractContextManager[None]:
-    """Prevent pickled code from running unless it is trusted: torch.export.load itself unpickles its input."""
-    return nullcontext() if trusted else variable("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "1")

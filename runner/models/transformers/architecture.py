@@ -55,7 +55,12 @@ def read_config(folder: Path, needs_architecture: bool) -> dict[str, Any]:
         raise ModelError(f"--model {folder}: config.json is damaged: {error}") from error
     if not isinstance(config, dict) or not config.get("model_type"):
         raise ModelError(f"--model {folder}: config.json names no architecture; save the model with save_pretrained")
-    if needs_architecture and not config.get("architectures"):
+    names = config.get("architectures") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ModelError(f"--model {folder}: config.json: architectures must be a list of names, not {names!r}")
+    if not isinstance(places := config.get("auto_map") or {}, dict):
+        raise ModelError(f"--model {folder}: config.json: auto_map must be an object, not {places!r}")
+    if needs_architecture and not names:
         raise ModelError(
             f"--model {folder}: config.json names no architecture; save the model with save_pretrained, or name its "
             'class: --model-args \'{"class": "AutoModel"}\''
@@ -98,7 +103,7 @@ def find_architecture(
 
 def _own_code(config: dict[str, Any], name: str) -> str:
     """Return the place of the folder's own code for a class or an Auto class; empty where there is none."""
-    places = config.get("auto_map", {})
+    places = config.get("auto_map") or {}
     own = [str(place) for task, place in places.items() if task == name or str(place).endswith(f".{name}")]
     return own[0] if own else ""
 
@@ -115,7 +120,7 @@ def _load_own_code(transformers: Any, place: str, folder: Path, small: str) -> t
 
 def _settings(transformers: Any, config: dict[str, Any], folder: Path, small: str, trust_code: bool) -> Any:
     try:
-        is_own = trust_code and bool(config.get("auto_map", {}).get("AutoConfig"))
+        is_own = trust_code and bool((config.get("auto_map") or {}).get("AutoConfig"))
         if is_own or config["model_type"] in transformers.models.auto.configuration_auto.CONFIG_MAPPING:
             return transformers.AutoConfig.from_pretrained(small, local_files_only=True, trust_remote_code=is_own)
     except Exception as error:
@@ -146,7 +151,9 @@ def _known_class(transformers: Any, name: str, settings: Any, folder: Path, is_w
             else ModelError(f"--model {folder}: {name} {why}")
         )
     if not issubclass(model_class, transformers.PreTrainedModel):
-        raise UsageError(f"--model-args: {name} is not a model of Transformers")
+        if is_wanted:
+            raise UsageError(f"--model-args: {name} is not a model of Transformers")
+        raise ModelError(f"--model {folder}: config.json names {name}, which is not a model of Transformers")
     return model_class
 
 
@@ -165,7 +172,7 @@ def _part_for(model_class: Any, settings: Any, folder: Path) -> Any:
 
 def _is_causal(transformers: Any, model_class: Any, config: dict[str, Any]) -> bool:
     names = transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values()
-    own = str(config.get("auto_map", {}).get("AutoModelForCausalLM", ""))
+    own = str((config.get("auto_map") or {}).get("AutoModelForCausalLM", ""))
     return model_class.__name__ in names or own.endswith(f".{model_class.__name__}")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import threading
 from typing import Any
 
@@ -11,7 +12,7 @@ from runner.core.errors import InputError, UsageError, describe
 from runner.core.urls import is_url
 from runner.data.rows import RAGGED, TEXT, Column, RowType, name_rows, num_rows_of, ragged
 from runner.sources.arrays.named import ByChunks, NamedSource, text_of, the_only
-from runner.sources.base import DataSpec, check_dtype, no_such
+from runner.sources.base import DataSpec, check_decoded, check_dtype, no_such
 from runner.sources.files import File, Stream, open_file, read_range
 
 _READ_AHEAD = 1 << 20  # bytes, for files behind a URL
@@ -40,7 +41,7 @@ class Hdf5Source(NamedSource):
         arrays = {}
         for name, dataset in datasets.items():
             array = _Dataset(dataset, self._raw, name)
-            arrays[name] = ByChunks(array, (dataset.chunks or (1,))[0], lock)
+            arrays[name] = ByChunks(array, (dataset.chunks or (1,))[0], lock, len(datasets))
         super().__init__(spec.path, arrays)
 
     def digest(self) -> str:
@@ -63,6 +64,8 @@ class _Dataset:
         if not dataset.shape:
             raise InputError(f"{self._what} is a single value or empty; its first axis must be the rows")
         _check_filters(dataset, self._what)
+        chunk_bytes = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
+        check_decoded(chunk_bytes, self._what, "chunk", "Save it again with smaller ones: create_dataset(chunks=...)")
         self.num_rows: int = dataset.shape[0]
         self.row_type = self._type()
         self.row_bytes = self.row_type.row_bytes

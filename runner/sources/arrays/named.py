@@ -25,7 +25,7 @@ from runner.data.rows import (
     zero_row,
 )
 
-_HELD_BYTES = 1 << 30  # the most decoded bytes of a chunk that is kept
+_HELD_BYTES = 1 << 30  # the most decoded bytes of the chunks that are kept, of all arrays together
 _WHOLE_BYTES = 16 << 20  # up to this size an array is digested completely
 _SAMPLE_BYTES, _SAMPLED_BYTES = 64 << 10, 64 << 20  # of each sample, and of all samples, decoded
 _FEWEST_SAMPLES, _MOST_SAMPLES = 4, 64
@@ -101,16 +101,17 @@ class ByChunks:
         array: the array.
         chunk_rows: number of rows of a chunk.
         lock: held while the array is read.
+        num_arrays: number of arrays that are read together and share the memory for chunks.
     """
 
-    def __init__(self, array: Array, chunk_rows: int, lock: threading.Lock) -> None:
+    def __init__(self, array: Array, chunk_rows: int, lock: threading.Lock, num_arrays: int) -> None:
         self._array = array
         self._lock = lock
         self.num_rows = array.num_rows
         self.row_type = array.row_type
         self.row_bytes = array.row_bytes
         # with chunks too large to keep, each read decodes the chunk again
-        self.chunk_rows = chunk_rows if chunk_rows * self.row_bytes <= _HELD_BYTES else 1
+        self.chunk_rows = chunk_rows if chunk_rows * self.row_bytes * num_arrays <= _HELD_BYTES else 1
         self._held: tuple[int, Column] | None = None
 
     def read(self, start: int, stop: int) -> Column:

@@ -13,7 +13,7 @@ from runner.data.rows import RowType
 from runner.sources.base import DataSpec, check_dtype
 from runner.sources.files import File, open_file, read_range
 
-_HEADER_BYTES = 64 << 10  # larger than any header of an array of numbers
+HEADER_BYTES = 64 << 10  # larger than any header of an array of numbers
 _WHOLE_BYTES = 64 << 20  # a file up to this size is digested completely
 _SAMPLES = 256  # a larger one by this many samples
 _SAMPLE_BYTES = 64 << 10  # of each
@@ -33,7 +33,7 @@ class NpyArray:
 
     def __init__(self, file: File, begin: int, end: int, what: str) -> None:
         self._file = file
-        beginning = io.BytesIO(read_range(file, begin, min(end, begin + _HEADER_BYTES)))
+        beginning = io.BytesIO(read_range(file, begin, min(end, begin + HEADER_BYTES)))
         shape, fortran_order, dtype = read_header(beginning, end - begin, what)
         self._offset = begin + beginning.tell()
         self.num_rows = shape[0]

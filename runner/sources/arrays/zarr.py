@@ -1,5 +1,6 @@
 """Rows of the arrays in a Zarr folder, read by zarr."""
 
+import math
 import os
 import threading
 from collections.abc import Iterator
@@ -12,11 +13,12 @@ from runner.core.errors import InputError, UsageError, describe
 from runner.core.urls import is_url
 from runner.data.rows import RAGGED, TEXT, Column, RowType, name_rows
 from runner.sources.arrays.named import ByChunks, NamedSource, text_of, the_only
-from runner.sources.base import DataSpec, check_dtype, no_such
+from runner.sources.base import DataSpec, check_decoded, check_dtype, no_such
 from runner.sources.files import file_stamp
 
 _TEXT_KINDS = "SUT"  # bytes of fixed length, str of fixed length, str of variable length
 _GUESSED_TEXT_BYTES = 64
+_LEAST_VERSION = (3, 1)
 
 
 class ZarrSource(NamedSource):
@@ -26,7 +28,7 @@ class ZarrSource(NamedSource):
     access. In Zarr a missing chunk stands for the array's fill value.
 
     Raises:
-        UsageError: zarr is older than version 3, or names are given for a folder that is a single array.
+        UsageError: zarr is older than version 3.1, or names are given for a folder that is a single array.
         InputError: no such folder or array, no Zarr folder, several arrays and none chosen, arrays with different
             numbers of rows, or of a type that is neither numbers nor text.
     """
@@ -50,7 +52,11 @@ class ZarrSource(NamedSource):
             arrays = {name: _find(root, path, name) for name in names}
         self._chunk_rows = max((array.chunks or (1,))[0] for array in arrays.values())
         super().__init__(
-            path, {name: ByChunks(_Array(array, path, name), array.chunks[0], lock) for name, array in arrays.items()}
+            path,
+            {
+                name: ByChunks(_Array(array, path, name), array.chunks[0], lock, len(arrays))
+                for name, array in arrays.items()
+            },
         )
 
     def digest(self) -> str:
@@ -68,6 +74,8 @@ class _Array:
         self._what = f"--data {path}::{name}".removesuffix("::")
         if not array.shape:
             raise InputError(f"{self._what} is a single value; its first axis must be the rows")
+        chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
+        check_decoded(chunk_bytes, self._what, "chunk", "Save it again with smaller ones: create_array(chunks=...)")
         self.num_rows = array.shape[0]
         shape = array.shape[1:]
         dtype = array.dtype
@@ -95,8 +103,9 @@ class _Array:
 def _import_zarr(spec: DataSpec) -> Any:
     import zarr
 
-    if int(zarr.__version__.partition(".")[0]) < 3:
-        raise UsageError(f"{spec.what}: reading Zarr needs zarr 3; this is {zarr.__version__}")
+    # before 3.1 it could unpickle arrays, which runs code; later ones refuse to open these
+    if tuple(map(int, zarr.__version__.split(".")[:2])) < _LEAST_VERSION:
+        raise UsageError(f"{spec.what}: reading Zarr needs zarr 3.1 or later; this is {zarr.__version__}")
     return zarr
 
 

@@ -2,12 +2,15 @@
 
 import io
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from runner.core.errors import InputError, UsageError, describe
+from runner.core.text import byte_size
+from runner.data.rows import name_rows
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,6 +30,9 @@ _TURNS = {
 
 Size = tuple[int, int]  # height, width
 Made = TypeVar("Made")
+
+_BATCH_BYTES = 4 << 30  # the most decoded bytes of the images of one batch
+_CHANNELS = 3
 
 
 def size_of(text: str, what: str) -> Size:
@@ -55,7 +61,8 @@ def decode(content: bytes, size: Size | None, what: str) -> np.ndarray:
         RGB, uint8 `(height, width, 3)`, possibly read-only.
 
     Raises:
-        InputError: it is no image, damaged, larger than Pillow allows, or of numbers without a known range.
+        InputError: it is no image, damaged, of more than `PIL.Image.MAX_IMAGE_PIXELS`, or of numbers without a known
+            range.
     """
 
     def pixels(image: "Image.Image") -> np.ndarray:
@@ -86,12 +93,67 @@ def open_image(content: bytes, what: str) -> "Image.Image":
     return _opened(content, what, to_rgb)
 
 
+def pixels_of(content: bytes) -> int:
+    """Return the number of pixels of an image file, from its header; 0 where it cannot be opened."""
+    from PIL import Image
+
+    _silence_warning()
+    try:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as file:
+            return file.width * file.height
+    except Exception:  # whoever decodes it says why
+        return 0
+
+
+def too_much_for_a_batch(pixels: int, rows: Sequence[int]) -> str:
+    """Return why the images of one batch would take too much memory together; empty where they would not.
+
+    Args:
+        pixels: number of pixels of all images.
+        rows: the row numbers.
+    """
+    num_bytes = pixels * _CHANNELS
+    if num_bytes <= _BATCH_BYTES or len(rows) == 1:
+        return ""
+    return (
+        f"{name_rows(rows)} are images of {byte_size(num_bytes)} when decoded, and at most {byte_size(_BATCH_BYTES)} "
+        "are held at once. Use a smaller --batch-size"
+    )
+
+
+def _silence_warning() -> None:
+    """Keep Pillow from warning of large images on the terminal: they are errors here."""
+    from PIL import Image
+
+    first = next(iter(warnings.filters), None)  # the first that fits counts
+    if first is None or (first[0], first[2]) != ("ignore", Image.DecompressionBombWarning):
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
+
+def _check_size(file: "Image.Image", what: str) -> None:
+    from PIL import Image
+
+    if Image.MAX_IMAGE_PIXELS and file.width * file.height > Image.MAX_IMAGE_PIXELS:
+        raise _too_large(what)
+
+
+def _too_large(what: str) -> InputError:
+    from PIL import Image
+
+    return InputError(
+        f"{what} is an image of more than {Image.MAX_IMAGE_PIXELS:,} pixels, the most that are decoded. Save it "
+        "smaller, or cut it into several; from Python, PIL.Image.MAX_IMAGE_PIXELS can be set higher"
+    )
+
+
 def _opened(content: bytes, what: str, make: Callable[["Image.Image"], Made]) -> Made:
     """Return the result of `make` for an upright image file; raise InputError where it cannot be read."""
     from PIL import Image, UnidentifiedImageError
 
+    _silence_warning()
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as file:
+            _check_size(file, what)
             file.load()
             return make(_upright(file))
     except InputError:
@@ -99,6 +161,8 @@ def _opened(content: bytes, what: str, make: Callable[["Image.Image"], Made]) ->
     except UnidentifiedImageError as error:
         problem = f"no image in one of the formats {', '.join(_FORMATS)}" if content else "empty"
         raise InputError(f"{what} is {problem}") from error
+    except Image.DecompressionBombError as error:  # of twice as many pixels
+        raise _too_large(what) from error
     except Exception as error:  # a damaged image raises one of many exception types
         raise InputError(f"{what} cannot be decoded: {describe(error)}") from error
 

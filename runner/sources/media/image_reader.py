@@ -9,10 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from runner.core.errors import InputError
+from runner.core.errors import InputError, UsageError
 from runner.data.rows import FILE, RAGGED, Ragged, RowType, ragged
 from runner.host.cpus import usable_cpus
-from runner.sources.media.decode import Size, decode
+from runner.sources.media.decode import Size, decode, too_much_for_a_batch
 
 _MOST_THREADS = 8
 _PIECES = 4  # per thread, so that no thread waits long for the last
@@ -68,7 +68,10 @@ class ImageReader:
 
         Raises:
             InputError: an image cannot be read, is no image, damaged, or of another size; the first such one.
+            UsageError: they are too many to be held at once.
         """
+        if why := too_much_for_a_batch((stop - start) * math.prod(self.row_type.shape[1:]), range(start, stop)):
+            raise UsageError(f"{why}, or a smaller size")
         images = np.empty((stop - start, *self.row_type.shape), np.uint8)
 
         def fill(first: int, last: int) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from runner.core.errors import InputError, describe
 from runner.core.text import row_range
+from runner.core.urls import without_query
 from runner.data.rows import Rows
 from runner.sources.base import DataSpec
 from runner.sources.files import read_range
@@ -33,7 +34,8 @@ class CsvSource(LineSource):
         from pyarrow import csv
 
         self._csv, self._error = csv, pa.ArrowInvalid
-        self._parsing = csv.ParseOptions(delimiter="\t" if spec.path.endswith(".tsv") else ",", newlines_in_values=True)
+        delimiter = "\t" if without_query(spec.path).endswith(".tsv") else ","
+        self._parsing = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
         head = read_range(self._file, self._start, min(self._file.size, self._start + _INFERRED_BYTES))
         if len(head) == _INFERRED_BYTES:
             head = head[: self._last_end(head)]

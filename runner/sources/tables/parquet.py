@@ -9,10 +9,12 @@ import numpy as np
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, describe
 from runner.core.urls import is_url
-from runner.data.rows import Rows, RowTypes
-from runner.sources.base import DataSpec
+from runner.data.rows import Rows, RowType, RowTypes
+from runner.sources.base import DataSpec, check_decoded
 from runner.sources.files import Stream, file_stamp, open_file
 from runner.sources.tables.arrow import ArrowColumns
+
+_OFFSET_BYTES = 8  # what an empty list or text takes in memory
 
 
 class ParquetSource:
@@ -43,7 +45,9 @@ class ParquetSource:
         meta = self._file.metadata
         self.num_rows: int = meta.num_rows
         self._starts = np.cumsum([0, *(meta.row_group(i).num_rows for i in range(meta.num_row_groups))])
-        self.row_bytes = self._size_in_memory() // max(1, self.num_rows)
+        sizes = [self._group_bytes(group) for group in range(meta.num_row_groups)]
+        self._check_groups(sizes)
+        self.row_bytes = sum(sizes) // max(1, self.num_rows)
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows share the file
         self._group = -1
         self._at_hand = None
@@ -71,16 +75,24 @@ class ParquetSource:
     def stamp(self) -> str:
         return file_stamp(self._path) if self._remote is None else self._remote.stamp()
 
-    def _size_in_memory(self) -> int:
-        """Return the uncompressed size of the columns, in bytes."""
-        meta = self._file.metadata
-        total = 0
-        for group in range(meta.num_row_groups):
-            for index in range(meta.num_columns):
-                chunk = meta.row_group(group).column(index)
-                if chunk.path_in_schema.partition(".")[0] in self._columns.names:
-                    total += chunk.total_uncompressed_size
-        return total
+    def _group_bytes(self, group: int) -> int:
+        """Return the uncompressed size of the columns in a row group, in bytes."""
+        meta = self._file.metadata.row_group(group)
+        chunks = [meta.column(index) for index in range(meta.num_columns)]
+        names = self._columns.names
+        return sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.partition(".")[0] in names)
+
+    def _check_groups(self, sizes: list[int]) -> None:
+        """Raise InputError where a row group would take too much memory; repeated values take little in the file."""
+        types = [self.row_type] if isinstance(self.row_type, RowType) else self.row_type.values()
+        least_bytes = sum(_OFFSET_BYTES if row_type.is_ragged else row_type.row_bytes for row_type in types)
+        largest = max((int(rows) for rows in np.diff(self._starts)), default=0) * least_bytes
+        check_decoded(
+            max([largest, *sizes]),
+            f"--data {self._path}",
+            "row group",
+            "Choose fewer columns with --columns, or save it again with smaller ones: row_group_size=100_000",
+        )
 
     def _read_group(self, group: int) -> Any:
         if group != self._group:

@@ -70,6 +70,25 @@ class Ranged(SimpleHTTPRequestHandler):
         pass
 
 
+class Signed(Ranged):
+    """A web server that answers only requests with the right query, and no HEAD, as storages do for signed URLs."""
+
+    query: ClassVar[str] = ""
+    left: ClassVar[int] = 0  # requests until the signature expires
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        Signed.left -= 1
+        if query != Signed.query or Signed.left < 0:
+            self.send_error(403)
+            return
+        self.path = path
+        super().do_GET()
+
+    def do_HEAD(self) -> None:
+        self.send_error(403)
+
+
 class Whole(SimpleHTTPRequestHandler):
     """Python's own, which sends whole files; notes how much of them anyone took."""
 
@@ -336,6 +355,56 @@ def test_ranks_read_from_s3_and_write_there(name: str, launcher: str, s3: str, f
     outcome = predict_here(*words, folder=tmp_path)
     assert (outcome.code, outcome.output.count(f"--output {output} exists already")) == (73, 1), outcome.output
     assert predict_here(*words, "--overwrite", folder=tmp_path).code == 0
+
+
+SIGNATURES = ["X-Amz-Credential=SECRET%2F2026&X-Amz-Signature=SE%2FCR%2BET%3D&v=1", "download=1&code=SECRET"]
+
+
+def test_signed_urls(folder: Path, tmp_path: Path) -> None:
+    for web in serve(Signed, folder):
+        Signed.left = 10**9
+        for Signed.query in SIGNATURES:
+            for name in NAMES:
+                assert_same(
+                    open_source(f"{web}/{name}?{Signed.query}").read(3, 9), open_source(f"{folder}/{name}").read(3, 9)
+                )
+        ends = [f"{web}/d.parquet?{Signed.query}::x", f"{web}/d.csv?{Signed.query}"]
+        assert_same(open_source(ends[0]).read(0, 9), open_source(f"{folder}/d.parquet::x").read(0, 9))
+        both = open_source([ends[1], ends[1]])
+        assert both.num_rows == 2 * NUM_ROWS
+        refused = {
+            f"--data {web}/d.dat?SECRET": (64, f"--data '{web}/d.dat?***' must end in .npy"),
+            f"--data {web}/no.npy?{Signed.query}": (65, f"--data {web}/no.npy?***: "),
+            f"--data {web}/d.npy?code=SECRET": (65, f"--data {web}/d.npy?***: "),
+            f"--output {web}/p.npy?code=SECRET": (64, f"--output {web}/p.npy: nothing is written to a URL with"),
+            "--output s3://bucket/p.npy?code=SECRET": (64, "nothing is written to a URL with a query"),
+        }
+        for words, (code, message) in refused.items():
+            options = ["--model", "zoo:mlp", "--data", f"{folder}/d.npy", "--output", "p.npy", *words.split()]
+            outcome = predict_here(*options, folder=tmp_path)
+            assert (outcome.code, outcome.output.count("runner: error")) == (code, 1), outcome.output
+            assert message in outcome.output
+            assert "SECRET" not in outcome.output
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_job_resumes_with_another_signature(folder: Path, tmp_path: Path) -> None:
+    command = ["--model", "zoo:mlp", "--batch-size", "16", "--chunk-size", "16", "--output", "p.npy", "-v"]
+    for web in serve(Signed, folder):
+        outputs = []
+        for Signed.query, Signed.left in zip(SIGNATURES, (30, 10**9), strict=True):
+            outputs.append(predict_here(*command, "--data", f"{web}/d.npy?{Signed.query}", folder=tmp_path))
+        expired, resumed = outputs
+        assert expired.code == 65, expired.output
+        assert f"--data {web}/d.npy?***: reading at byte" in expired.output
+        assert "403" in expired.output
+        assert resumed.code == 0, resumed.output
+    report = json.loads((tmp_path / "p.npy.run/report.json").read_text())
+    assert 0 < report["resumed_rows"] < NUM_ROWS
+    assert predict_here(*command[:-3], "--output", "q.npy", "--data", f"{folder}/d.npy", folder=tmp_path).code == 0
+    assert np.load(tmp_path / "p.npy").tobytes() == np.load(tmp_path / "q.npy").tobytes()
+    texts = [expired.output, resumed.output, *(file.read_text() for file in (tmp_path / "p.npy.run").iterdir())]
+    assert [text for text in texts if "SECRET" in text or "X-Amz" in text] == []
 
 
 def test_a_missing_key_is_said_once_by_two_ranks(s3: str, tmp_path: Path) -> None:

@@ -123,6 +123,11 @@ def test_bad_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     cases = [
         ({"architectures": ["BertForSequenceClassification"]}, "lacks weights of BertForSequenceClassification: class"),
         ({"architectures": ["Bert2"]}, "Bert2 is not in Transformers"),
+        ({"architectures": ["__name__"]}, "__name__ is not in Transformers"),
+        ({"architectures": ["BertConfig"]}, "config.json names BertConfig, which is not a model of Transformers"),
+        ({"architectures": "BertModel"}, "architectures must be a list of names, not 'BertModel'"),
+        ({"architectures": [3]}, "architectures must be a list of names, not [3]"),
+        ({"auto_map": ["own.Own"]}, "auto_map must be an object, not ['own.Own']"),
         (
             {"architectures": ["Own"], "auto_map": {"AutoModel": "own.Own"}},
             "which is not run. If you trust its author, allow it with --trust-code",

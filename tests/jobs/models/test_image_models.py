@@ -15,6 +15,8 @@ from picture_models import BATCH_SIZE, DATA, NUM_ROWS, Models
 from PIL import Image
 from torch import nn
 
+from runner.sources.media import decode
+
 
 class Prepared(nn.Module):
     """What reaches a model, and how it is called."""
@@ -110,6 +112,20 @@ def test_features_of_timm(models: Models) -> None:
     assert outcome.code == 0, outcome.output
     expected = models.answer("test_resnet", num_classes=0)["only"]
     assert np.load(models.folder / "features.npy").tobytes() == expected.tobytes()
+
+
+def test_files_that_take_too_much_at_once_are_computed_in_smaller_batches(
+    models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = sorted((models.folder / "photos").iterdir())
+    decoded = [3 * width * height for width, height in (size_of(photo.read_bytes()) for photo in photos)]
+    smallest = int(np.argmin(decoded[: NUM_ROWS // 2]))  # the first row, of which a batch is made on trial
+    monkeypatch.setattr(decode, "_BATCH_BYTES", max(BATCH_SIZE * decoded[smallest], *decoded))
+    outcome = predict(models, "convnext", "--skip", str(smallest), data="photos::file", output="less.npy")
+    assert outcome.code == 0, outcome.output
+    assert json.loads((models.folder / "less.npy.run/report.json").read_text())["halved_rows"] >= BATCH_SIZE
+    expected = models.expected["convnext"]["logits"][smallest:]
+    assert np.allclose(np.load(models.folder / "less.npy"), expected, atol=1e-6)
 
 
 def test_bad_files_are_set_aside(models: Models) -> None:

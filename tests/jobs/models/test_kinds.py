@@ -1,8 +1,8 @@
 """A model in every kind of file that users have, against the library it comes from: the same bytes, on 1 to 3 ranks."""
 
 import json
+import shutil
 import warnings
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,8 +95,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         )
         torch.onnx.export(model, (batch,), folder / "fixed.onnx", external_data=False, verbose=False)
         torch.onnx.export(model, (batch,), folder / "external.onnx", external_data=True, verbose=False)
-    kinds["export"] = {"model": str(folder / "open.pt2")}, with_torch(torch.export.load(folder / "open.pt2").module())
-    kinds["export-fixed"] = {"model": str(folder / "fixed.pt2")}, plain
+    program = torch.export.load(folder / "open.pt2").module()
+    kinds["export"] = {"model": str(folder / "open.pt2"), "trust_pickle": True}, with_torch(program)
+    kinds["export-fixed"] = {"model": str(folder / "fixed.pt2"), "trust_pickle": True}, plain
     kinds["onnx"] = {"model": str(folder / "open.onnx")}, with_onnx_runtime(folder / "open.onnx")
     kinds["onnx-fixed"] = {"model": str(folder / "fixed.onnx")}, with_onnx_runtime(folder / "fixed.onnx", BATCH_SIZE)
 
@@ -172,7 +173,7 @@ def test_inspect_says_what_it_is(
     model: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    assert main(["inspect", model]) == 0
+    assert main(["inspect", model, *["--trust-pickle"] * model.endswith(".pt2")]) == 0
     printed = capsys.readouterr().out
     assert [words for words in SAYS[model] if words not in printed] == [], printed
 
@@ -278,24 +279,26 @@ def test_malicious_pickles_do_not_run(folder: Path, tmp_path: Path) -> None:
     trace = tmp_path / "it-ran"
     torch.save({"state_dict": stack.build().state_dict(), "x": Evil(trace)}, tmp_path / "evil.pt")
     weights = ["--model", "stack:build", "--weights", "evil.pt"]
-    # a program whose constants are a pickle: what torch.export.load itself would run
-    with zipfile.ZipFile(folder / "open.pt2") as program, zipfile.ZipFile(tmp_path / "evil.pt2", "w") as evil:
-        pickled = tmp_path / "pickle.pt"
-        torch.save(Evil(trace), pickled)
-        for name in program.namelist():
-            raw = program.read(name)
-            if "sample_inputs" in name and name.endswith(".pt"):
-                raw = pickled.read_bytes()
-            evil.writestr(name, raw)
-    for options in (weights, ["--model", "evil.pt2"]):
-        command = ["--data", folder / "rows.npy", "--output", "p.npy", "--overwrite", *options]
-        outcome = predict_here(*command, folder=tmp_path)
+    command = ["--data", folder / "rows.npy", "--output", "p.npy", "--overwrite", *weights]
+    outcome = predict_here(*command, folder=tmp_path)
+    assert outcome.code == 65, outcome.output
+    assert "Traceback" not in outcome.output
+    assert not trace.exists()
+    predict_here(*command, "--trust-pickle", folder=tmp_path)
+    assert trace.exists()  # so the test would notice
+
+
+@pytest.mark.parametrize("command", ["predict", "plan", "inspect"])
+def test_a_program_of_torch_export_is_loaded_only_if_it_is_trusted(command: str, folder: Path, tmp_path: Path) -> None:
+    shutil.copy(folder / "open.pt2", tmp_path / "renamed.pt")
+    data = ["--data", folder / "rows.npy", "--output", "p.npy"]
+    for model in (folder / "open.pt2", "renamed.pt"):
+        options = [model] if command == "inspect" else ["--model", model, *data]
+        outcome = run_here(command, *options, folder=tmp_path)
         assert outcome.code == 65, outcome.output
-        assert "Traceback" not in outcome.output
-        assert not trace.exists(), options
-        predict_here(*command, "--trust-pickle", folder=tmp_path)
-        assert trace.exists(), options  # so the test would notice
-        trace.unlink()
+        assert_one_message(outcome.output, "is a program of torch.export, and loading it can run code that is in")
+        assert "If you trust its author, allow it with --trust-pickle" in outcome.output
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["renamed.pt"]
 
 
 def test_a_model_that_is_neither_module_nor_callable(tmp_path: Path) -> None:

@@ -151,6 +151,7 @@ def refused(folder: Path, cases: dict[str, Case]) -> Path:
 def test_what_does_not_fit_is_refused_by_name(name: str, refused: Path) -> None:
     (model, data, *more), code, words = REFUSED[name]
     options = ["--model", model, "--data", data, "--output", "refused.npy", "--fresh", "--batch-size", "8", *more]
+    options += ["--trust-pickle"] * model.endswith(".pt2")
     outcome = predict_here(*options, folder=refused)
     assert outcome.code == code, outcome.output
     assert [word for word in words if word not in outcome.output] == [], outcome.output
@@ -177,7 +178,7 @@ def test_the_log_says_what_the_model_is_called_with(refused: Path, caplog: pytes
 
 def test_plan_is_for_the_batches_that_the_model_takes(refused: Path) -> None:
     options = ["--data", "f32.npy", "--output", "planned.npy", "--input", "rate=1", "--input", "state=state.npy"]
-    outcome = run_here("plan", "--model", "fixed.pt2", *options, folder=refused)
+    outcome = run_here("plan", "--model", "fixed.pt2", "--trust-pickle", *options, folder=refused)
     assert outcome.code == 0, outcome.output
     assert "5 of 8 rows" in outcome.output
     assert "! --batch-size 32: the model was exported for batches of 8 rows at most" in outcome.output
@@ -194,6 +195,6 @@ SAYS = {
 
 @pytest.mark.parametrize("model", SAYS)
 def test_inspect_says_what_it_takes(model: str, refused: Path) -> None:
-    outcome = run_here("inspect", model, folder=refused)
+    outcome = run_here("inspect", model, *["--trust-pickle"] * model.endswith(".pt2"), folder=refused)
     assert outcome.code == 0, outcome.output
     assert [words for words in SAYS[model] if words not in outcome.output] == [], outcome.output

@@ -12,7 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numcodecs
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 import zarr
@@ -22,7 +25,7 @@ from torch import nn
 from runner.core.errors import InputError, RunnerError, UsageError
 from runner.data.rows import RAGGED, TEXT, Ragged, RowType, rows_checksum, take
 from runner.data.tensors import as_batch
-from runner.sources import open_source
+from runner.sources import base, open_source
 from runner.sources.arrays import named, npz
 
 NUM_ROWS, CHUNK = 1009, 64
@@ -129,6 +132,8 @@ def test_any_rows_are_what_the_library_reads(kind: str, tmp_path: Path) -> None:
     path = write(kind, tmp_path)
     theirs = reading(path)
     for name, array in NUMBERS.items():
+        if not array.size:  # not without another column
+            continue
         source = open_source(f"{path}::{name}")
         assert source.num_rows == NUM_ROWS
         assert source.row_type == RowType(array.shape[1:], array.dtype.newbyteorder("="))
@@ -137,6 +142,8 @@ def test_any_rows_are_what_the_library_reads(kind: str, tmp_path: Path) -> None:
             assert_same(source.read(start, stop), theirs[name][start:stop])
         for batch in range(0, NUM_ROWS, 50):
             assert_same(source.read(batch, min(NUM_ROWS, batch + 50)), theirs[name][batch : batch + 50])
+    with_empty = open_source(path, ["empty", "flat"]).read(7, 9)["empty"]
+    assert_same(with_empty, theirs["empty"][7:9])
     both = open_source(path, ["flat", "images"], ["good", "flat"])
     assert list(both.row_type) == list(both.read(3, 5)) == ["flat", "images", "good"]
     assert_same(both.read(60, 70)["images"], NUMBERS["images"][60:70])
@@ -247,12 +254,46 @@ def test_behind_a_url(kind: str, tmp_path: Path) -> None:
         open_source(f"memory://arrays/none{path.suffix}::big")
 
 
-def test_a_large_compressed_array_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(npz, "_KEPT_BYTES", 10_000)
+def test_compressed_arrays_are_bounded_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write("compressed", tmp_path)
+    whole = open_source(path, ["half", "flat"])
+    monkeypatch.setattr(npz, "_KEPT_BYTES", 10_000)
     assert open_source(f"{path}::flat").num_rows == NUM_ROWS
-    with pytest.raises(InputError, match=r"images is compressed.*Save it with numpy\.savez, or as \.npy"):
+    with pytest.raises(
+        InputError, match=r"d\.npz: .* would hold images in memory: 355 KiB .* numpy\.savez or as \.npy"
+    ):
         open_source(f"{path}::images")
+    with pytest.raises(InputError, match=r"would hold complex, half in memory: 9\.85 KiB of at most 9\.77 KiB"):
+        open_source(path, ["complex", "half"])
+    # of the first rows, no more than these is decompressed; what is column-major is needed completely
+    few = open_source(path, ["images", "half"], most_rows=20)
+    assert_same(few.read(15, 20)["images"], NUMBERS["images"][15:20])
+    assert few.num_rows == NUM_ROWS
+    assert few.digest() == open_source(path, ["images", "half"], most_rows=9).digest()
+    assert np.array_equal(whole.read(1000, 1009)["half"], NUMBERS["half"][1000:])
+    np.savez_compressed(tmp_path / "e.npz", x=np.asfortranarray(NUMBERS["images"][:60]))
+    with pytest.raises(InputError, match="would hold x in memory"):
+        open_source(f"{tmp_path}/e.npz", most_rows=1)
+    command = ["--model", "zoo:Identity", "--data", f"{path}::images", "--output", "p.npy"]
+    assert predict_here(*command, folder=tmp_path).code == 65
+    assert predict_here(*command, "--skip", "3", "--limit", "9", folder=tmp_path).code == 0
+    assert np.array_equal(np.load(tmp_path / "p.npy"), NUMBERS["images"][3:12])
+
+
+def test_pieces_too_large_to_be_decoded_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_DECODED_BYTES", 20_000)
+    for kind in ("hdf5", "zarr2", "zarr3"):
+        path = write(kind, tmp_path)
+        assert open_source(f"{path}::flat").num_rows == NUM_ROWS
+        with pytest.raises(InputError, match=r"images has chunks of 22\.5 KiB when decoded.*chunks=\.\.\."):
+            open_source(f"{path}::images")
+    table = pa.table({"same": np.zeros(4000), "word": ["word"] * 4000, "empty": [""] * 4000})
+    pq.write_table(table, tmp_path / "d.parquet", row_group_size=2400)
+    for column in table.column_names:
+        assert open_source(f"{tmp_path}/d.parquet", [column]).num_rows == 4000
+    for columns in (["same", "word"], ["empty", "word"]):
+        with pytest.raises(InputError, match=r"row groups of 37\.5 KiB .*--columns, or save it .*row_group_size"):
+            open_source(f"{tmp_path}/d.parquet", columns)
 
 
 def write_hdf5_of_all_types(path: Path) -> None:
@@ -398,6 +439,13 @@ def test_zarr_text_fields_and_one_array(tmp_path: Path) -> None:
     )
     fields[:] = np.ones(9, fields.dtype)
     assert np.array_equal(open_source(f"{tmp_path}/f.zarr").read(3, 5), np.ones(2, [("a", "u1"), ("b", "f4")]))
+
+
+def test_zarr_arrays_of_pickles_are_not_opened(tmp_path: Path) -> None:
+    pickling = {"compressors": numcodecs.Pickle(), "filters": None, "zarr_format": 2}
+    zarr.create_array(tmp_path / "d.zarr", data=np.arange(8.0), **pickling)
+    with pytest.raises(InputError, match=r"d\.zarr is not a Zarr folder, or is damaged: .*'pickle'"):
+        open_source(f"{tmp_path}/d.zarr")
 
 
 @pytest.mark.parametrize("kind", WRITERS)

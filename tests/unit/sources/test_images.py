@@ -16,10 +16,12 @@ from pictures import pixels
 from PIL import Image, ImageOps
 from torch import nn
 
-from runner.core.errors import InputError, UsageError
+from runner.core.errors import InputError, MemoryShortage, UsageError
 from runner.data.rows import FILE, RAGGED, TEXT, RowType, is_ragged
 from runner.data.tensors import as_batch
+from runner.models.images.reading import open_files
 from runner.sources import DataSpec, open_source
+from runner.sources.media import decode
 from runner.sources.media.images import ImageSource
 
 NUM_ROWS = 37
@@ -237,6 +239,8 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
     Image.new("1", (60_000, 1)).save(thin, "PNG")
     large = io.BytesIO()
     Image.new("1", (20_000, 20_000)).save(large, "PNG")
+    larger = io.BytesIO()  # Pillow itself only warns of it
+    Image.new("1", (10_000, 9_000)).save(larger, "PNG")
     damaged = bytearray(buffer["PNG"])
     damaged[len(damaged) // 2] ^= 255
     return {
@@ -251,7 +255,8 @@ def bad_files() -> dict[str, tuple[bytes, str]]:
         "head.jpg": (buffer["JPEG"][:20], ""),
         "damaged.png": (bytes(damaged), "cannot be decoded"),
         "thin.png": (thin.getvalue(), "is 1x60000, too long and thin to be made 64x64"),
-        "bomb.png": (large.getvalue(), "exceeds limit"),
+        "larger.png": (larger.getvalue(), "is an image of more than 89,478,485 pixels"),
+        "bomb.png": (large.getvalue(), "is an image of more than 89,478,485 pixels"),
     }
 
 
@@ -271,6 +276,31 @@ def test_a_bad_image_is_named_and_its_neighbors_are_read(name: str, tmp_path: Pa
         assert " at 0x" not in caught.value.message
     for row, image in zip((0, 2), good, strict=True):
         assert np.array_equal(source.read(row, row + 1)[0].transpose(1, 2, 0), np.asarray(image))
+
+
+def test_pillow_warns_of_nothing_and_its_own_limit_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    (tmp_path / "d").mkdir()
+    Image.new("1", (10_000, 9_000)).save(tmp_path / "d/a.png")
+    with pytest.raises(InputError, match="89,478,485 pixels"):
+        open_source(f"{tmp_path}/d")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000_000)
+    assert open_source(f"{tmp_path}/d").row_bytes == 270_000_000
+    assert not recwarn.list
+
+
+def test_images_of_a_batch_are_bounded_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder_of(tmp_path, num_rows=6)
+    monkeypatch.setattr(decode, "_BATCH_BYTES", 4 * 3 * 6 * 5)
+    source = open_source(f"{tmp_path}/d")
+    assert len(source.read(0, 4)) == 4
+    with pytest.raises(UsageError, match=r"rows 0 to 4 are images of 450 bytes when decoded.* a smaller --batch-size"):
+        source.read(0, 5)
+    files = as_batch(open_source(f"{tmp_path}/d::file").read(1, 6))
+    assert len(open_files(files[:4], range(4))) == 4
+    with pytest.raises(MemoryShortage, match="rows 1 to 5 are images of 450 bytes"):
+        open_files(files, range(1, 6))
 
 
 def test_random_damage_is_always_an_error_of_a_row(tmp_path: Path) -> None:

@@ -1,12 +1,20 @@
 """Rows of `.npy` files of every layout, against numpy.load."""
 
+import json
 import os
+import re
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
+import torch
+import zarr
+import zoo
 from launch import LAUNCHERS, predict_command, predict_here, run
+from torch.utils.data import TensorDataset
 
+import runner
 from runner.core.errors import InputError
 from runner.data.rows import RowType
 from runner.sources import open_source
@@ -19,7 +27,6 @@ LAYOUTS = {
     "bool": np.arange(97) % 3 == 0,
     "complex": np.arange(97).astype("<c8") * 1j,
     "no rows": np.zeros((0, 4), "<f4"),
-    "empty rows": np.zeros((97, 0), "<f4"),
     "column-major, no rows": np.asfortranarray(np.zeros((0, 4), "<f4")),
 }
 
@@ -79,6 +86,33 @@ def test_digest_tells_data_sets_apart(tmp_path: Path) -> None:
 def test_what_is_no_array_is_refused(data: object) -> None:
     with pytest.raises(InputError):
         open_source(data)
+
+
+def test_rows_that_hold_nothing_are_refused(tmp_path: Path) -> None:
+    """A few bytes could claim any number of them."""
+    many = 10**13
+    with (tmp_path / "d.npy").open("wb") as file:
+        header = {"descr": "<f4", "fortran_order": False, "shape": (many, 0)}
+        np.lib.format.write_array_header_1_0(file, header)
+    for name, save in (("stored.npz", np.savez), ("compressed.npz", np.savez_compressed)):
+        save(tmp_path / name, x=np.zeros((many, 2, 0)))
+    with h5py.File(tmp_path / "d.h5", "w") as hdf5:
+        hdf5["x"] = np.zeros((many, 0))
+    zarr.create_array(tmp_path / "d.zarr", shape=(many, 0), chunks=(9, 1), dtype="f4")
+    index = {"num_rows": many, "row_shape": [0], "dtype": "<f4", "files": [{"name": "d.npy", "start": 0, "stop": many}]}
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards/index.json").write_text(json.dumps(index))
+    names = [path.name for path in tmp_path.iterdir()]
+    assert len(names) == 6
+    for name in [*names, "*.npz"]:
+        outcome = predict_here("--model", "zoo:mlp", "--data", name, "--output", "p.npy", folder=tmp_path)
+        assert (outcome.code, outcome.output.count("runner: error")) == (65, 1), outcome.output
+        assert re.search(r"has 10,000,000,000,000 rows of shape \((2, )?0,?\), which hold no values", outcome.output)
+    data = [[tmp_path / "d.npy", tmp_path / "d.npy"], np.zeros((many, 0)), torch.zeros(9, 0)]
+    for given in [*data, TensorDataset(torch.zeros(9, 0))]:
+        with pytest.raises(InputError, match=r"has (9|10,000,000,000,000) rows of shape \(0,\), which hold no values"):
+            runner.predict(model=zoo.mlp, data=given, output=None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
 
 
 @pytest.mark.launch
