@@ -16,8 +16,8 @@ import pytest
 from browser import Browser, open_browser, shown, told
 from some_jobs import NUM_ROWS, make_jobs
 
-from runner.core.errors import InputError, OutputError, UsageError
-from runner.reports.pages import compare, make_page, page, report, write_page
+from runner.core.errors import InputError, OutputError
+from runner.reports.pages import compare, make_page, report, write_page
 from runner.reports.pages.page import Section, draw_page
 
 
@@ -220,7 +220,7 @@ def test_several_runs_are_compared(browser: Browser, tmp_path: Path, monkeypatch
         report([str(later), str(later)])
 
 
-def test_where_a_page_goes(tmp_path: Path, read_only: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_a_page_goes(tmp_path: Path, read_only: Path) -> None:
     said = report(["two.npy"])
     assert said.endswith(f"\nPage: {Path('two.npy.run/report.html').resolve()}")
     assert re.match(r"two\.npy: whole\. 1,200 of 1,200 rows by this job, [\d,.]+ rows/s on 2 ranks, ", said)
@@ -234,14 +234,7 @@ def test_where_a_page_goes(tmp_path: Path, read_only: Path, monkeypatch: pytest.
 
     Path("two.npy.run/report.html").unlink()
     write_page(Path("two.npy.run"))
-    assert Path("two.npy.run/report.html").is_file()
-    monkeypatch.setattr(page.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(UsageError, match=r"pip install 'horovod-inference-runner\[report\]'"):
-        report(["two.npy"])
-    Path("two.npy.run/report.html").unlink()
-    write_page(Path("two.npy.run"))
-    assert not Path("two.npy.run/report.html").exists()
-    monkeypatch.undo()
+    assert 100_000 < Path("two.npy.run/report.html").stat().st_size < 1_000_000
 
 
 RECORDS = ("report.json", "timeline.json", "ledger.jsonl", "failure.json", "status.json", "config.toml", "lock")

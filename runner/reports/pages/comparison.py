@@ -37,7 +37,7 @@ _COLUMNS = (
 
 
 def compare(paths: Sequence[str]) -> tuple[str, str]:
-    """Return a table of text, and a page that lacks Plotly.
+    """Return a table of text, and a page.
 
     Speed-up is rows per second against the run with the fewest ranks that did the same work.
 

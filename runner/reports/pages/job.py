@@ -21,7 +21,7 @@ _WRONG = {"failed": "What went wrong", "killed": "What became of it", "running":
 
 
 def page_of(record: Record) -> str:
-    """Draw the page of an output, whatever has become of it; it lacks Plotly."""
+    """Draw the page of an output, whatever has become of it."""
     timeline, state = read_timeline(record.timeline), ""
     if record.timeline and timeline is None:
         record.notes.append("timeline.json is there, but is not what it should be.")

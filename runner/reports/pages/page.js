@@ -21,10 +21,20 @@
     return { layout, data: { bar: [{ marker: { line: { width: 0 } } }] } };
   };
 
+  // Plotly is in the page compressed, as base64; it is unpacked once, where there is a chart.
+  let plotly;
+  const unpack = async () => {
+    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (byte) => byte.charCodeAt(0));
+    const script = document.createElement("script");
+    script.textContent = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    document.head.append(script);
+  };
+
   const draw = async (chart) => {
     const { data, layout } = JSON.parse(document.getElementById(`${chart.id}-figure`).textContent);
     if (chart.clientWidth < 560) Object.assign(layout.xaxis, layout.meta?.narrow); // where labels need more room
     try {
+      await (plotly ??= unpack());
       await Plotly.newPlot(chart, data, { template: template(), ...layout }, config);
     } catch (error) {
       chart.textContent = `This chart could not be drawn (${error.message}); the table below has its numbers.`;
