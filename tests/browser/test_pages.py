@@ -200,7 +200,9 @@ def test_several_runs_are_compared(browser: Browser, tmp_path: Path, monkeypatch
     paths = ["two.npy", "eight.npy.run", str(later), "one.npy.run/report.json", "resumed.npy", "failed.npy"]
     text, html = compare(paths)
     page = shown(browser, html, tmp_path)
-    assert page.charts().keys() == {"scaling", "efficiencies"}
+    assert page.charts().keys() == {"speeds", "walls", "scaling", "efficiencies"}
+    assert page.charts()["speeds"] == 5  # bars: the failed run has none
+    assert page.charts()["walls"] == 3 * 5
     rows = dict(page.table("one line a run"))
     assert [cells[0] for cells in rows.values()][:4] == [1, 2, 2, 8]
     one, two, eight = (told(f"{name}.npy") for name in ("one", "two", "eight"))
@@ -209,7 +211,21 @@ def test_several_runs_are_compared(browser: Browser, tmp_path: Path, monkeypatch
     assert rows[str(later)][-1] == "SLOWER: 17 % fewer rows/s than two.npy"
     assert rows["resumed.npy"][-2:] == ["B", "went on with an earlier job's rows"]
     assert rows["failed.npy"][-1] == "no report: it has not come to its end"
-    assert re.search(r"Job B has --model-args \{.*0\.1\}, not \{.*0\.01\}\.", text)
+    assert rows["resumed.npy"][3:5] == ["-", "-"]  # its configuration ran on one number of ranks
+    differing = page.table("options that differ, and their values in each run")
+    assert [name for name, _ in differing] == ["--model", "--model-args"]
+    assert page.header("options that differ, and their values in each run")[1:] == [
+        f"{name} ({letter})" for name, letter in zip(rows, "AAAABC", strict=True)
+    ]
+    assert [json.loads(value)["seconds"] for value in differing[1][1][:5]] == [0.01] * 4 + [0.1]
+    assert (
+        "The runs differ in their options, so speed-up is computed per configuration: A (--model zoo:DiesOnce" in text
+    )
+    assert "Speed-up is rows per second against the run with the fewest ranks: one.npy.run/report.json (1)." in text
+    alike, unlike = compare(["two.npy", str(later)])[0], compare(["two.npy", "resumed.npy"])[0]
+    assert "differ in their options" not in alike
+    assert "The runs differ in their options: A (--model-args {" in unlike
+    assert "speed-up" not in alike + unlike
     assert re.search(rf"^two\.npy +2 +{NUM_ROWS:,} ", text, re.MULTILINE)
 
     monkeypatch.chdir(tmp_path)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 _HERE = Path(__file__).parent
-_OPTION = re.compile(r"(?<!\S)(--[a-z][a-z-]*)")
+_OPTION = re.compile(r"(?<![^\s(])(--[a-z][a-z-]*)")
 _PLOTLY = _HERE / "plotly" / "plotly-cartesian.min.js.gz"
 Values = dict[str, Any]
 
