@@ -66,6 +66,9 @@ def test_a_page_shows_what_the_report_tells(name: str, browser: Browser, tmp_pat
     assert [cells[0] for _, cells in memory] == found["peak_rss_bytes"]
     batches = page.table("batches by how long they took")
     assert sum(cells[0] for _, cells in batches) == sum(rank["batches"] for rank in found["ranks"])
+    marks = page.evaluate("document.querySelector('#latencies').layout.shapes.map((mark) => mark.x0)")
+    assert marks == sorted({*marks})
+    assert marks[-1] == max(rank["slowest_batch_seconds"] for rank in found["ranks"])
     others = page.table("a job like this one on other numbers of ranks, by a model")
     assert [cells[1] for _, cells in others] == [item["wall_seconds"] for item in efficiency["predicted"]]
     assert page.text("#command") == (found["launcher_command"] or found["command"])
@@ -91,6 +94,20 @@ def test_many_ranks(times: int, browser: Browser, tmp_path: Path) -> None:
     rows = page.table("rows and seconds of each rank")
     assert rows[-1][0] == f"rank {8 * times - 1} on n{times - 1}"
     assert [name for name, _ in page.table("hosts and their ranks")][-1] == f"n{times - 1}"
+
+
+def test_intervals_of_rows_per_second_are_as_long_as_a_batch(tmp_path: Path) -> None:
+    """A real job's records, its batches made as long as two bins of its timeline."""
+    folder = tmp_path / "two.npy.run"
+    shutil.copytree("two.npy.run", folder)
+    found, timeline = told("two.npy"), json.loads((folder / "timeline.json").read_text())
+    bins = len(timeline["rows"])
+    batch = 2 * (timeline["ended"] - timeline["began"]) / bins
+    ranks = [rank | {"batch_seconds": 0.99 * batch} for rank in found["ranks"]]
+    (folder / "report.json").write_text(json.dumps(found | {"ranks": ranks}))
+    (folder / "timeline.json").write_text(json.dumps(timeline | {"rows": [0, 10] * (bins // 2)}))
+    (figure,) = re.findall(r'id="speed-figure">(.*?)</script>', make_page(folder))
+    assert json.loads(figure)["data"][0]["y"] == pytest.approx([10 / batch] * (bins // 2 + 1))
 
 
 def test_records_of_an_earlier_version(tmp_path: Path) -> None:
