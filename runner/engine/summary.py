@@ -13,8 +13,8 @@ from runner.config.options import Config
 from runner.core.secrets import hide_secrets
 from runner.engine.baseline import Speed
 from runner.host.command_line import launcher_command, own_command
-from runner.host.launch import peak_rss_bytes, scheduler_job, take_warnings
-from runner.host.versions import versions
+from runner.host.launch import peak_rss_bytes, take_warnings
+from runner.host.versions import describe_environment
 from runner.records.recorder import Recorder
 from runner.telemetry.efficiency import find_efficiency
 from runner.telemetry.report import Report
@@ -163,6 +163,6 @@ def _make_report(
         command=own_command(),
         launcher_command=launcher_command(),
         config=config.resolved(),
-        environment={**versions(), "MPI": comm.library, "scheduler job": scheduler_job()},
+        environment=describe_environment(comm.library),
         ranks=ranks,
     )

@@ -1,6 +1,7 @@
 """The first stage of a job: connect the ranks and start their monitoring; also the end of a job that fails."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -64,11 +65,12 @@ def open_session(config: Config) -> Iterator[Session]:
             phases.begin("data", "opening the data")
             threads = group.threads if group else share_threads(config, comm)
             device = group.device if group else comm.on_each(lambda: local_device(config, comm.world.local_rank))
-            warn(comm.world, shared_gpus(comm.gather_all((comm.world.who, gpu_name(device)))))
+            ranks = comm.gather_all((comm.world.host, comm.world.who, gpu_name(device)))
+            warn(comm.world, shared_gpus([(who, gpu) for _, who, gpu in ranks]))
             stats = RankStats(comm.world.rank, comm.world.host, str(device), threads)
             computing = group.leaders if group and group.leaders else comm
             monitors = recorder, failure, stop, watchdog, phases, timeline, stats
-            yield Session(config, comm, computing, group, device, *monitors, began)
+            yield Session(config, comm, computing, group, device, *monitors, began, Counter(host for host, *_ in ranks))
             if config.trace:
                 write_trace(config, comm, timeline, horovods)
     except BaseException as exception:
@@ -110,6 +112,7 @@ def quiet_session(config: Config, comm: Comm, device: torch.device, group: "Grou
         timeline=timeline,
         stats=RankStats(comm.world.rank, comm.world.host, str(device), torch.get_num_threads()),
         began=job_start(),
+        hosts={comm.world.host: comm.world.world_size},
     )
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -42,7 +43,7 @@ def here(jobs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("name", ["one.npy", "two.npy", "eight.npy"])
 def test_a_page_shows_what_the_report_tells(name: str, browser: Browser, tmp_path: Path) -> None:
     page, found = shown(browser, make_page(name), tmp_path), told(name)
-    assert page.text(".status") == "✓ whole"
+    assert page.text(".status") == "✓ complete"
     assert set(page.charts()) == {"losses", "ranks", "speed", "latencies", "balance", "memory"}
     assert all(count > 0 for count in page.charts().values()), page.charts()
 
@@ -183,8 +184,8 @@ def test_a_resumed_output_has_a_history(browser: Browser, tmp_path: Path) -> Non
     page, found = shown(browser, make_page("resumed.npy"), tmp_path), told("resumed.npy")
     assert page.charts()["history"] > 0
     (_, first), (_, second) = page.table("the jobs of this output")
-    assert first[-1] == "ended without a last word"
-    assert second[-1] == "whole"
+    assert first[-1] == "killed"
+    assert second[-1] == "complete"
     assert first[3] == found["resumed_rows"]
     assert second[3] == found["computed_rows"]
     assert "It took 2 jobs." in page.text("#summary")
@@ -207,6 +208,41 @@ def test_a_failure_comes_first(browser: Browser, tmp_path: Path) -> None:
     # The other rank may have gone on for a chunk. A process' start is known to a tick of the clock.
     written_after = ledger.stat().st_mtime - json.loads(lines[1])["job"]["epoch"]
     assert max(cells[3] for _, cells in chunks) < written_after + 0.1
+    assert page.text("#command").endswith("--output failed.npy")
+    assert page.table("hosts and how many ranks each had") == [(socket.gethostname(), [2])]
+    assert dict(page.table("versions, MPI, scheduler"))["torch"] == [told("two.npy")["environment"]["torch"]]
+
+
+def test_rows_that_were_set_aside_are_listed(browser: Browser, tmp_path: Path) -> None:
+    page = shown(browser, make_page("bad.npy"), tmp_path)
+    assert page.text(".status") == "! complete, 1 row set aside"
+    ((row, (error,)),) = page.table("rows that were set aside")
+    assert row == "999"
+    assert error == json.loads(Path("bad.npy.run/quarantine.jsonl").read_text())["error"]
+    assert "throw 1" in error
+    assert "All of them, with tracebacks, are in bad.npy.run/quarantine.jsonl." in page.text("#bad")
+
+    # of many the first, and of a job without a report those of the ledger
+    folder = tmp_path / "many.npy.run"
+    shutil.copytree("bad.npy.run", folder)
+    found = told("bad.npy")
+    (folder / "report.json").write_text(json.dumps(found | {"quarantined_rows": 100}))
+    (folder / "quarantine.jsonl").write_text("".join(json.dumps({"row": n, "error": "e"}) + "\n" for n in range(100)))
+    many = make_page(folder)
+    assert "100 rows were set aside, with fill values in the output. These are the first 40. All of them" in many
+    (folder / "report.json").unlink()
+    (folder / "quarantine.jsonl").unlink()
+    killed = make_page(folder)
+    assert "1 row was set aside" in killed
+    assert "many.npy.run/ledger.jsonl." in killed
+
+
+def test_a_job_that_was_stopped_has_the_rows_that_are_done(tmp_path: Path) -> None:
+    folder = tmp_path / "two.npy.run"
+    shutil.copytree("two.npy.run", folder)
+    found = told("two.npy") | {"status": "stopped", "remaining_rows": 240, "computed_rows": 960}
+    (folder / "report.json").write_text(json.dumps(found))
+    assert '<dt>rows done</dt><dd>960</dd><dd class="more">of 1,200; 960 by this job</dd>' in make_page(folder)
 
 
 def test_several_runs_are_compared(browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -256,7 +292,7 @@ def test_several_runs_are_compared(browser: Browser, tmp_path: Path, monkeypatch
 def test_where_a_page_goes(tmp_path: Path, read_only: Path) -> None:
     said = report(["two.npy"])
     assert said.endswith(f"\nPage: {Path('two.npy.run/report.html').resolve()}")
-    assert re.match(r"two\.npy: whole\. 1,200 of 1,200 rows by this job, [\d,.]+ rows/s on 2 ranks, ", said)
+    assert re.match(r"two\.npy: complete\. 1,200 of 1,200 rows by this job, [\d,.]+ rows/s on 2 ranks, ", said)
     assert "Largest loss: start-up, " in said
     assert report(["failed.npy"], str(tmp_path / "f.html")).startswith("The last job (of ")
     assert (tmp_path / "f.html").is_file()
