@@ -13,6 +13,7 @@ from runner.core.errors import EXIT_COMPLETE, EXIT_STOPPED, RunnerError, render
 from runner.core.printable import printable
 from runner.host.launch import detect_launch
 from runner.host.stop import SIGNALS
+from runner.telemetry.terminal import tell_on_terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -27,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _predict(command: Command) -> int:
     config = make_predict_config(command.given)
+    is_root = detect_launch().rank == 0
+    if is_root:
+        tell_on_terminal("loading PyTorch ...")
     # Loading PyTorch makes so many objects that the garbage collector, which finds nothing to free, takes a tenth of
     # the time. At the end of the process, unless they are frozen, it takes longer than the start of many a job.
     gc.disable()
@@ -38,7 +42,7 @@ def _predict(command: Command) -> int:
         report = run(config)
     finally:
         gc.freeze()
-    if detect_launch().rank == 0:
+    if is_root:
         _say(f"runner: {report.summary()}")
     if report.status == "whole":
         return EXIT_COMPLETE

@@ -3,6 +3,7 @@
 from typing import Any
 
 from runner.config.options import Config, make_config
+from runner.core.imports import name_of
 from runner.job.checks import compare_answers, compute_first_row
 from runner.job.compute import compute_chunks
 from runner.job.dataset import open_dataset
@@ -12,6 +13,7 @@ from runner.job.model import load_model
 from runner.job.output import open_output
 from runner.job.session import open_session
 from runner.telemetry.report import Report
+from runner.telemetry.terminal import tell_on_terminal
 
 
 def predict(**options: Any) -> Report:
@@ -38,6 +40,8 @@ def run(config: Config) -> Report:
             return serve(session)  # the first rank of its group leads
         source = open_dataset(session)
         fingerprint = take_fingerprint(session, source)
+        if session.everyone.world.rank == 0:
+            tell_on_terminal(f"loading the model {name_of(config.model)} ...")
         model = compute_first_row(session, source, load_model(session, source))
         canary = compare_answers(session, source, model)
         work = open_output(session, source, fingerprint, model, canary)

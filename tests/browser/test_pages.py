@@ -140,8 +140,16 @@ def test_a_page_is_for_everybody(browser: Browser, tmp_path: Path) -> None:
     assert all(after <= before + 1 for before, after in pairwise(levels)), levels
     assert page.evaluate("document.documentElement.lang") == "en"
     assert page.evaluate("document.title") == "two.npy"
-    names = page.evaluate("[...document.querySelectorAll('[role=img]')].map((image) => image.ariaLabel)")
+    names = page.evaluate("[...document.querySelectorAll('.chart')].map((chart) => chart.ariaLabel)")
     assert names
+    buttons = page.evaluate("[...document.querySelectorAll('.chart button')].map((button) => button.ariaLabel)")
+    assert "Zoom" in buttons
+    assert not [button for button in buttons if "Share" in button or "cloud" in button.lower()]
+    # what is read as one picture, or not at all, has nothing in it that the Tab key would come to
+    for role in ("[role=img]", "[aria-hidden=true]"):
+        inside = ", ".join(f"{role} {what}" for what in ("a[href]", "button", "input", "[tabindex]"))
+        assert page.evaluate(f"document.querySelectorAll('{inside}').length") == 0
+    assert page.evaluate("document.querySelectorAll('.main-svg:not([aria-hidden])').length") == 0
     assert all(name and name.endswith(".") for name in names), names
 
     reached = page.tab_through(80)
@@ -294,7 +302,7 @@ def test_where_a_page_goes(tmp_path: Path, read_only: Path) -> None:
     assert said.endswith(f"\nPage: {Path('two.npy.run/report.html').resolve()}")
     assert re.match(r"two\.npy: complete\. 1,200 of 1,200 rows by this job, [\d,.]+ rows/s on 2 ranks, ", said)
     assert "Largest loss: start-up, " in said
-    assert report(["failed.npy"], str(tmp_path / "f.html")).startswith("The last job (of ")
+    assert report(["failed.npy"], str(tmp_path / "f.html")).startswith("The last job (started ")
     assert (tmp_path / "f.html").is_file()
     with pytest.raises(OutputError, match=r"read-only/x\.html cannot be written: .*--html PATH puts it elsewhere"):
         report(["two.npy"], str(read_only / "x.html"))
