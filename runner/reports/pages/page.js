@@ -2,7 +2,10 @@
 (() => {
   "use strict";
   const charts = [...document.querySelectorAll(".chart")];
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const config = {
+    responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    showSendToCloud: false, plotlyServerURL: "", // nothing of a job leaves its page
+  };
   const clear = "rgba(0,0,0,0)";
 
   // What all charts have in common, in the colours of the page.
@@ -36,6 +39,7 @@
     try {
       await (plotly ??= unpack());
       await Plotly.newPlot(chart, data, { template: template(), ...layout }, config);
+      for (const drawing of chart.querySelectorAll(".main-svg")) drawing.setAttribute("aria-hidden", "true"); // words: its label
     } catch (error) {
       chart.textContent = `This chart could not be drawn (${error.message}); the table below has its numbers.`;
       console.error(error);
