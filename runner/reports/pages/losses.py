@@ -10,7 +10,7 @@ from runner.reports.pages.phases import FORWARD, LOSSES, START_UP, shown
 from runner.reports.pages.record import Record
 from runner.reports.pages.values import Fields, duration, number, objects, percent
 
-_SMALL, _SECOND = 0.05, 0.1  # of the wall time: a loss, and the one after the largest, that is worth a word
+_SMALL, _SECOND = 0.1, 0.15  # of the wall time: a loss, and the one after the largest, that is worth a word
 _LOST, _WON = "#e69f00", "#009e73"
 _MULTIPLES = {1.0: "as it was", 2.0: "twice as many", 4.0: "four times as many"}
 
