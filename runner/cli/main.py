@@ -15,6 +15,7 @@ from runner.core.secrets import hide_secrets
 from runner.host.cpus import prevent_binding
 from runner.host.launch import detect_launch
 from runner.host.stop import SIGNALS, leave_on_signal
+from runner.telemetry.terminal import tell_on_terminal
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,8 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _predict(command: Command) -> int:
-    leave_on_signal("runner: stopped by a signal before the job began" if detect_launch().rank == 0 else "")
+    is_root = detect_launch().rank == 0
+    leave_on_signal("runner: stopped by a signal before the job began" if is_root else "")
     config = make_predict_config(command.given)
+    if is_root:
+        tell_on_terminal("loading PyTorch ...")
     # Loading PyTorch makes so many objects that the garbage collector, which finds nothing to free, takes a tenth of
     # the time. At the end of the process, unless they are frozen, it takes longer than the start of many a job.
     gc.disable()
@@ -42,7 +46,7 @@ def _predict(command: Command) -> int:
         report = run(config)
     finally:
         gc.freeze()
-    if detect_launch().rank == 0:
+    if is_root:
         _say(f"runner: {report.summary()}")
     if report.status == "whole":
         return EXIT_COMPLETE

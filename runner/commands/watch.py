@@ -7,13 +7,13 @@ import time
 from pathlib import Path
 
 from runner.core.errors import RunnerError
-from runner.core.text import plural, rough_duration
+from runner.core.text import rough_duration
 from runner.records.explain import explain
 from runner.records.ledger import Ledger, run_folder
 from runner.records.lock import OutputLock
 from runner.telemetry.progress import STATUS, View, find_view
 from runner.telemetry.status import Status, parse_status
-from runner.telemetry.status_text import first_line
+from runner.telemetry.status_text import first_line, ranks_under
 from runner.telemetry.tally import Start, Tally
 
 _PAUSE_SECONDS = 0.5  # plus ten times the duration of a look: the ledger of a large job is long
@@ -52,7 +52,7 @@ def follow(output: str) -> str:
 
 def _begin(status: Status) -> View:
     since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status.started))
-    where = f"{plural(status.world_size, 'rank')} under {status.launcher}, since {since}"
+    where = f"{ranks_under(status.world_size, status.launcher)}, since {since}"
     resumed_rows = status.resumed_rows
     print(first_line(status.num_rows, resumed_rows, where), file=sys.stderr, flush=True)
     return find_view()
@@ -102,7 +102,7 @@ class _Look:
         try:
             ledger = Ledger(self._folder)
             if self._tally is None:
-                self._tally = _begun(ledger)
+                self._tally = _begun(ledger, self._folder.name.removesuffix(".run"))
                 self._counted = set(ledger.commits)
             for chunk, commit in ledger.commits.items():
                 if chunk not in self._counted:
@@ -113,7 +113,7 @@ class _Look:
         return self._tally.status()
 
 
-def _begun(ledger: Ledger) -> Tally:
+def _begun(ledger: Ledger, output: str) -> Tally:
     """Return a tally in which existing chunks count as an earlier job's: their times are unknown here."""
     bad_rows = sum(len(commit.bad) for commit in ledger.commits.values())
     done_rows = sum(commit.stop - commit.start for commit in ledger.commits.values())
@@ -128,5 +128,6 @@ def _begun(ledger: Ledger) -> Tally:
         started=job.get("epoch", time.time()),
         shares=None,
         group_size=job.get("model_parallel", 1),
+        output=output,
     )
     return Tally(start)

@@ -15,7 +15,6 @@ _TITLES = {  # names of libraries whose modules are called otherwise
     "accelerate": "Accelerate",
     "datasets": "Datasets",
     "onnxruntime": "ONNX Runtime",
-    "plotly": "Plotly",
     "sentence_transformers": "sentence-transformers",
     "sqlalchemy": "SQLAlchemy",
     "transformers": "Transformers",

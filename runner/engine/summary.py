@@ -13,9 +13,9 @@ from runner.config.options import Config
 from runner.core.secrets import hide_secrets
 from runner.engine.baseline import Speed
 from runner.host.command_line import launcher_command, own_command
-from runner.host.launch import scheduler_job, take_warnings
+from runner.host.launch import take_warnings
 from runner.host.process import peak_rss_bytes
-from runner.host.versions import versions
+from runner.host.versions import describe_environment
 from runner.records.recorder import Recorder
 from runner.telemetry.efficiency import find_efficiency
 from runner.telemetry.report import Report
@@ -164,6 +164,6 @@ def _make_report(
         command=own_command(),
         launcher_command=launcher_command(),
         config=config.resolved(),
-        environment={**versions(), "MPI": comm.library, "scheduler job": scheduler_job()},
+        environment=describe_environment(comm.library),
         ranks=ranks,
     )

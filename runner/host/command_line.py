@@ -11,6 +11,7 @@ from runner.core.secrets import hide_in_words
 from runner.host.launch import World, scheduler_job
 
 _LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "mpiexec.hydra", "prterun", "srun")
+_MOST_TYPED = 8  # variables that a user names on the command line
 
 
 def own_command() -> str:
@@ -35,6 +36,22 @@ def launcher_command() -> str:
     """Return the command line of the outermost launcher above this process; empty where none runs on this host."""
     launchers = launchers_above()
     return shlex.join(hide_in_words(launchers[-1][1])) if launchers else ""
+
+
+def shown_command(command: str) -> str:
+    """Return a command about as it was typed: horovodrun adds the names of all variables to it, each after -x.
+
+    Few of them may have been typed, and stay.
+    """
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return command
+    if words[:1] == ["prterun"]:  # Open MPI's mpirun becomes it
+        words[0] = "mpirun"
+    names = [index for index, word in enumerate(words[:-1]) if word == "-x"]
+    left_out = {*names, *(index + 1 for index in names)} if len(names) > _MOST_TYPED else set()
+    return shlex.join(word for index, word in enumerate(words) if index not in left_out)
 
 
 def describe_job(world: World, model_parallel: int, data: str, epoch: float) -> dict[str, Any]:

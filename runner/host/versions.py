@@ -4,6 +4,8 @@ import importlib.metadata
 import platform
 import sys
 
+from runner.host.launch import scheduler_job
+
 RUNNER = "horovod-inference-runner"
 PACKAGES = (RUNNER, "torch", "numpy", "horovod", "mpi4py")
 _COMPUTING = ("torch", "onnxruntime", "transformers", "tokenizers", "sentence_transformers", "timm", "numpy", "PIL")
@@ -25,6 +27,11 @@ def versions() -> dict[str, str]:
     installed = installed_versions()
     names = {"Python": "python", **{package: package for package in PACKAGES if package != RUNNER}, "runner": RUNNER}
     return {name: installed.get(package, "none") for name, package in names.items()}
+
+
+def describe_environment(mpi_library: str) -> dict[str, str]:
+    """Return the versions as shown to people, the MPI library, and the scheduler's number of the job."""
+    return {**versions(), "MPI": mpi_library, "scheduler job": scheduler_job()}
 
 
 def computing_versions() -> dict[str, str]:

@@ -44,6 +44,7 @@ class Session:
         timeline: the time of this rank, by phase.
         stats: the figures of this rank for the report.
         began: start of the job, in seconds since the epoch.
+        hosts: number of ranks by host; on rank 0.
     """
 
     config: Config
@@ -59,6 +60,7 @@ class Session:
     timeline: Timeline
     stats: RankStats
     began: float
+    hosts: Mapping[str, int]
 
     @property
     def observer(self) -> Observer:

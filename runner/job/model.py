@@ -10,6 +10,7 @@ from runner.config.constants import read_constants
 from runner.config.options import Config
 from runner.config.paths import is_path
 from runner.core.errors import BatchTooLarge, UsageError
+from runner.core.imports import name_of
 from runner.core.text import plural
 from runner.data.columns import types_by_name
 from runner.data.rows import RowType, RowTypes, named_types
@@ -18,10 +19,12 @@ from runner.engine.predictor import Predictor
 from runner.engine.transforms import find_postprocess, find_preprocess
 from runner.host.devices import return_freed_memory
 from runner.job.context import LoadedModel, Session
+from runner.job.session import heed_stop
 from runner.models import build_model, input_device
 from runner.models.signatures import signature_of
 from runner.sources import Source, inner_name
 from runner.telemetry.log import describe_broadcast
+from runner.telemetry.terminal import tell_on_terminal
 
 
 def load_model(session: Session, source: Source) -> LoadedModel:
@@ -29,10 +32,14 @@ def load_model(session: Session, source: Source) -> LoadedModel:
 
     Raises:
         ModelError, UsageError: on every rank alike.
+        Interrupted: a rank was asked to stop before; on every rank alike.
     """
     config = session.config
     comm = session.comm
     group = session.group
+    heed_stop(session)  # loading may take minutes
+    if comm.world.rank == 0:
+        tell_on_terminal(f"loading the model {name_of(config.model)} ...")
     session.phases.begin("model", "building the model")
     preprocess = comm.on_each(lambda: find_preprocess(config.preprocess))
     postprocess = comm.on_each(lambda: find_postprocess(config.postprocess))

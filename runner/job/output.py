@@ -12,7 +12,7 @@ from runner.engine.canary import Canary
 from runner.engine.reader import check_inputs, make_grid
 from runner.host.command_line import describe_job
 from runner.host.launch import warn
-from runner.host.versions import computing_versions
+from runner.host.versions import computing_versions, describe_environment
 from runner.job.context import Fingerprint, ProvenModel, Session, Work
 from runner.job.names import check_names
 from runner.records.recorder import Committed
@@ -39,6 +39,7 @@ def open_output(
 
     def open_records() -> Committed:
         this_job = describe_job(session.everyone.world, config.model_parallel, fingerprint.stamp, session.began)
+        this_job |= {"environment": describe_environment(session.everyone.library), "hosts": session.hosts}
         this_job |= {"versions": computing_versions(), "answers": canary.sample() if canary else None}
         values = {**fingerprint.values, **decided, "code": digest_code(config)}
         committed = session.recorder.open(values, grid, model.row_type, this_job, where)

@@ -10,7 +10,7 @@ from runner.job.fingerprint import take_fingerprint
 from runner.job.finish import finish, serve
 from runner.job.model import load_model
 from runner.job.output import open_output
-from runner.job.session import heed_stop, open_session
+from runner.job.session import open_session
 from runner.telemetry.report import Report
 
 
@@ -38,7 +38,6 @@ def run(config: Config) -> Report:
             return serve(session)  # the first rank of its group leads
         source = open_dataset(session)
         fingerprint = take_fingerprint(session, source)
-        heed_stop(session)  # loading may take minutes
         model = compute_first_row(session, source, load_model(session, source))
         canary = compare_answers(session, source, model)
         work = open_output(session, source, fingerprint, model, canary)

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING
@@ -81,11 +82,12 @@ def _connected(config: Config, launch: Launch, began: float, stop: Stop) -> Iter
             warn(comm.world, prevent_binding() if comm.world.world_size > 1 else "")
             threads = group.threads if group else share_threads(config, comm)
             device = group.device if group else comm.on_each(lambda: local_device(config, comm.world.local_rank))
-            warn(comm.world, shared_gpus(comm.gather_all((comm.world.who, gpu_name(device)))))
+            ranks = comm.gather_all((comm.world.host, comm.world.who, gpu_name(device)))
+            warn(comm.world, shared_gpus([(who, gpu) for _, who, gpu in ranks]))
             stats = RankStats(comm.world.rank, comm.world.host, str(device), threads)
             computing = group.leaders if group and group.leaders else comm
             monitors = recorder, failure, stop, watchdog, phases, timeline, stats
-            yield Session(config, comm, computing, group, device, *monitors, began)
+            yield Session(config, comm, computing, group, device, *monitors, began, Counter(host for host, *_ in ranks))
             if config.trace:
                 write_trace(config, comm, timeline, horovods)
     except BaseException as exception:
@@ -136,6 +138,7 @@ def quiet_session(config: Config, comm: Comm, device: torch.device, group: "Grou
         timeline=timeline,
         stats=RankStats(comm.world.rank, comm.world.host, str(device), torch.get_num_threads()),
         began=job_start(),
+        hosts={comm.world.host: comm.world.world_size},
     )
 
 

@@ -14,10 +14,12 @@ from typing import Any
 from runner.core.errors import EXIT_STOPPED, InputError, OutputError
 from runner.core.text import byte_size, plural
 from runner.core.urls import is_url, local_name
+from runner.host.command_line import shown_command
 from runner.records.failure import read_failure
 from runner.records.ledger import Ledger, run_folder
 from runner.records.lock import OutputLock
 from runner.telemetry.report import read_record, read_report, read_status
+from runner.telemetry.status_text import ranks_under
 
 _FIX = {
     64: "Fix the launch or the options that it names.",
@@ -96,8 +98,8 @@ def _complete(output: str, folder: Path) -> str:
 
 def _outcome(folder: Path, ledger: Ledger, report: dict[str, Any]) -> str:
     job = ledger.jobs[-1] if ledger.jobs else {}
-    ranks = f"{_ranks_of(job)} under {job.get('launcher', '?')}"
-    which = f"The last job (of {job.get('started', '?')}, {ranks})" if job else "The last job"
+    ranks = ranks_under(job.get("world_size"), job.get("launcher"))
+    which = f"The last job (started {job.get('started', '?')}, {ranks})" if job else "The last job"
     if failure := read_failure(folder):
         where = f" on {failure.get('who')}" if failure.get("who") else ""
         how = "was stopped" if failure.get("exit_code") == EXIT_STOPPED else "ended"
@@ -165,7 +167,7 @@ def _next(output: str, ledger: Ledger) -> list[str]:
     """Return which rows are safe, and what to type, as lines."""
     folder, partial = run_folder(output), Path(f"{local_name(output)}.partial")
     job = ledger.jobs[-1] if ledger.jobs else {}
-    started_by = job.get("launcher_command") or job.get("command")
+    started_by = shown_command(str(job.get("launcher_command") or job.get("command") or ""))
     again = [f"It was started by:\n  {started_by}"] if started_by else []
     if problem := _toml_problem(folder / "config.toml"):
         again.insert(0, f"{folder}/config.toml {problem}: give the same command as before.")
@@ -199,6 +201,8 @@ def _ranks(job: dict[str, Any]) -> str:
 def _progress(ledger: Ledger) -> str:
     num_rows = _number((ledger.fingerprint or {}).get("num_rows"))
     done = sum(commit.stop - commit.start for commit in ledger.commits.values())
+    if not done:
+        return f"Nothing is recorded yet of {plural(num_rows, 'row')}."
     share = f" ({int(100 * done / num_rows)}%)" if num_rows else ""  # rounded down: 100% means all
     return (
         f"Safe: {done:,} of {plural(num_rows, 'row')}{share}, in {plural(len(ledger.commits), 'chunk')}. They are "

@@ -16,6 +16,7 @@ from runner.core.errors import InputError
 from runner.core.imports import name_of
 from runner.core.secrets import hide_secrets
 from runner.core.text import plural
+from runner.core.urls import local_name
 from runner.data.rows import RowTypes
 from runner.sinks import Sink
 from runner.telemetry.progress import Progress
@@ -196,6 +197,7 @@ class Recorder(ABC):
             where=where,
             started=job["epoch"],
             group_size=job["model_parallel"],
+            output=Path(local_name(self._shows.output or "")).name if self._shows else "",
             shares=_static_shares(grid, committed, job["world_size"] // job["model_parallel"]) if is_static else None,
         )
         self._progress = Progress(start, folder, self._metrics)

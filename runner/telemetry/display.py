@@ -12,7 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from runner.core.text import rate
+from runner.core.printable import printable
+from runner.core.text import rate, rough_duration
 from runner.telemetry.status import RankStatus, Status
 from runner.telemetry.status_text import done, figures, stragglers, why
 from runner.telemetry.terminal import Line
@@ -22,6 +23,7 @@ _OTHER_LINES = 7  # of the display and below it
 _NARROW = 60  # columns: below this, there is no room for all words
 _MOST_COLUMNS = 160  # a longer bar is not easier to read
 _SHORTEST_BAR = 8
+_LONGEST_NAME = 24  # columns of the output's name
 _GOING, _BEHIND = "cyan", "yellow"
 _COLORS = re.compile(r"\x1b\[[\d;]*m")
 
@@ -67,11 +69,16 @@ class Display:
     def last_picture(self, status: Status, columns: int) -> RenderableType:
         """Return what stays of the display when the job has ended: the bar of all rows."""
         words = [done(status), *figures(status)]
+        label = _label(status) if columns >= _NARROW else ""
+        label_width = cell_len(label)
         bar = Table.grid(padding=(0, 1))
-        bar.add_column(width=max(10, _usable(columns) - 7))
+        if label:
+            bar.add_column(width=label_width, no_wrap=True)
+        bar.add_column(width=max(10, _usable(columns) - 7 - (label_width + 1 if label else 0)))
         bar.add_column(justify="right", width=5)
         share = int(100 * status.share_done)  # 100 % only if nothing is left
-        bar.add_row(_bar(status.share_done, is_complete=not status.num_rows - status.done_rows), Text(f"{share} %"))
+        row = (_bar(status.share_done, is_complete=not status.num_rows - status.done_rows), Text(f"{share} %"))
+        bar.add_row(*([Text(label)] if label else []), *row)
         return Group(bar, Text(", ".join(words)))
 
     def _ranks(self, status: Status, columns: int, ranks: list[RankStatus] | None) -> RenderableType:
@@ -108,6 +115,14 @@ class Display:
 
 def _usable(columns: int) -> int:
     return max(1, min(columns - 1, _MOST_COLUMNS))
+
+
+def _label(status: Status) -> str:
+    """Return the name of the output, its end if it is long, and the age of the job."""
+    name = printable(status.output).replace("\n", " ").replace("\t", " ")
+    name = name if cell_len(name) <= _LONGEST_NAME else f"...{name[3 - _LONGEST_NAME :]}"
+    age = rough_duration(max(0.0, status.time - status.started))
+    return f"{name}, {age}" if name else age
 
 
 def _words(rank: RankStatus, status: Status, columns: int) -> str:

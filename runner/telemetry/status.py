@@ -37,6 +37,7 @@ class Status:
         where: the ranks that work on it, in words.
         stragglers: ranks that the others will have to wait for, in order.
         ended: whether the job has ended by itself; stays False where it was killed.
+        output: name of the output, without its folders; empty where there is none.
     """
 
     time: float
@@ -53,6 +54,7 @@ class Status:
     ranks: list[RankStatus] = field(default_factory=list)
     stragglers: list[int] = field(default_factory=list)
     ended: bool = False
+    output: str = ""
 
     @property
     def share_done(self) -> float:

@@ -18,6 +18,14 @@ def first_line(num_rows: int, resumed_rows: int, where: str) -> str:
     return f"runner: {plural(num_rows, 'row')}{resumed} on {where}"
 
 
+def ranks_under(world_size: object, launcher: object) -> str:
+    """Return the ranks of a job, of whose record nothing is certain, and their launcher: 2 ranks under mpirun."""
+    if launcher == "none" and world_size == 1:
+        return "one process"
+    ranks = plural(world_size, "rank") if isinstance(world_size, int) else "? ranks"
+    return f"{ranks} under {launcher or '?'}"
+
+
 def line(status: Status) -> str:
     """Return one line for a log."""
     return f"runner: {done(status)} ({status.share_done:.0%}), {', '.join(figures(status))}{_naming(status)}"

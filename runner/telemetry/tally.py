@@ -38,6 +38,7 @@ class Start:
     started: float
     shares: Sequence[int] | None
     group_size: int = 1
+    output: str = ""
 
 
 class Tally:
@@ -109,6 +110,7 @@ class Tally:
                 ranks=ranks,
                 stragglers=[] if ended else self._stragglers(now, ranks),
                 ended=ended,
+                output=start.output,
             )
 
     def _seconds_left(self, now: float, speed: float, ranks: list[RankStatus]) -> float | None:

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
+from runner.core.printable import printable
 from runner.host.command_line import launchers_above
 from runner.host.launch import read_variables
 
@@ -50,6 +51,14 @@ def find_screen(stream: TextIO | None = None) -> "Screen | None":
             return screen
         screen.close()
     return None
+
+
+def tell_on_terminal(words: str) -> None:
+    """Print a message where a display would be drawn, as somebody waits there; called by rank 0."""
+    if screen := find_screen():
+        screen.close()
+        with contextlib.suppress(OSError, ValueError):
+            print(f"runner: {printable(words)}", file=sys.stderr, flush=True)
 
 
 def _launchers_on_this_terminal() -> list[int]:

@@ -56,26 +56,23 @@ class Strip:
         self._width = _FIRST_BIN_SECONDS
         self.total = 0.0
 
-    def add(self, began: float, ended: float) -> None:
-        """Add the seconds of a span, each to its bin."""
-        self.total += ended - began
+    def add(self, began: float, ended: float, amount: float | None = None) -> None:
+        """Add an amount, evenly spread over a span, to the bins of the span; by default its seconds."""
+        if amount is None:
+            amount = ended - began
+        self.total += amount
         self._make_room(ended)
         width = self._width
         first = int(began / self._width)
         last = int(ended / self._width)
         if first == last:
-            self._bins[first] += ended - began
+            self._bins[first] += amount
             return
-        self._bins[first] += (first + 1) * width - began
+        a_second = amount / (ended - began)
+        self._bins[first] += a_second * ((first + 1) * width - began)
         for index in range(first + 1, last):
-            self._bins[index] += width
-        self._bins[last] += ended - last * width
-
-    def add_at(self, when: float, amount: float) -> None:
-        """Add an amount to the bin of a moment."""
-        self.total += amount
-        self._make_room(when)
-        self._bins[int(when / self._width)] += amount
+            self._bins[index] += a_second * width
+        self._bins[last] += a_second * (ended - last * width)
 
     def sampled(self, edges: np.ndarray) -> np.ndarray:
         """Return the amount in each interval between two of these moments: `(len(edges) - 1,)` float64."""
@@ -158,7 +155,8 @@ class Timeline:
 
     def count_batch(self, rows: int, seconds: float) -> None:
         """Count a batch: its rows, and the time that the main thread spent on it."""
-        self._rows.add_at(time.perf_counter() - self._origin, rows)
+        now = time.perf_counter() - self._origin
+        self._rows.add(max(0.0, now - seconds), now, rows)
         index = int(LATENCY_CLASSES_A_DECADE * math.log10(max(seconds / LATENCY_FROM_SECONDS, 1)))
         self.latencies[min(index, LATENCY_CLASSES - 1)] += 1
         self.batches += 1

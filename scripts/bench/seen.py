@@ -3,7 +3,7 @@
     python scripts/bench/seen.py [--repeats N] [--fraction F]
 
 Prints the medians of the whole command and of the processes' CPU time, for each workload of `workloads.py` that is
-named, and their ratios. The page is drawn where Plotly is installed.
+named, and their ratios.
 """
 
 import argparse

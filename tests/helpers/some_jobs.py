@@ -16,7 +16,7 @@ _JOB = ["--data", "d.npy", "--batch-size", "10", "--chunk-size", "50"]
 
 
 def make_jobs(folder: Path) -> None:
-    """Of 1, 2 and 8 ranks, one that is killed and resumed, with a page of it while it ran, and one that fails."""
+    """Of 1, 2 and 8 ranks, one killed and resumed, with a page while it ran, one that fails, one with a bad row."""
     rows = np.arange(NUM_ROWS, dtype=np.float32).repeat(8).reshape(-1, 8)
     np.save(folder / "d.npy", rows)
     (folder / "evil.py").write_text(f"import zoo\nclass Evil(zoo.FailsAtRow):\n    def forward(self, rows):\n        "
@@ -42,6 +42,7 @@ def make_jobs(folder: Path) -> None:
         ("two.npy", mpirun(2), _slow(0.01)),
         ("resumed.npy", horovodrun(2), _slow(0.1)),
         ("failed.npy", mpirun(2), ["--model", "evil:Evil", "--model-args", '{"value": 0}']),
+        ("bad.npy", [], ["--model", "evil:Evil", "--model-args", '{"value": 0}', "--on-error", "quarantine"]),
     )
     commands = [predict_command(*_JOB, *options, "--output", output, launcher=by) for output, by, options in jobs]
     started = [start(command, folder) for command in commands]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from runner.core.errors import OutputError
 from runner.reports.pages.job import page_of
-from runner.reports.pages.page import compile_templates, complete, write
+from runner.reports.pages.page import compile_templates, write
 from runner.reports.pages.record import Record
 
 
@@ -16,9 +16,8 @@ def make_page(output_or_folder: str | os.PathLike[str]) -> str:
 
     Raises:
         InputError: there is no run folder.
-        UsageError: Plotly is not installed.
     """
-    return complete(page_of(Record(os.fspath(output_or_folder))))
+    return page_of(Record(os.fspath(output_or_folder)))
 
 
 def prepare() -> None:
@@ -30,7 +29,7 @@ def prepare() -> None:
 def write_page(folder: Path) -> None:
     """Write `report.html` into the run folder of a job at its end.
 
-    Whatever goes wrong is passed over, a missing Plotly, too: the job has ended well.
+    Whatever goes wrong is passed over: the job has ended well.
     """
     with contextlib.suppress(Exception):
         write(page_of(Record(str(folder), is_hasty=True)), folder / "report.html")
@@ -40,8 +39,7 @@ def compare(paths: Sequence[str]) -> tuple[str, str]:
     """Return a table of text, and a page in HTML; see `runner.reports.pages.comparison.compare`."""
     from runner.reports.pages import comparison
 
-    text, page = comparison.compare(paths)
-    return text, complete(page)
+    return comparison.compare(paths)
 
 
 def report(outputs: Sequence[str], html: str | None = None) -> str:
@@ -58,7 +56,6 @@ def report(outputs: Sequence[str], html: str | None = None) -> str:
     Raises:
         InputError: one of them is not a run.
         OutputError: the page cannot be written there.
-        UsageError: Plotly is not installed.
     """
     from runner.reports.pages import comparison, summary
 

@@ -72,7 +72,7 @@ def rank_bars(
         barmode="group" if unit == "GiB" else "stack",
         xaxis=axis(title) | names,
         yaxis=axis(unit, rangemode="tozero"),
-        bargap=0.5 if len(rows) <= 4 else 0.0 if are_many else 0.2,
+        bargap=0.85 if len(rows) == 1 else 0.5 if len(rows) <= 4 else 0.0 if are_many else 0.2,
     )
 
 

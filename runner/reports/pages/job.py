@@ -4,6 +4,8 @@ import contextlib
 import json
 from collections import defaultdict
 
+from runner.host.command_line import shown_command
+from runner.reports.pages.bad_rows import bad_rows
 from runner.reports.pages.batches import how_long_batches_took, rows_over_time
 from runner.reports.pages.groups import groups
 from runner.reports.pages.history import history
@@ -21,7 +23,7 @@ _WRONG = {"failed": "What went wrong", "killed": "What became of it", "running":
 
 
 def page_of(record: Record) -> str:
-    """Draw the page of an output, whatever has become of it; it lacks Plotly."""
+    """Draw the page of an output, whatever has become of it."""
     timeline, state = read_timeline(record.timeline), ""
     if record.timeline and timeline is None:
         record.notes.append("timeline.json is there, but is not what it should be.")
@@ -31,6 +33,7 @@ def page_of(record: Record) -> str:
         Section("summary", "Summary", "Summary", lambda: headline(record)),
         Section("wrong", "Fault" if state == "failed" else "State", _WRONG.get(state, "What is known"),
                 lambda: what_went_wrong(record)),
+        Section("bad", "Bad rows", "Rows set aside", lambda: bad_rows(record)),
         Section("where", "Time", "Where the time went", lambda: where_the_time_went(record)),
         Section("timeline", "Ranks", "What each rank did when", lambda: what_ranks_did(record, timeline)),
         Section("rows", "Speed", "Rows per second over time", lambda: rows_over_time(record, timeline)),
@@ -43,7 +46,7 @@ def page_of(record: Record) -> str:
         Section("about", "Command and options", "Command, hosts, environment, options", lambda: about(record)),
     ]  # fmt: skip
     if state in ("failed", "killed"):  # what comes first is what one looks for
-        sections.insert(2, sections.pop(3))
+        sections.insert(3, sections.pop(4))
     started = record.report["started"] or (record.jobs[-1].start["started"] if record.jobs else "")
     subtitle = "Distributed batch inference" + (f", started {started}" if started else "")
     return draw_page(str(record.report["output"] or record.output), subtitle, sections, record.notes)
@@ -51,13 +54,18 @@ def page_of(record: Record) -> str:
 
 def about(record: Record) -> Values:
     """Show the command, the hosts, the options, and the versions of everything."""
-    report = record.report
-    environment = [(name, value) for name, value in report.fields("environment").items() if value]
-    started = [("started", report["started"]), ("canary", report["canary"] or "not compared")]
+    report, start = record.report, record.jobs[-1].start if record.jobs else Fields()
+    told = report or start  # a job that has failed has no report
+    environment = [*(told.fields("environment") or start.fields("versions")).items()]
+    if environment:
+        environment.append(("started", told["started"]))
+    if environment and report:
+        environment.append(("canary", report["canary"] or "not compared"))
     return {
-        "command": report["launcher_command"] or report["command"],
+        "command": shown_command(str(told["launcher_command"] or told["command"] or "")),
         "hosts": _hosts(record.ranks),
-        "environment": environment and environment + started,
+        "counts": [*start.fields("hosts").items()],
+        "environment": [(name, value) for name, value in environment if value],
         "options": [
             (f"--{name}", value if isinstance(value, str) else json.dumps(value, default=str))
             for name, value in record.config.items()

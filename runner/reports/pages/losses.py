@@ -1,15 +1,16 @@
 """Where the time went: from what the forward calls alone would take, loss by loss, to the wall time."""
 
 import math
+from itertools import accumulate
 from typing import Any
 
-from runner.reports.pages.figures import axis, chart, plain
+from runner.reports.pages.figures import axis, bars, chart, plain
 from runner.reports.pages.page import Values
 from runner.reports.pages.phases import FORWARD, LOSSES, START_UP, shown
 from runner.reports.pages.record import Record
 from runner.reports.pages.values import Fields, duration, number, objects, percent
 
-_SMALL, _SECOND = 0.05, 0.1  # of the wall time: a loss, and the one after the largest, that is worth a word
+_SMALL, _SECOND = 0.1, 0.15  # of the wall time: a loss, and the one after the largest, that is worth a word
 _LOST, _WON = "#e69f00", "#009e73"
 _MULTIPLES = {1.0: "as it was", 2.0: "twice as many", 4.0: "four times as many"}
 
@@ -56,24 +57,27 @@ def _advice(record: Record, name: str) -> Values:
 
 
 def _draw(steps: list[Values]) -> dict[str, Any]:
-    wall = steps[-1]["seconds"]
-    data = {
-        "type": "waterfall",
-        "orientation": "h",
-        "y": [plain(step["name"]) for step in steps],
-        "x": [step["seconds"] for step in steps],
-        "measure": ["absolute", *["relative"] * (len(steps) - 2), "total"],
-        "text": [f"{duration(step['seconds'])} ({percent(step['share'])})" for step in steps],
-        "textposition": "outside",
-        "increasing": {"marker": {"color": _LOST}},
-        "decreasing": {"marker": {"color": _WON}},
-        "totals": {"marker": {"color": FORWARD}},
-        "cliponaxis": False,
-        "constraintext": "none",
-        "hovertemplate": "%{y}: %{text}<extra></extra>",
-    }
-    x, y = axis("seconds", range=[0, 1.3 * wall]), axis(autorange="reversed", showgrid=False)
-    return chart("losses", 70 + 34 * len(steps), [data], xaxis=x, yaxis=y, meta={"narrow": {"range": [0, 2 * wall]}})
+    """Draw each part as a bar that begins where the one before ends, and at last the sum."""
+    *parts, total = steps
+    ends = [0.0, *accumulate(part["seconds"] for part in parts)]
+    color_of_loss = {True: _LOST, False: _WON}
+    colors = [FORWARD, *(color_of_loss[part["seconds"] >= 0] for part in parts[1:]), FORWARD]
+    data = bars(
+        colors,
+        "%{y}: %{text}",
+        orientation="h",
+        y=[plain(step["name"]) for step in steps],
+        base=[*ends[: len(parts)], 0.0],
+        x=[step["seconds"] for step in steps],
+        text=[f"{duration(step['seconds'])} ({percent(step['share'])})" for step in steps],
+        textposition="outside",
+        cliponaxis=False,
+        constraintext="none",
+    )
+    x = axis("seconds", range=[0, 1.3 * total["seconds"]])
+    y = axis(autorange="reversed", showgrid=False)
+    narrow = {"range": [0, 2 * total["seconds"]]}
+    return chart("losses", 70 + 34 * len(steps), [data], xaxis=x, yaxis=y, meta={"narrow": narrow})
 
 
 def _predicted(record: Record) -> list[Values]:

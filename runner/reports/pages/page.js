@@ -2,7 +2,10 @@
 (() => {
   "use strict";
   const charts = [...document.querySelectorAll(".chart")];
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const config = {
+    responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+    showSendToCloud: false, plotlyServerURL: "", // nothing of a job leaves its page
+  };
   const clear = "rgba(0,0,0,0)";
 
   // What all charts have in common, in the colours of the page.
@@ -21,11 +24,22 @@
     return { layout, data: { bar: [{ marker: { line: { width: 0 } } }] } };
   };
 
+  // Plotly is in the page compressed, as base64; it is unpacked once, where there is a chart.
+  let plotly;
+  const unpack = async () => {
+    const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (byte) => byte.charCodeAt(0));
+    const script = document.createElement("script");
+    script.textContent = await new Response(new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+    document.head.append(script);
+  };
+
   const draw = async (chart) => {
     const { data, layout } = JSON.parse(document.getElementById(`${chart.id}-figure`).textContent);
     if (chart.clientWidth < 560) Object.assign(layout.xaxis, layout.meta?.narrow); // where labels need more room
     try {
+      await (plotly ??= unpack());
       await Plotly.newPlot(chart, data, { template: template(), ...layout }, config);
+      for (const drawing of chart.querySelectorAll(".main-svg")) drawing.setAttribute("aria-hidden", "true"); // words: its label
     } catch (error) {
       chart.textContent = `This chart could not be drawn (${error.message}); the table below has its numbers.`;
       console.error(error);

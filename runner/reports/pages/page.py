@@ -1,7 +1,7 @@
 """A page that stands alone: style, program and Plotly are in it, and it may not load anything else."""
 
+import base64
 import functools
-import importlib.util
 import json
 import re
 import time
@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runner.core.atomic import atomic_file
-from runner.core.imports import missing_library
 from runner.reports.pages import values
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 _HERE = Path(__file__).parent
-_OPTION = re.compile(r"(?<!\S)(--[a-z][a-z-]*)")
-_PLOTLY = b"<script data-plotly></script>"  # where the program that draws goes, which is long; text cannot contain it
+_OPTION = re.compile(r"(?<![^\s(])(--[a-z][a-z-]*)")
+_PLOTLY = _HERE / "plotly" / "plotly-cartesian.min.js.gz"
 Values = dict[str, Any]
 
 
@@ -39,12 +38,14 @@ class Section(NamedTuple):
 
 
 def draw_page(title: str, subtitle: str, sections: Sequence[Section], notes: Sequence[str] = ()) -> str:
-    """Draw a page of those sections that are not empty; it lacks Plotly. Sections may add to the notes."""
+    """Draw a page of those sections that are not empty. Sections may add to the notes."""
     drawn = [(section, html) for section in sections if (html := _draw(section))]
     style, program = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     about = {"title": title, "subtitle": subtitle, "sections": drawn, "notes": dict.fromkeys(notes)}
     made = time.strftime("%Y-%m-%d %H:%M:%S")
-    return render("page.html.j2", **about, style=style, program=program, made=made)
+    plotly = base64.b64encode(_PLOTLY.read_bytes()).decode()
+    page = render("page.html.j2", **about, style=style, program=program, plotly=plotly, made=made)
+    return page.encode(errors="replace").decode()  # a path need not be Unicode
 
 
 def render(template: str, **context: Any) -> str:
@@ -59,25 +60,14 @@ def compile_templates() -> None:
         templates.get_template(name)
 
 
-def complete(page: str) -> str:
-    """Return a page with Plotly in it.
-
-    Raises:
-        UsageError: Plotly is not installed.
-    """
-    return b"".join(_parts(page)).decode()
-
-
 def write(page: str, path: Path) -> None:
-    """Write a page with Plotly in it, at once.
+    """Write a page at once, as UTF-8 in any locale.
 
     Raises:
-        UsageError: Plotly is not installed.
         OSError: the page cannot be written.
     """
-    parts = _parts(page)
     with atomic_file(path) as file:
-        file.buffer.writelines(parts)
+        file.buffer.write(page.encode())
 
 
 def _draw(section: Section) -> str:
@@ -118,18 +108,3 @@ def _as_json(value: Any) -> str:
         return json.dumps(value, separators=(",", ":"), allow_nan=False)
     except ValueError:
         return _as_json(json.loads(json.dumps(value), parse_constant=lambda name: None))
-
-
-def _parts(page: str) -> list[bytes]:
-    before, after = page.encode(errors="replace").split(_PLOTLY)  # a path need not be Unicode
-    return [before, b"<script>", _plotly(), b"</script>", after]
-
-
-def _plotly() -> bytes:
-    """Read Plotly's program, as its Python package brings it; the package itself is not imported."""
-    package = importlib.util.find_spec("plotly")
-    for place in (package.submodule_search_locations if package else None) or []:
-        path = Path(place) / "package_data" / "plotly.min.js"
-        if path.is_file():
-            return path.read_bytes().replace(b"</script", b"<\\/script")
-    raise missing_library("plotly", "a page", "report")

@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +171,30 @@ class Record:
             return math.nan, number(self.status["num_rows"])
         done = sum(commit.rows for commit in ledger.commits.values())
         return done, number(ledger.fingerprint.get("num_rows"))
+
+    @cached_property
+    def num_bad(self) -> float:
+        """How many rows were set aside; NaN where that is not known."""
+        if self.report["status"] in ("whole", "stopped"):
+            return number(self.report["quarantined_rows"])
+        return sum(len(commit.bad) for commit in self.ledger.commits.values()) if self.ledger else math.nan
+
+    @property
+    def lists_bad_rows(self) -> str:
+        """The file that has all rows that were set aside: a job that failed leaves them in the ledger."""
+        return "quarantine.jsonl" if self.report["status"] in ("whole", "stopped") else "ledger.jsonl"
+
+    def bad_rows(self, most: int) -> list[Fields]:
+        """Return the first of the rows that were set aside."""
+        if self.lists_bad_rows == "ledger.jsonl":
+            chunks = sorted(self.ledger.commits.items()) if self.ledger else []
+            return [Fields(bad) for bad in islice((bad for _, commit in chunks for bad in commit.bad), most)]
+        try:
+            with (self.folder / self.lists_bad_rows).open() as file:
+                return [Fields(json.loads(line)) for line in islice(file, most)]
+        except (OSError, ValueError, TypeError, AttributeError, RecursionError):
+            self.notes.append(f"{self.lists_bad_rows} is missing or damaged.")
+            return []
 
     def _read(self, name: str, parse: Callable[[str], dict[str, Any]] | None = None) -> Fields:
         try:

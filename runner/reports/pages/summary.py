@@ -3,14 +3,14 @@
 from runner.reports.pages.losses import losses_of
 from runner.reports.pages.page import Values, render
 from runner.reports.pages.record import Record
-from runner.reports.pages.values import objects
+from runner.reports.pages.values import objects, plural
 
 # A color, and a sign and a word beside it, for those who do not see it.
 STATES = {
-    "whole": ("good", "✓", "whole"),
+    "whole": ("good", "✓", "complete"),
     "stopped": ("warn", "❚❚", "stopped on purpose"),
     "failed": ("bad", "✕", "failed"),
-    "killed": ("bad", "✕", "ended without a last word"),
+    "killed": ("bad", "✕", "killed"),
     "running": ("busy", "▶", "running"),
     "": ("warn", "?", "no record of a job"),
 }
@@ -25,7 +25,10 @@ def summary(record: Record) -> str:
 def headline(record: Record) -> Values:
     """Show the status and the figures."""
     state = record.ended[0]
-    return {"record": record, "report": record.report, "state": state, "status": STATES[state]}
+    status = STATES[state]
+    if state == "whole" and record.num_bad > 0:
+        status = ("warn", "!", f"{status[2]}, {plural(record.num_bad, 'row')} set aside")
+    return {"record": record, "report": record.report, "state": state, "status": status}
 
 
 def what_went_wrong(record: Record) -> Values:

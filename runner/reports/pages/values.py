@@ -21,7 +21,7 @@ class Fields(dict[str, Any]):
 
     def fields(self, name: str) -> "Fields":
         """Return an object; an empty one for whatever else a damaged record may hold."""
-        return value if isinstance(value := self[name], Fields) else Fields()
+        return Fields(value) if isinstance(value := self[name], dict) else Fields()
 
 
 class Figure(str):

@@ -55,7 +55,7 @@ def test_the_life_of_a_job(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     os.killpg(process.pid, signal.SIGKILL)
     finish(process, PATIENCE)
     said = explain(capsys)
-    assert "1 rank under none) ended without a record of it. Its processes were killed: " in said
+    assert "one process) ended without a record of it. Its processes were killed: " in said
     assert NEXT in said
 
     process = start(predict_command(*job()), folder)

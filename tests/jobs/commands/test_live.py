@@ -156,13 +156,19 @@ def test_terminals_of_launchers(terminals: Callable[..., Terminal], tmp_path: Pa
 
     narrow.wait_for(r"\nrank 1 ━+[╸╺━]* .* of 1,000, \d+% of the median speed\n", names_a_straggler)
     narrow.resize(120)
-    narrow.wait_for(r"━[━╸╺]{100,} +\d+ %\n")
-    narrow.wait_for(r"a warning\n(.*\n)+━.* %\n(.*\n)+rank 1 ", is_begun(tmp_path, "n.npy", 1500))  # anew below
+    narrow.wait_for(r"\nn\.npy, \d+ s ━[━╸╺]{95,} +\d+ %\n")
+    narrow.wait_for(
+        r"a warning\n(.*\n)+n\.npy, .*━.* %\n(.*\n)+rank 1 ", is_begun(tmp_path, "n.npy", 1500)
+    )  # anew below
     shown = narrow.wait_for(r"\(complete\)(.*\n)+\$$")
     assert narrow.has_cursor()
     assert re.search(r"\none\ntwo\nthree lines\n.*talks.py:\d+: UserWarning: a warning\n", shown)
     wide.wait_for(r" 100 %\n2,000 of 2,000 rows, .*\n.*runner: 2,000 rows -> w.npy \(complete\).*\n\$$")
     assert shown.count(" %\n") == 2  # that which was there when rank 1 spoke, and the last
+    loading = (
+        r"\nrunner: loading PyTorch \.\.\.\nrunner: loading the model talks:Talks \.\.\.\nrunner: 2,000 rows on 2 ranks"
+    )
+    assert len(re.findall(loading, shown)) == 1
     assert shown.count("runner: 2,000 rows on 2 ranks") == 1
     assert ESCAPE not in shown
     status = status_of(tmp_path, "n.npy")
@@ -228,7 +234,9 @@ def test_watch(terminals: Callable[..., Terminal], tmp_path: Path) -> None:
     await_that(is_begun(tmp_path, "p.npy"), process)
     terminal = terminals()
     terminal.type("python -m runner watch p.npy")
-    terminal.wait_for(r"runner: 20,000 rows on 2 ranks under mpirun, since .*\n━.*\n.* left\nrank 0 .*\nrank 1 .*")
+    terminal.wait_for(
+        r"runner: 20,000 rows on 2 ranks under mpirun, since .*\np\.npy, \d+ s ━.*\n.* left\nrank 0 .*\nrank 1 .*"
+    )
     # its storage fails
     (tmp_path / "p.npy.run/status.json.partial").mkdir()
     (tmp_path / "p.npy.run/status.json").unlink()
@@ -250,7 +258,7 @@ def test_watch_in_a_log(tmp_path: Path, capsys: pytest.CaptureFixture[str], monk
     assert main(["watch", "p.npy"]) == 0
     assert finish(process, PATIENCE).code == 0
     said = capsys.readouterr()
-    assert re.match(r"runner: 2,000 rows on 1 rank under none, since .*\nrunner: [\d,]+ of 2,000 rows \(", said.err)
+    assert re.match(r"runner: 2,000 rows on one process, since .*\nrunner: [\d,]+ of 2,000 rows \(", said.err)
     assert ESCAPE not in said.err
     assert said.out.startswith("p.npy is complete: 2,000 rows.\n")
 

@@ -38,9 +38,16 @@ def test_a_strip_has_every_second_in_its_place(lengths: list[float], num_edges: 
 def test_a_strip_stays_as_small_as_it_was() -> None:
     strip = Strip()
     for second in range(0, 1_000_000, 1000):
-        strip.add_at(second, 3)
+        strip.add(second, second, 3)
     assert len(strip._bins) == 512
     assert strip.sampled(np.array([0, 500_000, 1_000_000])) == pytest.approx([1500, 1500], rel=0.01)
+
+
+def test_rows_are_spread_over_the_time_of_their_batch() -> None:
+    timeline = Timeline(10.0)
+    timeline.count_batch(80, 8.0)
+    rows = timeline.sampled(np.array([0.0, 2, 4, 6, 8, 12]))["rows"]
+    assert rows == pytest.approx([0, 20, 20, 20, 20], abs=1)
 
 
 def test_the_main_thread_does_one_thing_at_a_time() -> None:

@@ -246,7 +246,9 @@ def test_a_full_disk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
         assert finish(process, PATIENCE).code == 73
         code, said = explain(capsys)
         assert "No space left on device" in said or KILLED in said
-        assert "The file system of p.npy.run has 0 bytes left: that may have ended the job. Free space" in said
+        # a file that was beside another one when the disk became full may have left a page
+        left = r"The file system of p\.npy\.run has [\d.]+ (bytes|KiB) left: that may have ended the job\. Free space"
+        assert re.search(left, said)
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         assert "The file system of p.npy.run is read-only now: that may have ended the job" in explain(capsys)[1]
         assert code == 0

@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import json
 import re
+import tomllib
 
 import pytest
 from launch import ROOT
@@ -126,6 +127,15 @@ def test_the_python_api_has_every_option() -> None:
             assert parameters[name].default == default, name
         words = " ".join(described.split())
         assert f"{name}: {field.metadata['help']}." in words, name
+
+
+def test_a_wheel_has_all_files() -> None:
+    data = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    folders = {ROOT / package.replace(".", "/"): patterns for package, patterns in data.items()}
+    packaged = {path for folder, patterns in folders.items() for pattern in patterns for path in folder.glob(pattern)}
+    files = {path for path in (ROOT / "runner").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert len(files) > 20
+    assert files == packaged
 
 
 def test_a_mistyped_option_is_answered_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
