@@ -19,7 +19,7 @@ else
     python scripts/demo_digits.py prepare demo
 fi
 
-command=(horovodrun -np 2 python -m runner predict
+command=(horovodrun -np 2 hvd-runner predict
     --model scripts.demo_digits:cnn --weights demo/weights.safetensors
     --data demo/images.npy --output demo/predictions.npy --postprocess argmax --overwrite)
 printf '\n$ %s\n' "${command[*]}"

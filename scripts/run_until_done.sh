@@ -9,7 +9,7 @@ usage: scripts/run_until_done.sh [--hostfile FILE] [MPIRUN OPTION]... -- OPTION.
   --hostfile FILE   the hosts, "HOST slots=N" a line: a rank for each slot of each host that is alive
                     (default: those of the job of Slurm, PBS or LSF that this is run in)
   MPIRUN OPTION     further options of Open MPI's mpirun, such as --mca btl_tcp_if_include eth0
-  OPTION            those of `python -m runner predict`, --output among them
+  OPTION            those of `hvd-runner predict`, --output among them
 
 When mpirun ends and the output is not whole, the hosts are asked whether they are alive, by ssh or, under Slurm, by
 srun. One that does not answer is named and not used again. The job goes on where it was as long as a try has added to
@@ -51,6 +51,9 @@ for ((i = 1; i <= $#; i++)); do
     --fresh) die 64 "--fresh would forget what the tries before have done; remove OUTPUT.partial and OUTPUT.run instead" ;;
     esac
 done
+if [[ $limit =~ ^([0-9]+):([0-5][0-9]):([0-5][0-9])$ ]]; then # H:MM:SS; the base, because 08 would be octal
+    limit=$((10#${BASH_REMATCH[1]} * 3600 + 10#${BASH_REMATCH[2]} * 60 + 10#${BASH_REMATCH[3]}))
+fi
 [[ -n $output ]] || die 64 "--output is missing; it must be given here, not in a file of --config"
 if [[ $output == *://* ]]; then output=${output##*/}; fi # made in this folder, and copied when it is whole
 run=${output%/}.run
@@ -159,7 +162,7 @@ PY
 if [[ -n $hostfile ]]; then
     grep -vE '^[[:space:]]*(#|$)' -- "$hostfile" >"$work/hosts" || die 64 "--hostfile $hostfile names no hosts"
 else
-    "$python" -m runner hosts >"$work/hosts"
+    "$python" -P -m runner hosts >"$work/hosts"
 fi
 read -r done_before _ report_before < <(look)
 num_hosts=$(wc -l <"$work/hosts") code=0 first=yes
@@ -185,7 +188,7 @@ while :; do
 
     # a session of its own: a terminal's ^C reaches it through us alone
     setsid mpirun --bind-to none "${options[@]}" -x "$mark" --hostfile "$work/hosts" \
-        "$python" -m runner predict "$@" "${left[@]}" </dev/null &
+        "$python" -P -m runner predict "$@" "${left[@]}" </dev/null &
     mpirun=$!
     [[ -z $stop ]] || stop # it came just now
     code=0

@@ -30,7 +30,7 @@ class Command:
 
 
 def parse(arguments: Sequence[str] | None) -> Command:
-    """Return the command in the words that follow `python -m runner`; None stands for those of this process.
+    """Return the command in the words that follow `hvd-runner`; None stands for those of this process.
 
     Raises:
         UsageError: the arguments are wrong; the error is shared, as every rank has the same arguments.
@@ -76,7 +76,7 @@ def make_predict_config(given: dict[str, Any]) -> Config:
         values = _with_config(given)
         for name in _REQUIRED:
             if not values.get(name):
-                raise UsageError(f"--{name} is missing; see python -m runner predict --help")
+                raise UsageError(f"--{name} is missing; see hvd-runner predict --help")
         return make_config(values)
     except UsageError as error:
         error.shared = True

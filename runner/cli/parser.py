@@ -57,7 +57,7 @@ def _parse_json_object(text: str) -> Any:
         raise UsageError(f"--model-args is not JSON ({error}): {text!r}") from error
 
 
-def make_parser(program: str = "python -m runner") -> argparse.ArgumentParser:
+def make_parser(program: str = "hvd-runner") -> argparse.ArgumentParser:
     """Make the parser of the command line; `program` is the name that its help shows."""
     parser = _Parser(
         prog=program,

@@ -1,4 +1,4 @@
-"""`python -m runner hosts`: a hostfile for mpirun and horovodrun, made from the allocation in which the command runs.
+"""`hvd-runner hosts`: a hostfile for mpirun and horovodrun, made from the allocation in which the command runs.
 
 Slurm: https://slurm.schedmd.com/sbatch.html, output environment variables. PBS: a line of the node file for each slot
 (PBS Professional's user guide, "mpiprocs"). LSF: https://www.ibm.com/docs/en/spectrum-lsf, LSB_DJOB_HOSTFILE and
@@ -64,7 +64,7 @@ def _of_allocation(variables: dict[str, str]) -> Hosts:
             raise UsageError(f"LSB_MCPU_HOSTS {words!r} is not a list of hosts, each with its slots")
         return {host: int(slots) for host, slots in re.findall(r"([\w.-]+)\s+(\d+)", words)}
     raise UsageError(
-        "not inside an allocation of Slurm, PBS or LSF. Run it inside one, or list the hosts: python -m runner hosts "
+        "not inside an allocation of Slurm, PBS or LSF. Run it inside one, or list the hosts: hvd-runner hosts "
         "node1:2,node2:2"
     )
 

@@ -1,4 +1,4 @@
-"""`python -m runner inspect MODEL`: a description of a model, without a job."""
+"""`hvd-runner inspect MODEL`: a description of a model, without a job."""
 
 import inspect
 from collections import Counter

@@ -1,4 +1,4 @@
-"""`python -m runner verify OUTPUT`: reads a finished output again and compares it with its manifest."""
+"""`hvd-runner verify OUTPUT`: reads a finished output again and compares it with its manifest."""
 
 import json
 import tomllib

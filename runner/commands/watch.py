@@ -1,4 +1,4 @@
-"""`python -m runner watch OUTPUT`: the progress of a running job, from any host that sees its run folder."""
+"""`hvd-runner watch OUTPUT`: the progress of a running job, from any host that sees its run folder."""
 
 import contextlib
 import dataclasses

@@ -16,7 +16,9 @@ _MOST_TYPED = 8  # variables that a user names on the command line
 
 def own_command() -> str:
     """Return the command line of this process as a user would type it, without passwords."""
-    return shlex.join(hide_in_words(["python", *sys.orig_argv[1:]]))
+    words = sys.orig_argv[1:]
+    is_script = os.path.basename(words[0] if words else "") == "hvd-runner"
+    return shlex.join(hide_in_words(["hvd-runner", *words[1:]] if is_script else ["python", *words]))
 
 
 def launchers_above() -> list[tuple[int, list[str]]]:

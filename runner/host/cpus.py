@@ -15,7 +15,7 @@ _AT_START = frozenset(os.sched_getaffinity(0))  # before PyTorch is imported, un
 
 @dataclass(frozen=True)
 class CpuShare:
-    """What a rank may use of its host's CPUs.
+    """CPUs of a host that a rank may use.
 
     Attributes:
         host: name of the host.

@@ -1,4 +1,4 @@
-"""Explanation of a job, `python -m runner explain OUTPUT`: how it ended, what is safe, and what to type next.
+"""Explanation of a job, `hvd-runner explain OUTPUT`: how it ended, what is safe, and what to type next.
 
 The records may come from a killed job, be damaged, or be of another version: what cannot be read is ignored or
 reported.
@@ -93,7 +93,7 @@ def _complete(output: str, folder: Path) -> str:
     bad = _number(report.get("quarantined_rows"))
     set_aside = f" In quarantine: {plural(bad, 'row')}, listed in {folder}/quarantine.jsonl." if bad else ""
     outcome = f"{output} is complete: {plural(_number(report.get('num_rows')), 'row')}.{jobs}{set_aside}"
-    return "\n".join([outcome, *_damaged(folder), f"Check it: python -m runner verify {output}"])
+    return "\n".join([outcome, *_damaged(folder), f"Check it: hvd-runner verify {output}"])
 
 
 def _outcome(folder: Path, ledger: Ledger, report: dict[str, Any]) -> str:
@@ -172,7 +172,7 @@ def _next(output: str, ledger: Ledger) -> list[str]:
     if problem := _toml_problem(folder / "config.toml"):
         again.insert(0, f"{folder}/config.toml {problem}: give the same command as before.")
     else:
-        again.insert(0, f"  python -m runner predict --config {folder}/config.toml")
+        again.insert(0, f"  hvd-runner predict --config {folder}/config.toml")
     if not partial.exists() and Path(output).exists() and ledger.is_complete:
         last = f"{output} has all its rows, but its last record is missing."
         return [f"{last} {_progress(ledger)}", "Next: the same command checks and finishes it:", *again]

@@ -5,7 +5,7 @@
 #       --model my_model:build --weights weights.safetensors --data rows.npy --output predictions.npy
 #
 # bsub reads its options from a script on stdin alone (bsub < lsf.sh), and such a script has no arguments. So outside a
-# job this one submits itself, and its arguments, those of `python -m runner predict`, travel in a variable. Lines
+# job this one submits itself, and its arguments, those of `hvd-runner predict`, travel in a variable. Lines
 # marked SITE depend on the cluster.
 
 #BSUB -J predict
@@ -42,8 +42,8 @@ source "${RUNNER_VENV:-$PWD/.venv}/bin/activate"
 
 # An mpirun that was built without LSF needs the hosts, and reaches them by ssh; any other takes them, too.
 hostfile=$(mktemp)
-python -m runner hosts >"$hostfile"
+hvd-runner hosts >"$hostfile"
 
 # --bind-to none: otherwise mpirun binds a rank, with its threads and those of Horovod, to one core.
 exec mpirun --bind-to none --hostfile "$hostfile" \
-    "$(command -v python)" -m runner predict --time-limit "$time_limit" "${arguments[@]}"
+    "$(command -v hvd-runner)" predict --time-limit "$time_limit" "${arguments[@]}"

@@ -6,7 +6,7 @@
 #       --model my_model:build --weights weights.safetensors --data rows.npy --output predictions.npy
 #
 # First the hostfile (see hostfiles/README.md), all of whose slots are used; then the arguments of
-# `python -m runner predict`. USR1 to the process of this script stops the job in time. Lines marked SITE depend on the
+# `hvd-runner predict`. USR1 to the process of this script stops the job in time. Lines marked SITE depend on the
 # site.
 
 set -euo pipefail
@@ -28,4 +28,4 @@ options=(--bind-to none) # else mpirun binds a rank, with its threads and those 
 # options+=(-x LD_LIBRARY_PATH)
 
 # python with its path: mpirun does not carry PATH to other hosts
-exec mpirun "${options[@]}" --hostfile "$hostfile" "$(command -v python)" -m runner predict "$@"
+exec mpirun "${options[@]}" --hostfile "$hostfile" "$(command -v hvd-runner)" predict "$@"

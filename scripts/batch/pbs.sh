@@ -5,7 +5,7 @@
 #       --model my_model:build --weights weights.safetensors --data rows.npy --output predictions.npy
 #
 # qsub gives a script no arguments. So outside a job this one submits itself, and its arguments, those of
-# `python -m runner predict`, travel in a variable. Lines marked SITE depend on the cluster.
+# `hvd-runner predict`, travel in a variable. Lines marked SITE depend on the cluster.
 
 #PBS -N predict
 #PBS -j oe
@@ -41,8 +41,8 @@ source "${RUNNER_VENV:-$PWD/.venv}/bin/activate"
 
 # An mpirun that was built without PBS needs the hosts, and reaches them by ssh; any other takes them, too.
 hostfile=$(mktemp)
-python -m runner hosts >"$hostfile"
+hvd-runner hosts >"$hostfile"
 
 # --bind-to none: otherwise mpirun binds a rank, with its threads and those of Horovod, to one core.
 exec mpirun --bind-to none --hostfile "$hostfile" \
-    "$(command -v python)" -m runner predict --time-limit "$time_limit" "${arguments[@]}"
+    "$(command -v hvd-runner)" predict --time-limit "$time_limit" "${arguments[@]}"

@@ -206,7 +206,7 @@ def test_a_failure_comes_first(browser: Browser, tmp_path: Path) -> None:
     said = page.text("#wrong")
     assert "rank 1 of 2 on" in said
     assert "</script><script>throw 1</script>" in said
-    assert "python -m runner predict --config failed.npy.run/config.toml" in said
+    assert "hvd-runner predict --config failed.npy.run/config.toml" in said
     assert page.charts()["chunks"] > 0
     assert "failed after" in page.text("#chunks")
     chunks = page.table("chunks of each rank")

@@ -1,4 +1,4 @@
-"""`python -m runner doctor`: checks under any launcher, in about a minute, whether a job would find what it needs.
+"""`hvd-runner doctor`: checks under any launcher, in about a minute, whether a job would find what it needs.
 
 The checks go from the launch outwards; each has a time limit, and a check that hangs is named.
 """

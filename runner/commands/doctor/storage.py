@@ -104,7 +104,7 @@ def _free_space(inside: Path, path: Path) -> list[Finding]:
         fix = "remove files: a job makes about ten, and with --collect shards one for each shard"
         return [Finding("room", WRONG, message, fix, figures, OutputError.exit_code)]
     if free < _LEAST_BYTES:
-        return [Finding("room", WARNING, message, "see with python -m runner plan how much a job writes", figures)]
+        return [Finding("room", WARNING, message, "see with hvd-runner plan how much a job writes", figures)]
     return [Finding("room", OK, message, figures=figures)]
 
 

@@ -1,4 +1,4 @@
-"""`python -m runner plan`: the resources and the risks of a job, before an allocation is spent on it.
+"""`hvd-runner plan`: the resources and the risks of a job, before an allocation is spent on it.
 
 It needs neither ranks nor MPI, and so runs on a login node. It runs the runner's own code up to a job's first chunks.
 """

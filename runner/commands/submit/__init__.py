@@ -1,4 +1,4 @@
-"""`python -m runner submit`: writes the batch script or the command line of a prediction job, and starts it."""
+"""`hvd-runner submit`: writes the batch script or the command line of a prediction job, and starts it."""
 
 import os
 import re

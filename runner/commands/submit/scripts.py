@@ -195,7 +195,7 @@ cd {shlex.quote(job.folder)}
 {_path(job)}
 # An mpirun that was built without the scheduler needs the hosts, and reaches them by ssh; any other takes them, too.
 hostfile=$(mktemp)
-{shlex.quote(job.python)} -m runner hosts --slots {job.ranks_per_node} >"$hostfile"
+{shlex.quote(job.python)} -P -m runner hosts --slots {job.ranks_per_node} >"$hostfile"
 
 # --bind-to none: otherwise mpirun binds a rank, with its threads and those of Horovod, to one core.
 exec mpirun --bind-to none --hostfile "$hostfile" -np {job.ranks} {_predict(job)}
@@ -216,4 +216,4 @@ def _hosts(job: BatchJob) -> str:
 
 
 def _predict(job: BatchJob) -> str:
-    return shlex.join([job.python, "-m", "runner", "predict", *job.predict])
+    return shlex.join([job.python, "-P", "-m", "runner", "predict", *job.predict])

@@ -42,7 +42,7 @@ LOSSES = {
     "baseline": ("rank 0 computing alone", "Leave out --baseline: its answer is now known."),
     "slower together": ("forward calls that take longer while other ranks compute, too",
                         "The ranks of a host share its memory, caches and cores: try fewer ranks a host with more "
-                        "--threads each, and see with python -m runner doctor whether ranks share cores."),
+                        "--threads each, and see with hvd-runner doctor whether ranks share cores."),
     "reading": ("waiting for rows",
                 "Rows come too slowly: copy the data to a faster or nearer disk, take a binary format, a cheaper "
                 "--preprocess, or give each rank more cores."),
@@ -60,7 +60,7 @@ LOSSES = {
 # What to do about a start-up of which most is this.
 START_UP = {
     "launch": "Python imports for long: keep the environment on a disk near the hosts, and give one job more rows.",
-    "connect": "The ranks find each other slowly: python -m runner doctor looks at the network; give a job more rows.",
+    "connect": "The ranks find each other slowly: hvd-runner doctor looks at the network; give a job more rows.",
     "data": "Opening the data set is slow: one large file instead of many small ones, or another format.",
     "model": "The model loads slowly: keep the weights on a faster disk, as .safetensors.",
     "checks": "The first batch is slow: --compile and large models take their time there; give a job more rows.",

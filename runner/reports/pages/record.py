@@ -145,7 +145,7 @@ class Record:
             return None
         if self._is_hasty and path.stat().st_size > _MOST_HASTY_BYTES:
             if number(self.report["resumed_rows"]) > 0:
-                again = f"python -m runner report {self.output} shows all jobs of this output"
+                again = f"hvd-runner report {self.output} shows all jobs of this output"
                 self.notes.append(f"{again}; its ledger is long.")
             return None
         try:

@@ -15,7 +15,7 @@ from runner.cli.main import main
 
 NUM_ROWS = 3000
 JOB = ["--model", "zoo:DiesOnce", "--data", "d.npy", "--output", "p.npy", "--batch-size", "10"]
-NEXT = "python -m runner predict --config p.npy.run/config.toml"
+NEXT = "hvd-runner predict --config p.npy.run/config.toml"
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_the_life_of_a_job(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert outcome.code == 0, outcome.output
     said = explain(capsys)
     assert said.startswith(f"p.npy is complete: {NUM_ROWS:,} rows. It took 3 jobs.\n")
-    assert "python -m runner verify p.npy" in said
+    assert "hvd-runner verify p.npy" in said
     assert not (folder / "p.npy.run/failure.json").exists()
 
 

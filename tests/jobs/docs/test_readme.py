@@ -31,7 +31,7 @@ def test_the_demo() -> None:
     accuracy = re.search(r"accuracy: ([\d.]+) on 797 held-out images", outcome.output)
     assert accuracy is not None, outcome.output
     assert float(accuracy[1]) > 0.95
-    assert "$ horovodrun -np 2 python -m runner predict --model scripts.demo_digits:cnn" in outcome.output
+    assert "$ horovodrun -np 2 hvd-runner predict --model scripts.demo_digits:cnn" in outcome.output
     assert re.search(r"797 rows -> demo/predictions.npy \(complete\): [\d,]+ rows/s on 2 ranks", outcome.output)
     assert (ROOT / "demo/predictions.npy.run/report.html").exists()
 

@@ -24,7 +24,7 @@ from runner.reports.pages import make_page
 
 NUM_ROWS = 1797
 LAST, FIRST = NUM_ROWS - 1.0, 200.0  # a row of the last rank, and one of rank 0
-NEXT = "  python -m runner predict --config p.npy.run/config.toml"
+NEXT = "  hvd-runner predict --config p.npy.run/config.toml"
 KILLED = " ended without a record of it. Its processes were killed: "
 
 
@@ -71,7 +71,7 @@ def on_rank(rank: int) -> str:
 
 
 JOBS = {
-    "whole": Job("alone", model("mlp"), ("p.npy is complete: 1,797 rows.\n", "python -m runner verify p.npy")),
+    "whole": Job("alone", model("mlp"), ("p.npy is complete: 1,797 rows.\n", "hvd-runner verify p.npy")),
     "a rank is killed": Job(
         "mpirun-2",
         slowly(value=LAST - 100),
