@@ -15,8 +15,8 @@ PAGE = Path(__file__).parent.parent / "docs/options.md"
 _HEAD = """# Options
 
 Every option of every command. Commands are started as `hvd-runner COMMAND`; `python -m runner COMMAND` is the same,
-unless the current folder has a module `runner` of its own, which Python would run. `--help` shows the same texts, and bash and
-zsh [complete them](getting-started.md#shell-completion). `scripts/options_page.py` writes this page from the
+unless the current folder has a module `runner` of its own, which Python would run. `--help` shows the same texts, and
+bash and zsh [complete them](getting-started.md#shell-completion). `scripts/options_page.py` writes this page from the
 declarations in `runner/config/` and `runner/cli/parser.py`.
 
 """
