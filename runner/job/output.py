@@ -15,6 +15,7 @@ from runner.host.launch import warn
 from runner.host.versions import computing_versions, describe_environment
 from runner.job.context import Fingerprint, ProvenModel, Session, Work
 from runner.job.names import check_names
+from runner.job.software import compare_software
 from runner.records.recorder import Committed
 from runner.records.user_code import digest_code
 from runner.sources import Source
@@ -35,12 +36,14 @@ def open_output(
     check_names(session, model.row_type)
     grid = make_grid(config, source, model.row_type, model.predictor.ignored)
     decided = {"chunk_size": grid.chunk_size, "weights": model.digest, "row_type": type_key(model.row_type)}
+    mixed = compare_software(comm)
     where = group.summary if group else describe_workers(comm, session.stats.threads)
 
     def open_records() -> Committed:
         this_job = describe_job(session.everyone.world, config.model_parallel, fingerprint.stamp, session.began)
         this_job |= {"environment": describe_environment(session.everyone.library), "hosts": session.hosts}
         this_job |= {"versions": computing_versions(), "answers": canary.sample() if canary else None}
+        this_job |= {"environments": mixed} if mixed else {}
         values = {**fingerprint.values, **decided, "code": digest_code(config)}
         committed = session.recorder.open(values, grid, model.row_type, this_job, where)
         if committed.chunks:
