@@ -1,5 +1,6 @@
 """Identity of this process: rank, world size, host, CPUs. Alone in reading launchers' variables; makes no MPI calls."""
 
+import contextlib
 import os
 import re
 import socket
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from runner.core.printable import safe_message
 
@@ -135,6 +137,20 @@ def job_end(environ: Mapping[str, str] = os.environ) -> float | None:
 def scheduler_job(environ: Mapping[str, str] = os.environ) -> str:
     """Return the scheduler's number of this job; empty without a scheduler."""
     return next((environ[name] for name in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID") if environ.get(name)), "")
+
+
+def idle_tasks(environ: Mapping[str, str] = os.environ) -> str:
+    """Return a warning where the scheduler gave the job several tasks, and no launcher started them; else ""."""
+    if detect_launch(environ).launcher != "none":
+        return ""
+    counts = {"Slurm": environ.get("SLURM_NTASKS", ""), "LSF": environ.get("LSB_DJOB_NUMPROC", "")}
+    with contextlib.suppress(OSError):
+        counts["PBS"] = str(len(Path(environ.get("PBS_NODEFILE", "")).read_text().split()))
+    for scheduler, count in counts.items():
+        if count.isdecimal() and int(count) > 1:
+            how = "srun --mpi=pmix" if scheduler == "Slurm" else "mpirun"
+            return f"{scheduler} gave this job {count} tasks, and one process is at work; put {how} before the command"
+    return ""
 
 
 def read_variables(names: Sequence[str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:

@@ -24,6 +24,16 @@ def test_mpirun_inside_a_job(slurm, job, tmp_path):
     assert job.hosts(output) == ["node1", "node2"]
 
 
+def test_a_job_of_two_tasks_without_srun(slurm, job, tmp_path):
+    output = tmp_path / "predictions.npy"
+    script = tmp_path / "forgotten.sbatch"
+    script.write_text('#!/bin/bash\nexec "$@"\n')
+    state, code, said = submit(slurm, tmp_path, *ONE_EACH, script, *job.command(output))
+    assert (state, code) == ("COMPLETED", "0:0"), said
+    assert said.count("runner: warning: Slurm gave this job 2 tasks, and one process is at work; put srun") == 1, said
+    assert job.hosts(output) == ["node1"]
+
+
 def test_ranks_that_do_not_find_each_other_are_refused(slurm, job, tmp_path):
     """Open MPI 5 under --mpi=none starts as many jobs of one rank, each of which would write the output."""
     output = tmp_path / "predictions.npy"

@@ -1,8 +1,10 @@
 """What the environment says, and how many threads are fair."""
 
+from pathlib import Path
+
 import pytest
 
-from runner.host.launch import Launch, detect_launch, set_horovod_defaults
+from runner.host.launch import Launch, detect_launch, idle_tasks, set_horovod_defaults
 from runner.host.process import process_start
 
 
@@ -29,6 +31,25 @@ from runner.host.process import process_start
 )
 def test_launch(environ: dict[str, str], launch: Launch) -> None:
     assert detect_launch(environ) == launch
+
+
+def test_tasks_that_nothing_has_started(tmp_path: Path) -> None:
+    (tmp_path / "nodes").write_text("a\na\nb\n")
+    for environ, says in (
+        ({}, ""),
+        ({"SLURM_NTASKS": "1", "SLURM_JOB_ID": "7"}, ""),
+        (
+            {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7"},
+            "Slurm gave this job 4 tasks, and one process is at work",
+        ),
+        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}, ""),
+        ({"SLURM_NTASKS": "4", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"}, ""),
+        ({"LSB_DJOB_NUMPROC": "8"}, "LSF gave this job 8 tasks, and one process is at work; put mpirun"),
+        ({"PBS_NODEFILE": str(tmp_path / "nodes")}, "PBS gave this job 3 tasks"),
+        ({"PBS_NODEFILE": str(tmp_path / "none")}, ""),
+    ):
+        assert idle_tasks(environ).startswith(says), environ
+        assert bool(idle_tasks(environ)) == bool(says), environ
 
 
 def test_horovod_defaults_leave_the_users_alone() -> None:
