@@ -13,7 +13,7 @@ from runner.comm.mpi import MpiComm, library_name, load_mpi
 from runner.comm.pieces import parts_of
 from runner.core.errors import RunnerError, UsageError, describe, shared
 from runner.host.cpus import unbound
-from runner.host.launch import Launch, set_horovod_defaults
+from runner.host.launch import Launch, loaded_libraries, set_horovod_defaults
 
 # One round, all ranks together: past 2^32 Horovod returns garbage and reports success.
 _MAX_ROUND_BYTES = 1 << 30
@@ -127,6 +127,12 @@ def _load_horovod(mpi: Any, ranks: Any) -> Any:
             f"Horovod does not load on {socket.gethostname()} ({describe(error)}; MPI library: {library_name(mpi)}). "
             "scripts/setup.sh builds Horovod 0.28.1 against the MPI on PATH; both must be of the same MPI. --comm mpi "
             "works without Horovod"
+        )
+    if not outcome and len(files := loaded_libraries("libmpi")) > 1:  # the start would end in an abort, without a word
+        outcome = UsageError(
+            f"Horovod and mpi4py on {socket.gethostname()} have loaded several MPI libraries: {', '.join(files)}. "
+            "Unload the modules of other MPIs, unset MPI4PY_LIBMPI, and run scripts/setup.sh again; --comm mpi works "
+            "without Horovod"
         )
     for failure in ranks.allgather(outcome):
         if failure is not None:

@@ -65,6 +65,7 @@ def test_an_address_that_both_hosts_have(hosts, job, tmp_path, on_each):
         assert code != 0, said
         failed, hung = "connect() to 172.17.0.1", "Addresses of this host: eth0 10.231.0.11, docker0 172.17.0.1. "
         assert failed in said or hung in said, said
+        assert ("docker0 172.17.0.1: a bridge inside this host" in said) == (command[: len(DOCTOR)] == DOCTOR), said
     code, said = hosts.run("head", *ONE_EACH, "--mca", "btl_tcp_if_include", "eth0", *DOCTOR, "--folder", tmp_path)
     assert code == 0, said
     assert "warning network   node1, node2 all have the address docker0 172.17.0.1" in said

@@ -12,6 +12,7 @@ from runner.comm import Comm, connect
 from runner.comm.watchdog import Watchdog
 from runner.comm.workers import share_threads
 from runner.commands.doctor.batch import check_batch
+from runner.commands.doctor.early import look_around
 from runner.commands.doctor.facts import gather_facts
 from runner.commands.doctor.finding import WRONG, Finding, FindingList
 from runner.commands.doctor.judge import as_plain, judge
@@ -40,6 +41,7 @@ def doctor(arguments: dict[str, Any], options: dict[str, Any]) -> int:
     began, launch = time.monotonic(), detect_launch()
     config = make_config(_PLACEHOLDERS | {"stall_timeout": _STALL_SECONDS} | options)
     findings, facts = FindingList(prints=launch.rank == 0), []
+    findings.add(look_around(launch))
     try:
         comm = connect(launch, config.comm, config.collect, device_kind(config), config.stall_timeout)
     except RunnerError as error:

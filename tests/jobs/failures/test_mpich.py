@@ -88,6 +88,16 @@ def test_stopped_killed_and_resumed(mpich: Path, folder: Path) -> None:
     assert len(computed) == len(set(computed)) == -(-NUM_ROWS // BATCH_SIZE)
 
 
+def test_two_mpis_in_one_process_are_refused(mpich: Path, folder: Path) -> None:
+    """mpi4py's is MPICH, and Horovod was built with Open MPI, which would abort."""
+    env = environment(MPI4PY_LIBMPI=str(mpich / "lib/libmpi.so.12"))
+    with_horovod = [*OPTIONS, "--comm", "horovod"]
+    outcome = run(predict_command(*with_horovod, launcher=mpiexec(mpich, 2)), folder, env=env)
+    assert outcome.code == 64, outcome.output
+    assert outcome.output.count("have loaded several MPI libraries: ") == 1
+    assert not (folder / "p.npy.run").exists()
+
+
 def test_the_library_of_another_mpi_is_refused(mpich: Path, folder: Path) -> None:
     """Each process would be alone in a world of its own, and write over the others' output."""
     outcome = run(predict_command(*OPTIONS, launcher=mpiexec(mpich, 2)), folder)

@@ -1,0 +1,31 @@
+"""Findings about this host that are told before the ranks connect, as they may keep them from it."""
+
+from pathlib import Path
+
+from runner.commands.doctor.finding import WARNING, Finding
+from runner.host.launch import Launch, own_addresses, read_variables
+
+_LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")  # of Open MPI, MPICH and Intel MPI
+
+
+def look_around(launch: Launch) -> list[Finding]:
+    """Return findings that need no other rank: addresses of bridges, which MPI takes for a way to other hosts."""
+    sizes = [int(size) for size in read_variables(_LOCAL_SIZES).values() if size.isdecimal()]
+    if launch.world_size == 1 or launch.world_size in sizes:  # one host
+        return []
+    addresses = own_addresses()
+    bridges = [name for name in addresses if Path("/sys/class/net", name, "bridge").is_dir()]
+    if not bridges:
+        return []
+    words = ", ".join(f"{name} {addresses[name]}" for name in bridges)
+    good = next((name for name in addresses if name not in bridges), "eth0")
+    return [
+        Finding(
+            "network",
+            WARNING,
+            f"{words}: a bridge inside this host (Docker's, libvirt's). If other hosts have the same address, MPI may "
+            "take it for the way to them, and end or hang now",
+            f"name the interface that connects the hosts, such as: mpirun --mca btl_tcp_if_include {good} --prtemca "
+            f"prte_if_include {good} (Open MPI 4: --mca oob_tcp_if_include); horovodrun --network-interface {good}",
+        )
+    ]
