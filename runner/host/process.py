@@ -25,6 +25,15 @@ def start_ticks(pid: int) -> int:
     return int(_stat_fields(pid)[19])  # field 22
 
 
+def parent_of(pid: int) -> int:
+    """Return the parent of a process of this host.
+
+    Raises:
+        OSError: there is no such process.
+    """
+    return int(_stat_fields(pid)[1])
+
+
 def is_running(pid: int, ticks: int) -> bool:
     """Return whether the process of this host with this pid and start time runs; a dead one not yet reaped does not."""
     try:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from runner.core.errors import OutputError
-from runner.host.process import is_running, start_ticks
+from runner.host.process import is_running, parent_of, start_ticks
 
 _TOUCH_SECONDS = 2.0
+_PATIENCE_SECONDS = 15.0  # a single rank ends soon after its launcher
 _WATCH_SECONDS = 4 * _TOUCH_SECONDS  # a lock of another host, untouched for this long, belongs to a dead job
 
 
@@ -48,7 +49,11 @@ class OutputLock:
             return
         except (OSError, ValueError, TypeError):
             owner = {}  # being written, or torn: its age decides
-        if self._is_alive(owner):
+        give_up = time.monotonic() + _PATIENCE_SECONDS
+        while is_alive := self._is_alive(owner):
+            if not _lost_its_parent(owner) or time.monotonic() > give_up:
+                break
+        if is_alive:
             raise OutputError(
                 f"--output {self._output} is being written by another job: process {owner.get('pid', '?')} on "
                 f"{owner.get('host', 'another host')}, since {owner.get('since', '?')}. Wait for it, or end it"
@@ -137,11 +142,20 @@ class OutputLock:
             pass
 
 
+def _lost_its_parent(owner: dict[str, Any]) -> bool:
+    """Return whether the process that started the owner, such as its launcher, has ended, as far as this host tells."""
+    try:
+        return owner.get("host") == socket.gethostname() and parent_of(owner["pid"]) != owner["parent"]
+    except (KeyError, OSError):
+        return False
+
+
 def _me() -> dict[str, Any]:
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "pid_namespace": os.readlink("/proc/self/ns/pid"),
+        "parent": os.getppid(),
         "start_ticks": start_ticks(os.getpid()),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }

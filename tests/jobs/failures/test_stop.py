@@ -148,6 +148,15 @@ def test_a_job_that_outlives_its_terminal(folder: Path) -> None:
     assert (folder / "p.npy").read_bytes() == (folder / "expected.npy").read_bytes()
 
 
+def test_the_same_command_right_after_its_launcher_is_killed(folder: Path) -> None:
+    """It waits for the rank that is about to stop."""
+    process = start(predict_command(*OPTIONS, launcher=LAUNCHERS["mpirun-1"]), folder)
+    await_chunks(folder / "p.npy.run", 3, process)
+    os.kill(process.pid, signal.SIGKILL)
+    assert_goes_on(folder, "alone")
+    finish(process, PATIENCE)
+
+
 def test_a_rank_whose_launcher_is_killed(folder: Path) -> None:
     """One rank does not use MPI, which ends the ranks of larger jobs."""
     process = start(predict_command(*OPTIONS, launcher=LAUNCHERS["mpirun-1"]), folder)
