@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from runner.core.printable import safe_message
+from runner.host.process import is_typed
 
 # Per launcher: its name, and the variables that hold the number of ranks and this rank's number. The first that is
 # set wins: mpirun inside a Slurm job starts its daemons by srun, so Slurm's variables describe those daemons then.
@@ -61,7 +62,13 @@ class World:
 
 
 def detect_launch(environ: Mapping[str, str] = os.environ) -> Launch:
-    """Return the launch this process is part of, from the variables of the launchers."""
+    """Return the launch this process is part of, from the variables of the launchers.
+
+    A command that is typed in a shell is one process, though a launcher may have started the shell (`srun --pty bash`),
+    or left its variables there.
+    """
+    if environ is os.environ and is_typed():
+        return Launch("none", 0, 1)
     for launcher, size_name, rank_name in _LAUNCHERS:
         size = environ.get(size_name, "")
         rank = environ.get(rank_name, "0")

@@ -1,7 +1,17 @@
 """Facts about processes of this host, from the kernel."""
 
+import contextlib
+import functools
 import os
 import time
+from pathlib import Path
+
+# Beginnings of the names of processes that start ranks: of Open MPI, MPICH, Intel MPI, Slurm, Flux, PALS, LSF, ALPS.
+_LAUNCHERS = (
+    *("mpi", "ort", "prte", "prun", "hydra", "pmi", "srun", "slurmstepd", "horovodrun", "torchrun"),
+    *("flux", "pals", "jsrun", "jsm", "blaunch", "aprun", "pbs_tmrsh"),
+)
+_SHELLS = ("bash", "zsh", "sh", "dash", "ksh", "fish", "tcsh", "csh")
 
 
 def peak_rss_bytes() -> int:
@@ -41,6 +51,23 @@ def is_running(pid: int, ticks: int) -> bool:
     except OSError:
         return False
     return int(fields[19]) == ticks and fields[0] not in "ZX"
+
+
+@functools.cache
+def is_typed() -> bool:
+    """Return whether this process comes from a shell at a terminal, and from no launcher below that shell."""
+    pid = os.getppid()
+    with contextlib.suppress(OSError):  # a process that has ended, or is hidden
+        while pid > 1:
+            name = Path(f"/proc/{pid}/comm").read_text().strip()
+            if name.startswith(_LAUNCHERS):
+                return False
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[1:-1]
+            is_interactive = all(word.startswith("-") and word != "-c" for word in words)
+            if name in _SHELLS and is_interactive and _stat_fields(pid)[4] != "0":  # field 7, the terminal
+                return True
+            pid = parent_of(pid)
+    return False
 
 
 def _stat_fields(pid: int) -> list[str]:

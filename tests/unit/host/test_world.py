@@ -1,8 +1,14 @@
 """What the environment says, and how many threads are fair."""
 
+import contextlib
+import os
+import pty
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+from launch import environment, predict_command
 
 from runner.host.launch import Launch, detect_launch, idle_tasks, set_horovod_defaults
 from runner.host.process import process_start
@@ -31,6 +37,28 @@ from runner.host.process import process_start
 )
 def test_launch(environ: dict[str, str], launch: Launch) -> None:
     assert detect_launch(environ) == launch
+
+
+@pytest.mark.launch
+@pytest.mark.cold  # started by the shell itself
+def test_a_command_that_is_typed_is_one_process(tmp_path: Path) -> None:
+    """In a shell that a launcher has started, or that has the variables of one; its rank may not be 0."""
+    np.save(tmp_path / "d.npy", np.zeros((9, 3), "f4"))
+    stale = {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "2", "SLURM_NTASKS": "4"}
+    command = predict_command("--model", "zoo:Identity", "--data", "d.npy", "--output", "p.npy")
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(tmp_path)
+        os.execvpe("bash", ["bash", "--norc", "-i"], environment(**stale))
+    os.write(terminal, f"{shlex.join(map(str, command))}; exit\n".encode())
+    printed = b""
+    with contextlib.suppress(OSError):  # at the end of the shell
+        while content := os.read(terminal, 1 << 16):
+            printed += content
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, printed.decode()
+    os.close(terminal)
+    assert np.load(tmp_path / "p.npy").shape == (9, 3)
+    assert printed.decode().count("Slurm gave this job 4 tasks, and one process is at work") == 1
 
 
 def test_tasks_that_nothing_has_started(tmp_path: Path) -> None:
