@@ -53,11 +53,6 @@ def _figure(words: Callable[[float], str]) -> Callable[[Any], Figure]:
     return figure
 
 
-def _duration(seconds: float) -> str:
-    minutes = round(seconds) // 60
-    return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else text.duration(seconds)
-
-
 def _percent(value: float) -> str:
     share = 100 * value
     return f"{share:.0f} %" if abs(share) >= 9.95 else f"{share:.1f} %" if abs(share) >= 0.05 else "0 %"
@@ -66,7 +61,7 @@ def _percent(value: float) -> str:
 count = _figure(lambda value: f"{value:,.0f}")  # 12,345
 rate = _figure(text.quantity)  # 12,345; 1.23
 times = _figure(lambda value: f"{value:.3g}")  # a factor: 3.87
-duration = _figure(_duration)  # 3.2 ms, 1.23 s, 45.6 s, 12 min 5 s, 3 h 7 min
+duration = _figure(text.duration)  # 3.2 ms, 1.23 s, 45.6 s, 12 min 5 s, 3 h 7 min
 size = _figure(text.byte_size)  # 12.3 MiB
 speed = _figure(lambda value: f"{text.byte_size(value)}/s")  # 12.3 MiB/s
 percent = _figure(_percent)  # 12 %, 3.4 %
