@@ -14,8 +14,7 @@ import torchvision_ops  # noqa: F401
 TESTS = Path(__file__).parent
 DURATIONS = TESTS / "durations.json"  # seconds of each file; written by --update-durations
 MARKERS = {"jobs": "launch", "cluster": "cluster", "browser": "browser"}  # by folder
-# for signals, limits, memory and times; and examples are run as they are written
-COLD = ("tests/cluster", "tests/jobs/failures", "tests/jobs/scale", "tests/jobs/docs")
+COLD = ("tests/cluster", "tests/jobs/failures", "tests/jobs/scale")  # for signals, limits, memory and times
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

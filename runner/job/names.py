@@ -29,7 +29,7 @@ def check_names(session: Session, row_type: RowTypes) -> None:
         InputError: a name is impossible, or not of one row alone; on every rank alike.
     """
     config, comm = session.config, session.comm
-    writer: Any = find_writer(config.output, row_type) if config.output else None
+    writer: Any = comm.on_each(lambda: find_writer(config.output, row_type) if config.output else None)
     if not hasattr(writer, "name_column") or is_dataset(config.data):
         return
     column, suffix = writer.name_column(types_by_name(row_type)), writer.suffix

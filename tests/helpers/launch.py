@@ -6,6 +6,7 @@ import functools
 import io
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -143,6 +144,16 @@ def predict_here(*options: str | Path, folder: Path) -> Outcome:
 def python() -> list[str | Path]:
     """The beginning of a command that runs Python, preloaded unless the test is marked `cold`."""
     return [*_preloaded(), sys.executable] if is_preloaded else [sys.executable]
+
+
+@functools.cache
+def commands() -> Path:
+    """A folder with `python` and `hvd-runner`, preloaded, to be put before PATH."""
+    folder = Path(tempfile.mkdtemp(dir=_TEMPORARY.name))
+    for name, words in (("python", [sys.executable]), ("hvd-runner", [sys.executable, BIN / "hvd-runner"])):
+        (folder / name).write_text(f'#!/bin/sh\nexec {shlex.join(map(str, [*_preloaded(), *words]))} "$@"\n')
+        (folder / name).chmod(0o755)
+    return folder
 
 
 @functools.cache

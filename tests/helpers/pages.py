@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch import ROOT, environment, run
+from launch import ROOT, commands, environment, run
 
 DOCS = tuple(sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")))
 # pages that go on with the files of the one before
@@ -83,7 +83,11 @@ def run_pages(pages: Sequence[str], folder: Path, threads: str | None = "1") -> 
         elif block.language == "bash":
             for command in block.commands:
                 if command not in outputs and not is_elsewhere(command):
-                    outcome = run(["bash", "-ec", f"source .venv/bin/activate\n{command}"], folder, env=env)
+                    outcome = run(
+                        ["bash", "-ec", f"source .venv/bin/activate\nPATH={commands()}:$PATH\n{command}"],
+                        folder,
+                        env=env,
+                    )
                     assert outcome.code == 0, f"{command}\n{outcome.output}"
                     outputs[command] = outcome.output
     return outputs
