@@ -138,7 +138,8 @@ def run(words: list[str], folder: str, env: dict[str, str], cpus: list[int], ign
 if __name__ == "__main__":
     with open("/proc/self/comm", "w") as own_name:
         own_name.write("mpirun-forks")  # else ranks of tests would pass for commands typed in the shell of pytest
-    import horovod.torch  # noqa: F401  # which imports PyTorch and NumPy, and what they import
-
+    # not Transformers and the like, which read variables when they are imported
+    for module in ("horovod.torch", "torch.distributed.tensor.parallel", "torch.distributed.pipelining", "rich.console"):
+        importlib.import_module(module)
     gc.freeze()  # or the first collection of each fork would copy every page of objects
     run(**Server(sys.argv[1]).serve())
