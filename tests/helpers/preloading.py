@@ -139,7 +139,7 @@ if __name__ == "__main__":
     with open("/proc/self/comm", "w") as own_name:
         own_name.write("mpirun-forks")  # else ranks of tests would pass for commands typed in the shell of pytest
     # not Transformers and the like, which read variables when they are imported
-    for module in ("horovod.torch", "torch.distributed.tensor.parallel", "torch.distributed.pipelining", "rich.console"):
-        importlib.import_module(module)
+    for name in ("horovod.torch", "torch.distributed.tensor.parallel", "torch.distributed.pipelining", "rich.console"):
+        importlib.import_module(name)
     gc.freeze()  # or the first collection of each fork would copy every page of objects
     run(**Server(sys.argv[1]).serve())
