@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in MARKERS:
             item.add_marker(MARKERS[folder])
-        if item.nodeid.startswith(COLD):
+        if item.nodeid.startswith(COLD) and not item.get_closest_marker("preloaded"):
             item.add_marker("cold")
     items.sort(key=lambda item: -seconds.get(_name(item.path), float("inf")))  # new files first
 

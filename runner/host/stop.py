@@ -12,7 +12,6 @@ from runner.core.errors import EXIT_STOPPED
 
 # Sent by people, shells, launchers and schedulers before they kill; XCPU at a limit of CPU time.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
-_LEFT_IGNORED = (signal.SIGHUP, signal.SIGINT)  # by nohup, and by shells for what they start with &
 
 # Reasons to stop early, by the code that ranks send one another.
 REASONS = {1: "a signal", 2: "the time limit", 3: "the end of its launcher"}
@@ -101,7 +100,8 @@ def _tell(notice: str) -> None:
 
 
 def _handled() -> list[signal.Signals]:
-    return [n for n in SIGNALS if n not in _LEFT_IGNORED or signal.getsignal(n) is not signal.SIG_IGN]
+    is_nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    return [number for number in SIGNALS if number != signal.SIGHUP or not is_nohup]
 
 
 @dataclass(frozen=True)

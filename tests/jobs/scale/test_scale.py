@@ -23,6 +23,7 @@ sys.path.insert(0, str(BENCH))
     ],
     ids=["mpirun-32", "horovodrun-16"],
 )
+@pytest.mark.preloaded
 @pytest.mark.timeout(700)
 def test_more_ranks_than_chunks(launcher, ranks: int, num_rows: int, options: list[str], tmp_path: Path) -> None:
     rows = random_rows(num_rows, 8)
