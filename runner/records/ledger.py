@@ -149,11 +149,10 @@ class Ledger:
     def _append(self, record: dict[str, Any]) -> None:
         line = json.dumps(record).encode() + b"\n"
         try:
-            written = os.write(self._fd, line)
+            while line:  # a disk that is almost full takes a part, and gives the reason the next time
+                line = line[os.write(self._fd, line) :]
         except OSError as error:
             raise OutputError(f"writing {self.path} failed: {error.strerror}") from error
-        if written != len(line):
-            raise OutputError(f"writing {self.path} failed: {written} of {len(line)} bytes (disk full?)")
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
