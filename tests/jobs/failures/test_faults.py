@@ -64,7 +64,6 @@ FAULTS = [
     ("p.npy.partial", "fsync", 1, errno.EIO, True),
     ("out/p.npy", "rename", 1, errno.EROFS, True),
     ("ledger.jsonl", "write", 12, errno.EROFS, True),
-    ("ledger.jsonl", "write", 12, 0, True),
     ("ledger.jsonl", "write", 1, errno.ENOSPC, False),
     ("ledger.jsonl", "fsync", 1, errno.EIO, True),
     ("manifest.json.partial", "write", 1, errno.ENOSPC, True),
@@ -82,7 +81,7 @@ def test_storage_that_fails(
     assert outcome.code == 73, outcome.output
     assert outcome.output.count("runner: error") == 1
     assert "Traceback" not in outcome.output
-    assert (os.strerror(error) if error else "bytes (disk full?)") in outcome.output
+    assert os.strerror(error) in outcome.output
     if not path.startswith("report.json"):  # by then the output is whole
         assert not (folder / "out/p.npy").exists()
     # with room again
@@ -94,8 +93,9 @@ def test_storage_that_fails(
     assert run_here("verify", "out/p.npy", folder=folder).code == 0
 
 
-def test_short_writes_are_completed(folder: Path, library: Path) -> None:
-    fault = {"FAULT_PATH": "p.npy.partial", "FAULT_CALL": "pwrite", "FAULT_ERROR": "0", "FAULT_AFTER": "1"}
+@pytest.mark.parametrize(("path", "call"), [("p.npy.partial", "pwrite"), ("ledger.jsonl", "write")])
+def test_short_writes_are_completed(path: str, call: str, folder: Path, library: Path) -> None:
+    fault = {"FAULT_PATH": path, "FAULT_CALL": call, "FAULT_ERROR": "0", "FAULT_AFTER": "1"}
     outcome = predict(folder, LD_PRELOAD=str(library), **fault)
     assert outcome.code == 0, outcome.output
     assert is_right(folder)

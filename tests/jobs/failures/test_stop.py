@@ -90,12 +90,13 @@ def test_signal_to_the_launcher(launcher: str, number: signal.Signals, next_laun
     assert_goes_on(folder, next_launcher)
 
 
+HEARING = ["env", "--default-signal=HUP"]  # a shell or service may have started these tests with hangups ignored
 ALL = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU]
 
 
 @pytest.mark.parametrize("number", ALL, ids=lambda number: number.name)
 def test_each_signal(number: signal.Signals, folder: Path) -> None:
-    process = start(predict_command(*OPTIONS), folder)
+    process = start([*HEARING, *predict_command(*OPTIONS)], folder)
     await_chunks(folder / "p.npy.run", 3, process)
     os.kill(process.pid, number)
     outcome = finish(process, PATIENCE)
@@ -112,7 +113,7 @@ def test_while_python_imports(launcher: str, number: signal.Signals, folder: Pat
     (slow / "torch/__init__.py").write_text("import time\nopen('importing', 'w').close()\ntime.sleep(60)\n")
     env = environment()
     env["PYTHONPATH"] = str(slow)
-    process = start(predict_command(*OPTIONS, launcher=LAUNCHERS[launcher]), folder, env)
+    process = start([*HEARING, *predict_command(*OPTIONS, launcher=LAUNCHERS[launcher])], folder, env)
     await_that((folder / "importing").exists, process)
     began = time.monotonic()
     os.kill(process.pid, number)
