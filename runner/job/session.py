@@ -17,7 +17,7 @@ from runner.core.errors import Interrupted, as_runner_error, shared
 from runner.host.cpus import prevent_binding
 from runner.host.devices import deadline, device_kind, gpu_name, local_device, shared_gpus
 from runner.host.launch import Launch, detect_launch, idle_tasks, set_log_defaults, take_warnings, warn
-from runner.host.notebook import job_start
+from runner.host.notebook import in_notebook, job_start
 from runner.host.stop import REASONS, Stop
 from runner.job.context import Session
 from runner.job.finish import draw_page
@@ -45,7 +45,7 @@ def open_session(config: Config) -> Iterator[Session]:
     """
     began = job_start()
     launch = detect_launch()
-    notice = _NOTICE if launch.rank == 0 else ""
+    notice = _NOTICE if launch.rank == 0 and not in_notebook() else ""
     parent = os.getppid() if launch.launcher != "none" else None
     with (
         Stop(deadline(config, began), notice, parent) as stop,

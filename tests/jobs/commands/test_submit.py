@@ -31,7 +31,7 @@ def words_of_predict(text: str) -> list[str]:
     line = next(line for line in text.splitlines() if " runner predict " in line)
     words = shlex.split(line.removesuffix(" &"))
     start = words.index("predict")
-    assert words[start - 3 : start] == [sys.executable, "-m", "runner"]
+    assert words[start - 4 : start] == [sys.executable, "-P", "-m", "runner"]
     return words[start + 1 :]
 
 

@@ -52,7 +52,7 @@ def test_every_extra_that_a_message_names_can_be_installed() -> None:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("import_extra", "missing_library"):
                 named |= {node.args[2].value} if isinstance(node.args[2], ast.Constant) else set()
-    assert {"timm", "huggingface", "report", "url"} <= named
+    assert {"timm", "huggingface", "sql", "url"} <= named
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert named <= extras.keys()
 
