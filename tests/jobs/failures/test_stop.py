@@ -110,11 +110,15 @@ def test_while_python_imports(launcher: str, number: signal.Signals, folder: Pat
     """PyTorch takes its time, on a cold file system minutes; here the first module that it imports does."""
     slow = folder / "slow"
     (slow / "torch").mkdir(parents=True)
-    (slow / "torch/__init__.py").write_text("import time\nopen('importing', 'w').close()\ntime.sleep(60)\n")
+    (slow / "torch/__init__.py").write_text(
+        "import os\nimport time\nrank = os.environ.get('OMPI_COMM_WORLD_RANK', '0')\n"
+        "open(f'importing-{rank}', 'w').close()\ntime.sleep(60)\n"
+    )
     env = environment()
     env["PYTHONPATH"] = str(slow)
     process = start([*HEARING, *predict_command(*OPTIONS, launcher=LAUNCHERS[launcher])], folder, env)
-    await_that((folder / "importing").exists, process)
+    ranks = 2 if launcher == "mpirun-2" else 1
+    await_that(lambda: len(list(folder.glob("importing-*"))) == ranks, process)
     began = time.monotonic()
     os.kill(process.pid, number)
     outcome = finish(process, PATIENCE)
