@@ -5,6 +5,7 @@ from pathlib import Path
 from runner.commands.doctor.finding import WARNING, Finding
 from runner.host.launch import Launch, own_addresses, read_variables
 
+_BRIDGES = ("docker", "virbr", "lxcbr", "podman", "cni")  # of Docker, libvirt, LXC, Podman, Kubernetes
 _LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")  # of Open MPI, MPICH and Intel MPI
 
 
@@ -14,7 +15,9 @@ def look_around(launch: Launch) -> list[Finding]:
     if launch.world_size == 1 or launch.world_size in sizes:  # one host
         return []
     addresses = own_addresses()
-    bridges = [name for name in addresses if Path("/sys/class/net", name, "bridge").is_dir()]
+    bridges = [
+        name for name in addresses if name.startswith(_BRIDGES) or Path(f"/sys/class/net/{name}/bridge").is_dir()
+    ]
     if not bridges:
         return []
     words = ", ".join(f"{name} {addresses[name]}" for name in bridges)
