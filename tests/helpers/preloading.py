@@ -138,8 +138,10 @@ def run(words: list[str], folder: str, env: dict[str, str], cpus: list[int], ign
 if __name__ == "__main__":
     with open("/proc/self/comm", "w") as own_name:
         own_name.write("mpirun-forks")  # else ranks of tests would pass for commands typed in the shell of pytest
-    # not Transformers and the like, which read variables when they are imported
-    for name in ("horovod.torch", "torch.distributed.tensor.parallel", "torch.distributed.pipelining", "rich.console"):
+    variables = at_loading(os.environ)
+    # not Transformers and the like, which read variables when they are imported, nor pipelining, which sets one
+    for name in ("horovod.torch", "torch.distributed.tensor.parallel", "rich.console"):
         importlib.import_module(name)
+        assert at_loading(os.environ) == variables, f"{name} sets a variable: no rank would be a fork"
     gc.freeze()  # or the first collection of each fork would copy every page of objects
     run(**Server(sys.argv[1]).serve())

@@ -12,7 +12,6 @@ from runner.config.model_kinds import ADAPTATIONS
 from runner.config.options import Config
 from runner.core.errors import UsageError
 from runner.host.environment import set_variable
-from runner.host.launch import read_variables
 
 
 def convert(model: nn.Module, config: Config) -> nn.Module:
@@ -27,11 +26,10 @@ def convert(model: nn.Module, config: Config) -> nn.Module:
 def finish(model: nn.Module, config: Config) -> nn.Module:
     """Compile a module on its device, where the options say so."""
     if config.compile:
-        if not read_variables(["TORCHINDUCTOR_CACHE_DIR"]):
-            # a folder of its own: what ranks and jobs compile at the same time must not mix
-            folder = tempfile.mkdtemp(prefix="runner-compiled-")
-            atexit.register(shutil.rmtree, folder, ignore_errors=True)
-            set_variable("TORCHINDUCTOR_CACHE_DIR", folder)
+        # a folder of its own: what ranks and jobs compile at the same time must not mix
+        folder = tempfile.mkdtemp(prefix="runner-compiled-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        set_variable("TORCHINDUCTOR_CACHE_DIR", folder)
         # one code for all numbers of rows: else it would depend on what this rank has seen before
         if type(model).compile is not nn.Module.compile:  # it knows which part of it is to be compiled
             model.compile(dynamic=True)
