@@ -125,6 +125,12 @@ def no_such(what: str, name: str, names: Sequence[str], word: str = "column") ->
     return InputError(f"{what} has no {word} {name!r}; {has}")
 
 
+def evenly(count: int, most: int) -> list[int]:
+    """Return at most `most` of the indices below `count`, evenly spread: samples for a digest."""
+    chosen = min(count, most)
+    return [count * index // chosen for index in range(chosen)]
+
+
 def check_row_types(source: Source, what: str) -> None:
     """Raise InputError where rows hold nothing: a few bytes of a file could then claim any number of them."""
     types = [source.row_type] if isinstance(source.row_type, RowType) else list(source.row_type.values())

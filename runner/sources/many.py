@@ -15,7 +15,7 @@ from runner.core.errors import InputError, describe
 from runner.core.urls import is_url, storage_of, without_query
 from runner.data.rows import Rows, RowTypes, concatenate, take, type_key, zero_row
 from runner.sources import open_source
-from runner.sources.base import DataSpec, Scanned, Source, check_row_types
+from runner.sources.base import DataSpec, Scanned, Source, check_row_types, evenly
 from runner.sources.files import file_stamp
 from runner.sources.registry import FOLDER_SUFFIXES, JOINED_SUFFIXES
 
@@ -107,9 +107,8 @@ class ManySource:
 
     def digest(self) -> str:
         files = self._files()
-        count = min(len(files), _DIGESTED_FILES)
         # opened anew, and not by the ranks that have scanned them: this rank's files may be others
-        digests = [self._opened(len(files) * index // count).digest() for index in range(count)]
+        digests = [self._opened(index).digest() for index in evenly(len(files), _DIGESTED_FILES)]
         return checksum_of_text(" ".join([*(f"{file.num_rows} {file.row_type}" for file in files), *digests]))
 
     def stamp(self) -> str:

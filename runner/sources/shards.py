@@ -11,7 +11,7 @@ from runner.core.errors import InputError
 from runner.core.text import plural
 from runner.data.rows import Rows, RowType, concatenate, dtype_from_json
 from runner.sources import open_source
-from runner.sources.base import DataSpec, Source
+from runner.sources.base import DataSpec, Source, evenly
 from runner.sources.files import file_stamp
 
 _DIGESTED_FILES = 8
@@ -61,8 +61,7 @@ class ShardSource:
         )
 
     def digest(self) -> str:
-        count = min(_DIGESTED_FILES, len(self._files))
-        chosen = [len(self._files) * index // count for index in range(count)]
+        chosen = evenly(len(self._files), _DIGESTED_FILES)
         return checksum_of_text(" ".join([self._text, *(self._open(index).digest() for index in chosen)]))
 
     def stamp(self) -> str:

@@ -28,7 +28,14 @@ def look_around(launch: Launch) -> list[Finding]:
             WARNING,
             f"{words}: a bridge inside this host (Docker's, libvirt's). If other hosts have the same address, MPI may "
             "take it for the way to them, and end or hang now",
-            f"name the interface that connects the hosts, such as: mpirun --mca btl_tcp_if_include {good} --prtemca "
-            f"prte_if_include {good} (Open MPI 4: --mca oob_tcp_if_include); horovodrun --network-interface {good}",
+            name_interface(good),
         )
     ]
+
+
+def name_interface(good: str) -> str:
+    """Return the advice to name the interface of a host that reaches the others."""
+    return (
+        f"name the interface that connects the hosts, such as: mpirun --mca btl_tcp_if_include {good} --prtemca "
+        f"prte_if_include {good} (Open MPI 4: --mca oob_tcp_if_include); horovodrun --network-interface {good}"
+    )

@@ -4,6 +4,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 
+from runner.commands.doctor.early import name_interface
 from runner.commands.doctor.facts import Facts
 from runner.commands.doctor.finding import OK, WARNING, WRONG, Finding, name_some
 from runner.core.text import byte_size, plural
@@ -169,9 +170,7 @@ def _network(facts: Sequence[Facts]) -> list[Finding]:
                     WARNING,
                     f"{name_some(sorted(hosts))} all have the address {address} (as docker0 does): MPI may try to "
                     "reach another host through it, and hang",
-                    f"name the interface that connects the hosts, such as: mpirun --mca btl_tcp_if_include {good} "
-                    f"--prtemca prte_if_include {good} (Open MPI 4: --mca oob_tcp_if_include); horovodrun "
-                    f"--network-interface {good}",
+                    name_interface(good),
                 )
             )
     shared = {host: min(rank.shared_memory_bytes for rank in ranks) / len(ranks) for host, ranks in by_host.items()}

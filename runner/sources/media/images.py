@@ -8,7 +8,7 @@ import xxhash
 
 from runner.core.errors import InputError, UsageError
 from runner.data.rows import RAGGED, TEXT, Column, Rows, RowType, RowTypes
-from runner.sources.base import DataSpec
+from runner.sources.base import DataSpec, evenly
 from runner.sources.media.decode import SUFFIXES, Size, size_of
 from runner.sources.media.image_reader import FileReader, ImageReader
 from runner.sources.tables.text_rows import text_rows
@@ -65,7 +65,7 @@ class ImageSource:
         state = xxhash.xxh3_128(f"{list(self._types)} {self._inner} {self.num_rows}".encode())
         state.update(os.fsencode("\0".join(self._files)))
         state.update(np.array(self._stats(), np.int64)[:, 0].tobytes())
-        for row in _spread(self.num_rows, _DIGESTED_FILES):
+        for row in evenly(self.num_rows, _DIGESTED_FILES):
             try:
                 with open(self._full(row), "rb") as file:
                     state.update(file.read(_DIGESTED_BYTES))
@@ -79,7 +79,7 @@ class ImageSource:
     def _stats(self) -> list[tuple[int, int]]:
         """Return size and modification time (ns) of each file, or of 10,000 of them; -1 for a missing file."""
         stats = []
-        for row in _spread(self.num_rows, _MOST_STATS):
+        for row in evenly(self.num_rows, _MOST_STATS):
             try:
                 status = os.stat(self._full(row))
                 stats.append((status.st_size, status.st_mtime_ns))
@@ -122,12 +122,6 @@ class ImageSource:
 def _text(name: str, file: str) -> str:
     """Return the path of an image relative to the folder, or its label."""
     return file if name == "path" else file.rpartition("/")[0].rpartition("/")[2]
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """Return at most `most` of the rows, evenly spread."""
-    chosen = min(count, most)
-    return [count * index // chosen for index in range(chosen)]
 
 
 def _find_images(root: str) -> list[str]:

@@ -9,7 +9,7 @@ import xxhash
 
 from runner.core.errors import InputError, UsageError
 from runner.data.rows import Rows, RowTypes
-from runner.sources.base import DataSpec
+from runner.sources.base import DataSpec, evenly
 from runner.sources.files import open_file, read_range
 from runner.sources.media.decode import SUFFIXES, Size, size_of
 from runner.sources.media.image_reader import FileReader, ImageReader
@@ -67,13 +67,12 @@ class TarSource:
     def digest(self) -> str:
         state = xxhash.xxh3_128(f"{list(self._fields)} {self._inner} {self.num_rows}".encode())
         state.update(os.fsencode("\0".join(self._index.keys)))
-        count = min(self.num_rows, _DIGESTED_SAMPLES)
         for name in self._fields:
             if name == KEY:
                 continue
             places = self._index.places[name]
             state.update(places.sizes.tobytes())
-            for row in (self.num_rows * index // count for index in range(count)):
+            for row in evenly(self.num_rows, _DIGESTED_SAMPLES):
                 offset = int(places.offsets[row])
                 size = min(int(places.sizes[row]), _DIGESTED_BYTES)
                 if offset >= 0:
