@@ -63,9 +63,9 @@ class Claim:
         with self.storage_errors():
             self._made_folder = not paths.folder.exists()
             paths.folder.mkdir(exist_ok=True)
-        self._lock.acquire()
-        refuse_owner(paths.folder, self._lock.path)
-        self._decide(remote, fingerprint)
+            self._lock.acquire()
+            refuse_owner(paths.folder, self._lock.path)
+            self._decide(remote, fingerprint)
 
     def look(self, remote: Remote | None, fingerprint: dict[str, Any]) -> None:
         """Raise what `take` would raise, and change nothing."""
@@ -97,9 +97,10 @@ class Claim:
         Returns:
             The ledger of the run to resume; None where the job starts over.
         """
-        self._refuse_existing()  # a program that knows no lock may have made it
-        self._had_output = self._paths.output.exists()
-        return self._check(fingerprint)
+        with self.storage_errors():
+            self._refuse_existing()  # a program that knows no lock may have made it
+            self._had_output = self._paths.output.exists()
+            return self._check(fingerprint)
 
     def refuse_late_output(self) -> None:
         """Raise OutputError if another program has made the output since `confirm`."""

@@ -72,6 +72,7 @@ class OutputLock:
 
         Raises:
             OutputError: another live job holds it.
+            OSError: the file cannot be written, or that of a dead job not be removed.
         """
         while True:
             self.refuse_if_held()
@@ -80,11 +81,9 @@ class OutputLock:
                 fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             except FileExistsError:
                 continue  # another job was quicker
-            except OSError as error:
-                raise OutputError(f"{self.path}: {error.strerror}") from error
             with os.fdopen(fd, "w") as file:
+                self._inode = os.fstat(fd).st_ino  # first, so that `release` removes a lock that could not be written
                 json.dump(_me(), file)
-                self._inode = os.fstat(fd).st_ino
             break
         threading.Thread(target=self._keep_touching, name="lock", daemon=True).start()
 
