@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from runner.core.errors import OutputError
-from runner.reports.pages.job import page_of
+from runner.reports.pages.job import USUAL_SECTIONS, page_of
 from runner.reports.pages.page import compile_templates, write
 from runner.reports.pages.record import Record
 
@@ -21,9 +21,9 @@ def make_page(output_or_folder: str | os.PathLike[str]) -> str:
 
 
 def prepare() -> None:
-    """Import and compile in good time what a page needs."""
+    """Import and compile in good time what the page of most jobs needs."""
     with contextlib.suppress(Exception):
-        compile_templates()
+        compile_templates(USUAL_SECTIONS)
 
 
 def write_page(folder: Path) -> None:

@@ -19,6 +19,7 @@ from runner.reports.pages.summary import headline, what_went_wrong
 from runner.reports.pages.timeline import read_timeline
 from runner.reports.pages.values import Fields, number, spans
 
+USUAL_SECTIONS = ("summary", "where", "timeline", "rows", "batches", "load", "rates", "about")
 _WRONG = {"failed": "What went wrong", "killed": "What became of it", "running": "While it runs"}
 
 

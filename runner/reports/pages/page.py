@@ -53,11 +53,10 @@ def render(template: str, **context: Any) -> str:
     return _templates().get_template(template).render(context)
 
 
-def compile_templates() -> None:
-    """Compile all templates, which takes longer than to fill them in."""
-    templates = _templates()
-    for name in templates.list_templates():
-        templates.get_template(name)
+def compile_templates(sections: Sequence[str]) -> None:
+    """Compile the templates of these sections and of the page, which takes longer than to fill them in."""
+    for name in ("page", *sections):
+        _templates().get_template(f"{name}.html.j2")
 
 
 def write(page: str, path: Path) -> None:
