@@ -41,11 +41,20 @@ class Outcome:
 
 
 def environment(**extra: str) -> dict[str, str]:
-    """Of a launched command: this interpreter's programs, the tests' modules, one thread, no colors of a terminal."""
+    """Of a launched command: this interpreter's programs, the tests' modules, one thread, ranks that wait in peace."""
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     test = ROOT / os.environ.get("PYTEST_CURRENT_TEST", "tests/none.py").partition("::")[0]
     modules = f"{HELPERS}{os.pathsep}{test.parent}"  # some models are in the file of the test
-    return {**os.environ, **AS_ROOT, "PATH": path, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1", **extra}
+    own = {"PATH": path, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1", "LD_PRELOAD": _patience()}
+    return {**os.environ, **AS_ROOT, **own, "OMPI_MCA_mpi_yield_when_idle": "1", **extra}
+
+
+@functools.cache
+def _patience() -> str:
+    """Return the path of a library with which ranks that wait leave the processors to others."""
+    library = f"{_TEMPORARY.name}/patience.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, HELPERS / "patience.c"], check=True)
+    return library
 
 
 def start(command: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
