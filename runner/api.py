@@ -81,7 +81,8 @@ def predict(
         weights_key: entry of the checkpoint with the state dict, keys joined by dots.
         strip_prefix: remove this prefix from the names of tensors; tensors without it do not belong to the model.
         ignore_keys: leave out tensors of the file that the model does not have, by patterns such as loss.*.
-        trust_pickle: run code in model and weights files, such as pickles and .pt2: only if you trust their author.
+        trust_pickle: run code in model and weights files, such as pickles, TorchScript and .pt2: only if you trust
+            their author.
         trust_code: run Python code shipped with a Hugging Face model: only if you trust its author.
         dtype: dtype of a module's weights and its inputs; by default unchanged.
         channels_last: use the channels-last memory format for a module and its images.

@@ -61,7 +61,8 @@ def silero(folder: Path) -> list[Case]:
         by_onnx.append(onnx(chunk, RATE)[0].numpy())
         whole.append(model.audio_forward(clip[None], RATE)[0].detach().numpy())
     package = "silero-vad 6.2.3"
-    jit = {"model": str(files / "silero_vad.jit"), "data": str(folder / "chunks.npy"), "input": {"sr": RATE}}
+    jit = {"model": str(files / "silero_vad.jit"), "trust_pickle": True}
+    jit |= {"data": str(folder / "chunks.npy"), "input": {"sr": RATE}}
     of_onnx = {"model": str(files / "silero_vad.onnx"), "data": f"{folder}/contexts.npy", "batch_size": 1}
     of_onnx |= {"input": {"sr": RATE, "state": f"{folder}/state.npy"}, "postprocess": "real_audio:probability"}
     of_clips = {"model": "real_audio:WholeClips", "data": str(folder / "clips.npy")}

@@ -23,7 +23,7 @@ class ModelKind:
         weights: patterns of the files with its weights, in its folder; or beside its file, whose name is `{name}`.
         adaptations: those of `ADAPTATIONS` that it takes.
         takes_arguments: whether it takes --model-args.
-        runs_code: whether loading its files can run code that is in them, which --trust-pickle allows.
+        runs_code: whether its files are programs that can do more than compute, which --trust-pickle allows.
         is_divisible: whether --offload and --model-parallel can take its layers apart.
     """
 
@@ -83,6 +83,7 @@ MODEL_KINDS = (  # of paths; the first that fits counts
         "a TorchScript model",
         suffixes=(".pt",),
         members=("/constants.pkl",),
+        runs_code=True,
     ),
     ModelKind(
         "torch.export",

@@ -60,7 +60,7 @@ class ModelOptions:
     trust_pickle: bool = option(
         False,
         "model",
-        "run code in model and weights files, such as pickles and .pt2: only if you trust their author",
+        "run code in model and weights files, such as pickles, TorchScript and .pt2: only if you trust their author",
         affects=NOTHING,
     )
     trust_code: bool = option(

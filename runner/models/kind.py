@@ -73,8 +73,8 @@ def _find_and_check(model: str, config: Config) -> ModelKind:
     _check_options(kind, model, config)
     if kind.runs_code and not config.trust_pickle:
         raise ModelError(
-            f"--model {model} is {kind.what}, and loading it can run code that is in the file. If you trust its "
-            "author, allow it with --trust-pickle"
+            f"--model {model} is {kind.what}: a program, which can do more than compute, such as write files. If you "
+            "trust its author, allow it with --trust-pickle"
         )
     return kind
 

@@ -148,8 +148,8 @@ def classifier(folder: Path) -> tuple[str, list[str]]:
 
 
 def _options(model: str) -> dict[str, object]:
-    """Return the options that name a model, with the trust that a program of torch.export needs."""
-    return {"model": model} | ({"trust_pickle": True} if model.endswith(".pt2") else {})
+    """Return the options that name a model, with the trust that a program needs."""
+    return {"model": model} | ({"trust_pickle": True} if model.endswith((".pt", ".pt2")) else {})
 
 
 def torch_cases(folder: Path) -> Iterator[tuple[str, Case]]:

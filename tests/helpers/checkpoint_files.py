@@ -113,7 +113,7 @@ def write_files(folder: Path) -> None:
     (folder / "program.pt2").rename(folder / "program.pt")
     (folder / "open.onnx").rename(folder / "open.model")
     for path in sorted(folder.glob("script*")):
-        kinds[path.name] = {"model": str(path)}, expected
+        kinds[path.name] = {"model": str(path), "trust_pickle": True}, expected
     kinds["program.pt"] = {"model": str(folder / "program.pt"), "trust_pickle": True}, predict(program.module(), rows)
     kinds["open.model"] = {"model": str(folder / "open.model")}, expected
 

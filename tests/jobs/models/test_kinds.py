@@ -86,7 +86,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         torch.jit.save(torch.jit.trace(model, batch), folder / "trace.pt")
         for name in ("script", "trace"):
             loaded = torch.jit.load(folder / f"{name}.pt")
-            kinds[name] = {"model": str(folder / f"{name}.pt")}, with_torch(loaded)
+            kinds[name] = {"model": str(folder / f"{name}.pt"), "trust_pickle": True}, with_torch(loaded)
         open_size = {0: torch.export.Dim("batch", min=1)}
         torch.export.save(torch.export.export(model, (batch[:2],), dynamic_shapes=(open_size,)), folder / "open.pt2")
         torch.export.save(torch.export.export(model, (batch,)), folder / "fixed.pt2")
@@ -173,7 +173,7 @@ def test_inspect_says_what_it_is(
     model: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(folder)
-    assert main(["inspect", model, *["--trust-pickle"] * model.endswith(".pt2")]) == 0
+    assert main(["inspect", model, *["--trust-pickle"] * model.endswith((".pt", ".pt2"))]) == 0
     printed = capsys.readouterr().out
     assert [words for words in SAYS[model] if words not in printed] == [], printed
 
@@ -289,16 +289,18 @@ def test_malicious_pickles_do_not_run(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["predict", "plan", "inspect"])
-def test_a_program_of_torch_export_is_loaded_only_if_it_is_trusted(command: str, folder: Path, tmp_path: Path) -> None:
+def test_a_program_is_loaded_only_if_it_is_trusted(command: str, folder: Path, tmp_path: Path) -> None:
     shutil.copy(folder / "open.pt2", tmp_path / "renamed.pt")
+    shutil.copy(folder / "script.pt", tmp_path / "renamed")
     data = ["--data", folder / "rows.npy", "--output", "p.npy"]
-    for model in (folder / "open.pt2", "renamed.pt"):
+    what = ("a program of torch.export", "a TorchScript model")
+    for model, kind in ((folder / "open.pt2", 0), ("renamed.pt", 0), (folder / "trace.pt", 1), ("renamed", 1)):
         options = [model] if command == "inspect" else ["--model", model, *data]
         outcome = run_here(command, *options, folder=tmp_path)
         assert outcome.code == 65, outcome.output
-        assert_one_message(outcome.output, "is a program of torch.export, and loading it can run code that is in")
+        assert_one_message(outcome.output, f"is {what[kind]}: a program, which can do more than compute")
         assert "If you trust its author, allow it with --trust-pickle" in outcome.output
-        assert sorted(path.name for path in tmp_path.iterdir()) == ["renamed.pt"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["renamed", "renamed.pt"]
 
 
 def test_a_model_that_is_neither_module_nor_callable(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ def refused(folder: Path, cases: dict[str, Case]) -> Path:
 def test_what_does_not_fit_is_refused_by_name(name: str, refused: Path) -> None:
     (model, data, *more), code, words = REFUSED[name]
     options = ["--model", model, "--data", data, "--output", "refused.npy", "--fresh", "--batch-size", "8", *more]
-    options += ["--trust-pickle"] * model.endswith(".pt2")
+    options += ["--trust-pickle"] * model.endswith((".pt", ".pt2"))
     outcome = predict_here(*options, folder=refused)
     assert outcome.code == code, outcome.output
     assert [word for word in words if word not in outcome.output] == [], outcome.output
@@ -195,6 +195,6 @@ SAYS = {
 
 @pytest.mark.parametrize("model", SAYS)
 def test_inspect_says_what_it_takes(model: str, refused: Path) -> None:
-    outcome = run_here("inspect", model, *["--trust-pickle"] * model.endswith(".pt2"), folder=refused)
+    outcome = run_here("inspect", model, *["--trust-pickle"] * model.endswith((".pt", ".pt2")), folder=refused)
     assert outcome.code == 0, outcome.output
     assert [words for words in SAYS[model] if words not in outcome.output] == [], outcome.output

@@ -102,10 +102,10 @@ def test_inspect_and_plan_read_files_as_a_job_does(folder: Path, tmp_path: Path)
     words = ["checkpointed:plain", "--weights", "wrapped.pt", "--strip-prefix", "backbone."]
     outcome = run_here("inspect", *words, "--ignore-keys", "loss.*", folder=folder)
     assert (outcome.code, "of the file: loss.w" in outcome.output) == (0, True), outcome.output
-    outcome = run_here("inspect", "script.jit", folder=folder)
+    outcome = run_here("inspect", "script.jit", "--trust-pickle", folder=folder)
     assert (outcome.code, "TorchScript" in outcome.output) == (0, True), outcome.output
     job = ["--data", "rows.npy", "--output", tmp_path / "p.npy", "--memory-per-rank", "1G"]
-    outcome = run_here("plan", "--model", "script.jit", *job, folder=folder)
+    outcome = run_here("plan", "--model", "script.jit", "--trust-pickle", *job, folder=folder)
     assert (outcome.code, "the layers of script.jit are not accessible" in outcome.output) == (0, True), outcome.output
     outcome = run_here("plan", "--model", "nosuffix", *job, folder=folder)
     assert_refused(outcome, 65, "--model nosuffix is a state dict, a checkpoint or a pickled module")
