@@ -2,8 +2,10 @@
 
 import itertools
 import os
+import signal
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
@@ -12,11 +14,13 @@ import numpy as np
 from runner.comm import Comm, Counter, Round
 from runner.core.errors import RunnerError, render
 from runner.host.launch import single_world
+from runner.host.notebook import in_notebook
 
 if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
+_INTERRUPT_SECONDS = 0.2
 
 
 class SingleComm(Comm):
@@ -54,7 +58,11 @@ class SingleComm(Comm):
     def abort(self, error: RunnerError) -> None:
         if threading.current_thread() is not self._thread:
             print(render(error), file=sys.stderr, flush=True)
-            os._exit(error.exit_code)  # the thread of the job hangs
+            if not in_notebook() or self._thread is not threading.main_thread():
+                os._exit(error.exit_code)  # the thread of the job hangs
+            for _ in range(2):  # the first asks the job to stop, the second to stop at once; the kernel lives on
+                os.kill(os.getpid(), signal.SIGINT)
+                time.sleep(_INTERRUPT_SECONDS)
 
     def close(self) -> None:
         pass

@@ -104,3 +104,4 @@ class Watchdog:
         error = RunnerError(f"{message}. The job ends (--stall-timeout {self._timeout:g}); the same command resumes")
         self._note(error)
         self._comm.abort(error)
+        self._ended.set()  # the kernel of a notebook is still there

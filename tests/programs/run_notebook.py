@@ -21,7 +21,7 @@ class Client(NotebookClient):
         kind, content = msg["msg_type"], msg["content"]
         text = content.get("text") or content.get("data", {}).get("text/html")
         if kind in ("stream", "display_data", "update_display_data"):
-            print(json.dumps([cell_index, content.get("name", kind), text]))
+            print(json.dumps([cell_index, content.get("name", kind), text]), flush=True)
         return super().process_message(msg, cell, cell_index)
 
 

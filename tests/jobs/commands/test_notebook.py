@@ -56,17 +56,26 @@ thread.start()
 thread.join()
 print("the kernel lives")
 """
+HANGS = """
+try:
+    runner.predict(model=Model, model_args={"seconds": 100.0}, data=rows, batch_size=8, stall_timeout=2)
+except runner.RunnerError as error:
+    print(error)
+"""
 
 
 @pytest.mark.timeout(200)
 def test_a_notebook(tmp_path: Path) -> None:
-    cells = [FIRST, JOB, AGAIN, INTERRUPTED, IN_A_THREAD]
+    cells = [FIRST, JOB, AGAIN, INTERRUPTED, IN_A_THREAD, HANGS]
     outcome = run([sys.executable, PROGRAMS / "run_notebook.py", *cells], tmp_path)
     assert outcome.code == 0, outcome.output
     told: dict[tuple[int, str], list[str]] = defaultdict(list)
     for line in outcome.output.splitlines():
         index, kind, text = json.loads(line)  # the kernel has said nothing of its own
         told[index, kind].append(text)
+    (message,) = told.pop((5, "stderr"))
+    assert message.startswith("runner: error: no progress for"), message
+    assert told[5, "stdout"] == ["interrupted at once. What is recorded is kept; the same command resumes from there\n"]
     assert not [texts for (_, kind), texts in told.items() if kind == "stderr"]
     assert "".join(told[1, "stdout"]) == "whole True True\n"
     assert "".join(told[2, "stdout"]) == "whole\n"
