@@ -18,7 +18,7 @@ from runner.telemetry.timeline import LATENCY_CLASSES_A_DECADE, LATENCY_FROM_SEC
 _COLOR = "#d55e00"
 _ROOM = 0.2  # decades beside the fastest and the slowest batch
 _WIDE = 1.5  # decades of an axis with few ticks in each
-_FOR_WORDS = 0.2  # of an axis
+_FOR_WORDS = 0.45  # of the width, on a phone
 _FEWEST_BUCKETS = 24
 _HEADROOM = 1.15  # above the greatest value, for words
 
@@ -122,9 +122,9 @@ def _draw(classes: list[_Class], marked: dict[float, str]) -> dict[str, Any]:
         [data],
         xaxis=axis("how long a batch took (logarithmic)", type="log", range=limits) | names,
         yaxis=axis("batches", rangemode="tozero"),
-        margin={"l": 8, "r": 16, "t": 62, "b": 8},
+        margin={"l": 8, "r": 16, "t": 72, "b": 8},
         shapes=[
-            mark_at("x", at, f"{words} {duration(at)}", _COLOR, length=1 + 0.07 * index, xanchor=_side(at, limits))
+            mark_at("x", at, f"{words} {duration(at)}", _COLOR, length=1 + 0.11 * index, xanchor=_side(at, limits))
             for index, (at, words) in enumerate(marked.items())
         ],
     )

@@ -25,7 +25,7 @@ def draw_speeds(runs: list[Values]) -> Values:
         "%{customdata}: %{x:,.3g} rows/s",
         orientation="h",
         x=[run["speed"] for run in drawn],
-        text=[f"{rate(run['speed'])} rows/s" for run in drawn],
+        text=[rate(run["speed"]) for run in drawn],
         textposition="outside",
         cliponaxis=False,
     )
