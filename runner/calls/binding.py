@@ -11,6 +11,7 @@ from runner.calls.filling import cut, fill
 from runner.calls.matching import Matching, check_stack
 from runner.calls.signature import Input, Signature, describe_value, name_of_dtype
 from runner.core.errors import ModelError, UnlikeLengths, UsageError
+from runner.core.text import listed
 from runner.data.rows import RowType, RowTypes, name_rows
 from runner.data.tensors import Batch, is_text, pad
 
@@ -170,7 +171,9 @@ class Binding:
         names += ["" for _ in arguments.positional[len(names) :]]
         described = [f"{n} {describe_value(v)}".strip() for n, v in zip(names, arguments.positional, strict=False)]
         described += [f"{name} {describe_value(value)}" for name, value in arguments.named.items()]
-        return ", ".join([*described, *(f"{n}={describe_value(v)}" for n, v in self._constants.items())]) or "nothing"
+        described += [f"{name}={describe_value(value)}" for name, value in self._constants.items()]
+        stacked = f", stacked from the columns {listed([*self._types])}" if self._stacks else ""
+        return (", ".join(described) or "nothing") + stacked
 
     def _arranged(self, arguments: Arguments) -> Arguments:
         """Add the constants; arguments that cannot be given by keyword get their position."""

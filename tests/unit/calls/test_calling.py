@@ -92,6 +92,11 @@ REFUSED = {
         ["--dtype float16: the model takes", "float32"],
     ),
     "a table without --stack": (["called:mlp", "table.csv"], 64, ["takes input", "columns a, n, b, c, id", "--stack"]),
+    "an id in a table": (
+        ["called:mlp", "table.csv", "--stack", "--dtype", "float32"],
+        65,
+        ["called with input float32 (1, 5), stacked from the columns a, n, b, c, id"],
+    ),
     "text in a table": (["called:mlp", "words.parquet::word", "--stack"], 64, ["--stack", "text"]),
     "one name of two": (["called:Two", "half.parquet"], 64, ["takes left, right", "columns left, q"]),
     "more columns than inputs": (
