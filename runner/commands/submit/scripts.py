@@ -7,6 +7,9 @@ for chunks (select); Torque has none. LSF: https://www.ibm.com/docs/en/spectrum-
 import shlex
 from dataclasses import dataclass
 
+# By default mpirun binds a rank, with its threads and those of Horovod, to one core, or to --cpus-per-rank of them. But
+# mpiruns do not know of each other: those of two jobs at once bind to the same cores. --threads bounds a rank instead.
+_UNBOUND = "--bind-to none"
 _MARGIN_SECONDS = 120  # before the end, for the chunk that each rank is computing and for the final writes
 
 _SITE = """# SITE: the modules that were loaded when scripts/setup.sh built Horovod, its MPI above all.
@@ -157,13 +160,13 @@ def lsf(job: BatchJob) -> str:
 
 def mpirun(job: BatchJob) -> str:
     """Return the command line of mpirun."""
-    return _path(job) + f"exec mpirun {_binding(job)} {_hosts(job)} {_predict(job)}\n"
+    return _path(job) + f"exec mpirun {_UNBOUND} {_hosts(job)} {_predict(job)}\n"
 
 
 def horovodrun(job: BatchJob) -> str:
     """Return the command line of horovodrun."""
     # its own binding options are spelled with single dashes, which Open MPI 5 rejects
-    binding = shlex.quote(_binding(job) if job.cpus_per_rank else f"{_binding(job)} --map-by slot")
+    binding = shlex.quote(f"{_UNBOUND} --map-by slot")
     return _path(job) + f"exec horovodrun --mpi --binding-args={binding} {_hosts(job)} {_predict(job)}\n"
 
 
@@ -198,17 +201,12 @@ hostfile=$(mktemp)
 {shlex.quote(job.python)} -P -m runner hosts --slots {job.ranks_per_node} >"$hostfile"
 
 # --bind-to none: otherwise mpirun binds a rank, with its threads and those of Horovod, to one core.
-exec mpirun --bind-to none --hostfile "$hostfile" -np {job.ranks} {_predict(job)}
+exec mpirun {_UNBOUND} --hostfile "$hostfile" -np {job.ranks} {_predict(job)}
 """
 
 
 def _path(job: BatchJob) -> str:
     return f'export PATH={shlex.quote(job.programs)}:"$PATH"\n'
-
-
-def _binding(job: BatchJob) -> str:
-    """Return the binding options: by default mpirun binds a rank, with all its threads, to one core."""
-    return f"--map-by slot:PE={job.cpus_per_rank} --bind-to core" if job.cpus_per_rank else "--bind-to none"
 
 
 def _hosts(job: BatchJob) -> str:

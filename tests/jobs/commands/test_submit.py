@@ -1,5 +1,6 @@
 """`python -m runner submit`: what every launcher is given, run where it can be run here; Slurm in cluster/."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -8,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import BIN, Outcome, environment, run
+import torch
+from launch import BIN, PATIENCE, Outcome, environment, finish, run, start
 from reference import random_rows
+from torch import nn
 
 from runner.cli.main import main
 
@@ -107,13 +110,30 @@ def test_what_the_user_has_given_is_left(capsys: pytest.CaptureFixture[str], tmp
     assert words_of_predict(text) == [*PREDICT, *more]
 
 
-@pytest.mark.parametrize("launcher", ["mpirun", "horovodrun"])
-def test_launchers_start_at_once(launcher: str, folder: Path) -> None:
+class Where(nn.Module):
+    """Answers with the lowest and the highest CPU that its rank may run on."""
+
+    def forward(self, rows: torch.Tensor) -> torch.Tensor:
+        cpus = os.sched_getaffinity(0)
+        return torch.tensor([[min(cpus), max(cpus)]]).expand(len(rows), 2).clone()
+
+
+def test_launchers_start_at_once_and_two_jobs_share_no_core(folder: Path) -> None:
+    """Launchers that bind do not know of each other: both jobs would get the first cores of the host."""
     (folder / "my hosts").write_text("localhost slots=2\n")
-    outcome = submit_here(folder, launcher, "--hostfile", "my hosts", "--cpus-per-rank", "1")
-    assert outcome.code == 0, outcome.output
-    assert "on 2 ranks, 1 host, 1 CPU thread per rank" in outcome.output
-    assert np.load(folder / "p q.npy").shape == (97, 10)
+    jobs = []
+    for launcher in ("mpirun", "horovodrun"):
+        submit = [sys.executable, "-m", "runner", "submit", "--launcher", launcher, "--hostfile", "my hosts"]
+        job = [*submit, "--cpus-per-rank", "1", *PREDICT, "--output", f"{launcher}.npy", "--model", "test_submit:Where"]
+        jobs.append(start([*job, "--model-args", "{}"], folder, environment(PATH=f"{folder}:/usr/bin:/bin")))
+    cpus = os.sched_getaffinity(0)
+    for job, launcher in zip(jobs, ("mpirun", "horovodrun"), strict=True):
+        outcome = finish(job, PATIENCE)
+        assert outcome.code == 0, outcome.output
+        assert "on 2 ranks, 1 host, 1 CPU thread per rank" in outcome.output
+        found = np.load(folder / f"{launcher}.npy")
+        assert found.shape == (97, 2)
+        assert np.unique(found, axis=0).tolist() == [[min(cpus), max(cpus)]]
 
 
 @pytest.mark.parametrize(
