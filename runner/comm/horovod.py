@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from runner.comm import Round, wait
-from runner.comm.mpi import MpiComm, library_name, load_mpi
+from runner.comm.library import library_name, load_mpi
+from runner.comm.mpi import MpiComm
 from runner.comm.pieces import parts_of
 from runner.core.errors import RunnerError, UsageError, describe, shared
 from runner.host.cpus import unbound

@@ -1,6 +1,6 @@
 """Backend of many ranks on mpi4py alone, and the base of the Horovod backend.
 
-mpi4py is imported here and nowhere else. Every wait polls and sleeps: a blocking call spins on a core that a computing
+Every wait polls and sleeps: a blocking call spins on a core that a computing
 rank on the same host may need, and cannot be interrupted from Python.
 """
 
@@ -16,10 +16,11 @@ import numpy as np
 import torch
 
 from runner.comm import Comm, Counter, Round, wait
+from runner.comm.library import library_name, load_mpi
 from runner.comm.pieces import Buffer, PlaceCommunicators, broadcast_pieces
 from runner.config.collect_modes import COLLECT_MODES
-from runner.core.errors import RunnerError, UsageError, as_runner_error, describe, render, shared
-from runner.host.launch import WITHOUT_MPI, Launch, World
+from runner.core.errors import RunnerError, as_runner_error, render
+from runner.host.launch import Launch, World
 
 T = TypeVar("T")
 
@@ -192,41 +193,6 @@ class _MpiCounter(Counter):
     def close(self) -> None:
         self._window.Unlock_all()
         self._window.Free()
-
-
-def load_mpi(launch: Launch) -> Any:
-    """Load mpi4py's MPI, started, and check that it fits the launch.
-
-    Raises:
-        UsageError: mpi4py is missing, or the launch cannot work.
-    """
-    if launch.launcher in WITHOUT_MPI:
-        raise shared(UsageError(f"started by {launch.launcher}, which starts no MPI: {WITHOUT_MPI[launch.launcher]}"))
-    try:
-        from mpi4py import MPI
-    except Exception as error:
-        raise UsageError(f"mpi4py does not load ({describe(error)}); scripts/setup.sh installs it") from error
-    if MPI.COMM_WORLD.Get_size() != launch.world_size:
-        raise shared(
-            UsageError(
-                f"{launch.launcher} started {launch.world_size} ranks, but MPI sees {MPI.COMM_WORLD.Get_size()} (MPI "
-                f"library: {library_name(MPI)}). Launcher and MPI library do not match: use the mpirun of that "
-                "library, or under Slurm srun --mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH)"
-            )
-        )
-    if MPI.Query_thread() < MPI.THREAD_MULTIPLE:
-        raise shared(
-            UsageError(
-                f"this MPI library ({library_name(MPI)}) does not support MPI_THREAD_MULTIPLE, which the runner needs; "
-                "use one that is built with it"
-            )
-        )
-    return MPI
-
-
-def library_name(mpi: Any) -> str:
-    """Return the MPI library and its version."""
-    return str(mpi.Get_library_version()).split(",")[0].split("\n")[0].strip("\0 ")
 
 
 def _abort_on_exception(who: str, mpi_comm: Any) -> None:

@@ -2,7 +2,8 @@
 
 Slurm: https://slurm.schedmd.com/sbatch.html, output environment variables. PBS: a line of the node file for each slot
 (PBS Professional's user guide, "mpiprocs"). LSF: https://www.ibm.com/docs/en/spectrum-lsf, LSB_DJOB_HOSTFILE and
-LSB_MCPU_HOSTS.
+LSB_MCPU_HOSTS; where IBM's Cluster System Management made the allocation, for jsrun, the first host is the launch node,
+on which the script runs and no rank may.
 """
 
 import re
@@ -20,6 +21,7 @@ _VARIABLES = (
     "PBS_NODEFILE",
     "LSB_DJOB_HOSTFILE",
     "LSB_MCPU_HOSTS",
+    "CSM_ALLOCATION_ID",
 )
 
 Hosts = dict[str, int]  # number of slots, the most ranks, by host name, in order
@@ -56,13 +58,15 @@ def _of_list(hosts_text: str) -> Hosts:
 def _of_allocation(variables: dict[str, str]) -> Hosts:
     if nodes := variables.get("SLURM_JOB_NODELIST"):
         return _of_slurm(nodes, variables.get("SLURM_TASKS_PER_NODE", ""))
-    for name in ("PBS_NODEFILE", "LSB_DJOB_HOSTFILE"):
-        if path := variables.get(name):
-            return _of_lines(path, name)
+    if path := variables.get("PBS_NODEFILE"):
+        return _of_lines(path, "PBS_NODEFILE")
+    if path := variables.get("LSB_DJOB_HOSTFILE"):
+        return _without_launch_node(_of_lines(path, "LSB_DJOB_HOSTFILE"), variables)
     if words := variables.get("LSB_MCPU_HOSTS"):
         if not re.fullmatch(r"(\s*[\w.-]+\s+\d+)+\s*", words):
             raise UsageError(f"LSB_MCPU_HOSTS {words!r} is not a list of hosts, each with its slots")
-        return {host: int(slots) for host, slots in re.findall(r"([\w.-]+)\s+(\d+)", words)}
+        hosts = {host: int(slots) for host, slots in re.findall(r"([\w.-]+)\s+(\d+)", words)}
+        return _without_launch_node(hosts, variables)
     raise UsageError(
         "not inside an allocation of Slurm, PBS or LSF. Run it inside one, or list the hosts: hvd-runner hosts "
         "node1:2,node2:2"
@@ -93,3 +97,9 @@ def _of_lines(path: str, name: str) -> Hosts:
     if not lines:
         raise UsageError(f"{name} {path} names no hosts")
     return dict(Counter(lines))
+
+
+def _without_launch_node(hosts: Hosts, variables: dict[str, str]) -> Hosts:
+    if "CSM_ALLOCATION_ID" not in variables or len(hosts) == 1:
+        return hosts
+    return dict(list(hosts.items())[1:])

@@ -8,7 +8,8 @@ import time
 from typing import Any
 
 from runner.core.secrets import hide_in_words
-from runner.host.launch import World, scheduler_job
+from runner.host.launch import World
+from runner.host.scheduler import scheduler_job
 
 _LAUNCHERS = ("horovodrun", "mpirun", "mpiexec", "mpiexec.hydra", "prterun", "srun")
 _MOST_TYPED = 8  # variables that a user names on the command line

@@ -8,7 +8,7 @@ import torch
 from runner.config.options import Config
 from runner.core.errors import UsageError
 from runner.host.cpus import CpuShare, fair_threads, requested_threads
-from runner.host.launch import job_end
+from runner.host.scheduler import job_end
 
 _M_TRIM_THRESHOLD = -1  # parameters of mallopt(3)
 _M_MMAP_THRESHOLD = -3

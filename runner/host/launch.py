@@ -1,6 +1,8 @@
-"""Identity of this process: rank, world size, host, CPUs. Alone in reading launchers' variables; makes no MPI calls."""
+"""Identity of this process: rank, world size, host. Alone in reading launchers' variables; makes no MPI calls.
 
-import contextlib
+Schedulers' variables are those of `scheduler.py`.
+"""
+
 import os
 import re
 import socket
@@ -8,7 +10,6 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from runner.core.printable import safe_message
 from runner.host.process import is_typed
@@ -18,14 +19,33 @@ from runner.host.process import is_typed
 _LAUNCHERS = (
     ("horovodrun --gloo", "HOROVOD_SIZE", "HOROVOD_RANK"),
     ("mpirun", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK"),
+    ("mpirun_rsh", "MV2_COMM_WORLD_SIZE", "MV2_COMM_WORLD_RANK"),
     ("mpiexec", "PMI_SIZE", "PMI_RANK"),
+    ("jsrun", "JSM_NAMESPACE_SIZE", "JSM_NAMESPACE_RANK"),
+    ("flux run", "FLUX_JOB_SIZE", "FLUX_TASK_RANK"),
     ("srun", "SLURM_STEP_NUM_TASKS", "SLURM_PROCID"),
 )
+_PALS = "mpiexec of PALS"
+_SILENT_PALS = "mpiexec of PALS without PMI_SIZE"
 
+_BY_MPI = "put mpirun -np N or horovodrun -np N in its place"
 WITHOUT_MPI = {
     "horovodrun --gloo": "put horovodrun --mpi -np N in its place",
-    "torchrun": "put mpirun -np N or horovodrun -np N in its place",
+    "torchrun": _BY_MPI,
+    "accelerate launch": _BY_MPI,
+    "deepspeed": _BY_MPI,
+    "a launcher of PyTorch processes (MASTER_ADDR, RANK and WORLD_SIZE are set)": _BY_MPI,
+    _SILENT_PALS: "put mpiexec --pmi=cray (Cray MPICH), or Open MPI's own mpirun, in its place",
 }
+# What starts ranks that MPI sees, where the launcher at hand has started processes without it.
+_FITTING = {
+    "flux run": "use flux run -o pmi=pmix (Open MPI, with the plug-in flux-pmix), or an MPI library built on MPICH",
+    _PALS: "use mpiexec --pmi=cray (Cray MPICH) or --pmi=pmix (Open MPI)",
+}
+_OTHERWISE = (
+    "use the mpirun of that library, or under Slurm srun --mpi=pmix (Open MPI) or --mpi=pmi2 (MPICH), under Flux flux "
+    "run -o pmi=pmix (Open MPI)"
+)
 
 # The pause between two cycles of Horovod's background thread, in milliseconds. Its own default of 1 ms takes a good
 # part of a core, which a CPU model needs itself; a GPU host has cores to spare and gains from shorter rounds.
@@ -70,13 +90,38 @@ def detect_launch(environ: Mapping[str, str] = os.environ) -> Launch:
     if environ is os.environ and is_typed():
         return Launch("none", 0, 1)
     for launcher, size_name, rank_name in _LAUNCHERS:
-        size = environ.get(size_name, "")
-        rank = environ.get(rank_name, "0")
+        size, rank = environ.get(size_name, ""), environ.get(rank_name, "")
         if size.isdecimal() and rank.isdecimal():
-            return Launch(launcher, int(rank), int(size))
-    if "TORCHELASTIC_RUN_ID" in environ:
-        return Launch("torchrun", int(environ["RANK"]), int(environ["WORLD_SIZE"]))
+            return Launch(_own_name(launcher, size, rank, environ), int(rank), int(size))
+    if (rank := environ.get("PALS_RANKID", "")).isdecimal():
+        return Launch(_SILENT_PALS, int(rank), max(2, int(rank) + 1))
+    size, rank = environ.get("WORLD_SIZE", ""), environ.get("RANK", "")
+    if size.isdecimal() and rank.isdecimal() and {"TORCHELASTIC_RUN_ID", "MASTER_ADDR"} & environ.keys():
+        return Launch(_name_without_mpi(environ), int(rank), int(size))
     return Launch("none", 0, 1)
+
+
+def _own_name(launcher: str, size: str, rank: str, environ: Mapping[str, str]) -> str:
+    """Return the name of a launcher that sets PMI's variables beside its own, as Flux and PALS do."""
+    if launcher == "mpiexec" and environ.get("PALS_RANKID") == rank:
+        return _PALS
+    if launcher == "mpiexec" and (environ.get("FLUX_JOB_SIZE"), environ.get("FLUX_TASK_RANK")) == (size, rank):
+        return "flux run"
+    return launcher
+
+
+def _name_without_mpi(environ: Mapping[str, str]) -> str:
+    """Return the name of the launcher that has set PyTorch's variables; some are built on one another."""
+    if any(name.startswith("ACCELERATE_") for name in environ):
+        return "accelerate launch"
+    if "TORCHELASTIC_RUN_ID" in environ:
+        return "torchrun"
+    return "deepspeed" if "CROSS_SIZE" in environ else next(name for name in WITHOUT_MPI if "MASTER_ADDR" in name)
+
+
+def fitting_launcher(launch: Launch) -> str:
+    """Return in words what starts ranks that MPI sees, where it does not see those of a launch."""
+    return _FITTING.get(launch.launcher, _OTHERWISE)
 
 
 def single_world(launcher: str) -> World:
@@ -133,31 +178,6 @@ def shared_memory_bytes(folder: str = "/dev/shm") -> int:
     except OSError:
         return 0
     return state.f_bavail * state.f_frsize
-
-
-def job_end(environ: Mapping[str, str] = os.environ) -> float | None:
-    """Return when the scheduler will end this job (Slurm tells), in seconds since the epoch; None if it is unknown."""
-    value = environ.get("SLURM_JOB_END_TIME", "")
-    return float(value) if value.isdecimal() else None
-
-
-def scheduler_job(environ: Mapping[str, str] = os.environ) -> str:
-    """Return the scheduler's number of this job; empty without a scheduler."""
-    return next((environ[name] for name in ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID") if environ.get(name)), "")
-
-
-def idle_tasks(environ: Mapping[str, str] = os.environ) -> str:
-    """Return a warning where the scheduler gave the job several tasks, and no launcher started them; else ""."""
-    if detect_launch(environ).launcher != "none":
-        return ""
-    counts = {"Slurm": environ.get("SLURM_NTASKS", ""), "LSF": environ.get("LSB_DJOB_NUMPROC", "")}
-    with contextlib.suppress(OSError):
-        counts["PBS"] = str(len(Path(environ.get("PBS_NODEFILE", "")).read_text().split()))
-    for scheduler, count in counts.items():
-        if count.isdecimal() and int(count) > 1:
-            how = "srun --mpi=pmix" if scheduler == "Slurm" else "mpirun"
-            return f"{scheduler} gave this job {count} tasks, and one process is at work; put {how} before the command"
-    return ""
 
 
 def read_variables(names: Sequence[str], environ: Mapping[str, str] = os.environ) -> dict[str, str]:

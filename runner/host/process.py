@@ -1,17 +1,34 @@
 """Facts about processes of this host, from the kernel."""
 
-import contextlib
 import functools
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
-# Beginnings of the names of processes that start ranks: of Open MPI, MPICH, Intel MPI, Slurm, Flux, PALS, LSF, ALPS.
+# Beginnings of the names of processes that start ranks: of Open MPI, MPICH, Intel MPI, Slurm, Flux, PALS, LSF, ALPS,
+# and of launchers without MPI; of those, modules that Python runs, too.
 _LAUNCHERS = (
     *("mpi", "ort", "prte", "prun", "hydra", "pmi", "srun", "slurmstepd", "horovodrun", "torchrun"),
-    *("flux", "pals", "jsrun", "jsm", "blaunch", "aprun", "pbs_tmrsh"),
+    *("flux", "pals", "jsrun", "jsm", "blaunch", "aprun", "pbs_tmrsh", "accelerate", "deepspeed"),
 )
+_LAUNCHER_SCRIPTS = ("torchrun", "accelerate", "deepspeed", "horovodrun")  # whose processes may have other names
+_LAUNCHER_MODULES = ("torch.distributed.", "accelerate.commands.", "deepspeed.launcher.", "horovod.runner")
 _SHELLS = ("bash", "zsh", "sh", "dash", "ksh", "fish", "tcsh", "csh")
+_FIRST_NAMESPACE = "pid:[4026531836]"  # of processes, that of the host and of no container: PROC_PID_INIT_INO
+
+
+@dataclass(frozen=True)
+class _Parent:
+    name: str
+    words: list[str]  # after the first
+    has_terminal: bool
+
+    @property
+    def is_launcher(self) -> bool:
+        is_script = any(os.path.basename(word) in _LAUNCHER_SCRIPTS for word in self.words[:2])
+        is_module = any(word.startswith(_LAUNCHER_MODULES) for word in self.words[:4])
+        return self.name.startswith(_LAUNCHERS) or is_script or is_module
 
 
 def peak_rss_bytes() -> int:
@@ -53,21 +70,44 @@ def is_running(pid: int, ticks: int) -> bool:
     return int(fields[19]) == ticks and fields[0] not in "ZX"
 
 
-@functools.cache
 def is_typed() -> bool:
     """Return whether this process comes from a shell at a terminal, and from no launcher below that shell."""
+    for parent in _parents()[0]:
+        if parent.is_launcher:
+            return False
+        is_interactive = all(word.startswith("-") and word != "-c" for word in parent.words)
+        if parent.name in _SHELLS and is_interactive and parent.has_terminal:
+            return True
+    return False
+
+
+def has_launcher_above(also: str = "") -> bool | None:
+    """Return whether a launcher is above this process; None where not all processes above it can be seen.
+
+    Args:
+        also: a further name of a process that counts.
+    """
+    parents, is_complete = _parents()
+    if any(parent.is_launcher or parent.name == also for parent in parents):
+        return True
+    return False if is_complete else None
+
+
+@functools.cache
+def _parents() -> tuple[list[_Parent], bool]:
+    """Return the processes above this one, and whether these are all up to the first one of the host."""
+    parents = []
     pid = os.getppid()
-    with contextlib.suppress(OSError):  # a process that has ended, or is hidden
+    try:
         while pid > 1:
             name = Path(f"/proc/{pid}/comm").read_text().strip()
-            if name.startswith(_LAUNCHERS):
-                return False
             words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[1:-1]
-            is_interactive = all(word.startswith("-") and word != "-c" for word in words)
-            if name in _SHELLS and is_interactive and _stat_fields(pid)[4] != "0":  # field 7, the terminal
-                return True
-            pid = parent_of(pid)
-    return False
+            fields = _stat_fields(pid)
+            parents.append(_Parent(name, words, fields[4] != "0"))  # field 7, the terminal
+            pid = int(fields[1])
+        return parents, pid == 1 and os.readlink("/proc/self/ns/pid") == _FIRST_NAMESPACE
+    except OSError:  # a process that has ended, or is hidden
+        return parents, False
 
 
 def _stat_fields(pid: int) -> list[str]:

@@ -4,7 +4,7 @@ import importlib.metadata
 import platform
 import sys
 
-from runner.host.launch import scheduler_job
+from runner.host.scheduler import scheduler_job
 
 RUNNER = "horovod-inference-runner"
 PACKAGES = (RUNNER, "torch", "numpy", "horovod", "mpi4py")

@@ -16,8 +16,9 @@ from runner.config.options import Config
 from runner.core.errors import Interrupted, as_runner_error, shared
 from runner.host.cpus import prevent_binding
 from runner.host.devices import deadline, device_kind, gpu_name, local_device, shared_gpus
-from runner.host.launch import Launch, detect_launch, idle_tasks, set_log_defaults, take_warnings, warn
+from runner.host.launch import Launch, detect_launch, set_log_defaults, take_warnings, warn
 from runner.host.notebook import in_notebook, job_start
+from runner.host.scheduler import idle_tasks, left_over_job
 from runner.host.stop import REASONS, Stop
 from runner.job.context import Session
 from runner.job.finish import draw_page
@@ -79,7 +80,7 @@ def _connected(config: Config, launch: Launch, began: float, stop: Stop) -> Iter
             phases = PhaseTracker(comm.world, watchdog, timeline)
             phases.end(f"connected: launcher {comm.world.launcher}, {comm.library or 'no MPI'}")
             phases.begin("data", "opening the data")
-            warn(comm.world, idle_tasks())
+            warn(comm.world, left_over_job() or idle_tasks())
             warn(comm.world, prevent_binding() if comm.world.world_size > 1 else "")
             threads = group.threads if group else share_threads(config, comm)
             device = group.device if group else comm.on_each(lambda: local_device(config, comm.world.local_rank))

@@ -1,6 +1,7 @@
 """Bad input gives one clear message and the exit code, before any long work, and leaves nothing half-written."""
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -173,11 +174,20 @@ def test_refused_by_two_ranks_with_one_message(name: str, folder: Path) -> None:
     assert files(folder) == before
 
 
-def test_torchrun_starts_no_mpi(folder: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "launcher"),
+    [
+        ("torchrun", ("torchrun", "--nproc-per-node", "2")),
+        ("torchrun", (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")),
+        ("accelerate launch", ("accelerate", "launch", "--multi_gpu", "--num_machines", "1", "--num_processes", "2")),
+    ],
+)
+def test_launchers_of_pytorch_start_no_mpi(name: str, launcher: tuple[str, ...], folder: Path) -> None:
+    """Each process would do the whole job."""
     before = files(folder)
-    outcome = run(["torchrun", "--nproc-per-node", "2", "-m", "runner", "predict", *options({})], folder)
+    outcome = run([*launcher, "-m", "runner", "predict", *options({})], folder)
     assert outcome.code != 0
-    assert_one_message(outcome.output, ["started by torchrun, which starts no MPI: put mpirun -np N or"])
+    assert_one_message(outcome.output, [f"started by {name}, which starts no MPI: put mpirun -np N or"])
     assert files(folder) == before
 
 

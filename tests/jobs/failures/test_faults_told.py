@@ -84,7 +84,7 @@ JOBS = {
         slowly(seconds=0.3),
         (KILLED, "(sacct -j 4711, qstat -xf 4711 or bhist -l 4711, dmesg)", "It was started by:\n  python -m runner"),
         lambda job: os.killpg(job.pid, signal.SIGKILL),
-        env=(("SLURM_JOB_ID", "4711"),),
+        env=(("PBS_JOBID", "4711"),),
     ),
     "a signal": Job(
         "alone", slowly(seconds=0.3), (" stopped on purpose, by a signal.", NEXT), lambda job: job.terminate()

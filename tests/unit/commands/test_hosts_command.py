@@ -6,7 +6,14 @@ import pytest
 
 from runner.cli.main import main
 
-SET = ("SLURM_JOB_NODELIST", "SLURM_TASKS_PER_NODE", "PBS_NODEFILE", "LSB_DJOB_HOSTFILE", "LSB_MCPU_HOSTS")
+SET = (
+    "SLURM_JOB_NODELIST",
+    "SLURM_TASKS_PER_NODE",
+    "PBS_NODEFILE",
+    "LSB_DJOB_HOSTFILE",
+    "LSB_MCPU_HOSTS",
+    "CSM_ALLOCATION_ID",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -33,6 +40,17 @@ def test_pbs_and_lsf(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mon
         monkeypatch.delenv(name)
     monkeypatch.setenv("LSB_MCPU_HOSTS", "b.site 3 a.site 12 ")
     assert printed(capsys) == "b.site slots=3\na.site slots=12\n"
+
+
+def test_the_launch_node_of_jsrun_gets_no_rank(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "nodes").write_text("batch5\n" + "h1\n" * 42 + "h2\n" * 42)
+    monkeypatch.setenv("CSM_ALLOCATION_ID", "77")
+    monkeypatch.setenv("LSB_MCPU_HOSTS", "batch5 1 h1 42 h2 42")
+    assert printed(capsys) == "h1 slots=42\nh2 slots=42\n"
+    monkeypatch.setenv("LSB_DJOB_HOSTFILE", str(tmp_path / "nodes"))
+    assert printed(capsys, "--slots", "2") == "h1 slots=2\nh2 slots=2\n"
 
 
 @pytest.mark.parametrize(
