@@ -17,6 +17,7 @@ from typing import Any
 
 from runner.core.printable import printable, safe_message
 from runner.core.secrets import hide_secrets
+from runner.core.shortage import is_memory_shortage, name_limits
 
 EXIT_COMPLETE = 0
 EXIT_STOPPED = 75  # on purpose and in time; the same command resumes the job
@@ -110,18 +111,21 @@ def shared(error: RunnerError) -> RunnerError:
 
 
 def as_runner_error(error: BaseException) -> RunnerError:
-    """Return `error` itself if it is a RunnerError, Interrupted for ^C, else a RunnerError with its traceback."""
+    """Return `error` itself if it is a RunnerError, Interrupted for ^C; else one that tells it, with its traceback."""
     if isinstance(error, RunnerError):
         return error
     if isinstance(error, KeyboardInterrupt):
         return Interrupted("interrupted at once. What is recorded is kept; the same command resumes from there")
     details = "".join(traceback.format_exception(error)).rstrip()
+    if is_memory_shortage(error):
+        return MemoryShortage(f"out of memory: {describe(error)}", details)
     return RunnerError(f"unexpected {describe(error)} (a bug of the runner)", details)
 
 
 def describe(error: BaseException) -> str:
-    """Return the type and the text of an exception as one phrase."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """Return the type and the text of an exception as one phrase; where memory is short, with its limits."""
+    words = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{words}{name_limits(error)}"
 
 
 def render(error: RunnerError) -> str:

@@ -1,6 +1,6 @@
 """Text of numbers that people read at a glance: counts, durations, rates, bytes."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _MOST_NAMED = 20
 _UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -63,3 +63,9 @@ def listed(names: Sequence[str]) -> str:
     """Join names for a message, at most 20 and the number of further ones."""
     more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
     return ", ".join(names[:_MOST_NAMED]) + more
+
+
+def name_some(words: Iterable[str]) -> str:
+    """Join the first three different words, and add the number of further ones."""
+    named = list(dict.fromkeys(words))
+    return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")

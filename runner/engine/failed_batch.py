@@ -3,9 +3,8 @@
 import traceback
 from collections.abc import Sequence
 
-import torch
-
 from runner.core.errors import InputError, MemoryShortage, ModelError, describe
+from runner.core.shortage import is_memory_shortage
 from runner.core.tracebacks import traceback_of
 from runner.data.rows import name_rows
 
@@ -32,10 +31,3 @@ def failure_of(what: str, ids: Sequence[int], error: Exception, hint: str = "") 
     if kind is MemoryShortage:
         traceback.clear_frames(error.__traceback__)  # the model's frames hold the memory that it has allocated
     return failure
-
-
-def is_memory_shortage(error: Exception) -> bool:
-    """Return whether a batch did not fit the memory of its device."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # has no type on the CPU

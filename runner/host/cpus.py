@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from runner.host.limits import cpu_quotas
+from runner.core.limits import cpu_quotas
 
 # Under these, OpenMP binds the thread that loads PyTorch to the first of the CPUs, on every rank of a host the same.
 _BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")

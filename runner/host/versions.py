@@ -3,7 +3,10 @@
 import importlib.metadata
 import platform
 import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from runner.core.text import name_some
 from runner.host.scheduler import scheduler_job
 
 RUNNER = "horovod-inference-runner"
@@ -39,3 +42,37 @@ def computing_versions() -> dict[str, str]:
     return {
         name: str(sys.modules[name].__version__) for name in _COMPUTING if hasattr(sys.modules.get(name), "__version__")
     }
+
+
+@dataclass(frozen=True)
+class Software:
+    """Software of one rank.
+
+    Attributes:
+        who: the rank in words.
+        host: name of its host.
+        versions: versions by name.
+    """
+
+    who: str
+    host: str
+    versions: Mapping[str, str]
+
+
+def name_differences(ranks: Sequence[Software]) -> str:
+    """Return, of all that is not the same on all ranks, each version and its hosts; empty where there is none.
+
+    Where ranks of one host differ, they are named in its place.
+    """
+    differences = []
+    for name in dict.fromkeys(name for rank in ranks for name in rank.versions):
+        found: dict[str, list[Software]] = {}
+        for rank in ranks:
+            found.setdefault(rank.versions.get(name, "none"), []).append(rank)
+        if len(found) > 1:
+            hosts = [{rank.host for rank in same} for same in found.values()]
+            is_by_host = sum(map(len, hosts)) == len(set().union(*hosts))
+            where = (name_some(rank.host if is_by_host else rank.who for rank in same) for same in found.values())
+            words = (f"{version} on {places}" for version, places in zip(found, where, strict=True))
+            differences.append(f"{name} {', '.join(words)}")
+    return "; ".join(differences)

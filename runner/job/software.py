@@ -5,7 +5,7 @@ from typing import Any
 
 from runner.comm import Comm
 from runner.host.launch import warn
-from runner.host.versions import computing_versions
+from runner.host.versions import Software, computing_versions, name_differences
 
 
 def compare_software(comm: Comm) -> list[dict[str, Any]]:
@@ -15,22 +15,18 @@ def compare_software(comm: Comm) -> list[dict[str, Any]]:
         `versions` of Python and the libraries in use, for the records, with the `ranks` and `hosts` that have these;
         empty where all ranks have the same.
     """
-    own = {"Python": platform.python_version(), **computing_versions()}
+    own = Software(comm.world.who, comm.world.host, {"Python": platform.python_version(), **computing_versions()})
+    ranks = comm.gather_all(own)
     environments: list[dict[str, Any]] = []
-    for rank, (host, versions) in enumerate(comm.gather_all((comm.world.host, own))):
-        same = [environment for environment in environments if environment["versions"] == versions]
+    for number, rank in enumerate(ranks):
+        same = [environment for environment in environments if environment["versions"] == rank.versions]
         if not same:
-            environments.append({"versions": versions, "ranks": [], "hosts": []})
+            environments.append({"versions": rank.versions, "ranks": [], "hosts": []})
             same = environments[-1:]
-        same[0]["ranks"].append(rank)
-        same[0]["hosts"] = list(dict.fromkeys([*same[0]["hosts"], host]))
+        same[0]["ranks"].append(number)
+        same[0]["hosts"] = list(dict.fromkeys([*same[0]["hosts"], rank.host]))
     if len(environments) < 2:
         return []
-    differences = []
-    for name in dict.fromkeys(name for each in environments for name in each["versions"]):
-        found = [(each["versions"].get(name, "none"), " and ".join(each["hosts"])) for each in environments]
-        if len({version for version, _ in found}) > 1:
-            differences.append(f"{name} {', '.join(f'{version} on {hosts}' for version, hosts in found)}")
-    words = f"the ranks do not compute with the same software: {'; '.join(differences)}"
+    words = f"the ranks do not compute with the same software: {name_differences(ranks)}"
     warn(comm.world, f"{words}. Use one environment on all hosts")
     return environments

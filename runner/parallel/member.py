@@ -10,8 +10,8 @@ from runner.comm.watchdog import Activity
 from runner.comm.workers import describe_workers, share_threads
 from runner.config.options import Config
 from runner.core.errors import RunnerError, UsageError, describe, shared
+from runner.core.shortage import is_memory_shortage
 from runner.core.text import plural
-from runner.engine.failed_batch import is_memory_shortage
 from runner.engine.summary import aggregate
 from runner.host.devices import device_kind, local_device
 from runner.host.launch import Launch, warn

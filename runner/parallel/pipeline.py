@@ -24,7 +24,7 @@ from torch.utils import _pytree as pytree
 from runner.comm.groups import Groups
 from runner.comm.pieces import as_bytes
 from runner.core.errors import ModelError, describe
-from runner.engine.failed_batch import is_memory_shortage
+from runner.core.shortage import is_memory_shortage
 from runner.parallel.fake_tensors import is_unknown, kind_of
 from runner.parallel.stage_link import Inbound, NeighborFailed, Outbound, Waiting
 from runner.parallel.stages import PipelineSplit

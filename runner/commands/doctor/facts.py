@@ -9,10 +9,10 @@ import torch
 
 import runner
 from runner.comm import Comm
+from runner.core.limits import cpu_quotas, free_memory, memory_limits
 from runner.host.cpus import usable_cpus
 from runner.host.devices import gpu_name
 from runner.host.launch import loaded_libraries, own_addresses, shared_memory_bytes
-from runner.host.limits import cpu_quotas, free_memory, memory_limits
 from runner.host.versions import versions
 
 

@@ -96,9 +96,3 @@ class FindingList:
                 )
             except OSError as error:
                 raise OutputError(f"--json {json_path}: {error.strerror}") from error
-
-
-def name_some(words: Iterable[str]) -> str:
-    """Join the first three different words, and add the number of further ones."""
-    named = list(dict.fromkeys(words))
-    return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from runner.commands.doctor.early import name_interface
 from runner.commands.doctor.facts import Facts
-from runner.commands.doctor.finding import OK, WARNING, WRONG, Finding, name_some
-from runner.core.text import byte_size, plural
+from runner.commands.doctor.finding import OK, WARNING, WRONG, Finding
+from runner.core.text import byte_size, name_some, plural
 from runner.host.devices import shared_gpus
+from runner.host.versions import Software, name_differences
 
 _LEAST_MEMORY = 1 << 30  # bytes; a rank takes a quarter of this before it does anything
 _LEAST_SHARED_MEMORY = 16 << 20  # bytes for each rank: Open MPI's need in /dev/shm, with some margin
@@ -43,22 +44,16 @@ def _ranks(facts: Sequence[Facts]) -> Finding:
 
 
 def _software(facts: Sequence[Facts]) -> Finding:
-    first = facts[0].software
-    for name in first:
-        versions = {rank.software[name] for rank in facts}
-        if len(versions) > 1:
-            where = "; ".join(f"{version} on {name_some(_who(facts, name, version))}" for version in sorted(versions))
-            return Finding(
-                "software",
-                WRONG,
-                f"{name} is not the same on all ranks: {where}",
-                "use one virtual environment and one checkout, on a file system that all hosts share",
-            )
-    return Finding("software", OK, "the same on all ranks: " + ", ".join(f"{k} {v}" for k, v in first.items()))
-
-
-def _who(facts: Sequence[Facts], name: str, version: str) -> list[str]:
-    return [rank.who for rank in facts if rank.software[name] == version]
+    if differences := name_differences([Software(rank.who, rank.host, rank.software) for rank in facts]):
+        return Finding(
+            "software",
+            WRONG,
+            f"not the same on all ranks: {differences}",
+            "use one virtual environment and one checkout, on a file system that all hosts share",
+        )
+    return Finding(
+        "software", OK, "the same on all ranks: " + ", ".join(f"{k} {v}" for k, v in facts[0].software.items())
+    )
 
 
 def _mpi(facts: Sequence[Facts]) -> list[Finding]:

@@ -6,10 +6,10 @@ import numpy as np
 import torch
 
 from runner.comm import Comm, wait
-from runner.commands.doctor.finding import OK, WARNING, WRONG, Finding, name_some
+from runner.commands.doctor.finding import OK, WARNING, WRONG, Finding
 from runner.core.checksum import checksum
 from runner.core.errors import RunnerError
-from runner.core.text import byte_size, duration
+from runner.core.text import byte_size, duration, name_some
 
 _MIB = 1 << 20
 _MOST_SKEW_SECONDS = 2.0

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from runner.comm import Comm
-from runner.commands.doctor.finding import OK, WARNING, WRONG, Finding, name_some
+from runner.commands.doctor.finding import OK, WARNING, WRONG, Finding
 from runner.core.errors import OutputError
-from runner.core.text import byte_size, duration, plural
+from runner.core.text import byte_size, duration, name_some, plural
 from runner.host.filesystem import file_system
 
 T = TypeVar("T")

@@ -25,10 +25,10 @@ from runner.commands.plan.unloaded import render_unloaded
 from runner.config.checks import check_positive, parse_memory
 from runner.config.options import Config
 from runner.core.errors import BatchTooLarge, RunnerError, UsageError
+from runner.core.limits import total_memory
 from runner.core.urls import local_name
 from runner.data.rows import RowType, type_key
 from runner.host.cpus import cpu_share, fair_threads, requested_threads, usable_cpus
-from runner.host.limits import total_memory
 from runner.job.dataset import open_dataset
 from runner.job.session import quiet_session
 from runner.records.file_recorder import FileRecorder

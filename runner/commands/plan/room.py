@@ -14,10 +14,10 @@ from runner.config.checks import parse_memory
 from runner.config.options import Config
 from runner.config.paths import is_path
 from runner.core.errors import ModelError, UsageError
+from runner.core.limits import free_memory
 from runner.core.text import byte_size, plural
 from runner.data.rows import RowType
 from runner.host.devices import device_kind
-from runner.host.limits import free_memory
 from runner.models.kind import weight_files
 from runner.models.weights.checkpoints import files_of
 from runner.sources import Source

@@ -1,6 +1,8 @@
 """Changes that make a module faster or smaller: another dtype, memory format, compilation."""
 
 import atexit
+import functools
+import os
 import shutil
 import tempfile
 from collections.abc import Collection
@@ -12,6 +14,9 @@ from runner.config.model_kinds import ADAPTATIONS
 from runner.config.options import Config
 from runner.core.errors import UsageError
 from runner.host.environment import set_variable
+from runner.host.launch import World, read_variables
+
+_COMPILE_CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def convert(model: nn.Module, config: Config) -> nn.Module:
@@ -23,13 +28,10 @@ def convert(model: nn.Module, config: Config) -> nn.Module:
     return model
 
 
-def finish(model: nn.Module, config: Config) -> nn.Module:
+def finish(model: nn.Module, config: Config, world: World) -> nn.Module:
     """Compile a module on its device, where the options say so."""
     if config.compile:
-        # a folder of its own: what ranks and jobs compile at the same time must not mix
-        folder = tempfile.mkdtemp(prefix="runner-compiled-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        set_variable("TORCHINDUCTOR_CACHE_DIR", folder)
+        set_variable(_COMPILE_CACHE, _cache_folder(world.host, world.local_rank))
         # one code for all numbers of rows: else it would depend on what this rank has seen before
         if type(model).compile is not nn.Module.compile:  # it knows which part of it is to be compiled
             model.compile(dynamic=True)
@@ -37,6 +39,23 @@ def finish(model: nn.Module, config: Config) -> nn.Module:
         compiled: nn.Module = torch.compile(model, dynamic=True)  # type: ignore[assignment]
         return compiled
     return model
+
+
+@functools.cache
+def _cache_folder(host: str, local_rank: int) -> str:
+    """Return a folder of this rank alone: what ranks compile at the same time must not mix.
+
+    Where the user names one, it is inside of that: by host, as the code is for its kind of processor. PyTorch's default
+    was not named by the user: importing torch.distributed.pipelining sets the variable to it.
+    """
+    from torch._inductor.runtime.cache_dir_utils import default_cache_dir
+
+    own = read_variables([_COMPILE_CACHE]).get(_COMPILE_CACHE)
+    if own and os.path.abspath(own) != os.path.abspath(default_cache_dir()):
+        return os.path.join(os.path.abspath(own), f"{host}-{local_rank}")
+    folder = tempfile.mkdtemp(prefix="runner-compiled-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 def refuse_for_device(config: Config, device: torch.device) -> None:

@@ -65,7 +65,7 @@ def spread(
     weights_digest = digest(model, more) if is_module or more else "none"
     compare_digests(comm, weights_digest)
     return comm.on_each(
-        lambda: finish(in_evaluation_mode(model).to(device), config) if is_module else model
+        lambda: finish(in_evaluation_mode(model).to(device), config, comm.world) if is_module else model
     ), weights_digest
 
 

@@ -139,7 +139,7 @@ def test_a_rank_with_another_checkout(tmp_path: Path) -> None:
         file.write("# of yesterday\n")
     outcome, found = doctor(tmp_path, *beside(f"PYTHONPATH={copy}"))
     assert outcome.code == 64, outcome.output
-    assert str(found["software"]["message"]).startswith("runner is not the same on all ranks: ")
+    assert str(found["software"]["message"]).startswith("not the same on all ranks: runner 0.")
 
 
 def test_a_clock_that_is_wrong(tmp_path: Path) -> None:
@@ -223,6 +223,22 @@ SECOND = dataclasses.replace(HEALTHY, who="rank 1 of 4 on a", gpu="H200 GPU-2")
 
 def test_healthy_facts() -> None:
     assert {finding.verdict for finding in judge([HEALTHY, SECOND])} == {"ok"}
+
+
+def test_all_differences_of_the_software_by_host() -> None:
+    old = {"torch": "2.12.1", "numpy": "1.26.4"}
+    ranks = [
+        dataclasses.replace(HEALTHY, who=f"rank {rank} of 6 on {host}", host=host, software=software)
+        for rank, (host, software) in enumerate(zip("abcdef", [{**old, "torch": "2.13.0"}, *[old] * 5], strict=True))
+    ]
+    (finding,) = (finding for finding in judge(ranks) if finding.check == "software")
+    assert finding.message == "not the same on all ranks: torch 2.13.0 on a, 2.12.1 on b, c, d and 2 more"
+    ranks[1] = dataclasses.replace(ranks[1], software={"torch": "2.12.1"})
+    (finding,) = (finding for finding in judge(ranks) if finding.check == "software")
+    assert finding.message.endswith("; numpy 1.26.4 on a, c, d and 2 more, none on b")
+    ranks[1] = dataclasses.replace(ranks[1], host="a", software={"torch": "2.12.1", "numpy": "1.26.4"})
+    (finding,) = (finding for finding in judge(ranks[:2]) if finding.check == "software")
+    assert finding.message.endswith("torch 2.13.0 on rank 0 of 6 on a, 2.12.1 on rank 1 of 6 on b")
 
 
 @pytest.mark.parametrize(

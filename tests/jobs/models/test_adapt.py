@@ -1,6 +1,7 @@
 """Another dtype, another memory format, compilation: what a plain loop gives that does the same."""
 
 import json
+import socket
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,12 @@ from reference import random_rows
 NUM_ROWS = 197
 
 
-def predict(folder: Path, output: str, *options: str, launcher: str) -> np.ndarray:
+def predict(folder: Path, output: str, *options: str, launcher: str, **variables: str) -> np.ndarray:
     command = ["--model", "zoo:Pixels", "--data", "d.npy", "--output", output, *options]
     if launcher == "here":
         outcome = predict_here(*command, folder=folder)
     else:  # by itself, torch.compile starts a process for each CPU to compile with
-        env = environment(TORCHINDUCTOR_COMPILE_THREADS="1")
+        env = environment(TORCHINDUCTOR_COMPILE_THREADS="1", **variables)
         outcome = run(predict_command(*command, launcher=LAUNCHERS[launcher]), folder, timeout=400, env=env)
     assert outcome.code == 0, outcome.output
     return np.load(folder / output)
@@ -51,14 +52,22 @@ def test_channels_last(images: torch.Tensor, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(450)
-def test_compiled_once_for_all_batch_sizes(images: torch.Tensor, tmp_path: Path) -> None:
+def test_compiled_once_for_all_batch_sizes_and_for_a_later_job(images: torch.Tensor, tmp_path: Path) -> None:
     model = zoo.Pixels().eval()
     with torch.inference_mode():
         expected = model(images).numpy()
-    found = predict(tmp_path, "two.npy", "--compile", launcher="mpirun-2")
+    cache = tmp_path / "cache"
+    found = predict(tmp_path, "two.npy", "--compile", launcher="mpirun-2", TORCHINDUCTOR_CACHE_DIR=str(cache))
     assert np.allclose(found, expected, atol=1e-6)
     report = json.loads((tmp_path / "two.npy.run/report.json").read_text())
     assert report["canary"] == "equal"  # each rank has compiled it
+    host = socket.gethostname()
+    assert {folder.name for folder in cache.iterdir()} == {f"{host}-0", f"{host}-1"}
+    first = {path: path.stat().st_mtime_ns for path in (cache / f"{host}-0").rglob("*.so")}
+    assert first
+    again = predict(tmp_path, "again.npy", "--compile", launcher="alone", TORCHINDUCTOR_CACHE_DIR=str(cache))
+    assert np.allclose(again, expected, atol=1e-6)
+    assert {path: path.stat().st_mtime_ns for path in (cache / f"{host}-0").rglob("*.so")} == first
 
 
 def test_refused_where_there_is_no_module(tmp_path: Path) -> None:

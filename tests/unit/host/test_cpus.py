@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from launch import environment, mpirun, predict_command, run
 
+from runner.core.limits import cpu_quotas, memory_limits
 from runner.host.cpus import CpuShare, fair_threads
-from runner.host.limits import cpu_quotas, memory_limits
 
 FREE = {"/": 1e9}
 
