@@ -1,6 +1,8 @@
 """Facts of one rank: its host, its libraries and its resources."""
 
 import hashlib
+import importlib.util
+import re
 import resource
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +28,7 @@ class Facts:
         software: versions by name; "runner" is followed by a digest of its files.
         mpi: the MPI library's own description; empty where there is one rank.
         mpi_files: the libmpi files that this process has loaded.
+        horovod_mpi: name of the libmpi that the installed Horovod was built with; empty where none is installed.
         cpus: CPUs on which this process may run.
         cpu_quota: number of CPUs that its control group lets it use at a time; None for all.
         threads: number of threads that it computes with.
@@ -43,6 +46,7 @@ class Facts:
     software: dict[str, str]
     mpi: str
     mpi_files: tuple[str, ...]
+    horovod_mpi: str
     cpus: tuple[int, ...]
     cpu_quota: float | None
     threads: int
@@ -67,6 +71,7 @@ def gather_facts(comm: Comm, device: torch.device, threads: int) -> list[Facts]:
         },
         mpi=comm.library,
         mpi_files=loaded_libraries("libmpi"),
+        horovod_mpi=_horovods_mpi(),
         cpus=tuple(sorted(usable_cpus())),
         cpu_quota=min(cpu_quotas().values(), default=None),
         threads=threads,
@@ -89,3 +94,13 @@ def _digest_of_runner() -> str:
     for path in sorted(root.rglob("*.py")):
         digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()[:8]
+
+
+def _horovods_mpi() -> str:
+    """Return the name of the libmpi that Horovod's library asks the loader for; Horovod itself is not loaded."""
+    spec = importlib.util.find_spec("horovod")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        for path in Path(folder).glob("torch/mpi_lib*.so"):
+            if match := re.search(rb"\0(libmpi[a-z_]*\.so[.\d]*)\0", path.read_bytes()):
+                return match[1].decode()
+    return ""

@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from runner.commands.doctor.early import name_interface
 from runner.commands.doctor.facts import Facts
@@ -72,6 +73,17 @@ def _mpi(facts: Sequence[Facts]) -> list[Finding]:
     if len(names) > 1:
         where = "; ".join(f"{mpi} on {name_some(r.who for r in facts if r.mpi == mpi)}" for mpi in sorted(names))
         return [Finding("MPI", WRONG, f"not the same library on all ranks: {where}", "load one module on all hosts")]
+    for rank in facts:
+        if rank.mpi_files and rank.horovod_mpi and not Path(rank.mpi_files[0]).name.startswith(rank.horovod_mpi):
+            return [
+                Finding(
+                    "MPI",
+                    WARNING,
+                    f"{rank.who} uses {rank.mpi} ({rank.mpi_files[0]}), while Horovod there was built with another "
+                    f"MPI, {rank.horovod_mpi}",
+                    "give --comm mpi to jobs, too, or load the modules with which scripts/setup.sh built Horovod",
+                )
+            ]
     if facts[0].mpi:
         files = name_some(file for rank in facts for file in rank.mpi_files)
         return [Finding("MPI", OK, f"{facts[0].mpi} everywhere, one library in each process ({files})")]

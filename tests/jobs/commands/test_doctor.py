@@ -206,7 +206,8 @@ HEALTHY = Facts(
     host="a",
     software={"torch": "2.13.0"},
     mpi="Open MPI v5",
-    mpi_files=("/lib/libmpi.so",),
+    mpi_files=("/lib/libmpi.so.40.40.7",),
+    horovod_mpi="libmpi.so.40",
     cpus=FOUR_FREE_CPUS,
     cpu_quota=None,
     threads=2,
@@ -246,6 +247,7 @@ def test_all_differences_of_the_software_by_host() -> None:
     [
         ("GPUs", "WRONG", "rank 0 of 4 on a and rank 1 of 4 on a share H200 GPU-1", {"gpu": "H200 GPU-1"}),
         ("GPUs", "WRONG", "no GPU for rank 1 of 4 on a, while other ranks have one", {"gpu": ""}),
+        ("MPI", "warning", "Horovod there was built with another MPI, libmpi.so.12", {"horovod_mpi": "libmpi.so.12"}),
         ("MPI", "WRONG", "MPICH 4 on rank 1 of 4 on a", {"mpi": "MPICH 4"}),
         (
             "CPUs",

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zoo
-from launch import PATIENCE, await_chunks, environment, finish, predict_command, recorded_chunks, run, start
+from launch import PATIENCE, await_chunks, environment, finish, predict_command, python, recorded_chunks, run, start
 from reference import plain_loop, random_rows
 
 MPICH = "mpich==5.0.2"
@@ -96,6 +96,10 @@ def test_two_mpis_in_one_process_are_refused(mpich: Path, folder: Path) -> None:
     assert outcome.code == 64, outcome.output
     assert outcome.output.count("have loaded several MPI libraries: ") == 1
     assert not (folder / "p.npy.run").exists()
+    command = [*mpiexec(mpich, 2), *python(), "-m", "runner", "doctor", "--comm", "mpi"]
+    outcome = run(command, folder, env=env | {"COLUMNS": "500"})
+    assert outcome.code == 0, outcome.output
+    assert "while Horovod there was built with another MPI, libmpi.so.40\n" in outcome.output
 
 
 def test_the_library_of_another_mpi_is_refused(mpich: Path, folder: Path) -> None:
