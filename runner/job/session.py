@@ -16,7 +16,8 @@ from runner.config.options import Config
 from runner.core.errors import Interrupted, as_runner_error, shared
 from runner.host.cpus import prevent_binding
 from runner.host.devices import deadline, device_kind, gpu_name, local_device, shared_gpus
-from runner.host.launch import Launch, detect_launch, set_log_defaults, take_warnings, warn
+from runner.host.isolation import isolated_ranks
+from runner.host.launch import Launch, detect_launch, set_log_defaults, single_world, take_warnings, warn
 from runner.host.notebook import in_notebook, job_start
 from runner.host.scheduler import idle_tasks, left_over_job
 from runner.host.stop import REASONS, Stop
@@ -66,6 +67,8 @@ def _connected(config: Config, launch: Launch, began: float, stop: Stop) -> Iter
     backend = "mpi" if is_split else config.comm
     if config.trace:  # most jobs do not trace and need not pay for the import
         from runner.reports.trace import horovods_timeline, write_trace
+    if launch.rank == 0:  # before MPI starts, which may crash
+        warn(single_world(launch.launcher), isolated_ranks())
     with horovods_timeline(config) if config.trace else nullcontext() as horovods:
         comm = connect(launch, backend, config.collect, device_kind(config), config.stall_timeout)
     failure = FailureRecord(config.output, comm.world)

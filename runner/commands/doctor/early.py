@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from runner.commands.doctor.finding import WARNING, Finding
+from runner.host.isolation import isolated_ranks
 from runner.host.launch import Launch, own_addresses, read_variables
 
 _BRIDGES = ("docker", "virbr", "lxcbr", "podman", "cni")  # of Docker, libvirt, LXC, Podman, Kubernetes
@@ -10,7 +11,13 @@ _LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")  # of Open MPI,
 
 
 def look_around(launch: Launch) -> list[Finding]:
-    """Return findings that need no other rank: addresses of bridges, which MPI takes for a way to other hosts."""
+    """Return findings that need no other rank."""
+    isolated = isolated_ranks()
+    return [*_bridges(launch), *([Finding("MPI", WARNING, *isolated.split(": ", 1))] if isolated else [])]
+
+
+def _bridges(launch: Launch) -> list[Finding]:
+    """Find the addresses of bridges, which MPI takes for a way to other hosts."""
     sizes = [int(size) for size in read_variables(_LOCAL_SIZES).values() if size.isdecimal()]
     if launch.world_size == 1 or launch.world_size in sizes:  # one host
         return []
