@@ -4,12 +4,13 @@ The backends are one rank (`single.py`), Horovod over MPI (`horovod.py`) and MPI
 Every method except `abort` and `beat` is collective: every rank calls it, in the same order.
 """
 
+import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from runner.core.errors import RunnerError, as_runner_error
+from runner.core.errors import RunnerError, UsageError, as_runner_error, describe
 from runner.host.launch import Launch, World
 
 if TYPE_CHECKING:
@@ -178,13 +179,21 @@ def connect(launch: Launch, backend: str, collect: str, device: str, timeout_sec
     from runner.comm.guard import guarded_start
 
     with guarded_start(launch, timeout_seconds):
-        if backend == "mpi":
-            from runner.comm.mpi import MpiComm
+        try:
+            if backend == "mpi":
+                from runner.comm.mpi import MpiComm
 
-            return MpiComm(launch, collect)
-        from runner.comm.horovod import HorovodComm
+                return MpiComm(launch, collect)
+            from runner.comm.horovod import HorovodComm
 
-        return HorovodComm(launch, collect, device)
+            return HorovodComm(launch, collect, device)
+        except RunnerError:
+            raise
+        except Exception as error:
+            raise UsageError(
+                f"MPI failed when the ranks connected: {describe(error)}. Do the hosts reach each other, and has each "
+                f"a name of its own? This one is called {socket.gethostname()}"
+            ) from error
 
 
 def connect_leaders(everyone: Comm, size: int, launch: Launch, backend: str, collect: str, device: str) -> Comm | None:

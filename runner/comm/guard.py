@@ -49,7 +49,8 @@ def _message(launch: Launch, seconds: float) -> str:
     return (
         f"runner: error [rank {launch.rank} of {launch.world_size} on {socket.gethostname()}]: the other ranks did not "
         f"connect within {seconds:g} s (--stall-timeout). Either a rank did not start (see the lines above), or the "
-        "hosts cannot reach each other: a firewall, or an interface that does not connect them. Addresses of this "
-        f"host: {addresses}. Name the interface that connects the hosts, such as: mpirun --mca btl_tcp_if_include eth0 "
-        "--prtemca prte_if_include eth0; horovodrun --network-interface eth0\n"
+        "hosts cannot reach each other: a firewall, an interface that does not connect them, or hosts of one name "
+        f"({socket.gethostname()}), as copies of one machine have. Addresses of this host: {addresses}. Name the "
+        "interface that connects the hosts, such as: mpirun --mca btl_tcp_if_include eth0 --prtemca prte_if_include "
+        "eth0; horovodrun --network-interface eth0\n"
     )

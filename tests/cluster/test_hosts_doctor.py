@@ -71,6 +71,21 @@ def test_an_address_that_both_hosts_have(hosts, job, tmp_path, on_each):
     assert "warning network   node1, node2 all have the address docker0 172.17.0.1" in said
 
 
+def test_hosts_of_one_name(hosts, tmp_path, on_each):
+    """MPI takes them for one; how it fails differs from launch to launch."""
+    on_each("hostname", "localhost", undo=("true",))
+    try:
+        code, said = hosts.run("head", *ONE_EACH, *DOCTOR, "--stall-timeout", 10)
+    finally:
+        for host in ("node1", "node2"):
+            hosts.run(host, "hostname", host)
+    assert code != 0, said
+    assert "warning ranks     this host is called localhost. If other hosts of the job are, too, MPI takes" in said
+    failed, hung = "This one is called localhost", "or hosts of one name (localhost), as copies of one machine have"
+    assert failed in " ".join(said.split()) or hung in said, said
+    assert "Traceback" not in said
+
+
 def test_shared_memory_that_is_too_little_for_mpi(hosts, tmp_path, on_each):
     on_each("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", "/dev/shm", undo=("umount", "/dev/shm"))
     path = tmp_path / "found.json"

@@ -1,5 +1,6 @@
 """Findings about this host that are told before the ranks connect, as they may keep them from it."""
 
+import socket
 from pathlib import Path
 
 from runner.commands.doctor.finding import WARNING, Finding
@@ -12,15 +13,27 @@ _LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")  # of Open MPI,
 
 def look_around(launch: Launch) -> list[Finding]:
     """Return findings that need no other rank."""
-    isolated = isolated_ranks()
-    return [*_bridges(launch), *([Finding("MPI", WARNING, *isolated.split(": ", 1))] if isolated else [])]
-
-
-def _bridges(launch: Launch) -> list[Finding]:
-    """Find the addresses of bridges, which MPI takes for a way to other hosts."""
+    findings = []
+    if isolated := isolated_ranks():
+        findings.append(Finding("MPI", WARNING, *isolated.split(": ", 1)))
     sizes = [int(size) for size in read_variables(_LOCAL_SIZES).values() if size.isdecimal()]
     if launch.world_size == 1 or launch.world_size in sizes:  # one host
-        return []
+        return findings
+    if (name := socket.gethostname()).partition(".")[0] == "localhost":
+        findings.append(
+            Finding(
+                "ranks",
+                WARNING,
+                f"this host is called {name}. If other hosts of the job are, too, MPI takes them for one, and ends or "
+                "hangs now",
+                "give each host a name of its own: hostnamectl set-hostname NAME",
+            )
+        )
+    return [*findings, *_bridges()]
+
+
+def _bridges() -> list[Finding]:
+    """Find the addresses of bridges, which MPI takes for a way to other hosts."""
     addresses = own_addresses()
     bridges = [
         name for name in addresses if name.startswith(_BRIDGES) or Path(f"/sys/class/net/{name}/bridge").is_dir()
