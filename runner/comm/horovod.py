@@ -14,13 +14,14 @@ from runner.comm.mpi import MpiComm
 from runner.comm.pieces import parts_of
 from runner.core.errors import RunnerError, UsageError, describe, shared
 from runner.host.cpus import unbound
-from runner.host.launch import Launch, loaded_libraries, set_horovod_defaults
+from runner.host.launch import Launch, loaded_libraries, read_variables, set_horovod_defaults
 
 # One round, all ranks together: past 2^32 Horovod returns garbage and reports success.
 _MAX_ROUND_BYTES = 1 << 30
 # Horovod notes some ten events a round, and one a rank; it stops after so many, as its file would grow without end.
 _MOST_EVENTS = 200_000
 _EVENTS_A_ROUND = 12
+_CONTROLLER = "HOROVOD_CONTROLLER"
 
 
 class HorovodComm(MpiComm):
@@ -45,8 +46,8 @@ class HorovodComm(MpiComm):
         if hvd.size() != ranks.Get_size():
             raise shared(
                 UsageError(
-                    f"{launch.launcher} started {ranks.Get_size()} ranks, but Horovod sees {hvd.size()}; unset "
-                    "HOROVOD_CONTROLLER and the other HOROVOD_ variables of an earlier setup"
+                    f"{launch.launcher} started {ranks.Get_size()} ranks, but Horovod sees {hvd.size()}; unset the "
+                    "HOROVOD_ variables of an earlier setup"
                 )
             )
         self._hvd = hvd
@@ -135,6 +136,9 @@ def _load_horovod(mpi: Any, ranks: Any) -> Any:
             "Unload the modules of other MPIs, unset MPI4PY_LIBMPI, and run scripts/setup.sh again; --comm mpi works "
             "without Horovod"
         )
+    controller = read_variables([_CONTROLLER]).get(_CONTROLLER, "mpi")
+    if not outcome and controller.lower() != "mpi":  # Horovod may crash for it
+        outcome = UsageError(f"{_CONTROLLER}={controller}: the runner needs Horovod over MPI; unset {_CONTROLLER}")
     for failure in ranks.allgather(outcome):
         if failure is not None:
             raise shared(failure)

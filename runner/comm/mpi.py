@@ -44,7 +44,8 @@ class MpiComm(Comm):
         self._ring = ranks.Dup()  # signs of life
         self._beat_sent: Any = None
         self._outgoing = Buffer()
-        self._to_root_alone = COLLECT_MODES[collect].to_root_only
+        # between hosts, Intel MPI's Iallgatherv of pieces of unlike sizes never ends; and rank 0 alone needs them
+        self._to_root_alone = COLLECT_MODES[collect].to_root_only or self.library.startswith("Intel")
         self._host = host = self._mpi.Split_type(mpi.COMM_TYPE_SHARED)
         self.world = World(
             rank=self._mpi.Get_rank(),

@@ -114,6 +114,15 @@ def test_a_world_that_is_not_the_launchers_is_refused(size: str, rank: str, mess
     assert not (tmp_path / "p.npy").exists()
 
 
+def test_another_controller_of_horovod_is_refused(tmp_path: Path) -> None:
+    """A build without it would crash."""
+    np.save(tmp_path / "d.npy", random_rows(97, 8))
+    command = predict_command("--model", "zoo:mlp", "--data", "d.npy", "--output", "p.npy")
+    outcome = run([*mpirun(2), "-x", "HOROVOD_CONTROLLER=gloo", *command], tmp_path)
+    assert outcome.code == 64, outcome.output
+    assert outcome.output.count("runner: error: HOROVOD_CONTROLLER=gloo: the runner needs Horovod over MPI; unset") == 1
+
+
 @pytest.mark.cold
 def test_missing_horovod_names_the_command(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", random_rows(97, 8))

@@ -1,0 +1,36 @@
+"""Intel MPI between two hosts, through mpi4py alone: its wheel is unpacked into a folder of its own."""
+
+import subprocess
+import sys
+
+import pytest
+from launch import PROGRAMS
+
+INTEL_MPI = "impi-rt==2021.18.1"  # the last with libfabric inside
+
+
+@pytest.fixture(scope="module")
+def intel(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("intel")
+    pip = [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "install", "--no-deps", INTEL_MPI]
+    pip += ["--only-binary", ":all:", "--ignore-installed", "--no-warn-script-location", "--prefix", folder]
+    made = subprocess.run(pip, capture_output=True, text=True, timeout=200, check=False)
+    if made.returncode:
+        pytest.skip(f"{INTEL_MPI} cannot be had from the package index: {made.stderr.strip().splitlines()[-1]}")
+    return folder
+
+
+def test_pieces_of_unlike_sizes_between_hosts(hosts, intel):
+    """Its Iallgatherv of those never ends."""
+    env = {
+        "PATH": f"{intel}/bin:{hosts.env['PATH']}",
+        "LD_LIBRARY_PATH": f"{intel}/lib",
+        "MPI4PY_LIBMPI": f"{intel}/lib/libmpi.so.12",
+        "I_MPI_ROOT": f"{intel}/opt/mpi",
+        "I_MPI_OFI_PROVIDER": "tcp",
+    }
+    launcher = ["mpiexec.hydra", "-bootstrap", "ssh", "-hosts", "node1,node2", "-ppn", 1, "-n", 2]
+    command = [sys.executable, PROGRAMS / "collect.py", 1, "mpi", "allgather"]
+    code, said = hosts.run("head", *launcher, *command, **env, timeout=100)
+    assert code == 0, said
+    assert "all 200 chunks arrived" in said
