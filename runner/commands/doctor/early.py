@@ -15,7 +15,8 @@ def look_around(launch: Launch) -> list[Finding]:
     """Return findings that need no other rank."""
     findings = []
     if isolated := isolated_ranks():
-        findings.append(Finding("MPI", WARNING, *isolated.split(": ", 1)))
+        what, fix = isolated.split(": ", 1)
+        findings.append(Finding("MPI", WARNING, what, fix))
     sizes = [int(size) for size in read_variables(_LOCAL_SIZES).values() if size.isdecimal()]
     if launch.world_size == 1 or launch.world_size in sizes:  # one host
         return findings
