@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from runner.core.secrets import hide_in_words
+from runner.core.shortage import limits_in_words
 from runner.host.launch import World
 from runner.host.scheduler import scheduler_job
 
@@ -73,6 +74,7 @@ def describe_job(world: World, model_parallel: int, data: str, epoch: float) -> 
         "model_parallel": model_parallel,
         "launcher": world.launcher,
         "host": world.host,
+        "memory": limits_in_words(),
         "scheduler_job": scheduler_job(),
         "command": own_command(),
         "launcher_command": launcher_command(),

@@ -127,6 +127,8 @@ def _signs_of_life(folder: Path, ledger: Ledger) -> str:
     epoch = _number(job.get("epoch"))
     if host := job.get("host"):
         signs.append(f"Its rank 0 was on {host}.")
+    if memory := job.get("memory"):
+        signs.append(f"Memory there: {memory}.")
     if epoch and _number(status.get("time")) >= epoch:
         signs.append(f"Its last sign of life was at {_clock(_number(status.get('time')))}.")
         if stragglers := status.get("stragglers"):

@@ -12,6 +12,7 @@ from launch import LAUNCHERS, PATIENCE, Outcome, finish, predict_command, predic
 from launch import await_chunks as await_so_many
 
 from runner.cli.main import main
+from runner.core.shortage import limits_in_words
 
 NUM_ROWS = 3000
 JOB = ["--model", "zoo:DiesOnce", "--data", "d.npy", "--output", "p.npy", "--batch-size", "10"]
@@ -56,6 +57,7 @@ def test_the_life_of_a_job(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     finish(process, PATIENCE)
     said = explain(capsys)
     assert "one process) ended without a record of it. Its processes were killed: " in said
+    assert f" Memory there: {limits_in_words()}. " in said
     assert NEXT in said
 
     process = start(predict_command(*job()), folder)
