@@ -1,19 +1,20 @@
 """Command line: runs each command and turns exceptions into messages and exit codes; nothing else."""
 
+import errno
 import gc
-import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Sequence
 
 from runner.cli.arguments import Command, make_predict_config, parse, predict_options
 from runner.config.options import make_config
 from runner.core.errors import EXIT_COMPLETE, EXIT_STOPPED, RunnerError, render
+from runner.core.messages import drop_unprinted, tell
 from runner.core.printable import printable
 from runner.core.secrets import hide_secrets
 from runner.host.cpus import prevent_binding
 from runner.host.launch import detect_launch
+from runner.host.process import own_origin
 from runner.host.stop import SIGNALS, leave_on_signal
 from runner.telemetry.terminal import tell_on_terminal
 
@@ -27,11 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RunnerError as error:
         _show(error)
         return error.exit_code
+    finally:
+        drop_unprinted()
 
 
 def _predict(command: Command) -> int:
-    is_root = detect_launch().rank == 0
-    leave_on_signal("runner: stopped by a signal before the job began" if is_root else "")
+    launch = detect_launch()
+    is_root = launch.rank == 0
+    origin = own_origin() if launch.launcher != "none" else None
+    leave_on_signal("runner: stopped by a signal before the job began" if is_root else "", origin)
     config = make_predict_config(command.given)
     if is_root:
         tell_on_terminal("loading PyTorch ...")
@@ -139,21 +144,22 @@ def _say(text: str, end: str = "\n") -> None:
     """Print a result; names and texts in it may be those of others."""
     try:
         print(printable(hide_secrets(text)), end=end, flush=True)
-    except BrokenPipeError:  # who reads, such as head, has seen enough; without this, Python would try again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):  # who reads, such as head, has seen enough; a closed terminal
+            raise
 
 
 def _show(error: RunnerError) -> None:
     """Print an error once: rank 0 prints an error that every rank has; otherwise the failed rank prints its own."""
     launch = detect_launch()
     if launch.rank == 0:
-        print(render(error), file=sys.stderr, flush=True)
+        tell(render(error))
     if launch.world_size == 1:
         return
     _leave_together()
     if launch.rank and not error.shared:
         error.who = error.who or f"rank {launch.rank} of {launch.world_size}"
-        print(render(error), file=sys.stderr, flush=True)
+        tell(render(error))
 
 
 def _leave_together() -> None:

@@ -20,6 +20,7 @@ from runner.comm.library import library_name, load_mpi
 from runner.comm.pieces import Buffer, PlaceCommunicators, broadcast_pieces
 from runner.config.collect_modes import COLLECT_MODES
 from runner.core.errors import RunnerError, as_runner_error, render
+from runner.core.messages import tell
 from runner.host.launch import Launch, World
 
 T = TypeVar("T")
@@ -99,8 +100,9 @@ class MpiComm(Comm):
     def abort(self, error: RunnerError) -> None:
         time.sleep(0.2 * min(self.world.rank, 10))  # when all fail alike, one message is enough: the first ends the job
         error.who = self.world.who
-        print(render(error), file=sys.stderr, flush=True)
-        sys.stdout.flush()
+        tell(render(error))
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()
         time.sleep(0.1)  # what the launcher has not read yet when the job is aborted may be lost
         self._library.COMM_WORLD.Abort(error.exit_code)
 
@@ -208,7 +210,7 @@ def _abort_on_exception(who: str, mpi_comm: Any) -> None:
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         with contextlib.suppress(Exception):
             former_hook(kind, error, trace)
-        print(f"runner: error [{who}]: an exception ended this rank, and with it the job", file=sys.stderr, flush=True)
+        tell(f"runner: error [{who}]: an exception ended this rank, and with it the job")
         mpi_comm.Abort(as_runner_error(error).exit_code)
 
     hook.ends_the_job = True  # type: ignore[attr-defined]

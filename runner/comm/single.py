@@ -3,7 +3,6 @@
 import itertools
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ import numpy as np
 
 from runner.comm import Comm, Counter, Round
 from runner.core.errors import RunnerError, render
+from runner.core.messages import tell
 from runner.host.launch import single_world
 from runner.host.notebook import in_notebook
 
@@ -57,7 +57,7 @@ class SingleComm(Comm):
 
     def abort(self, error: RunnerError) -> None:
         if threading.current_thread() is not self._thread:
-            print(render(error), file=sys.stderr, flush=True)
+            tell(render(error))
             if not in_notebook() or self._thread is not threading.main_thread():
                 os._exit(error.exit_code)  # the thread of the job hangs
             for _ in range(2):  # the first asks the job to stop, the second to stop at once; the kernel lives on

@@ -6,11 +6,11 @@ Schedulers' variables are those of `scheduler.py`.
 import os
 import re
 import socket
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from runner.core.messages import tell
 from runner.core.printable import safe_message
 from runner.host.process import is_typed
 
@@ -198,7 +198,7 @@ def warn(world: World, what: str) -> None:
     if world.rank == 0 and what:
         what = safe_message(what)
         _WARNINGS.append(what)
-        print(f"runner: warning: {what}", file=sys.stderr, flush=True)
+        tell(f"runner: warning: {what}")
 
 
 def take_warnings() -> list[str]:

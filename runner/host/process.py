@@ -20,6 +20,8 @@ _FIRST_NAMESPACE = "pid:[4026531836]"  # of processes, that of the host and of n
 
 @dataclass(frozen=True)
 class _Parent:
+    pid: int
+    ticks: int  # see `start_ticks`
     name: str
     words: list[str]  # after the first
     has_terminal: bool
@@ -70,9 +72,51 @@ def is_running(pid: int, ticks: int) -> bool:
     return int(fields[19]) == ticks and fields[0] not in "ZX"
 
 
+@dataclass(frozen=True)
+class Origin:
+    """The processes that started a process of this host.
+
+    Attributes:
+        pid: the process.
+        parent: its parent.
+        launcher: the nearest launcher above it, perhaps with the shell of a script between them; 0 where none is seen.
+        launcher_ticks: when that started, see `start_ticks`.
+    """
+
+    pid: int
+    parent: int
+    launcher: int = 0
+    launcher_ticks: int = 0
+
+    def has_ended(self) -> bool:
+        """Return whether the launcher has ended, or, where none is seen, the parent; while the process runs."""
+        if self.launcher:
+            return not is_running(self.launcher, self.launcher_ticks)
+        try:
+            return parent_of(self.pid) != self.parent
+        except OSError:
+            return False
+
+
+def own_origin() -> Origin:
+    """Return the processes that started this one, as they were when this was first asked."""
+    launcher = _launcher()
+    return Origin(os.getpid(), os.getppid(), *((launcher.pid, launcher.ticks) if launcher else ()))
+
+
+def local_launcher() -> int:
+    """Return the mpirun or mpiexec that has started this process itself, on this host; 0 where there is none."""
+    launcher = _launcher()
+    return launcher.pid if launcher and launcher.name in ("mpirun", "mpiexec", "mpiexec.hydra", "prterun") else 0
+
+
+def _launcher() -> _Parent | None:
+    return next((parent for parent in _parents(os.getpid())[0] if parent.is_launcher), None)
+
+
 def is_typed() -> bool:
     """Return whether this process comes from a shell at a terminal, and from no launcher below that shell."""
-    for parent in _parents()[0]:
+    for parent in _parents(os.getpid())[0]:
         if parent.is_launcher:
             return False
         is_interactive = all(word.startswith("-") and word != "-c" for word in parent.words)
@@ -87,15 +131,15 @@ def has_launcher_above(also: str = "") -> bool | None:
     Args:
         also: a further name of a process that counts.
     """
-    parents, is_complete = _parents()
+    parents, is_complete = _parents(os.getpid())
     if any(parent.is_launcher or parent.name == also for parent in parents):
         return True
     return False if is_complete else None
 
 
 @functools.cache
-def _parents() -> tuple[list[_Parent], bool]:
-    """Return the processes above this one, and whether these are all up to the first one of the host."""
+def _parents(pid: int) -> tuple[list[_Parent], bool]:
+    """Return the processes above this one, `pid`, and whether these are all up to the first one of the host."""
     parents = []
     pid = os.getppid()
     try:
@@ -103,7 +147,7 @@ def _parents() -> tuple[list[_Parent], bool]:
             name = Path(f"/proc/{pid}/comm").read_text().strip()
             words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[1:-1]
             fields = _stat_fields(pid)
-            parents.append(_Parent(name, words, fields[4] != "0"))  # field 7, the terminal
+            parents.append(_Parent(pid, int(fields[19]), name, words, fields[4] != "0"))  # field 7, the terminal
             pid = int(fields[1])
         return parents, pid == 1 and os.readlink("/proc/self/ns/pid") == _FIRST_NAMESPACE
     except OSError:  # a process that has ended, or is hidden

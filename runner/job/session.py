@@ -1,6 +1,5 @@
 """The first stage of a job: connect the ranks and start their monitoring; also the end of a job that fails."""
 
-import os
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from runner.host.devices import deadline, device_kind, gpu_name, local_device, s
 from runner.host.isolation import isolated_ranks
 from runner.host.launch import Launch, detect_launch, set_log_defaults, single_world, take_warnings, warn
 from runner.host.notebook import in_notebook, job_start
+from runner.host.process import own_origin
 from runner.host.scheduler import idle_tasks, left_over_job
 from runner.host.stop import REASONS, Stop
 from runner.job.context import Session
@@ -48,9 +48,9 @@ def open_session(config: Config) -> Iterator[Session]:
     began = job_start()
     launch = detect_launch()
     notice = _NOTICE if launch.rank == 0 and not in_notebook() else ""
-    parent = os.getppid() if launch.launcher != "none" else None
+    origin = own_origin() if launch.launcher != "none" else None
     with (
-        Stop(deadline(config, began), notice, parent) as stop,
+        Stop(deadline(config, began), notice, origin) as stop,
         _connected(config, launch, began, stop) as session,
     ):
         yield session

@@ -6,6 +6,7 @@ from typing import Any
 
 from runner.config.options import Config
 from runner.core.errors import InputError, OutputError
+from runner.core.messages import tell
 from runner.records.ledger import Ledger
 from runner.records.lock import OutputLock
 from runner.records.ownership import (
@@ -146,7 +147,7 @@ class Claim:
             ledger.check(fingerprint)
             return ledger
         self.starts_over = True
-        print(f"runner: starting over: the earlier job has computed no rows, and differs in {differences}", flush=True)
+        tell(f"runner: starting over: the earlier job has computed no rows, and differs in {differences}")
         return None
 
     def _refuse_existing(self) -> None:

@@ -11,14 +11,15 @@ import os
 import socket
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from runner.core.errors import OutputError
-from runner.host.process import is_running, parent_of, start_ticks
+from runner.host.process import Origin, is_running, own_origin, start_ticks
 
 _TOUCH_SECONDS = 2.0
-_PATIENCE_SECONDS = 15.0  # a single rank ends soon after its launcher
+_PATIENCE_SECONDS = 15.0  # ranks end soon after their launcher
 _WATCH_SECONDS = 4 * _TOUCH_SECONDS  # a lock of another host, untouched for this long, belongs to a dead job
 
 
@@ -51,7 +52,7 @@ class OutputLock:
             owner = {}  # being written, or torn: its age decides
         give_up = time.monotonic() + _PATIENCE_SECONDS
         while is_alive := self._is_alive(owner):
-            if not _lost_its_parent(owner) or time.monotonic() > give_up:
+            if not _lost_its_launcher(owner) or time.monotonic() > give_up:
                 break
         if is_alive:
             raise OutputError(
@@ -141,11 +142,11 @@ class OutputLock:
             pass
 
 
-def _lost_its_parent(owner: dict[str, Any]) -> bool:
-    """Return whether the process that started the owner, such as its launcher, has ended, as far as this host tells."""
+def _lost_its_launcher(owner: dict[str, Any]) -> bool:
+    """Return whether a process that started the owner, such as its launcher, has ended, as far as this host tells."""
     try:
-        return owner.get("host") == socket.gethostname() and parent_of(owner["pid"]) != owner["parent"]
-    except (KeyError, OSError):
+        return owner.get("host") == socket.gethostname() and Origin(owner["pid"], **owner["origin"]).has_ended()
+    except (KeyError, TypeError):
         return False
 
 
@@ -154,7 +155,7 @@ def _me() -> dict[str, Any]:
         "host": socket.gethostname(),
         "pid": os.getpid(),
         "pid_namespace": os.readlink("/proc/self/ns/pid"),
-        "parent": os.getppid(),
+        "origin": {key: value for key, value in asdict(own_origin()).items() if key != "pid"},
         "start_ticks": start_ticks(os.getpid()),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
     }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from runner.chunks.commit import Commit
 from runner.core.atomic import write_text
+from runner.core.messages import tell
 from runner.host.notebook import in_notebook
 from runner.telemetry.notebook import NotebookView
 from runner.telemetry.status import Status
@@ -60,7 +61,7 @@ class LogView:
         seconds = next(seconds for age, seconds in _LOG_SECONDS if now - self._began < age)
         if now - self._last >= seconds and status.done_rows < status.num_rows:
             self._last = now
-            _print(line(status), self._stream)
+            tell(line(status), self._stream)
 
     def close(self, status: Status | None) -> None:
         pass
@@ -109,7 +110,7 @@ class Progress:
         title = first_line(start.num_rows, start.resumed_rows + start.quarantined_rows, start.where)
         self._view: View | None = NotebookView(title) if stream is None and in_notebook() else None
         if self._view is None:
-            _print(title, stream)
+            tell(title, stream)
         if metrics:
             metrics.begin(self._tally.status)
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
@@ -146,8 +147,3 @@ class Progress:
             return
         with contextlib.suppress(OSError):  # a storage that fails shows where rows are written
             write_text(self._folder / STATUS, status.to_json())
-
-
-def _print(text: str, stream: TextIO | None) -> None:
-    with contextlib.suppress(OSError, ValueError):  # nobody reads any more
-        print(text, file=stream or sys.stderr, flush=True)

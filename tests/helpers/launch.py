@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 HELPERS = Path(__file__).parent
 TESTS = HELPERS.parent
@@ -57,7 +58,12 @@ def _patience() -> str:
     return library
 
 
-def start(command: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+def start(
+    command: Sequence[str | Path],
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stdout: int | IO[str] = subprocess.PIPE,
+) -> subprocess.Popen[str]:
     """A command in a session of its own, so that it can be ended with all its children.
 
     And with a folder of its own for temporary files: what Open MPI leaves there when it is killed keeps a launch that
@@ -68,7 +74,7 @@ def start(command: Sequence[str | Path], cwd: Path, env: Mapping[str, str] | Non
         cwd=cwd,
         env={**(env or environment()), "TMPDIR": tempfile.mkdtemp(dir=_TEMPORARY.name)},
         stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
+        stdout=stdout,
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,

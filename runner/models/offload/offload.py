@@ -4,7 +4,6 @@ memory to a GPU, or from files.
 
 import contextlib
 import io
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from runner.config.options import Config
 from runner.config.paths import is_path
 from runner.core.errors import ModelError, RunnerError, UsageError
 from runner.core.imports import import_extra, name_of
+from runner.core.messages import tell
 from runner.core.text import byte_size, duration
 from runner.models.formats import SAFETENSORS as SAFETENSORS_FORMAT
 from runner.models.loaders.factory import Factory, build_from_factory
@@ -206,4 +206,4 @@ def _warn_of_speed(config: Config, comm: Comm, weights: Mapping[str, torch.Tenso
     )
     if calls * seconds > config.stall_timeout / 2:
         words += f". A batch may take longer than --stall-timeout {config.stall_timeout}"
-    print(words, file=sys.stderr, flush=True)
+    tell(words)

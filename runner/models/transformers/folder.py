@@ -10,7 +10,6 @@ that greedy decoding adds, or the likelihood of a text.
 import atexit
 import json
 import shutil
-import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from runner.comm import Comm
 from runner.config.options import Config
 from runner.core.errors import ModelError, describe
 from runner.core.imports import import_extra
+from runner.core.messages import tell
 from runner.host.environment import set_default, set_variable
 from runner.models.images.processor import PROCESSOR_FILES, open_processor
 from runner.models.transformers.adapters import Adapter, find_adapter, import_peft
@@ -198,11 +198,9 @@ def _generation(transformers: Any, small: str, folder: Path, architecture: Archi
 def _warn_of_other_decoding(comm: Comm, config: Config, generation: Any) -> None:
     asked = other_decoding(generation) if generation is not None and not config.model_args.get("score") else ""
     if asked and comm.world.rank == 0:
-        print(
+        tell(
             f"runner: warning: {_GENERATION} of --model {config.model} asks for {asked}; decoding is greedy, with one "
-            "answer per row, and ignores it",
-            file=sys.stderr,
-            flush=True,
+            "answer per row, and ignores it"
         )
 
 

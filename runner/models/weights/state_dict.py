@@ -1,6 +1,5 @@
 """Loading of state dicts from files into a module, with every tensor of both accounted for; independent of ranks."""
 
-import sys
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from runner.config.options import Config
 from runner.core.errors import ModelError, describe
+from runner.core.messages import tell
 from runner.core.text import plural
 from runner.models.weights.casts import are_equal, why_lossy
 from runner.models.weights.checkpoints import StateDict, read_state_dict
@@ -238,4 +238,4 @@ def _report_choices(file: WeightsFile, held: StateDict, contents: Renamed, ignor
     done += [f"{contents.dropped!r} is dropped from the names"] * bool(contents.dropped)
     done += [f"{plural(len(ignored), 'tensor')} of it ignored: {list_names(ignored)}"] * bool(ignored)
     if done:
-        print(f"runner: --weights {file.path}: {' and '.join(done)}", file=sys.stderr, flush=True)
+        tell(f"runner: --weights {file.path}: {' and '.join(done)}")

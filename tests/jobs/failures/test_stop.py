@@ -4,7 +4,9 @@ import contextlib
 import json
 import os
 import pty
+import select
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -173,6 +175,78 @@ def test_a_rank_whose_launcher_is_killed(folder: Path) -> None:
     report = json.loads((folder / "p.npy.run/report.json").read_text())
     assert (report["status"], report["stopped_by"]) == ("stopped", "the end of its launcher")
     assert_goes_on(folder, "alone")
+
+
+SLEEP = (
+    "import os\nimport time\n\ndef build():\n"
+    "    open('sleeping-' + os.environ['OMPI_COMM_WORLD_RANK'], 'w').close()\n    time.sleep(60)\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("module", "launcher"),
+    [
+        ("torch", LAUNCHERS["mpirun-2"]),  # MPI has not started, so cannot end them
+        ("slow", [*LAUNCHERS["mpirun-1"], "bash", "-c", '"$@"; true', "bash"]),  # which outlives the launcher, too
+    ],
+)
+def test_ranks_that_import_or_load_when_their_launcher_is_killed(
+    module: str, launcher: list[str], folder: Path
+) -> None:
+    (folder / "torch.py").write_text(f"{SLEEP}\nbuild()\n")
+    (folder / "slow.py").write_text(SLEEP)
+    if module == "slow":
+        (folder / "torch.py").unlink()
+    command = ["--model", "slow:build", "--weights", "none", "--data", "d.npy", "--output", "p.npy"]
+    process = start(predict_command(*command, launcher=launcher), folder)
+    ranks = range(2 if module == "torch" else 1)
+    await_that(lambda: len(list(folder.glob("sleeping-*"))) == len(ranks), process)
+    pids = [pid_of_rank(rank, folder) for rank in ranks]
+    began = time.monotonic()
+    os.kill(process.pid, signal.SIGKILL)
+    for pid in pids:
+        await_end(pid)
+    assert time.monotonic() - began < 20
+    finish(process, PATIENCE)
+    (folder / "torch.py").unlink(missing_ok=True)
+    (folder / "slow.py").write_text("from zoo import mlp as build\n")
+    outcome = run(predict_command(*command), folder)
+    assert outcome.code == 0, outcome.output
+
+
+def test_a_signal_at_which_the_launcher_kills_its_ranks(folder: Path) -> None:
+    """It drops what ranks print from then on, so that the notice goes past it into the log."""
+    with (folder / "log").open("w") as log:
+        process = start(predict_command(*OPTIONS, launcher=LAUNCHERS["mpirun-2"]), folder, stdout=log)
+    await_chunks(folder / "p.npy.run", 3, process)
+    os.kill(process.pid, signal.SIGTERM)
+    assert finish(process, PATIENCE).code in (1, 75)
+    said = (folder / "log").read_text()
+    assert said.count("runner: stopping. What is recorded is kept; the same command resumes.") == 1, said
+
+
+def test_a_terminal_that_is_closed(folder: Path) -> None:
+    """Nothing can be printed any more, which is no reason to fail."""
+    relay = (
+        "import signal, subprocess, sys\nprocess = None\n"
+        "signal.signal(signal.SIGHUP, lambda *_: process.send_signal(signal.SIGHUP))\n"
+        "process = subprocess.Popen(sys.argv[1:])\nopen('code', 'w').write(str(process.wait()))\n"
+    )
+    command = [str(word) for word in [sys.executable, "-c", relay, *HEARING, *predict_command(*OPTIONS)]]
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(folder)
+        os.execvpe(command[0], command, environment())
+    give_up = time.monotonic() + PATIENCE
+    while len(committed(folder)) < 3:
+        assert time.monotonic() < give_up
+        if select.select([terminal], [], [], 0.05)[0]:
+            os.read(terminal, 1 << 16)
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    assert (folder / "code").read_text() == "75"
+    assert json.loads((folder / "p.npy.run/report.json").read_text())["stopped_by"] == "a signal"
+    assert not (folder / "p.npy.run/failure.json").exists()
 
 
 @pytest.mark.parametrize("launcher", ["alone", "mpirun-2", "horovodrun-2"])
