@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from runner.host.launch import Launch, own_addresses
+from runner.host.stop import SIGNALS
 
 
 @contextmanager
@@ -35,7 +36,7 @@ def guarded_start(launch: Launch, seconds: float) -> Iterator[None]:
 
 def _watch(read: int, process: int, launch: Launch, seconds: float, late_seconds: float) -> NoReturn:
     """Wait for the end of the start or the timeout; a forked process, it takes no lock that a thread may have held."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in SIGNALS:  # a handler of this process's would tell of them once more
         signal.signal(number, signal.SIG_IGN)
     if not select.select([read], [], [], seconds + late_seconds)[0]:
         os.write(2, _message(launch, seconds).encode())

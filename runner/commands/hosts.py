@@ -13,6 +13,7 @@ from pathlib import Path
 
 from runner.config.checks import check_positive
 from runner.core.errors import UsageError
+from runner.host.allocation import slurm_hosts
 from runner.host.launch import read_variables
 
 _VARIABLES = (
@@ -76,10 +77,9 @@ def _of_allocation(variables: dict[str, str]) -> Hosts:
 def _of_slurm(nodes: str, tasks: str) -> Hosts:
     """Return the hosts and slots of Slurm's lists, such as `node[1-3,7]` and `2(x3),1`."""
     try:
-        shown = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+        names = slurm_hosts(nodes)
     except (OSError, subprocess.CalledProcessError) as error:
         raise UsageError(f"scontrol cannot list the hosts of {nodes}: {error}") from error
-    names = shown.stdout.split()
     slots: list[int] = []
     for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks):
         slots += [int(count)] * int(times or 1)

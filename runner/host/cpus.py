@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from runner.core.limits import cpu_quotas
+from runner.host.allocation import slurm_cpus
+from runner.host.scheduler import in_slurm_job
 
 # Under these, OpenMP binds the thread that loads PyTorch to the first of the CPUs, on every rank of a host the same.
 _BINDING = ("OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY", "KMP_AFFINITY")
@@ -20,17 +22,22 @@ class CpuShare:
     Attributes:
         host: name of the host.
         cpus: numbers of the CPUs.
-        quotas: see `cpu_quotas`.
+        quotas: see `cpu_quotas` and `slurm_cpus`.
     """
 
     host: str
     cpus: frozenset[int]
     quotas: Mapping[str, float]
 
+    @property
+    def most(self) -> float:
+        """How many CPUs it may use at a time, were there no other ranks."""
+        return min([len(self.cpus), *self.quotas.values()])
+
 
 def cpu_share(host: str) -> CpuShare:
     """Return the share of this process."""
-    return CpuShare(host, usable_cpus(), cpu_quotas())
+    return CpuShare(host, usable_cpus(), cpu_quotas() | (slurm_cpus() if in_slurm_job() else {}))
 
 
 def usable_cpus() -> frozenset[int]:

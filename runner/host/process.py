@@ -100,14 +100,19 @@ class Origin:
 
 def own_origin() -> Origin:
     """Return the processes that started this one, as they were when this was first asked."""
-    launcher = _launcher()
-    return Origin(os.getpid(), os.getppid(), *((launcher.pid, launcher.ticks) if launcher else ()))
+    return _origin(os.getpid())
 
 
 def local_launcher() -> int:
     """Return the mpirun or mpiexec that has started this process itself, on this host; 0 where there is none."""
     launcher = _launcher()
     return launcher.pid if launcher and launcher.name in ("mpirun", "mpiexec", "mpiexec.hydra", "prterun") else 0
+
+
+@functools.cache
+def _origin(pid: int) -> Origin:
+    launcher = _launcher()
+    return Origin(pid, os.getppid(), *((launcher.pid, launcher.ticks) if launcher else ()))
 
 
 def _launcher() -> _Parent | None:

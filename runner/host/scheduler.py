@@ -1,4 +1,4 @@
-"""The scheduler's job that this process belongs to: its number, its end, its tasks. Alone in reading its variables."""
+"""The scheduler's job that this process belongs to: its number and its end."""
 
 import contextlib
 import os
@@ -7,13 +7,12 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from runner.host.launch import detect_launch
 from runner.host.process import has_launcher_above
 
 _OWN_GROUPS = "/proc/self/cgroup"
 
 
-def in_slurm_job(environ: Mapping[str, str], groups: str = _OWN_GROUPS) -> bool:
+def in_slurm_job(environ: Mapping[str, str] = os.environ, groups: str = _OWN_GROUPS) -> bool:
     """Return whether this process may belong to the Slurm job whose variables it has.
 
     Its control group names the job, on sites that use Slurm's; else one of its parents is Slurm's.
@@ -42,22 +41,6 @@ def scheduler_job(environ: Mapping[str, str] = os.environ) -> str:
     """Return the scheduler's number of this job; empty without a scheduler."""
     names = ("SLURM_JOB_ID",) if in_slurm_job(environ) else ()
     return next((environ[name] for name in (*names, "PBS_JOBID", "LSB_JOBID") if environ.get(name)), "")
-
-
-def idle_tasks(environ: Mapping[str, str] = os.environ) -> str:
-    """Return a warning where the scheduler gave the job several tasks, and no launcher started them; else ""."""
-    if detect_launch(environ).launcher != "none":
-        return ""
-    counts = {"LSF": environ.get("LSB_DJOB_NUMPROC", "")}
-    if in_slurm_job(environ):
-        counts["Slurm"] = environ.get("SLURM_NTASKS", "")
-    with contextlib.suppress(OSError):
-        counts["PBS"] = str(len(Path(environ.get("PBS_NODEFILE", "")).read_text().split()))
-    for scheduler, count in counts.items():
-        if count.isdecimal() and int(count) > 1:
-            how = "srun --mpi=pmix" if scheduler == "Slurm" else "mpirun"
-            return f"{scheduler} gave this job {count} tasks, and one process is at work; put {how} before the command"
-    return ""
 
 
 def left_over_job(environ: Mapping[str, str] = os.environ) -> str:

@@ -13,13 +13,14 @@ from runner.comm.watchdog import Watchdog
 from runner.comm.workers import share_threads
 from runner.config.options import Config
 from runner.core.errors import Interrupted, as_runner_error, shared
-from runner.host.cpus import prevent_binding
+from runner.host.allocation import unused
+from runner.host.cpus import cpu_share, prevent_binding
 from runner.host.devices import deadline, device_kind, gpu_name, local_device, shared_gpus
 from runner.host.isolation import isolated_ranks
 from runner.host.launch import Launch, detect_launch, set_log_defaults, single_world, take_warnings, warn
 from runner.host.notebook import in_notebook, job_start
 from runner.host.process import own_origin
-from runner.host.scheduler import idle_tasks, left_over_job
+from runner.host.scheduler import in_slurm_job, left_over_job
 from runner.host.stop import REASONS, Stop
 from runner.job.context import Session
 from runner.job.finish import draw_page
@@ -83,7 +84,8 @@ def _connected(config: Config, launch: Launch, began: float, stop: Stop) -> Iter
             phases = PhaseTracker(comm.world, watchdog, timeline)
             phases.end(f"connected: launcher {comm.world.launcher}, {comm.library or 'no MPI'}")
             phases.begin("data", "opening the data")
-            warn(comm.world, left_over_job() or idle_tasks())
+            warn(comm.world, left_over_job())
+            warn(comm.world, unused(cpu_share(comm.world.host).most) if in_slurm_job() else "")
             warn(comm.world, prevent_binding() if comm.world.world_size > 1 else "")
             threads = group.threads if group else share_threads(config, comm)
             device = group.device if group else comm.on_each(lambda: local_device(config, comm.world.local_rank))

@@ -119,7 +119,7 @@ class Report:
         """Return one line for people."""
         if self.remaining_rows:
             jobs = -(-self.remaining_rows // self.computed_rows) if self.computed_rows else 0
-            more = f"{plural(jobs, 'more job', 'more jobs')} of this length" if jobs else "this job was too short"
+            more = f"{plural(jobs, 'more job', 'more jobs')} of this length" if jobs else "this job has computed none"
             return (
                 f"stopped by {self.stopped_by}: {self.num_rows - self.remaining_rows:,} of "
                 f"{plural(self.num_rows, 'row')} done and kept, {self.remaining_rows:,} left ({more}); the same "

@@ -1,9 +1,21 @@
 """The command on a real Slurm of two nodes: the batch script, mpirun inside a job, and what goes wrong."""
 
+import contextlib
+import json
+import os
+import pty
+import shlex
+import sys
+
 import numpy as np
+import pytest
 from batch import SCRIPTS, await_end, show, start, submit
 
 ONE_EACH = ["--nodes=2", "--ntasks-per-node=1"]
+PMIX = ["srun", "-K1", "--mpi=pmix"]
+CPUS = len(os.sched_getaffinity(0))
+NO_SRUN = "Slurm gave this job node1, and this process runs on head; put srun --mpi=pmix before the command"
+NO_CPUS = "Slurm gave this job 2 CPUs per task, and a rank may use 1; give srun, too, --cpus-per-task=2"
 
 
 def test_the_batch_script_gives_the_bytes_of_one_process(slurm, job, tmp_path):
@@ -32,6 +44,54 @@ def test_a_job_of_two_tasks_without_srun(slurm, job, tmp_path):
     assert (state, code) == ("COMPLETED", "0:0"), said
     assert said.count("runner: warning: Slurm gave this job 2 tasks, and one process is at work; put srun") == 1, said
     assert job.hosts(output) == ["node1"]
+
+
+@pytest.mark.parametrize(
+    ("allocation", "ranks", "warnings"),
+    [
+        (["salloc", "-wnode1", "-n1", "COMMAND"], [f"head: {CPUS}"], [NO_SRUN]),  # on the login node
+        (["salloc", "-wnode1", "-n1", "-c2", *PMIX, "--exact", "-n1", "COMMAND"], ["node1: 1"], [NO_CPUS]),
+        ([*PMIX, "-n1", "COMMAND", ":", "-n1", "COMMAND"], ["node1: 1", "node2: 1"], []),
+        ([*PMIX, "-wnode1", "-n2", "--overcommit", "COMMAND"], ["node1: 1", "node1: 1"], []),
+    ],
+    ids=["without srun", "fewer CPUs", "heterogeneous", "overcommit"],
+)
+def test_allocations_as_users_make_them(slurm, job, tmp_path, allocation, ranks, warnings):
+    """As many ranks as tasks, as many threads as CPUs, or a warning; these nodes do not bind tasks to CPUs."""
+    output = tmp_path / "predictions.npy"
+    command = [sys.executable, "-m", "runner", "predict", *job.arguments(output)[:-2]]  # without --threads
+    words = [part for word in allocation for part in (command if word == "COMMAND" else [word])]
+    code, said = slurm.run("head", "env", "-u", "OMP_NUM_THREADS", *words)
+    assert code == 0, said
+    report = json.loads((tmp_path / "predictions.npy.run/report.json").read_text())
+    places = [f"{rank['host']}: {rank['threads']}" for rank in report["ranks"]]
+    assert places == ranks, said
+    assert report["warnings"] == warnings, said
+
+
+def test_a_shell_that_srun_has_started(slurm, job, tmp_path):
+    """The command is one process there; srun alone would wait for the end of that shell."""
+    first, second = tmp_path / "first.npy", tmp_path / "second.npy"
+    pid, terminal = pty.fork()
+    if not pid:
+        os.chdir(job.folder)
+        shell = slurm.on("head", "srun", "-wnode1", "-n2", "--pty", "bash", "--norc", "-i")
+        os.execvpe(shell[0], shell, slurm.env)
+    lines = shlex.join(map(str, job.command(first))), shlex.join(map(str, [*PMIX, "--overlap", *job.command(second)]))
+    os.write(terminal, f"{'; '.join(lines)}; exit\n".encode())
+    printed = b""
+    with contextlib.suppress(OSError):  # at the end of the shell
+        while content := os.read(terminal, 1 << 16):
+            printed += content
+    os.waitpid(pid, 0)
+    os.close(terminal)
+    said = printed.decode()
+    assert said.count("Slurm gave this job 2 tasks, and one process is at work; put srun --overlap --mpi=pmix") == 1, (
+        said
+    )
+    assert job.hosts(first) == ["node1"], said
+    assert job.hosts(second) == ["node1", "node1"], said
+    assert first.read_bytes() == second.read_bytes() == job.expected
 
 
 def test_ranks_that_do_not_find_each_other_are_refused(slurm, job, tmp_path):

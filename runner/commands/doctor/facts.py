@@ -11,8 +11,8 @@ import torch
 
 import runner
 from runner.comm import Comm
-from runner.core.limits import cpu_quotas, free_memory, memory_limits
-from runner.host.cpus import usable_cpus
+from runner.core.limits import free_memory, memory_limits
+from runner.host.cpus import cpu_share, usable_cpus
 from runner.host.devices import gpu_name
 from runner.host.launch import loaded_libraries, own_addresses, shared_memory_bytes
 from runner.host.versions import versions
@@ -30,7 +30,7 @@ class Facts:
         mpi_files: the libmpi files that this process has loaded.
         horovod_mpi: name of the libmpi that the installed Horovod was built with; empty where none is installed.
         cpus: CPUs on which this process may run.
-        cpu_quota: number of CPUs that its control group lets it use at a time; None for all.
+        cpu_quota: number of CPUs that its control group or Slurm lets it use at a time; None for all.
         threads: number of threads that it computes with.
         gpus: names of the GPUs that it sees.
         gpu: name of the GPU that it uses; empty where it computes on the CPU.
@@ -73,7 +73,7 @@ def gather_facts(comm: Comm, device: torch.device, threads: int) -> list[Facts]:
         mpi_files=loaded_libraries("libmpi"),
         horovod_mpi=_horovods_mpi(),
         cpus=tuple(sorted(usable_cpus())),
-        cpu_quota=min(cpu_quotas().values(), default=None),
+        cpu_quota=min(cpu_share(comm.world.host).quotas.values(), default=None),
         threads=threads,
         gpus=tuple(gpu_name(torch.device("cuda", index)) for index in range(count)),
         gpu=gpu_name(device),

@@ -117,7 +117,7 @@ def _cpus(facts: Sequence[Facts]) -> list[Finding]:
         usable = min(float(len(cpus)), quota or float("inf"))
         threads = sum(rank.threads for rank in ranks)
         if threads > max(usable, len(ranks)):
-            limit = f" (its control group allows {quota:g} at a time)" if quota and quota < len(cpus) else ""
+            limit = f" (its control group or Slurm allows {quota:g} at a time)" if quota and quota < len(cpus) else ""
             findings.append(
                 Finding(
                     "CPUs",

@@ -252,7 +252,7 @@ def test_all_differences_of_the_software_by_host() -> None:
         (
             "CPUs",
             "warning",
-            "2 ranks with 4 threads together, on 4 CPUs (its control group allows 2",
+            "2 ranks with 4 threads together, on 4 CPUs (its control group or Slurm allows 2",
             {"cpu_quota": 2.0},
         ),
         ("memory", "warning", "512 MiB free for each of 2 ranks on a", {"memory_bytes": 1 << 30}),

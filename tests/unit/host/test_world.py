@@ -13,7 +13,7 @@ from launch import PATIENCE, environment, predict_command, predict_here, run
 
 from runner.host.launch import Launch, detect_launch, set_horovod_defaults
 from runner.host.process import has_launcher_above, process_start
-from runner.host.scheduler import idle_tasks, in_slurm_job, job_end
+from runner.host.scheduler import in_slurm_job, job_end
 
 PYTORCH = {"WORLD_SIZE": "2", "RANK": "1", "MASTER_ADDR": "localhost"}
 
@@ -141,25 +141,6 @@ def test_the_control_group_tells_whose_variables_they_are(tmp_path: Path) -> Non
         expected = is_own if not more else above  # of the parts of such a job, the group cannot tell
         assert in_slurm_job({"SLURM_JOB_ID": job, **more}, str(groups)) == expected, text
     assert in_slurm_job({}, str(groups))
-
-
-def test_tasks_that_nothing_has_started(tmp_path: Path) -> None:
-    (tmp_path / "nodes").write_text("a\na\nb\n")
-    for environ, says in (
-        ({}, ""),
-        ({"SLURM_NTASKS": "1"}, ""),
-        (
-            {"SLURM_NTASKS": "4"},
-            "Slurm gave this job 4 tasks, and one process is at work",
-        ),
-        ({"SLURM_NTASKS": "4", "SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "0"}, ""),
-        ({"SLURM_NTASKS": "4", "OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "0"}, ""),
-        ({"LSB_DJOB_NUMPROC": "8"}, "LSF gave this job 8 tasks, and one process is at work; put mpirun"),
-        ({"PBS_NODEFILE": str(tmp_path / "nodes")}, "PBS gave this job 3 tasks"),
-        ({"PBS_NODEFILE": str(tmp_path / "none")}, ""),
-    ):
-        assert idle_tasks(environ).startswith(says), environ
-        assert bool(idle_tasks(environ)) == bool(says), environ
 
 
 def test_horovod_defaults_leave_the_users_alone() -> None:
