@@ -11,3 +11,8 @@ def set_default(name: str, value: str) -> None:
 def set_variable(name: str, value: str) -> None:
     """Set a variable."""
     os.environ[name] = value
+
+
+def value_of(name: str) -> str | None:
+    """Return the value of a variable; None where it is not set."""
+    return os.environ.get(name)

@@ -7,9 +7,10 @@ from runner.core.errors import InputError, UsageError
 from runner.core.text import plural
 from runner.data.rows import RowType, type_key
 from runner.host.devices import device_kind
+from runner.host.launch import warn
 from runner.job.context import Session
 from runner.sources import Scanned, Source, open_source
-from runner.sources.base import check_row_types
+from runner.sources.base import Noted, check_row_types
 from runner.sources.window import WindowSource
 
 
@@ -26,6 +27,8 @@ def open_dataset(session: Session) -> Source:
         scans = comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size)))
         comm.on_each(lambda: source.use(scans))
     comm.on_each(lambda: _check_kept(config, source))
+    for note in comm.on_root(lambda: list(source.notes) if isinstance(source, Noted) else []):
+        warn(comm.world, note)
     return _window(config, source)
 
 

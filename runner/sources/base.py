@@ -112,6 +112,14 @@ class Scanned(Protocol):
         ...
 
 
+@runtime_checkable
+class Noted(Protocol):
+    """A source that tells something about its data that its reader may not expect; only once it has its scans."""
+
+    @property
+    def notes(self) -> Sequence[str]: ...
+
+
 def no_such(what: str, name: str, names: Sequence[str], word: str = "column") -> InputError:
     """Return the error for a name that a data set does not have.
 

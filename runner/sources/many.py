@@ -12,14 +12,16 @@ import numpy as np
 
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, describe
+from runner.core.text import plural
 from runner.core.urls import is_url, storage_of, without_query
 from runner.data.rows import Rows, RowTypes, concatenate, take, type_key, zero_row
 from runner.sources import open_source
-from runner.sources.base import DataSpec, Scanned, Source, check_row_types, evenly
+from runner.sources.base import DataSpec, Noted, Scanned, Source, check_row_types, evenly
 from runner.sources.files import file_stamp
 from runner.sources.registry import FOLDER_SUFFIXES, JOINED_SUFFIXES
 
 _DIGESTED_FILES = 16  # of a larger number, at most so many, evenly chosen, are digested
+_MOST_NOTES = 3
 _MAGIC = re.compile(r"[*?[]")
 
 
@@ -31,12 +33,14 @@ class _KnownFile:
         num_rows, row_bytes: see `Source`.
         row_type: row type of its source, in words.
         scan: scan of its lines, where it has any; so they are counted once and not at each opening.
+        notes: see `Noted`.
     """
 
     num_rows: int
     row_type: str
     row_bytes: int
     scan: Any = None
+    notes: Sequence[str] = ()
 
 
 class ManySource:
@@ -70,6 +74,12 @@ class ManySource:
     def row_bytes(self) -> int:
         total = sum(file.num_rows * file.row_bytes for file in self._files())
         return total // max(1, self.num_rows)
+
+    @property
+    def notes(self) -> Sequence[str]:
+        notes = [note for file in self._files() for note in file.notes]
+        more = [f"{plural(len(notes) - _MOST_NOTES, 'more file')} like these"] if len(notes) > _MOST_NOTES else []
+        return notes[:_MOST_NOTES] + more
 
     def scan(self, part: int, parts: int) -> list[tuple[int, _KnownFile]]:
         """Return the index and the properties of every `parts`-th file, from file `part` on, for `use` to combine."""
@@ -130,7 +140,8 @@ class ManySource:
             scan = source.scan(0, 1)
             source.use([scan])
         check_row_types(source, f"--data {self._paths[index]}{self._suffix}")
-        return _KnownFile(source.num_rows, type_key(source.row_type), source.row_bytes, scan)
+        notes = source.notes if isinstance(source, Noted) else ()
+        return _KnownFile(source.num_rows, type_key(source.row_type), source.row_bytes, scan, notes)
 
     def _at(self, index: int) -> Source:
         """Return the source of a file for reading; the latest stays open."""

@@ -12,8 +12,10 @@ from runner.core.errors import InputError, UsageError, describe
 from runner.core.urls import is_url
 from runner.data.rows import RAGGED, TEXT, Column, RowType, name_rows, num_rows_of, ragged
 from runner.sources.arrays.named import ByChunks, NamedSource, text_of, the_only
+from runner.sources.arrays.packed import Packing, find_packing
+from runner.sources.arrays.unwritten import files_of_virtual, note_on_hdf5
 from runner.sources.base import DataSpec, check_decoded, check_dtype, no_such
-from runner.sources.files import File, Stream, open_file, read_range
+from runner.sources.files import File, Stream, file_stamp, open_file, read_range
 
 _READ_AHEAD = 1 << 20  # bytes, for files behind a URL
 _SAMPLES = 3  # from which the length of rows is estimated
@@ -39,7 +41,12 @@ class Hdf5Source(NamedSource):
         datasets = {name: _find(self._file, spec.path, name) for name in spec.names(self._default)}
         self._chunk_rows = max((dataset.chunks or (1,))[0] for dataset in datasets.values())
         arrays = {}
+        self._parts: list[str] = []
+        self.notes: list[str] = []
         for name, dataset in datasets.items():
+            what = f"{spec.what}::{name}"
+            self._parts += files_of_virtual(dataset, spec.path, what)
+            self.notes += filter(None, [note_on_hdf5(dataset, what)])
             array = _Dataset(dataset, self._raw, name)
             arrays[name] = ByChunks(array, (dataset.chunks or (1,))[0], lock, len(datasets))
         super().__init__(spec.path, arrays)
@@ -48,7 +55,7 @@ class Hdf5Source(NamedSource):
         return self.digest_of_samples(self._chunk_rows)
 
     def stamp(self) -> str:
-        return self._raw.stamp()
+        return " ".join([self._raw.stamp(), *map(file_stamp, self._parts)])
 
     def _default(self) -> list[str]:
         return the_only(self._path, _datasets(self._file), "dataset")
@@ -61,6 +68,7 @@ class _Dataset:
         self._dataset = dataset
         self._raw = raw
         self._what = f"--data {raw.path}::{name}"
+        self._packing: Packing | None = None
         if not dataset.shape:
             raise InputError(f"{self._what} is a single value or empty; its first axis must be the rows")
         _check_filters(dataset, self._what)
@@ -107,7 +115,8 @@ class _Dataset:
             dtype, inner_shape = dtype.subdtype
             shape += inner_shape
         check_dtype(dtype, self._what)
-        return RowType(shape, _packed(dtype, self._what))
+        self._packing = find_packing(self._dataset.attrs, dtype, self._what)
+        return RowType(shape, self._packing.dtype if self._packing else _packed(dtype, self._what))
 
     def _convert(self, values: Any) -> Column:
         """Convert h5py's values to a column in memory of its own."""
@@ -115,7 +124,7 @@ class _Dataset:
             return text_of(values)
         if self.row_type.is_ragged:
             return ragged([np.asarray(row, self.row_type.dtype) for row in values], self.row_type.dtype)
-        return np.ascontiguousarray(values, self.row_type.dtype)
+        return np.ascontiguousarray(self._packing.unpack(values) if self._packing else values, self.row_type.dtype)
 
     def _mean_bytes(self) -> int:
         """Return the mean bytes of a row, estimated from the first, middle and last rows."""

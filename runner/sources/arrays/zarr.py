@@ -13,12 +13,15 @@ from runner.core.errors import InputError, UsageError, describe
 from runner.core.urls import is_url
 from runner.data.rows import RAGGED, TEXT, Column, RowType, name_rows
 from runner.sources.arrays.named import ByChunks, NamedSource, text_of, the_only
+from runner.sources.arrays.packed import Packing, find_packing
+from runner.sources.arrays.unwritten import note_of_chunks
 from runner.sources.base import DataSpec, check_decoded, check_dtype, no_such
 from runner.sources.files import file_stamp
 
 _TEXT_KINDS = "SUT"  # bytes of fixed length, str of fixed length, str of variable length
 _GUESSED_TEXT_BYTES = 64
 _LEAST_VERSION = (3, 1)
+_XARRAY_FILLS, _DIMENSIONS = 2, "_ARRAY_DIMENSIONS"
 
 
 class ZarrSource(NamedSource):
@@ -51,6 +54,7 @@ class ZarrSource(NamedSource):
             names = spec.names(lambda: the_only(path, _arrays(root), "array"))
             arrays = {name: _find(root, path, name) for name in names}
         self._chunk_rows = max((array.chunks or (1,))[0] for array in arrays.values())
+        self._opened = arrays
         super().__init__(
             path,
             {
@@ -58,6 +62,16 @@ class ZarrSource(NamedSource):
                 for name, array in arrays.items()
             },
         )
+
+    @property
+    def notes(self) -> list[str]:
+        notes = []
+        for name, array in self._opened.items():
+            pieces = array.shards or array.chunks  # shards are files of several chunks
+            written = array.nchunks_initialized * math.prod(array.chunks) // math.prod(pieces)
+            what = f"--data {self._path}::{name}".removesuffix("::")
+            notes.append(note_of_chunks(written, array.shape, pieces, array.fill_value, what))
+        return list(filter(None, notes))
 
     def digest(self) -> str:
         return self.digest_of_samples(self._chunk_rows)
@@ -72,6 +86,7 @@ class _Array:
     def __init__(self, array: Any, path: str, name: str) -> None:
         self._array = array
         self._what = f"--data {path}::{name}".removesuffix("::")
+        self._packing: Packing | None = None
         if not array.shape:
             raise InputError(f"{self._what} is a single value; its first axis must be the rows")
         chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
@@ -86,18 +101,29 @@ class _Array:
             self.row_bytes = dtype.itemsize if dtype.kind == "S" else _GUESSED_TEXT_BYTES
             return
         check_dtype(dtype, self._what)
-        self.row_type = RowType(shape, dtype.newbyteorder("="))
+        self._packing = find_packing(_attributes(array), dtype, self._what)
+        self.row_type = RowType(shape, self._packing.dtype if self._packing else dtype.newbyteorder("="))
         self.row_bytes = self.row_type.row_bytes
 
     def read(self, start: int, stop: int) -> Column:
         try:
             values = np.asarray(self._array[start:stop])
+            if self._packing:
+                values = self._packing.unpack(values)
             if self.row_type.is_ragged:
                 return text_of(values)
             return np.array(values, self.row_type.dtype, order="C")
         except Exception as error:  # a damaged chunk raises one of many exception types
             rows = name_rows(range(start, stop))
             raise InputError(f"{self._what}: {rows} cannot be read: {describe(error)}") from error
+
+
+def _attributes(array: Any) -> dict[str, Any]:
+    """Return the attributes of an array; in format 2, xarray stores the one of missing values as Zarr's fill value."""
+    attributes = dict(array.attrs)
+    if array.metadata.zarr_format == _XARRAY_FILLS and _DIMENSIONS in attributes and array.fill_value is not None:
+        attributes["_FillValue"] = array.fill_value
+    return attributes
 
 
 def _import_zarr(spec: DataSpec) -> Any:
