@@ -6,7 +6,7 @@ from typing import Any
 from runner.core.errors import InputError, UsageError, describe
 from runner.core.imports import import_extra
 
-_WEB = ("http://", "https://")
+WEB = ("http://", "https://")
 
 
 def is_url(path: str) -> bool:
@@ -16,7 +16,7 @@ def is_url(path: str) -> bool:
 
 def without_query(path: str) -> str:
     """Return a path as it is; for a URL of a web server, without its query, which may be a signature or a token."""
-    return re.split(r"[?#]", path, maxsplit=1)[0] if path.startswith(_WEB) else path
+    return re.split(r"[?#]", path, maxsplit=1)[0] if path.startswith(WEB) else path
 
 
 def local_name(path: str) -> str:
@@ -33,7 +33,7 @@ def storage_of(url: str, option: str) -> tuple[Any, str]:
     """
     fsspec = import_extra("fsspec", f"{option} {url}", "url")
     # what is encoded already is not to be encoded anew: a signature may be of the very characters
-    options = {"encoded": True} if url.startswith(_WEB) and "%" in url else {}
+    options = {"encoded": True} if url.startswith(WEB) and "%" in url else {}
     try:
         storage, name = fsspec.core.url_to_fs(url, **options)
     except ImportError as error:

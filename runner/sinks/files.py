@@ -14,6 +14,7 @@ from runner.data.rows import TEXT, Ragged, RowType, texts_of
 from runner.sinks.names import refuse_name
 
 _MOST_8_BIT = 255
+_MOST_16_BIT = 0xFFFF
 
 
 class FilesWriter:
@@ -91,7 +92,7 @@ class FilesWriter:
 class PngWriter(FilesWriter):
     """A writer of images: integers `(height, width)` of gray or classes, or `(1 or 3 or 4, height, width)`.
 
-    One channel with values above 255 is stored in 16 bits; otherwise values are clipped to 8 bits. The fill value of a
+    One channel with values above 255 is stored in 16 bits; several channels are of uint8, or bool. The fill value of a
     bad row, -1 or the largest unsigned number, becomes the largest value.
     """
 
@@ -110,6 +111,11 @@ class PngWriter(FilesWriter):
                     f"--output {output}: {name!r} is {row_type} per row, and images are whole numbers of shape "
                     "(height, width) or (3, height, width). Convert it with --postprocess, or write .npy/"
                 )
+            if channels > 1 and row_type.dtype not in (np.uint8, np.bool_):
+                raise UsageError(
+                    f"--output {output}: {name!r} is {row_type} per row, and PNG holds several channels in 8 bits. "
+                    "Convert it to uint8 with --postprocess, or write .npy/"
+                )
 
     def _save(self, file: Any, row: np.ndarray) -> None:
         from PIL import Image
@@ -117,6 +123,12 @@ class PngWriter(FilesWriter):
         image = row.astype(np.uint8) * _MOST_8_BIT if row.dtype == np.bool_ else row
         if image.ndim == 3:
             image = image[0] if len(image) == 1 else np.moveaxis(image, 0, -1)
-        wide = int(image.max(initial=0)) > _MOST_8_BIT and image.ndim == 2
-        dtype, limit = (np.uint16, 0xFFFF) if wide else (np.uint8, _MOST_8_BIT)
-        Image.fromarray(np.where(image < 0, limit, np.minimum(image, limit)).astype(dtype)).save(file, "PNG")
+        is_fill = bool((image == (-1 if image.dtype.kind == "i" else np.iinfo(image.dtype).max)).all())
+        least, most = (0, _MOST_8_BIT) if is_fill else (int(image.min(initial=0)), int(image.max(initial=0)))
+        if least < 0 or most > _MOST_16_BIT:
+            raise OutputError(
+                f"--output: row {len(self._files)} holds numbers {least}..{most}, and PNG holds 0..{_MOST_16_BIT}. "
+                "Convert it with --postprocess, or write .npy/"
+            )
+        pixels = np.full_like(image, _MOST_8_BIT, np.uint8) if is_fill else image
+        Image.fromarray(pixels.astype(np.uint8 if most <= _MOST_8_BIT else np.uint16)).save(file, "PNG")

@@ -45,7 +45,7 @@ def open_source(
     path, _, inner = data.partition("::")
     spec = DataSpec(path, inner, columns, keep, most_rows)
     paths = _files_of(path) or [path]
-    if len(paths) > 1:
+    if len(paths) > 1 or _is_among_others(path, paths):
         from runner.sources.many import ManySource
 
         return ManySource(paths, spec)
@@ -79,6 +79,15 @@ def _open_object(data: Any, spec: DataSpec) -> Source:
 
     spec.refuse_names()
     return ArraySource(data)
+
+
+def _is_among_others(folder: str, paths: Sequence[str]) -> bool:
+    """Return whether the only file of a folder has others beside it, which are left out and told of."""
+    if paths == [folder] or not os.path.isdir(folder):
+        return False
+    from runner.sources.left_out import note_on_others
+
+    return note_on_others(folder, paths) != ""
 
 
 def _are_paths(data: Any) -> bool:

@@ -18,6 +18,7 @@ from runner.data.rows import Rows, RowTypes, concatenate, take, type_key, zero_r
 from runner.sources import open_source
 from runner.sources.base import DataSpec, Noted, Scanned, Source, check_row_types, evenly
 from runner.sources.files import file_stamp
+from runner.sources.left_out import note_on_others, refuse_tables
 from runner.sources.registry import FOLDER_SUFFIXES, JOINED_SUFFIXES
 
 _DIGESTED_FILES = 16  # of a larger number, at most so many, evenly chosen, are digested
@@ -78,6 +79,8 @@ class ManySource:
     @property
     def notes(self) -> Sequence[str]:
         notes = [note for file in self._files() for note in file.notes]
+        if os.path.isdir(self._spec.path):
+            notes = [*filter(None, [note_on_others(self._spec.path, self._paths)]), *notes]
         more = [f"{plural(len(notes) - _MOST_NOTES, 'more file')} like these"] if len(notes) > _MOST_NOTES else []
         return notes[:_MOST_NOTES] + more
 
@@ -189,7 +192,7 @@ def expand(pattern: str) -> list[str]:
         pattern: a local path, or a URL.
 
     Raises:
-        InputError: no file matches, or the storage fails.
+        InputError: no file matches, they are those of a table with a log, or the storage fails.
         UsageError: fsspec, or the package it needs for this kind of URL, is missing.
     """
     if is_url(pattern):
@@ -202,6 +205,7 @@ def expand(pattern: str) -> list[str]:
         ]
     if not matches:
         raise InputError(f"--data {pattern}: no file matches")
+    refuse_tables(f"--data {pattern}", {os.path.dirname(path) for path in matches})
     return sorted(set(matches))
 
 
@@ -228,7 +232,7 @@ def _joined_files(folder: str) -> list[str]:
     visible = [name for name in os.listdir(folder) if not name.startswith(("_", "."))]
     if not any(name.endswith(JOINED_SUFFIXES) or "=" in name for name in visible):
         return []
-    paths = []
+    paths: list[str] = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(("_", "."))]
         paths += [
@@ -236,4 +240,5 @@ def _joined_files(folder: str) -> list[str]:
             for name in names
             if name.endswith(JOINED_SUFFIXES) and not name.startswith(("_", "."))
         ]
+    refuse_tables(f"--data {folder}", {folder, *map(os.path.dirname, paths)})
     return sorted(paths)

@@ -55,7 +55,9 @@ SOURCE_FORMATS = (
     ),
     SourceFormat("runner.sources.arrays.npy:NpySource", (".npy",)),
     SourceFormat("runner.sources.arrays.npz:NpzSource", (".npz",)),
-    SourceFormat("runner.sources.tables.parquet:ParquetSource", (".parquet",), extra="parquet", is_joined=True),
+    SourceFormat(
+        "runner.sources.tables.parquet:ParquetSource", (".parquet", ".pq", ".parq"), extra="parquet", is_joined=True
+    ),
     SourceFormat("runner.sources.tables.csv:CsvSource", (".csv", ".tsv"), extra="parquet"),
     SourceFormat("runner.sources.tables.jsonl:JsonLinesSource", (".jsonl", ".ndjson"), extra="parquet"),
     SourceFormat("runner.sources.tables.lines:TextSource", (".txt",)),

@@ -14,7 +14,9 @@ import numpy as np
 
 from runner.core.errors import InputError
 
-_SCALE, _OFFSET, _UNSIGNED = "scale_factor", "add_offset", "_Unsigned"
+_SCALE = "scale_factor"
+_OFFSET = "add_offset"
+_UNSIGNED = "_Unsigned"
 _MISSING = ("_FillValue", "missing_value")
 
 

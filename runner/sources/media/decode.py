@@ -11,6 +11,7 @@ import numpy as np
 from runner.core.errors import InputError, UsageError, describe
 from runner.core.text import byte_size
 from runner.data.rows import name_rows
+from runner.sources.media.bands import check_bands, check_pages
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,7 +49,7 @@ def size_of(text: str, what: str) -> Size:
 
 
 def decode(content: bytes, size: Size | None, what: str) -> np.ndarray:
-    """Decode an image file; the first image where there are several.
+    """Decode an image file; the first frame of an animation.
 
     The image is turned by its EXIF orientation. Transparent pixels are laid on white; 16-bit gray is scaled to 8 bits.
 
@@ -154,6 +155,8 @@ def _opened(content: bytes, what: str, make: Callable[["Image.Image"], Made]) ->
     try:
         with Image.open(io.BytesIO(content), formats=_FORMATS) as file:
             _check_size(file, what)
+            check_bands(file, what)
+            check_pages(file, what)
             file.load()
             return make(_upright(file))
     except InputError:

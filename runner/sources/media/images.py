@@ -9,6 +9,7 @@ import xxhash
 from runner.core.errors import InputError, UsageError
 from runner.data.rows import RAGGED, TEXT, Column, Rows, RowType, RowTypes
 from runner.sources.base import DataSpec, evenly
+from runner.sources.left_out import describe_files, note_on_others, refuse_tables
 from runner.sources.media.decode import SUFFIXES, Size, size_of
 from runner.sources.media.image_reader import FileReader, ImageReader
 from runner.sources.tables.text_rows import text_rows
@@ -47,7 +48,11 @@ class ImageSource:
         size = size_of(inner, f"{spec.what}::{inner}") if inner else None
         self._files = _find_images(self._path)
         if not self._files:
-            raise InputError(f"{spec.what} is a folder with no images in it or under it ({', '.join(SUFFIXES)})")
+            refuse_tables(spec.what, [self._path])
+            raise InputError(
+                f"{spec.what} is a folder with no images in it or under it ({', '.join(SUFFIXES)})"
+                f"{describe_files(self._path)}"
+            )
         self.num_rows = len(self._files)
         self._types = dict.fromkeys(names, RowType(RAGGED, TEXT))
         self._readers = {name: self._reader(name, size) for name in names if name in ("image", "file")}
@@ -75,6 +80,10 @@ class ImageSource:
 
     def stamp(self) -> str:
         return f"xxh3:{xxhash.xxh3_128(np.array(self._stats(), np.int64).tobytes()).hexdigest()}"
+
+    @property
+    def notes(self) -> list[str]:
+        return list(filter(None, [note_on_others(self._path, [self._full(row) for row in range(self.num_rows)])]))
 
     def _stats(self) -> list[tuple[int, int]]:
         """Return size and modification time (ns) of each file, or of 10,000 of them; -1 for a missing file."""

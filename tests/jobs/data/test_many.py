@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +124,56 @@ def test_patterns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a/notes.md").write_text("x")
     with pytest.raises(UsageError, match=r"notes\.md.* must end in"):
         open_source("a/*", []).num_rows  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("log", "files", "says"),
+    [
+        ("_delta_log/00000000000000000000.json", "part-0.parquet", "is a Delta table"),
+        ("metadata/v1.metadata.json", "data/day=3/0.parquet", "is an Iceberg table"),
+        (".hoodie/hoodie.properties", "0.parquet", "is a Hudi table"),
+        ("_spark_metadata/0", "0.parquet", "is the output of a stream of Spark"),
+        ("_versions/1.manifest", "data/0.lance", "is a Lance data set"),
+    ],
+)
+def test_a_table_whose_log_says_which_files_count(log: str, files: str, says: str, tmp_path: Path) -> None:
+    for name in (log, files):
+        (tmp_path / "t" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "t" / name).touch()
+    parquet.write_table(pa.table({"x": VALUES[:, 0]}), tmp_path / "t" / files)
+    folder = f"{tmp_path}/t"
+    for data in (folder, f"{folder}/**/*.*", str(Path(folder, files).parent)):
+        with pytest.raises(InputError, match=f"--data {re.escape(data)} {says}.*Write the table's present rows"):
+            open_source(data)
+    if files.endswith("parquet"):
+        assert open_source(f"{folder}/{files}").num_rows == NUM_ROWS  # a file that the user names
+
+
+def test_files_that_a_folder_leaves_out_are_told(tmp_path: Path) -> None:
+    for name in ("a.parquet", "b.pq"):
+        parquet.write_table(pa.table({"x": VALUES[:, 0]}), tmp_path / name)
+    assert open_source(str(tmp_path)).num_rows == 2 * NUM_ROWS
+    assert open_source(str(tmp_path)).notes == []  # type: ignore[attr-defined]
+    (tmp_path / "c.orc").touch()
+    (tmp_path / "_SUCCESS").touch()
+    says = [f"--data {tmp_path}: 1 file is left out, which is .orc (1)"]
+    assert open_source(str(tmp_path)).notes == says  # type: ignore[attr-defined]
+    (tmp_path / "b.pq").unlink()
+    assert open_source(str(tmp_path)).notes == says  # type: ignore[attr-defined]
+
+
+def test_a_folder_of_other_files_is_described(tmp_path: Path) -> None:
+    (tmp_path / "csv").mkdir()
+    for name in ("csv/a.csv", "csv/b.csv", "csv/c.json"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        InputError, match=r"no images.*it holds \.csv \(2\), \.json \(1\)\. .* pattern, .*/csv/\*\*/\*\.csv'"
+    ):
+        open_source(f"{tmp_path}/csv")
+    (tmp_path / "plain").mkdir()
+    parquet.write_table(pa.table({"x": VALUES[:, 0]}), tmp_path / "plain/part-00000")
+    with pytest.raises(InputError, match=r"without a suffix \(1\)\. They are Parquet: rename them to end in \.parquet"):
+        open_source(f"{tmp_path}/plain")
 
 
 def test_patterns_of_a_url(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import struct
 import threading
 from pathlib import Path
 
@@ -185,6 +186,40 @@ def test_whole_numbers_of_32_bits_only_where_they_are_of_16(tmp_path: Path) -> N
         source.read(0, 3)
     with pytest.raises(InputError, match=r"row 2 \('2.tif'\) holds floating-point numbers"):
         source.read(2, 3)
+
+
+def test_bands_and_pages_are_not_dropped(tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    rgba = Image.fromarray(np.full((4, 4, 4), 20, "u1"))
+    page = Image.fromarray(pixels(4, 4))
+    rgba.save(tmp_path / "d/0.tif")
+    content = (tmp_path / "d/0.tif").read_bytes()
+    opacity, unknown = (struct.pack("<HHIHH", 338, 3, 1, meaning, 0) for meaning in (2, 0))
+    assert content.count(opacity) == 1
+    (tmp_path / "d/0.tif").write_bytes(content.replace(opacity, unknown))
+    rgba.save(tmp_path / "d/1.tif", tiffinfo={33550: (1.0, 1.0, 0.0)})  # a scale of GeoTIFF
+    page.save(tmp_path / "d/2.tif", save_all=True, append_images=[page])
+    page.save(tmp_path / "d/3.tif", save_all=True, append_images=[page.reduce(2)])
+    source = open_source(f"{tmp_path}/d::4")
+    for row, words in enumerate(
+        ("has 4 bands, 1 of them neither a color", "is a GeoTIFF of 4 bands", "has 2 pages", "has 2 pages")
+    ):
+        with pytest.raises(InputError, match=rf"row {row} \('{row}.tif'\) {words}"):
+            source.read(row, row + 1)
+    frames = [page, Image.fromarray(pixels(4, 4) // 2)]
+    for name in ("overview.tif", "mask.tif"):
+        frames[1].encoderinfo = {"tiffinfo": {254: 1 if name == "overview.tif" else 4}}  # type: ignore[attr-defined]
+        frames[0].save(tmp_path / f"{name}", save_all=True, append_images=frames[1:])
+        assert np.array_equal(decode.decode((tmp_path / name).read_bytes(), None, name), np.asarray(page))
+
+
+def test_files_beside_images_are_told(tmp_path: Path) -> None:
+    for name in ("a.png", "b/c.png"):
+        save(Image.fromarray(pixels(4, 4)), tmp_path / "d" / name)
+    for name in ("d.heic", "b/e.heic", "b/f", ".hidden"):
+        (tmp_path / "d" / name).touch()
+    (note,) = open_source(str(tmp_path / "d")).notes  # type: ignore[attr-defined]
+    assert note == f"--data {tmp_path}/d: 3 files are left out, which are .heic (2), without a suffix (1)"
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
