@@ -30,6 +30,9 @@ def predict(
     input: dict[str, Any] | None = None,
     columns: Sequence[str] | str = (),
     keep: Sequence[str] | str = (),
+    types: Sequence[str] | str = (),
+    null: str | None = None,
+    data_args: dict[str, Any] | None = None,
     skip: int = 0,
     limit: int | None = None,
     overwrite: bool = False,
@@ -92,6 +95,9 @@ def predict(
         input: constant value of an input: JSON, or the path of a .npy file; may be repeated.
         columns: columns of the data for the model, separated by commas; by default all.
         keep: passthrough columns, kept beside the predictions, such as ids.
+        types: types of columns of CSV and JSON lines, such as id=string,x=float32; NAME=list: lists of any length.
+        null: read nulls in numbers for the model as nan; by default a row with one is a bad row.
+        data_args: arguments of the function that --data names: a JSON object.
         skip: rows to skip at the beginning of the data.
         limit: predict at most this many rows, from --skip on.
         overwrite: replace an existing output, once the new one is complete.
@@ -147,7 +153,7 @@ def predict(
     """
     options = dict(locals())
     options |= options.pop("unknown")  # for an error that names the nearest option
-    options |= {"model_args": model_args or {}, "input": input or {}}
+    options |= {"model_args": model_args or {}, "data_args": data_args or {}, "input": input or {}}
     prevent_binding()
     from runner.job.run import predict as run_job  # PyTorch and MPI take their time to import
 

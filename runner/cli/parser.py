@@ -46,7 +46,7 @@ _EXIT_CODES = """exit codes:
 
 
 def _parse_json_object(text: str) -> Any:
-    """Parse the JSON given to --model-args.
+    """Parse the JSON given to --model-args or --data-args.
 
     Raises:
         UsageError: the text is not JSON.
@@ -54,7 +54,7 @@ def _parse_json_object(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UsageError(f"--model-args is not JSON ({error}): {text!r}") from error
+        raise UsageError(f"--model-args and --data-args take JSON, and this is none ({error}): {text!r}") from error
 
 
 def make_parser(program: str = "hvd-runner") -> argparse.ArgumentParser:
@@ -220,7 +220,7 @@ def _add_option(group: "argparse._ActionsContainer", field: "dataclasses.Field[A
     if field.name == "input":
         group.add_argument(option, type=parse_constant, action="append", metavar="NAME=VALUE", help=help_text)
         return
-    if field.name == "model_args":
+    if field.name in ("model_args", "data_args"):
         kind = _parse_json_object
     elif field.name == "time_limit":
         kind = str  # seconds, or H:MM:SS: see make_config

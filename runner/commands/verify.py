@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from runner.chunks.grid import Grid
+from runner.config.checks import split_type
+from runner.config.formats import cells_of
 from runner.core.errors import InputError
 from runner.core.text import plural, row_range
 from runner.core.urls import is_url
+from runner.data.cell_types import CELLS
 from runner.data.rows import Rows, rows_checksum, type_key
 from runner.engine.reader import check_inputs
 from runner.records.ledger import Ledger, run_folder
 from runner.records.manifest import chunks_checksum
 from runner.sinks import path_checksum
-from runner.sources import Source, open_source
+from runner.sources import ReadOptions, Source, open_source
 from runner.sources.window import WindowSource
 
 
@@ -78,10 +81,15 @@ def _compare_data(ledger: Ledger, folder: Path, data: str) -> str:
         InputError: rows differ from those that the predictions were computed from.
     """
     options = _read_options(folder / "config.toml")
-    source: Source = open_source(data, options.get("columns", ()), options.get("keep", ()))
-    source = WindowSource(source, options.get("skip", 0), options.get("limit"))
+    columns, keep = options.get("columns", ()), options.get("keep", ())
     run = ledger.fingerprint
     assert run is not None
+    has_cells = CELLS in run.get("row_type", "")  # runs of earlier versions have none
+    cells = cells_of(options.get("output"), columns, keep) if has_cells else ()
+    types = dict(split_type(pair) for pair in options.get("types", ()))
+    reading = ReadOptions(cells, options.get("null") == "nan", types, options.get("data-args", {}))
+    source: Source = open_source(data, columns, keep, options=reading)
+    source = WindowSource(source, options.get("skip", 0), options.get("limit"))
     if source.num_rows != run["num_rows"]:
         raise InputError(f"--data {data} has {plural(source.num_rows, 'row')}; the job read {run['num_rows']:,}")
     grid = Grid(source.num_rows, run["batch_size"], run["chunk_size"])

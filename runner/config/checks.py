@@ -7,6 +7,8 @@ from runner.core.errors import UsageError
 from runner.core.imports import split_spec
 
 _UNITS = {"M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+COLUMN_TYPES = ("string", "bool", *_INTEGERS, "float32", "float64", "list")
 NAMED_POSTPROCESS = ("argmax", "softmax", "topk:K")
 
 
@@ -66,6 +68,18 @@ def parse_time(option: str, value: Any) -> Any:
     if not value.isdecimal():
         raise UsageError(f"{option} {value!r} must be H:MM:SS, such as 2:30:00, or a whole number of seconds")
     return int(value)
+
+
+def split_type(pair: str) -> tuple[str, str]:
+    """Return the name and the type in NAME=TYPE.
+
+    Raises:
+        UsageError: it is not of that form, or there is no such type.
+    """
+    name, equals, kind = pair.rpartition("=")
+    if not equals or not name or kind not in COLUMN_TYPES:
+        raise UsageError(f"--types {pair!r} must be NAME=TYPE, with a type of {', '.join(COLUMN_TYPES)}")
+    return name, kind
 
 
 def parse_memory(text: str) -> int:

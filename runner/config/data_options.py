@@ -28,6 +28,23 @@ class DataOptions:
     keep: tuple[str, ...] = option(
         (), "data", "passthrough columns, kept beside the predictions, such as ids", metavar="NAME,...", affects=ANSWER
     )
+    types: tuple[str, ...] = option(
+        (),
+        "data",
+        "types of columns of CSV and JSON lines, such as id=string,x=float32; NAME=list: lists of any length",
+        metavar="NAME=TYPE,...",
+        affects=ANSWER,
+    )
+    null: str | None = option(
+        None,
+        "data",
+        "read nulls in numbers for the model as nan; by default a row with one is a bad row",
+        choices=("nan",),
+        affects=ANSWER,
+    )
+    data_args: dict[str, Any] = option(
+        {}, "data", "arguments of the function that --data names: a JSON object", metavar="JSON", affects=ANSWER
+    )
     skip: int = option(
         0, "data", "rows to skip at the beginning of the data", metavar="ROWS", affects=ANSWER, minimum=0
     )

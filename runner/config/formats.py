@@ -1,5 +1,6 @@
 """The formats of outputs: one row each, with what others ask about it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from runner.core.errors import UsageError
@@ -18,6 +19,7 @@ class OutputFormat:
         extra: the extra of this project that installs its library; None where it needs none.
         is_folder: whether the output is a folder.
         index: the file in such a folder by which it is known to be an output.
+        has_cells: whether it holds passthrough columns of any Arrow type, and null in them.
         bytes_per_second: of predictions that one core writes from the spool, as measured; None where there is no spool
             or nothing is known.
     """
@@ -27,14 +29,19 @@ class OutputFormat:
     extra: str | None = None
     is_folder: bool = False
     index: str = HIDDEN_INDEX
+    has_cells: bool = False
     bytes_per_second: float | None = None
 
 
 OUTPUT_FORMATS = (
     OutputFormat((".npy",), None),
-    OutputFormat((".parquet",), "runner.sinks.parquet:ParquetWriter", extra="parquet", bytes_per_second=6e7),
-    OutputFormat((".csv", ".tsv"), "runner.sinks.csv:CsvWriter", extra="parquet", bytes_per_second=4e7),
-    OutputFormat((".jsonl", ".ndjson"), "runner.sinks.jsonl:JsonLinesWriter", extra="jsonl", bytes_per_second=4e7),
+    OutputFormat(
+        (".parquet",), "runner.sinks.parquet:ParquetWriter", extra="parquet", has_cells=True, bytes_per_second=6e7
+    ),
+    OutputFormat((".csv", ".tsv"), "runner.sinks.csv:CsvWriter", extra="parquet", has_cells=True, bytes_per_second=4e7),
+    OutputFormat(
+        (".jsonl", ".ndjson"), "runner.sinks.jsonl:JsonLinesWriter", extra="jsonl", has_cells=True, bytes_per_second=4e7
+    ),
     OutputFormat((".h5", ".hdf5"), "runner.sinks.hdf5:Hdf5Writer", extra="hdf5", bytes_per_second=4e8),
     OutputFormat(
         (".zarr",),
@@ -64,3 +71,10 @@ def find_output_format(output: str) -> tuple[OutputFormat, str]:
         return OutputFormat((suffix,), writer), suffix
     allowed = [suffix for known in OUTPUT_FORMATS for suffix in known.suffixes]
     raise UsageError(f"--output {output!r} must end in {' or '.join(allowed)}")
+
+
+def cells_of(output: str | None, columns: Sequence[str], keep: Sequence[str]) -> tuple[str, ...]:
+    """Return the passthrough columns that an output holds as cells: those that the model does not get."""
+    if output is None or not find_output_format(output)[0].has_cells:
+        return ()
+    return tuple(name for name in keep if name not in columns)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from runner.config.batches_options import BatchesOptions
-from runner.config.checks import parse_time
+from runner.config.checks import parse_time, split_type
 from runner.config.collect_modes import COLLECT_MODES, CollectMode
 from runner.config.data_options import DataOptions
 from runner.config.model_options import NO_WEIGHTS, ModelOptions
@@ -21,7 +21,7 @@ from runner.core.imports import name_of
 from runner.core.nearest import nearest_name
 from runner.core.secrets import hide_in, remember_secrets
 
-_LISTS = ("ignore_keys", "columns", "keep", "split_points")  # options of several values
+_LISTS = ("ignore_keys", "columns", "keep", "types", "split_points")  # options of several values
 
 
 # a dataclass has the fields of its last base first
@@ -38,12 +38,18 @@ class Config(WatchingOptions, RunOptions, ParallelOptions, BatchesOptions, DataO
 
     def __post_init__(self) -> None:
         remember_secrets(self.model_args)
+        remember_secrets(self.data_args)
         validate(self)
 
     @property
     def weights_path(self) -> str | None:
         """The path of the weights; None where there are none, on purpose or not."""
         return None if self.weights == NO_WEIGHTS else self.weights
+
+    @property
+    def types_by_column(self) -> dict[str, str]:
+        """The types of columns, by name."""
+        return dict(split_type(pair) for pair in self.types)
 
     @property
     def collect_mode(self) -> CollectMode:

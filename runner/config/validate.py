@@ -3,7 +3,14 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-from runner.config.checks import check_choice, check_metrics, check_minimum, check_postprocess, multiples_near
+from runner.config.checks import (
+    check_choice,
+    check_metrics,
+    check_minimum,
+    check_postprocess,
+    multiples_near,
+    split_type,
+)
 from runner.config.constants import check_constants
 from runner.config.formats import find_output_format
 from runner.config.paths import is_path
@@ -36,7 +43,7 @@ def validate(config: "Config") -> None:
 
 def _check_secrets(config: "Config") -> None:
     """Raise UsageError where a value comes from a record, in which secrets are hidden."""
-    for name in ("model", "model_args", "weights", "data", "output"):
+    for name in ("model", "model_args", "weights", "data", "data_args", "output"):
         if HIDDEN in repr(value := getattr(config, name)) and isinstance(value, str | dict | list | tuple):
             raise UsageError(
                 f"--{name.replace('_', '-')} holds {HIDDEN} in place of a password or token, which records do not "
@@ -77,12 +84,15 @@ def _check_model(config: "Config") -> None:
             raise UsageError(f"--weights belongs to a factory; {config.model} is a complete model")
     elif isinstance(config.model, str):
         split_spec(config.model, "--model")
-    if not isinstance(config.model_args, dict) or not all(isinstance(key, str) for key in config.model_args):
-        raise UsageError(f"--model-args must be a JSON object, such as '{{\"n\": 64}}', not {config.model_args!r}")
+    for option, values in (("model-args", config.model_args), ("data-args", config.data_args)):
+        if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+            raise UsageError(f"--{option} must be a JSON object, such as '{{\"n\": 64}}', not {values!r}")
     check_constants(config.input)
-    for option, names in (("columns", config.columns), ("keep", config.keep)):
+    for option, names in (("columns", config.columns), ("keep", config.keep), ("types", config.types)):
         if not isinstance(names, tuple) or not all(isinstance(name, str) and name for name in names):
             raise UsageError(f"--{option} must be names, separated by commas, not {names!r}")
+    for pair in config.types:
+        split_type(pair)
 
 
 def _check_output(config: "Config") -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from runner.core.checksum import checksum, checksum_of_text
 from runner.core.text import row_range
+from runner.data.cell_types import cell_name
 
 RAGGED = (-1,)  # the shape of rows of unlike lengths
 TEXT = np.dtype("S1")  # of the bytes of text, in UTF-8
@@ -33,12 +34,12 @@ class RowType:
     dtype: np.dtype[Any]
 
     def __str__(self) -> str:
-        return _NAMES.get(self.dtype) or f"{self.dtype} {self.shape}"
+        return _NAMES.get(self.dtype) or cell_name(self.dtype) or f"{self.dtype} {self.shape}"
 
     @property
     def key(self) -> str:
         """The type as records and checksums hold it: never to be changed, or no run that is under way can resume."""
-        return {TEXT: "text", FILE: "a file"}.get(self.dtype) or f"{self.dtype} {self.shape}"
+        return {TEXT: "text", FILE: "a file"}.get(self.dtype) or cell_name(self.dtype) or f"{self.dtype} {self.shape}"
 
     @property
     def is_ragged(self) -> bool:
@@ -166,7 +167,7 @@ def concatenate_columns(parts: Sequence[Column]) -> Column:
 
 
 def zero_row(row_type: RowTypes) -> Rows:
-    """Return one row of zeros; if of variable length, a single zero or an empty text; for files, a black image."""
+    """Return one row of zeros; if of variable length, a single zero, an empty text or null; a black image."""
     if isinstance(row_type, RowType):
         return _zero_row(row_type)
     return {name: _zero_row(column) for name, column in row_type.items()}
@@ -244,6 +245,6 @@ def _zero_row(row_type: RowType) -> Column:
     if row_type.dtype == FILE:
         return ragged([np.frombuffer(_BLACK_PIXEL, FILE)], FILE)
     if row_type.is_ragged:
-        length = 0 if row_type.dtype == TEXT else 1
+        length = 0 if row_type.dtype == TEXT or cell_name(row_type.dtype) else 1
         return Ragged(np.zeros((length, *row_type.shape[1:]), row_type.dtype), np.array([0, length]))
     return np.zeros((1, *row_type.shape), row_type.dtype)

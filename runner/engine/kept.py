@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from runner.core.errors import RunnerError
+from runner.data.cell_types import cell_name
+from runner.data.cells import json_values
 from runner.data.columns import Columns, fill
 from runner.data.rows import TEXT, Column, Ragged, RowType, concatenate_columns, zero_row
 from runner.sources import Source
@@ -32,7 +34,8 @@ class KeptReader:
 
         Args:
             source: the data set with all columns; what it can read is taken from it.
-            ids: numbers of the rows. A value that cannot be read in any way becomes the fill value, as predictions do.
+            ids: numbers of the rows. A value that cannot be read in any way becomes null, or the fill value
+                in outputs without null.
         """
         rows = [self._row(source, row) for row in ids]
         unread = {
@@ -82,6 +85,9 @@ def as_json(columns: Columns, row: int, unread: Collection[str]) -> dict[str, An
 
 
 def _plain(column: Column, row: int) -> Any:
+    if isinstance(column, Ragged) and cell_name(column.values.dtype):
+        first, last = column.offsets[row : row + 2]
+        return json_values(Ragged(column.values[first:last], np.array([0, last - first])))[0]
     if isinstance(column, Ragged):
         values = column.values[column.offsets[row] : column.offsets[row + 1]]
         return values.tobytes().decode(errors="replace") if values.dtype == TEXT else values.tolist()

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from runner.config.formats import cells_of
 from runner.config.options import Config
 from runner.core.errors import InputError, UsageError
 from runner.core.text import plural
@@ -9,7 +10,7 @@ from runner.data.rows import RowType, type_key
 from runner.host.devices import device_kind
 from runner.host.launch import warn
 from runner.job.context import Session
-from runner.sources import Scanned, Source, open_source
+from runner.sources import ReadOptions, Scanned, Source, open_source
 from runner.sources.base import Noted, check_row_types
 from runner.sources.window import WindowSource
 
@@ -80,7 +81,14 @@ def open_column(config: Config, name: str) -> Source:
 
 def _open(config: Config, columns: Sequence[str], keep: Sequence[str] = ()) -> Source:
     most_rows = None if config.limit is None else config.skip + config.limit
-    source = open_source(config.data, columns, keep, most_rows)
+    cells = cells_of(config.output, config.columns, config.keep)
+    options = ReadOptions(
+        [name for name in cells if name in (*columns, *keep)],
+        config.null == "nan",
+        config.types_by_column,
+        config.data_args,
+    )
+    source = open_source(config.data, columns, keep, most_rows, options)
     if not isinstance(source, Scanned):  # whose types may take a scan, and which checks its own files
         is_named = isinstance(config.data, str)
         check_row_types(source, f"--data {config.data}" if is_named else f"data, a {type(config.data).__name__},")

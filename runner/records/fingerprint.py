@@ -38,6 +38,8 @@ def fingerprint_of_options(config: Config, source: Source, digest: str) -> dict[
         "model_settings": _model_settings(config),
         "input": constants_to_json(config.input),
         "ignore_keys": list(config.ignore_keys) or None,
+        "types": list(config.types) or None,  # in records of earlier versions it is missing, as null and data_args are
+        "data_args": _plain(config.data_args) or None,
         "output": "folder" if config.collect_mode.output_is_folder else "file",
         "device": device_kind(config),
         "quantize": None,  # an option of former versions, with other answers: such a run is not resumed

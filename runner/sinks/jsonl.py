@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from runner.core.errors import UsageError
+from runner.data.cell_types import cell_name
+from runner.data.cells import json_values
 from runner.data.columns import Columns
 from runner.data.rows import TEXT, Ragged, RowType, texts_of
 
@@ -19,8 +22,15 @@ class JsonLinesWriter:
 
     @staticmethod
     def check(output: str, types: Mapping[str, RowType]) -> None:
-        """Raise UsageError where orjson is missing."""
+        """Raise UsageError where orjson is missing, or JSON cannot hold a column."""
         import orjson  # noqa: F401 - a missing library is reported here
+
+        for name, row_type in types.items():
+            if row_type.dtype.kind == "c":
+                raise UsageError(
+                    f"--output {output}: JSON cannot hold {name!r}, {row_type} per row. Give its real and imaginary "
+                    "parts with --postprocess (torch.view_as_real), or write .npy"
+                )
 
     def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
         import orjson
@@ -35,6 +45,8 @@ class JsonLinesWriter:
         for column in columns.values():
             if not isinstance(column, Ragged):
                 values.append(list(_writable(column)))
+            elif cell_name(column.values.dtype):
+                values.append(json_values(column))
             elif column.values.dtype == TEXT:
                 values.append(texts_of(column))
             else:

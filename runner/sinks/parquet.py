@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from runner.core.errors import UsageError
+from runner.data.cell_types import arrow_type, cell_name
+from runner.data.cells import from_cells
 from runner.data.columns import Columns
 from runner.data.rows import TEXT, Column, Ragged, RowType
 
@@ -22,8 +25,20 @@ class ParquetWriter:
 
     @staticmethod
     def check(output: str, types: Mapping[str, RowType]) -> None:
-        """Raise UsageError where pyarrow is missing."""
-        import pyarrow  # noqa: F401 - a missing library is reported here
+        """Raise UsageError where pyarrow is missing, or Parquet cannot hold a column."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        for name, row_type in types.items():
+            try:
+                schema = pa.schema([(name, _arrow_type(row_type))])
+                parquet.write_table(schema.empty_table(), pa.BufferOutputStream())
+            except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
+                ways = "" if row_type.dtype.kind == "c" else "; .jsonl and .csv can"
+                parts = ". Give its real and imaginary parts with --postprocess (torch.view_as_real), or write .npy"
+                raise UsageError(
+                    f"--output {output}: Parquet cannot hold {name!r}, {row_type} per row{ways or parts}"
+                ) from error
 
     def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
         import pyarrow as pa
@@ -31,7 +46,7 @@ class ParquetWriter:
 
         self._pa = pa
         self._types = types
-        self._schema = pa.schema([(name, self._type(row_type)) for name, row_type in types.items()])
+        self._schema = pa.schema([(name, _arrow_type(row_type)) for name, row_type in types.items()])
         self._file = parquet.ParquetWriter(path, self._schema)
         self._waiting: list[Any] = []
 
@@ -51,24 +66,36 @@ class ParquetWriter:
             self._file.write_table(table, row_group_size=max(1, len(table)))
             self._waiting = []
 
-    def _type(self, row_type: RowType) -> Any:
-        if row_type.dtype == TEXT:
-            return self._pa.string()
-        kind = self._pa.from_numpy_dtype(row_type.dtype)
-        for length in reversed(row_type.shape):
-            kind = self._pa.list_(kind) if length == -1 else self._pa.list_(kind, length)
-        return kind
-
     def _array(self, column: Column, row_type: RowType) -> Any:
         pa = self._pa
-        kind = self._type(row_type)
+        kind = _arrow_type(row_type)
         if isinstance(column, Ragged):
+            if cell_name(row_type.dtype):
+                return from_cells(column)
             if row_type.dtype == TEXT:
                 buffers = [None, pa.py_buffer(column.offsets), pa.py_buffer(column.values.tobytes())]
                 return pa.Array.from_buffers(pa.large_string(), len(column), buffers).cast(kind)
             inner = self._array(column.values, RowType(row_type.shape[1:], row_type.dtype))
             return pa.LargeListArray.from_arrays(pa.array(column.offsets), inner).cast(kind)
-        values = pa.array(np.ascontiguousarray(column).reshape(-1))
+        values = pa.array(np.ascontiguousarray(column, _wide(column.dtype)).reshape(-1))
         for length in reversed(row_type.shape):
             values = pa.FixedSizeListArray.from_arrays(values, length)
         return values
+
+
+def _arrow_type(row_type: RowType) -> Any:
+    import pyarrow as pa
+
+    if row_type.dtype == TEXT:
+        return pa.string()
+    if cell_name(row_type.dtype):
+        return arrow_type(row_type.dtype)
+    kind = pa.from_numpy_dtype(_wide(row_type.dtype))
+    for length in reversed(row_type.shape):
+        kind = pa.list_(kind) if length == -1 else pa.list_(kind, length)
+    return kind
+
+
+def _wide(dtype: "np.dtype[Any]") -> "np.dtype[Any]":
+    """Return the dtype in which numbers are stored: Spark opens no file with half precision."""
+    return np.dtype(np.float32) if dtype == np.float16 else dtype

@@ -1,18 +1,27 @@
 """Sources of rows: the protocol, and the selection of a source for a data set."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from torch.utils.data import Dataset
 
+from runner.core.errors import UsageError
 from runner.core.imports import import_errors, load_attribute
 from runner.core.urls import without_query
-from runner.sources.base import DataSpec, Scanned, Source
-from runner.sources.registry import SUFFIXES, find_source_format, is_function, is_marked
+from runner.sources.base import DataSpec, ReadOptions, Scanned, Source
+from runner.sources.registry import (
+    DATASET_FUNCTION,
+    OBJECT,
+    SUFFIXES,
+    SourceFormat,
+    find_source_format,
+    is_function,
+    is_marked,
+)
 
-__all__ = ["DataSpec", "Scanned", "Source", "inner_name", "is_dataset", "open_source"]
+__all__ = ["DataSpec", "ReadOptions", "Scanned", "Source", "inner_name", "is_dataset", "open_source"]
 
 
 def inner_name(data: Any) -> tuple[str, ...]:
@@ -22,7 +31,11 @@ def inner_name(data: Any) -> tuple[str, ...]:
 
 
 def open_source(
-    data: Any, columns: Sequence[str] = (), keep: Sequence[str] = (), most_rows: int | None = None
+    data: Any,
+    columns: Sequence[str] = (),
+    keep: Sequence[str] = (),
+    most_rows: int | None = None,
+    options: ReadOptions = ReadOptions(),  # noqa: B008 - it is frozen
 ) -> Source:
     """Open the source for a path, a URL, an array, a tensor or a PyTorch data set.
 
@@ -32,6 +45,7 @@ def open_source(
         columns: the columns to read; none for all.
         keep: passthrough columns, written beside the predictions.
         most_rows: see `DataSpec.most_rows`.
+        options: how values are read.
 
     Returns:
         A source whose `row_type` is that of the only column where there is one in all; else a mapping by column.
@@ -41,9 +55,9 @@ def open_source(
         UsageError: names are given for a format without names; a library is missing.
     """
     if not isinstance(data, str):
-        return _open_object(data, DataSpec(f"a {type(data).__name__}", "", columns, keep, most_rows))
+        return _open_object(data, DataSpec(f"a {type(data).__name__}", "", columns, keep, most_rows, options))
     path, _, inner = data.partition("::")
-    spec = DataSpec(path, inner, columns, keep, most_rows)
+    spec = DataSpec(path, inner, columns, keep, most_rows, options)
     paths = _files_of(path) or [path]
     if len(paths) > 1 or _is_among_others(path, paths):
         from runner.sources.many import ManySource
@@ -53,16 +67,33 @@ def open_source(
 
 
 def is_dataset(data: Any) -> bool:
-    """Return whether the rows are items of a PyTorch data set, given by itself or by a function's name."""
-    return isinstance(data, Dataset) or (isinstance(data, str) and is_function(data.partition("::")[0]))
+    """Return whether the rows are items of a data set like PyTorch's, given by itself or by a function's name."""
+    if isinstance(data, str):
+        return is_function(data.partition("::")[0])
+    from runner.sources.torch_dataset import has_items
+
+    is_array = hasattr(data, "__array__") or isinstance(data, Sequence | Mapping)
+    return isinstance(data, Dataset) or (has_items(data) and not is_array)
 
 
 def _open(spec: DataSpec) -> Source:
     """Open the source for one path or URL, with the reader that the table of formats names."""
     row = find_source_format(spec.path)
+    _check_options(spec, row)
     with import_errors(f"--data {spec.path}", row.extra):
         source: Source = load_attribute(row.reader, "--data")(spec)
     return source
+
+
+def _check_options(spec: DataSpec, row: SourceFormat) -> None:
+    """Raise UsageError where an option is given that says nothing about this format."""
+    options = spec.options
+    if options.args and row is not DATASET_FUNCTION:
+        raise UsageError(f"{spec.what}: --data-args are for a function that makes a data set: package.module:function")
+    if options.types and not row.is_typed:
+        raise UsageError(f"{spec.what}: --types is for tables: CSV, JSON lines, Parquet, folders of Datasets")
+    if options.null_is_nan and not row.has_nulls:
+        raise UsageError(f"{spec.what}: --null is for tables, and this format has no null")
 
 
 def _open_object(data: Any, spec: DataSpec) -> Source:
@@ -71,7 +102,8 @@ def _open_object(data: Any, spec: DataSpec) -> Source:
         from runner.sources.many import ManySource
 
         return ManySource([os.fspath(path) for path in data], replace(spec, path=""))
-    if isinstance(data, Dataset):
+    _check_options(spec, OBJECT)
+    if is_dataset(data):
         from runner.sources.torch_dataset import TorchDatasetSource
 
         return TorchDatasetSource(spec, data)
@@ -103,6 +135,6 @@ def _files_of(path: str) -> list[str]:
     """Return the files that a pattern, or a folder of Parquet files, stands for; empty where a path is neither."""
     if is_marked(path):
         return []
-    from runner.sources.many import files_of
+    from runner.sources.patterns import files_of
 
     return files_of(path)

@@ -1,7 +1,7 @@
 """The protocol of a source of rows, what a source is made of, and the checks that formats share."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -14,6 +14,23 @@ _DECODED_BYTES = 4 << 30  # the most that is decoded in one piece
 
 
 @dataclass(frozen=True)
+class ReadOptions:
+    """How values are read, where a format leaves a choice.
+
+    Attributes:
+        cells: passthrough columns that may be of any Arrow type and null, for an output that holds such.
+        null_is_nan: whether null becomes NaN in columns of numbers.
+        types: types of columns, by name, instead of those that the data suggest.
+        args: arguments of a function that makes the data set.
+    """
+
+    cells: Sequence[str] = ()
+    null_is_nan: bool = False
+    types: Mapping[str, str] = field(default_factory=dict)
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class DataSpec:
     """A data set to open, and the columns of it to read: the only argument of every source.
 
@@ -23,6 +40,7 @@ class DataSpec:
         columns: the columns to read; none for the format's default, mostly all.
         keep: passthrough columns, written beside the predictions.
         most_rows: rows from the first on that are needed; None for all. Formats that have to hold rows use it.
+        options: how values are read.
     """
 
     path: str
@@ -30,6 +48,7 @@ class DataSpec:
     columns: Sequence[str] = ()
     keep: Sequence[str] = ()
     most_rows: int | None = None
+    options: ReadOptions = ReadOptions()
 
     @property
     def what(self) -> str:

@@ -1,29 +1,26 @@
-"""Rows of many files as one data set: the files of a pattern, a list, or a folder of Parquet files."""
+"""Rows of many files as one data set."""
 
-import glob
 import os
-import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from runner.core.checksum import checksum_of_text
-from runner.core.errors import InputError, describe
+from runner.core.errors import InputError
 from runner.core.text import plural
-from runner.core.urls import is_url, storage_of, without_query
 from runner.data.rows import Rows, RowTypes, concatenate, take, type_key, zero_row
 from runner.sources import open_source
 from runner.sources.base import DataSpec, Noted, Scanned, Source, check_row_types, evenly
+from runner.sources.common_types import types_to_give
 from runner.sources.files import file_stamp
-from runner.sources.left_out import note_on_others, refuse_tables
-from runner.sources.registry import FOLDER_SUFFIXES, JOINED_SUFFIXES
+from runner.sources.left_out import note_on_others
+from runner.sources.registry import find_source_format
 
 _DIGESTED_FILES = 16  # of a larger number, at most so many, evenly chosen, are digested
 _MOST_NOTES = 3
-_MAGIC = re.compile(r"[*?[]")
 
 
 @dataclass
@@ -32,13 +29,13 @@ class _KnownFile:
 
     Attributes:
         num_rows, row_bytes: see `Source`.
-        row_type: row type of its source, in words.
+        row_type: row type of its source.
         scan: scan of its lines, where it has any; so they are counted once and not at each opening.
         notes: see `Noted`.
     """
 
     num_rows: int
-    row_type: str
+    row_type: RowTypes
     row_bytes: int
     scan: Any = None
     notes: Sequence[str] = ()
@@ -92,16 +89,29 @@ class ManySource:
         """Take the scans of all parts, instead of opening all files.
 
         Raises:
-            InputError: the row type of a file differs from the first file's.
+            InputError: the row type of a file differs from the first file's, and no type fits both.
         """
         known = [file for _, file in sorted((pair for scan in scans for pair in scan), key=lambda pair: pair[0])]
-        wanted = type_key(self.row_type)
-        for path, file in zip(self._paths, known, strict=True):
-            if file.row_type != wanted:
-                raise InputError(
-                    f"--data {path}{self._suffix}: its rows are {file.row_type}; those of {self._paths[0]} are "
-                    f"{wanted}. All files of a data set must be of one type"
-                )
+        filled = [index for index, file in enumerate(known) if file.num_rows] or [0]
+        first = known[filled[0]].row_type
+        unlike = [index for index in filled if known[index].row_type != first]
+        given = self._types_for_all([known[index].row_type for index in filled]) if unlike else {}
+        if given is None:
+
+            def is_too_far(last: int) -> bool:
+                return self._types_for_all([known[index].row_type for index in filled if index <= last]) is None
+
+            last = unlike[bisect_left(unlike, True, key=is_too_far)]
+            like = 0 if known[0].row_type == first else filled[0]
+            raise InputError(
+                f"--data {self._paths[last]}{self._suffix}: its rows are {type_key(known[last].row_type)}; those "
+                f"of {self._paths[like]} are {type_key(first)}. All files of a data set must be of one type"
+            )
+        options = self._spec.options
+        self._spec = replace(self._spec, options=replace(options, types={**given, **options.types}))
+        self.row_type = self._open(filled[0]).row_type if unlike else first
+        for file in known:
+            file.row_type = self.row_type
         self._starts = np.cumsum([0, *(file.num_rows for file in known)], dtype=np.int64)
         self._known = known
 
@@ -122,7 +132,7 @@ class ManySource:
         files = self._files()
         # opened anew, and not by the ranks that have scanned them: this rank's files may be others
         digests = [self._opened(index).digest() for index in evenly(len(files), _DIGESTED_FILES)]
-        return checksum_of_text(" ".join([*(f"{file.num_rows} {file.row_type}" for file in files), *digests]))
+        return checksum_of_text(" ".join([*(f"{file.num_rows} {type_key(file.row_type)}" for file in files), *digests]))
 
     def stamp(self) -> str:
         stamps = (
@@ -137,6 +147,12 @@ class ManySource:
         assert self._known is not None
         return self._known
 
+    def _types_for_all(self, types: Sequence[RowTypes]) -> dict[str, str] | None:
+        """Return types to read the columns of files with, so that they are the same; None where there are none."""
+        if not find_source_format(self._paths[0]).is_typed:
+            return None
+        return types_to_give(types, self._spec.names(lambda: ()), self._spec.keep)
+
     def _look_at(self, index: int) -> _KnownFile:
         source, scan = self._open(index), None
         if isinstance(source, Scanned):
@@ -144,7 +160,7 @@ class ManySource:
             source.use([scan])
         check_row_types(source, f"--data {self._paths[index]}{self._suffix}")
         notes = source.notes if isinstance(source, Noted) else ()
-        return _KnownFile(source.num_rows, type_key(source.row_type), source.row_bytes, scan, notes)
+        return _KnownFile(source.num_rows, source.row_type, source.row_bytes, scan, notes)
 
     def _at(self, index: int) -> Source:
         """Return the source of a file for reading; the latest stays open."""
@@ -164,81 +180,14 @@ class ManySource:
         source, known = self._open(index), self._files()[index]
         if isinstance(source, Scanned):
             source.use([known.scan])
-        if (source.num_rows, type_key(source.row_type)) != (known.num_rows, known.row_type):
+        is_same_type = source.row_type == known.row_type or not known.num_rows
+        if source.num_rows != known.num_rows or not is_same_type:
             raise InputError(
                 f"--data {self._paths[index]} is not the same as before, or not on all hosts: it had {known.num_rows} "
-                f"rows of {known.row_type}, and has {source.num_rows} of {type_key(source.row_type)}"
+                f"rows of {type_key(known.row_type)}, and has {source.num_rows} of {type_key(source.row_type)}"
             )
         return source
 
     def _open(self, index: int) -> Source:
         spec = self._spec
-        return open_source(self._paths[index] + self._suffix, spec.columns, spec.keep, spec.most_rows)
-
-
-def files_of(path: str) -> list[str]:
-    """Return the sorted files that a pattern or a folder of Parquet files stands for; empty where a path is neither."""
-    if _is_pattern(path):
-        return expand(path)
-    if os.path.isdir(path) and not path.rstrip("/").endswith(FOLDER_SUFFIXES):
-        return _joined_files(path)
-    return []
-
-
-def expand(pattern: str) -> list[str]:
-    """Return the sorted files that match a pattern: `*`, `?`, `[...]` inside a name, `**` for any folders.
-
-    Args:
-        pattern: a local path, or a URL.
-
-    Raises:
-        InputError: no file matches, they are those of a table with a log, or the storage fails.
-        UsageError: fsspec, or the package it needs for this kind of URL, is missing.
-    """
-    if is_url(pattern):
-        matches = _matches_of_url(pattern)
-    else:
-        matches = [
-            path
-            for path in glob.glob(pattern, recursive=True)
-            if os.path.isfile(path) or path.rstrip("/").endswith(FOLDER_SUFFIXES)
-        ]
-    if not matches:
-        raise InputError(f"--data {pattern}: no file matches")
-    refuse_tables(f"--data {pattern}", {os.path.dirname(path) for path in matches})
-    return sorted(set(matches))
-
-
-def _matches_of_url(pattern: str) -> list[str]:
-    storage, name = storage_of(pattern, "--data")
-    try:
-        storage.invalidate_cache()
-        infos = storage.glob(name, detail=True)
-    except Exception as error:
-        raise InputError(f"--data {pattern}: {describe(error)}") from error
-    return [storage.unstrip_protocol(match) for match, info in infos.items() if info.get("type") != "directory"]
-
-
-def _is_pattern(path: str) -> bool:
-    """Return whether a path is a pattern to expand; an existing local file with such a name is not."""
-    return _MAGIC.search(without_query(path)) is not None and (is_url(path) or not os.path.exists(path))
-
-
-def _joined_files(folder: str) -> list[str]:
-    """Return the files of one data set in a folder and below, as Spark writes them; empty where it is no data set.
-
-    A folder is a data set where it holds such a file, or folders named by the values of a column, such as `day=3`.
-    """
-    visible = [name for name in os.listdir(folder) if not name.startswith(("_", "."))]
-    if not any(name.endswith(JOINED_SUFFIXES) or "=" in name for name in visible):
-        return []
-    paths: list[str] = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(("_", "."))]
-        paths += [
-            os.path.join(parent, name)
-            for name in names
-            if name.endswith(JOINED_SUFFIXES) and not name.startswith(("_", "."))
-        ]
-    refuse_tables(f"--data {folder}", {folder, *map(os.path.dirname, paths)})
-    return sorted(paths)
+        return open_source(self._paths[index] + self._suffix, spec.columns, spec.keep, spec.most_rows, spec.options)

@@ -21,6 +21,8 @@ class SourceFormat:
         schemes: beginnings of URLs.
         extra: the extra of this project that installs its library; None where it needs none.
         is_folder: whether a path with its suffix is a folder.
+        has_nulls: whether values may be null, which can be read as NaN.
+        is_typed: whether the types of columns can be given.
         is_joined: whether a folder with such files in it or below is one data set.
     """
 
@@ -31,6 +33,8 @@ class SourceFormat:
     extra: str | None = None
     is_folder: bool = False
     is_joined: bool = False
+    has_nulls: bool = False
+    is_typed: bool = False
 
     def is_named_by(self, path: str) -> bool:
         """Return whether a path ends in a suffix of the format."""
@@ -46,26 +50,43 @@ SOURCE_FORMATS = (
         "runner.sources.tables.database:DatabaseSource",
         schemes=("sqlite://", "postgresql://", "postgresql+", "mysql://", "mysql+"),
         extra="sql",
+        has_nulls=True,
     ),
     SourceFormat("runner.sources.shards:ShardSource", members=("index.json",)),
     SourceFormat(
         "runner.sources.tables.datasets_folder:DatasetsSource",
         members=("dataset_info.json", "dataset_dict.json"),
         extra="datasets",
+        has_nulls=True,
+        is_typed=True,
     ),
     SourceFormat("runner.sources.arrays.npy:NpySource", (".npy",)),
     SourceFormat("runner.sources.arrays.npz:NpzSource", (".npz",)),
     SourceFormat(
-        "runner.sources.tables.parquet:ParquetSource", (".parquet", ".pq", ".parq"), extra="parquet", is_joined=True
+        "runner.sources.tables.parquet:ParquetSource",
+        (".parquet", ".pq", ".parq"),
+        extra="parquet",
+        is_joined=True,
+        has_nulls=True,
+        is_typed=True,
     ),
-    SourceFormat("runner.sources.tables.csv:CsvSource", (".csv", ".tsv"), extra="parquet"),
-    SourceFormat("runner.sources.tables.jsonl:JsonLinesSource", (".jsonl", ".ndjson"), extra="parquet"),
+    SourceFormat(
+        "runner.sources.tables.csv:CsvSource", (".csv", ".tsv"), extra="parquet", has_nulls=True, is_typed=True
+    ),
+    SourceFormat(
+        "runner.sources.tables.jsonl:JsonLinesSource",
+        (".jsonl", ".ndjson"),
+        extra="parquet",
+        has_nulls=True,
+        is_typed=True,
+    ),
     SourceFormat("runner.sources.tables.lines:TextSource", (".txt",)),
     SourceFormat("runner.sources.arrays.hdf5:Hdf5Source", (".h5", ".hdf5"), extra="hdf5"),
     SourceFormat("runner.sources.arrays.zarr:ZarrSource", (".zarr",), extra="zarr", is_folder=True),
     SourceFormat("runner.sources.media.tar:TarSource", (".tar",), extra="images"),
 )
 DATASET_FUNCTION = SourceFormat("runner.sources.torch_dataset:TorchDatasetSource")
+OBJECT = SourceFormat("")  # given from Python
 IMAGE_FOLDER = SourceFormat("runner.sources.media.images:ImageSource", extra="images")  # any other folder
 
 SUFFIXES = tuple(suffix for row in SOURCE_FORMATS for suffix in row.suffixes)

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import xxhash
-from torch.utils.data import IterableDataset
+from torch.utils.data import Dataset, IterableDataset
 
-from runner.core.errors import InputError, RunnerError, describe
+from runner.core.errors import InputError, RunnerError, UsageError, describe
 from runner.core.imports import load_attribute
 from runner.core.tracebacks import traceback_of
 from runner.data.rows import Rows, RowTypes
@@ -27,7 +27,7 @@ class TorchDatasetSource:
     mapping of them by name. 1-D items may be variable-length rows.
 
     Args:
-        spec: its path is `package.module:function`, called without arguments to make the data set.
+        spec: its path is `package.module:function`, called with the arguments of its options to make the data set.
         dataset: the data set, where it is given from Python.
 
     Raises:
@@ -38,7 +38,7 @@ class TorchDatasetSource:
 
     def __init__(self, spec: DataSpec, dataset: Any = None) -> None:
         self._what = spec.what if dataset is None else f"data, a {type(dataset).__name__},"
-        self._dataset = _make(spec.path) if dataset is None else dataset
+        self._dataset = _make(spec) if dataset is None else dataset
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows share the data set
         self.num_rows = self._length()
         items = self._sample(_DECIDING_ITEMS)
@@ -75,12 +75,13 @@ class TorchDatasetSource:
         return ""  # only its items identify the data set
 
     def _length(self) -> int:
-        if isinstance(self._dataset, IterableDataset):
+        has_rows = has_items(self._dataset)
+        if isinstance(self._dataset, IterableDataset) and not has_rows:
             raise InputError(
                 f"{self._what} is an IterableDataset, of which only the next item can be had: rows could not be shared "
                 "out among ranks. Give a data set with __getitem__ and __len__, or write its items to a file first"
             )
-        if not hasattr(self._dataset, "__getitem__") or not hasattr(self._dataset, "__len__"):
+        if not has_rows:
             raise InputError(
                 f"{self._what} is a {type(self._dataset).__name__}, without __getitem__ or __len__, by which rows are "
                 "read and shared out"
@@ -146,14 +147,23 @@ class TorchDatasetSource:
                     )
 
 
-def _make(spec: str) -> Any:
+def has_items(data: Any) -> bool:
+    """Return whether an object has rows by number, whatever its class: some iterable data sets have, too."""
+    kind = type(data)
+    is_abstract = getattr(kind, "__getitem__", None) in (None, Dataset.__getitem__)
+    return hasattr(kind, "__len__") and not is_abstract
+
+
+def _make(spec: DataSpec) -> Any:
     """Return the data set that a function returns, or that exists under this name already."""
-    target = load_attribute(spec, "--data")
+    target = load_attribute(spec.path, "--data")
     if hasattr(target, "__getitem__") and not isinstance(target, type):
+        if spec.options.args:
+            raise UsageError(f"{spec.what} is a data set itself, and takes no --data-args")
         return target
     try:
-        return target()
+        return target(**spec.options.args)
     except RunnerError:
         raise
     except Exception as error:
-        raise InputError(f"--data {spec} failed with {describe(error)}", traceback_of(error)) from error
+        raise InputError(f"{spec.what} failed with {describe(error)}", traceback_of(error)) from error

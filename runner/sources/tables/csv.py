@@ -5,21 +5,23 @@ from collections.abc import Sequence
 from typing import Any
 
 from runner.core.errors import InputError, describe
-from runner.core.text import row_range
+from runner.core.text import plural, row_range
 from runner.core.urls import without_query
 from runner.data.rows import Rows
 from runner.sources.base import DataSpec
 from runner.sources.files import read_range
 from runner.sources.tables.arrow import ArrowColumns
-from runner.sources.tables.header import check_header
+from runner.sources.tables.csv_types import NULLS, HeadFacts, as_numbers, column_types, given_types
+from runner.sources.tables.header import check_beginning, check_header
 from runner.sources.tables.lines import LineSource
 
 _INFERRED_BYTES = 4 << 20  # the types of columns are inferred from the rows in so many bytes
-_DECIDING_ROWS = 1000  # a column is numeric where so many first rows are, even if later ones are not
 
 
 class CsvSource(LineSource):
     """A `.csv` or `.tsv` file; its first line names the columns, and quoted fields may hold line breaks.
+
+    Passthrough columns stay as they are written: numbers only where these are what their text says.
 
     Raises:
         InputError: no such file or column, no CSV, or a column is neither of numbers nor of text.
@@ -39,59 +41,88 @@ class CsvSource(LineSource):
         head = read_range(self._file, self._start, min(self._file.size, self._start + _INFERRED_BYTES))
         if len(head) == _INFERRED_BYTES:
             head = head[: self._last_end(head)]
-        header, table = _first_line(head), None
-        try:
-            table = csv.read_csv(io.BytesIO(head), self._reading(len(head)), self._parsing)
-        except pa.ArrowInvalid:
-            try:  # a later row may be at fault, which is reported when it is read
-                table = csv.read_csv(io.BytesIO(head), self._reading(len(head)), self._lenient())
-            except pa.ArrowInvalid as error:
-                raise InputError(f"{spec.what} is not CSV with a header: {describe(error)}") from error
-        table = self._numbers_with_exceptions(table)
+        header = _first_line(head)
+        check_beginning(spec, header, head[len(header) :], delimiter)
+        table = self._infer(head, spec)
         are_numbers = [pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in table.schema.types]
         if len(table):
             check_header(spec, table.schema.names, are_numbers)
-        self._columns = ArrowColumns(table.schema, spec)
-        self.row_type = self._columns.row_type
-        self._start += len(header)
         self._names = table.schema.names
-        self._types = {name: table.schema.field(name).type for name in self._columns.names}
+        given = given_types(spec, self._names)
+        texts = self._read(head, dict.fromkeys(self._names, pa.string()), lenient=True) if spec.keep else None
+        types = column_types(table, texts, spec, given)
+        self._as_text = [name for name in spec.keep if pa.types.is_integer(types[name]) and name not in given]
+        schema = pa.schema(list(zip(self._names, (types[name] for name in self._names), strict=True)))
+        self._columns = ArrowColumns(schema, spec, HeadFacts(table))
+        self.row_type = self._columns.row_type
+        self._has_nan = b"nan" in head.lower()
+        self._start += len(header)
+        self._types = {name: types[name] for name in self._columns.names}
 
     def parse(self, block: bytes, first: int, count: int) -> Rows:
+        import pyarrow as pa
+
+        types = self._types | dict.fromkeys(self._as_text, pa.string())
         convert = self._csv.ConvertOptions(
-            column_types=self._types, include_columns=self._columns.names, strings_can_be_null=False
+            column_types=types, include_columns=self._columns.names, strings_can_be_null=False, null_values=NULLS
         )
         try:
             table = self._csv.read_csv(
                 io.BytesIO(block), self._reading(len(block), self._names), self._parsing, convert
             )
         except self._error as error:
-            raise self.refusal(first, count, error) from error
+            raise self._refusal_with_advice(first, count, error) from error
         if len(table) != count:
             raise InputError(f"--data {self._file.path}: {row_range(first, first + count)} are {len(table)} in CSV")
+        for name in self._as_text:
+            numbers = as_numbers(table.column(name), self._types[name], name, f"--data {self._file.path}", first)
+            table = table.set_column(self._columns.names.index(name), name, numbers)
         return self._columns.rows(table, first)
 
-    def _numbers_with_exceptions(self, table: Any) -> Any:
-        """Make columns that begin with numbers numeric: other values are bad rows."""
-        import pyarrow as pa
+    def digest(self) -> str:
+        return super().digest() + " NaN" * self._has_nan  # which earlier versions read as null
 
-        for index, field in enumerate(table.schema):
-            if pa.types.is_string(field.type):
-                try:
-                    table.column(index).slice(0, _DECIDING_ROWS).cast(pa.float64())
-                except self._error:
-                    continue
-                table = table.set_column(index, field.name, pa.nulls(len(table), pa.float64()))
-        return table
+    def _infer(self, head: bytes, spec: DataSpec) -> Any:
+        """Return the rows at the beginning, without those that have too many or too few fields."""
+        try:
+            return self._read(head)
+        except self._error:  # a later row may be at fault, which is reported when it is read
+            try:
+                table = self._read(head, lenient=True)
+            except self._error as error:
+                raise InputError(f"{spec.what} is not CSV with a header: {describe(error)}") from error
+            if not len(table) and self._skipped:
+                raise InputError(
+                    f"{spec.what}: its first line has {plural(self._skipped[0], 'field')}, and the rows have "
+                    f"{self._skipped[1]}. Put a line with a name for each column before them"
+                ) from None
+            return table
+
+    def _read(self, head: bytes, types: Any = None, lenient: bool = False) -> Any:
+        self._skipped: tuple[int, int] | None = None
+
+        def skip(row: Any) -> str:
+            self._skipped = self._skipped or (row.expected_columns, row.actual_columns)
+            return "skip"
+
+        parsing = self._parsing
+        if lenient:
+            parsing = self._csv.ParseOptions(
+                delimiter=parsing.delimiter, newlines_in_values=True, invalid_row_handler=skip
+            )
+        convert = self._csv.ConvertOptions(column_types=types, null_values=NULLS)
+        return self._csv.read_csv(io.BytesIO(head), self._reading(len(head)), parsing, convert)
+
+    def _refusal_with_advice(self, first: int, count: int, error: Exception) -> InputError:
+        refusal = self.refusal(first, count, error)
+        if "conversion error to" not in str(error) or count > 1:
+            return refusal
+        return InputError(
+            f"{refusal.message}. The rows before have numbers of this type; --types NAME=TYPE gives another"
+        )
 
     def _reading(self, size: int, names: Sequence[str] | None = None) -> Any:
         return self._csv.ReadOptions(use_threads=False, block_size=max(1, size), column_names=names)
-
-    def _lenient(self) -> Any:
-        """Return parsing options that skip rows with too many or too few fields."""
-        return self._csv.ParseOptions(
-            delimiter=self._parsing.delimiter, newlines_in_values=True, invalid_row_handler=lambda row: "skip"
-        )
 
     def _last_end(self, head: bytes) -> int:
         """Return the end of the last complete row, in bytes."""

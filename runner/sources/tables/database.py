@@ -77,6 +77,7 @@ class DatabaseSource:
         self._names = named.choose(names, [name for name in names if name not in key] or names)
         self._is_primary = is_primary
         self._known: _Known | None = None
+        self._null_is_nan = spec.options.null_is_nan
 
     @property
     def num_rows(self) -> int:
@@ -108,7 +109,8 @@ class DatabaseSource:
                 key = ", ".join(map(str, records[index][: len(self._key)]))
                 return f"{self._what}: row {start + index} (key {key}) of column {name!r}"
 
-            columns[name] = values_as_column([row[place] for row in records], self._look().types[name], name_row)
+            values, row_type = [row[place] for row in records], self._look().types[name]
+            columns[name] = values_as_column(values, row_type, name_row, self._null_is_nan)
         return columns[self._names[0]] if len(self._names) == 1 else columns
 
     def digest(self) -> str:
@@ -137,7 +139,7 @@ class DatabaseSource:
         records = self._fetch(0, min(num_rows, _DECIDING_ROWS), keys)
         first = len(self._key)
         types = {
-            name: type_of_values([row[place] for row in records], f"{self._what}: column {name!r}")
+            name: type_of_values([row[place] for row in records], f"{self._what}: column {name!r}", self._null_is_nan)
             for place, name in enumerate(self._names, first)
         }
         sizes = sum(len(value) if isinstance(value, str) else 8 for row in records for value in row[first:])

@@ -1,6 +1,7 @@
 """Rows of a folder written by `datasets.Dataset.save_to_disk`, read by Hugging Face's Datasets."""
 
 import json
+import math
 import threading
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from runner.host.environment import set_default
 from runner.sources.base import DataSpec
 from runner.sources.files import file_stamp
 from runner.sources.tables.arrow import ArrowColumns
+from runner.sources.tables.arrow_types import is_list, shape_of_lists
 
+_DECIDING_ROWS = 1000
 _SAMPLES = 64  # rows, evenly from the first to the last, of which the digest is made
 
 
@@ -34,7 +37,7 @@ class DatasetsSource:
         except Exception as error:  # of one kind or another by what is wrong with which of its files
             raise InputError(f"{self._what}: Datasets cannot read the folder: {describe(error)}") from error
         self._files = [self._folder / "state.json", *(Path(file["filename"]) for file in dataset.cache_files)]
-        self._columns = ArrowColumns(_plain_schema(dataset.data.schema), spec)
+        self._columns = ArrowColumns(_plain_schema(dataset.data.schema), spec, _Facts(dataset.data))
         self._rows = dataset.with_format("arrow").select_columns(self._columns.names)
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows share it
         self.row_type: RowTypes = self._columns.row_type
@@ -50,7 +53,8 @@ class DatasetsSource:
         sampled = [*range(0, self.num_rows, step), *range(max(0, self.num_rows - 1), self.num_rows)]
         types = [str(field) for field in _plain_schema(self._table(0, 0).schema)]
         rows = [self._table(row, row + 1).to_pylist() for row in sampled]
-        return checksum_of_text(f"{self.num_rows} {types} {rows!r}")
+        settled = f" arrays: {self._columns.settled}" if self._columns.settled else ""
+        return checksum_of_text(f"{self.num_rows} {types} {rows!r}{settled}")
 
     def stamp(self) -> str:
         return " ".join(file_stamp(str(file)) for file in self._files)
@@ -89,6 +93,29 @@ class DatasetsSource:
         for name in files:
             if not (self._folder / name).is_file():
                 raise InputError(f"{self._what}: {name}: No such file, though state.json names it")
+
+
+class _Facts:
+    """Facts from the columns of a data set in memory; see `Facts`."""
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Return the lengths of lists that all of the first rows have, if as many values are in the data set."""
+        column = self._table.column(name)
+        shape = shape_of_lists(column.slice(0, _DECIDING_ROWS))
+        if not shape:
+            return None
+        values = 0
+        for chunk in column.chunks:
+            while is_list(chunk.type):
+                chunk = chunk.flatten()  # noqa: PLW2901 - from the outside in
+            values += len(chunk)
+        return shape if values == (len(column) - column.null_count) * math.prod(shape) else None
+
+    def has_nulls(self, name: str) -> bool:
+        return bool(self._table.column(name).null_count)
 
 
 def _import_datasets() -> Any:

@@ -8,7 +8,32 @@ from runner.core.text import listed
 from runner.sources.base import DataSpec
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_SHOWN = 60  # characters of a line in a message
 _FEWEST_ASCENDING = 5  # numbers that ascend by chance once in 120 rows
+
+
+def check_beginning(spec: DataSpec, header: bytes, rest: bytes, delimiter: str) -> None:
+    """Raise InputError where the first line is a comment, or other characters separate its names.
+
+    Args:
+        spec: the data set.
+        header: the first line that is not blank.
+        rest: what follows.
+        delimiter: the character that separates fields.
+    """
+    first, second = (lines.strip(b"\r\n").partition(b"\n")[0].decode(errors="replace") for lines in (header, rest))
+    if first.startswith("#") and first.count(delimiter) != second.count(delimiter):
+        raise InputError(
+            f"{spec.what}: its first line is a comment, {first[:_SHOWN]!r}. Remove what is before the names"
+        )
+    if spec.names(lambda: ()) == [first]:
+        return
+    for separator, words in _SEPARATORS.items():
+        if delimiter not in first and separator in first and separator in second:
+            raise InputError(
+                f"{spec.what} has one column, {first[:_SHOWN]!r}, so its values seem to be separated by {words}: save "
+                "it with commas (or with tabs, as .tsv)"
+            )
 
 
 def check_header(spec: DataSpec, names: Sequence[str], are_numbers: Sequence[bool]) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -11,12 +12,16 @@ import numpy as np
 from runner.core.errors import InputError, describe
 from runner.core.text import plural
 from runner.data.rows import Rows
-from runner.sources.base import DataSpec
+from runner.sources.base import DataSpec, no_such
+from runner.sources.common_types import LIST
 from runner.sources.files import read_range
 from runner.sources.tables.arrow import ArrowColumns
+from runner.sources.tables.arrow_types import as_text
+from runner.sources.tables.csv_types import HeadFacts
 from runner.sources.tables.lines import LineSource
 
 _INFERRED_BYTES = 4 << 20  # the types of fields are inferred from the rows in so many bytes
+_LONG = re.compile(rb"\d{19}")
 _DECIDING_ROWS = 1000  # where lists have one length in so many first rows, they must have it in all
 
 
@@ -44,10 +49,14 @@ class JsonLinesSource(LineSource):
             head = head[: head.rfind(b"\n") + 1]
         if not (table := self._infer(head)) or not table.schema.names:
             raise InputError(f"{spec.what} holds no JSON objects, one per line, in its first {len(head):,} bytes")
-        schema = pa.schema(
-            [pa.field(f.name, _settled(table.column(f.name).slice(0, _DECIDING_ROWS), pa)) for f in table.schema]
-        )
-        self._columns = ArrowColumns(schema, spec)
+        given = self._given(spec, table.schema.names)
+        schema = pa.schema([(f.name, given.get(f.name) or self._type(table.column(f.name), pa)) for f in table.schema])
+        for name in spec.choose(schema.names):
+            if pa.types.is_floating(schema.field(name).type) and name not in given:
+                _check_digits(spec.what, name, head)
+        lists = [name for name, kind in spec.options.types.items() if kind == LIST]
+        schema = pa.schema([(f.name, table.schema.field(f.name).type if f.name in lists else f.type) for f in schema])
+        self._columns = ArrowColumns(schema, spec, HeadFacts(table))
         self.row_type = self._columns.row_type
         self._fixed = {name: schema.field(name).type for name in self._columns.names}
         self._schema = pa.schema([(name, _loose(kind, pa)) for name, kind in self._fixed.items()])
@@ -69,6 +78,19 @@ class JsonLinesSource(LineSource):
             raise self.refusal(first, count, error) from error
         return self._columns.rows(table, first)
 
+    def _type(self, column: Any, pa: Any) -> Any:
+        """Return the type of a field: text that looks like a time stays text, and is never rewritten."""
+        return as_text(_settled(column.slice(0, _DECIDING_ROWS), pa))
+
+    def _given(self, spec: DataSpec, names: Sequence[str]) -> dict[str, Any]:
+        """Return the types that the user gives, as Arrow's; without `list`, which says no more than that."""
+        import pyarrow as pa
+
+        for name in spec.options.types:
+            if name not in names:
+                raise no_such(spec.what, name, names, "field")
+        return {name: pa.type_for_alias(kind) for name, kind in spec.options.types.items() if kind != LIST}
+
     def _reading(self, size: int) -> Any:
         return self._json.ReadOptions(use_threads=False, block_size=max(1, size) + 1)
 
@@ -84,6 +106,20 @@ class JsonLinesSource(LineSource):
                 raise InputError(
                     f"--data {self._file.path}: its rows have different types: {describe(error)}"
                 ) from error
+
+
+def _check_digits(what: str, name: str, head: bytes) -> None:
+    """Raise InputError where whole numbers are too long for 64 bits: as floating-point numbers they would change."""
+    for line in head.splitlines() if _LONG.search(head) else ():
+        try:
+            value = json.loads(line).get(name) if _LONG.search(line) else None
+        except (ValueError, AttributeError):  # no JSON object, which is reported when it is read
+            continue
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise InputError(
+                f"{what}: field {name!r} holds {value}, which has no place in 64 bits and would be rounded. Write such "
+                "numbers as text, in quotes"
+            )
 
 
 def _alike(lines: Sequence[bytes]) -> list[bytes]:

@@ -1,5 +1,6 @@
 """Rows of a Parquet file, read by pyarrow."""
 
+import math
 import os
 import threading
 from typing import Any
@@ -13,7 +14,9 @@ from runner.data.rows import Rows, RowType, RowTypes
 from runner.sources.base import DataSpec, check_decoded
 from runner.sources.files import Stream, file_stamp, open_file
 from runner.sources.tables.arrow import ArrowColumns
+from runner.sources.tables.arrow_types import shape_of_lists
 
+_DECIDING_ROWS = 1000
 _OFFSET_BYTES = 8  # what an empty list or text takes in memory
 
 
@@ -40,7 +43,7 @@ class ParquetSource:
             )
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{spec.what}: {describe(error)}") from error
-        self._columns = ArrowColumns(self._file.schema_arrow, spec)
+        self._columns = ArrowColumns(self._file.schema_arrow, spec, _Footer(self._file))
         self.row_type: RowTypes = self._columns.row_type
         meta = self._file.metadata
         self.num_rows: int = meta.num_rows
@@ -70,7 +73,8 @@ class ParquetSource:
         # the footer holds the sizes and, from most writers, the smallest and largest values of each column chunk
         meta = self._file.metadata
         groups = [str(meta.row_group(i).to_dict()) for i in range(meta.num_row_groups)]
-        return checksum_of_text(f"{self._columns.names} {self._size} {' '.join(groups)}")
+        settled = f" arrays: {self._columns.settled}" if self._columns.settled else ""
+        return checksum_of_text(f"{self._columns.names} {self._size} {' '.join(groups)}{settled}")
 
     def stamp(self) -> str:
         return file_stamp(self._path) if self._remote is None else self._remote.stamp()
@@ -104,3 +108,53 @@ class ParquetSource:
                 raise InputError(f"--data {self._path}: row group {group} cannot be read: {describe(error)}") from error
             self._group = group
         return self._at_hand
+
+
+class _Footer:
+    """Facts from the footer of a file and its first rows; see `Facts`."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._meta = file.metadata
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Return the lengths of lists that all of the first rows have, if as many values are in the file."""
+        leaf = self._leaf(name)
+        groups = [index for index in range(self._meta.num_row_groups) if self._meta.row_group(index).num_rows]
+        if leaf is None or not groups:
+            return None
+        try:
+            batches = self._file.iter_batches(_DECIDING_ROWS, groups[:1], [self._meta.schema.column(leaf).path])
+            shape = shape_of_lists(next(batches).column(name))
+        except InputError:
+            raise
+        except Exception:  # a damaged page, which is reported when it is read
+            return None
+        if not shape:
+            return None
+        values = nulls = 0
+        for index in range(self._meta.num_row_groups):
+            chunk = self._meta.row_group(index).column(leaf)
+            values += chunk.num_values
+            nulls += self._nulls(chunk) or 0
+        size = math.prod(shape)
+        lacking = self._meta.num_rows * size - values  # a row that is null counts as one value
+        rows, rest = divmod(lacking, max(1, size - 1))
+        return shape if not rest and 0 <= rows <= nulls else None
+
+    def has_nulls(self, name: str) -> bool:
+        leaf = self._leaf(name)
+        groups = [self._meta.row_group(index) for index in range(self._meta.num_row_groups)]
+        return leaf is None or any(self._nulls(group.column(leaf)) != 0 for group in groups)
+
+    def _leaf(self, name: str) -> int | None:
+        """Return the index of the values of a column in the file; None where they are several."""
+        schema = self._meta.schema
+        paths = [schema.column(index).path for index in range(len(schema))]
+        leaves = [index for index, path in enumerate(paths) if path == name or path.startswith(f"{name}.")]
+        return leaves[0] if len(leaves) == 1 else None
+
+    def _nulls(self, chunk: Any) -> int | None:
+        """Return the number of nulls of a column in a row group; None where it is not recorded."""
+        has_count = chunk.is_stats_set and chunk.statistics.has_null_count
+        return int(chunk.statistics.null_count) if has_count else None

@@ -22,7 +22,8 @@ from runner.data.rows import RAGGED, TEXT, RowType
 from runner.data.tensors import as_batch
 from runner.sources import many, open_source
 from runner.sources.arrays.npy import NpySource
-from runner.sources.many import ManySource, expand
+from runner.sources.many import ManySource
+from runner.sources.patterns import expand
 
 LENGTHS = [0, 7, 0, 1, 101, 0, 13, 997, 0]
 NUM_ROWS = sum(LENGTHS)

@@ -122,16 +122,15 @@ def test_where_rows_are_skipped(tmp_path: Path) -> None:
 
 
 def test_a_kept_value_that_cannot_be_read_itself(tmp_path: Path) -> None:
-    """It becomes the fill value, as a prediction does: a 0 would be the id of another row. The record has null."""
+    """It becomes null, or the fill value in outputs without null: a 0 would be the id of another row."""
     columns = table()
-    columns["id"] = [None if row == 9 else row for row in IDS]
+    columns["id"] = ["nine" if row == 9 else row for row in IDS]
     lines = [{name: values[row] for name, values in columns.items()} for row in IDS]
     (tmp_path / "d.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    quarantined = predict(tmp_path, "d.jsonl", "p.parquet", "--keep", "id,name")
-    found = read_back(tmp_path / "p.parquet")
-    assert found["id"] == [-1 if row == 9 else row for row in IDS]
-    assert found["name"] == NAMES
-    assert [line["kept"]["id"] for line in quarantined] == [0, None, 39]
+    for suffix, nothing in ((".parquet", None), (".npy", -1)):
+        quarantined = predict(tmp_path, "d.jsonl", f"p{suffix}", "--keep", "id")
+        assert read_back(tmp_path / f"p{suffix}")["id"] == [nothing if row == 9 else row for row in IDS]
+        assert [line["kept"]["id"] for line in quarantined] == [0, None, 39]
 
 
 def test_a_row_that_fails_in_the_model(tmp_path: Path) -> None:

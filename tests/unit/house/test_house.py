@@ -123,7 +123,7 @@ def test_the_python_api_has_every_option() -> None:
     described = inspect.getdoc(runner.predict) or ""
     for name, field in fields.items():
         if name not in ("model", "data"):
-            default = None if name in ("model_args", "input") else field.default
+            default = None if name in ("model_args", "data_args", "input") else field.default
             assert parameters[name].default == default, name
         words = " ".join(described.split())
         assert f"{name}: {field.metadata['help']}." in words, name
