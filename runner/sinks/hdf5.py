@@ -10,6 +10,9 @@ from runner.data.columns import Columns
 from runner.data.rows import TEXT, Ragged, RowType, texts_of
 from runner.sinks import check_space
 
+_CHUNK_BYTES = 4 << 20
+_ELEMENT_BYTES = 16  # of variable length, as HDF5 refers to them
+
 
 class Hdf5Writer:
     """A writer of columns of fixed shape as arrays; variable-length 1-D rows and text are variable-length elements.
@@ -45,7 +48,10 @@ class Hdf5Writer:
             elif row_type.is_ragged:
                 dtype = h5py.vlen_dtype(row_type.dtype)
             shape = (num_rows,) if row_type.is_ragged else (num_rows, *row_type.shape)
-            self._file.create_dataset(name, shape, dtype)
+            row_bytes = _ELEMENT_BYTES if row_type.is_ragged else row_type.row_bytes
+            rows = max(1, min(num_rows, _CHUNK_BYTES // max(1, row_bytes)))
+            chunks = (rows, *shape[1:]) if num_rows and all(shape) else None
+            self._file.create_dataset(name, shape, dtype, chunks=chunks)
 
     def write(self, columns: Columns) -> None:
         for name, column in columns.items():

@@ -1,6 +1,7 @@
 """Predictions in a Zarr group (version 3), written by zarr: an array for each column."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -34,17 +35,26 @@ class ZarrWriter:
     def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
         import zarr
 
-        self._group = zarr.open_group(path, mode="w", zarr_format=3)
+        group = zarr.open_group(path, mode="w", zarr_format=3)
+        self._arrays: dict[str, zarr.Array[Any]] = {}
         self._row = 0
         for name, row_type in types.items():
             rows = max(1, min(num_rows, _CHUNK_BYTES // max(1, row_type.row_bytes)))
             chunks = (rows, *(max(1, length) for length in row_type.shape))
-            self._group.create_array(name, shape=(num_rows, *row_type.shape), dtype=row_type.dtype, chunks=chunks)
+            axes = [f"{name}_{axis}" for axis in range(len(row_type.shape))]
+            self._arrays[name] = group.create_array(
+                name,
+                shape=(num_rows, *row_type.shape),
+                dtype=row_type.dtype,
+                chunks=chunks,
+                dimension_names=["row", *axes],  # xarray opens no array without them
+                config={"write_empty_chunks": True},  # so that a chunk that is gone is told from one of zeros
+            )
 
     def write(self, columns: Columns) -> None:
         for name, column in columns.items():
             assert isinstance(column, np.ndarray)
-            self._group[name][self._row : self._row + len(column)] = column  # type: ignore[index]
+            self._arrays[name][self._row : self._row + len(column)] = column
         self._row += max(len(column) for column in columns.values())
 
     def close(self) -> None:

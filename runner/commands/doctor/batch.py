@@ -23,6 +23,7 @@ from runner.job.context import Session
 from runner.job.dataset import digest_on_all, open_dataset
 from runner.job.model import load_model
 from runner.job.session import join_group, quiet_session
+from runner.sinks import find_writer
 
 
 def check_batch(config: Config, comm: Comm, device: torch.device) -> list[Finding]:
@@ -61,6 +62,8 @@ def _check(session: Session, by_whom: str) -> list[Finding]:
     if not source.num_rows:
         return [Finding("batch", WARNING, f"model loaded; {session.config.data} has no rows")]
     model = compute_first_row(session, source, loaded)
+    if output := session.config.output:
+        comm.on_each(lambda: find_writer(output, model.row_type))
     canary = start_canary(session, source, model)
     answers = canary.says if canary and canary.says else EQUAL
     grid = Grid(source.num_rows, batch_size, batch_size)

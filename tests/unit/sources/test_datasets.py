@@ -19,7 +19,7 @@ from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 from runner.core.errors import InputError, ModelError, UsageError
 from runner.data.rows import RAGGED, TEXT, RowType
 from runner.data.tensors import as_batch
-from runner.sources import open_source
+from runner.sources import ReadOptions, open_source
 
 NUM_ROWS = 211
 RANGES = [(0, NUM_ROWS), (0, 0), (0, 1), (NUM_ROWS - 1, NUM_ROWS), (50, 160)]
@@ -366,6 +366,52 @@ def test_data_sets_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(InputError) as caught:  # a folder that is there comes first
         open_source("a:b")
     assert not isinstance(caught.value, ModelError)
+
+
+class Streaming(IterableDataset):
+    """Both iterable and with rows by number, as the data sets of streaming libraries are."""
+
+    def __init__(self, length: int = 5, scale: float = 1) -> None:
+        self.values = [scale * index for index in range(length)]
+
+    def __iter__(self) -> Iterator[float]:
+        return iter(self.values)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def __getitem__(self, index: int) -> dict[str, float]:
+        return {"x": self.values[index]}
+
+
+class Rows:
+    """Rows by number, without a base class."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> dict[str, int]:
+        return {"a": index, "b": -index}
+
+
+def test_methods_tell_a_data_set_not_its_class() -> None:
+    assert open_source(Streaming()).read(1, 4).tolist() == [1, 2, 3]  # type: ignore[union-attr]
+    assert as_lists(open_source(Rows()).read(1, 3)) == {"a": [1, 2], "b": [-1, -2]}
+    table = datasets.Dataset.from_dict({"x": [1.5, 2.5]})
+    assert open_source(table).read(0, 2).tolist() == [1.5, 2.5]  # type: ignore[union-attr]
+
+
+def test_a_function_gets_arguments(tmp_path: Path) -> None:
+    source = open_source("test_datasets:Streaming", options=ReadOptions(args={"length": 3, "scale": 0.5}))
+    assert source.read(0, 3).tolist() == [0, 0.5, 1]  # type: ignore[union-attr]
+    command = ["--model", "zoo:Identity", "--data", "test_datasets:Streaming", "--output", "p.npy"]
+    outcome = predict_here(*command, "--data-args", '{"length": 4, "scale": 2}', folder=tmp_path)
+    assert outcome.code == 0, outcome.output
+    assert np.load(tmp_path / "p.npy").tolist() == [0, 2, 4, 6]
+    with pytest.raises(InputError, match="failed with TypeError"):
+        open_source("test_datasets:Streaming", options=ReadOptions(args={"size": 3}))
+    with pytest.raises(UsageError, match="is a data set itself, and takes no --data-args"):
+        open_source("test_datasets:READY", options=ReadOptions(args={"size": 3}))
 
 
 @pytest.mark.launch
