@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import json
 import typing
 from collections.abc import Callable
@@ -45,8 +46,8 @@ _EXIT_CODES = """exit codes:
 """
 
 
-def _parse_json_object(text: str) -> Any:
-    """Parse the JSON given to --model-args or --data-args.
+def _parse_json_object(option: str, text: str) -> Any:
+    """Parse the JSON given to an option.
 
     Raises:
         UsageError: the text is not JSON.
@@ -54,7 +55,7 @@ def _parse_json_object(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise UsageError(f"--model-args and --data-args take JSON, and this is none ({error}): {text!r}") from error
+        raise UsageError(f"{option} is not JSON ({error}): {text!r}") from error
 
 
 def make_parser(program: str = "hvd-runner") -> argparse.ArgumentParser:
@@ -221,7 +222,7 @@ def _add_option(group: "argparse._ActionsContainer", field: "dataclasses.Field[A
         group.add_argument(option, type=parse_constant, action="append", metavar="NAME=VALUE", help=help_text)
         return
     if field.name in ("model_args", "data_args"):
-        kind = _parse_json_object
+        kind = functools.partial(_parse_json_object, option)
     elif field.name == "time_limit":
         kind = str  # seconds, or H:MM:SS: see make_config
     elif int in (kinds := (field.type, *typing.get_args(field.type))) and str not in kinds:

@@ -1,9 +1,12 @@
 """The files that a pattern, or a folder of Parquet files, stands for."""
 
 import glob
+import json
 import os
 import re
+from pathlib import Path
 
+from runner.config.formats import HIDDEN_INDEX
 from runner.core.errors import InputError, describe
 from runner.core.urls import is_url, storage_of, without_query
 from runner.sources.left_out import refuse_tables
@@ -13,11 +16,11 @@ _MAGIC = re.compile(r"[*?[]")
 
 
 def files_of(path: str) -> list[str]:
-    """Return the sorted files that a pattern or a folder of Parquet files stands for; empty where a path is neither."""
+    """Return the files that a pattern or a folder of files stands for, in order; empty where a path is neither."""
     if _is_pattern(path):
         return expand(path)
     if os.path.isdir(path) and not path.rstrip("/").endswith(FOLDER_SUFFIXES):
-        return _joined_files(path)
+        return _shards(path) or _joined_files(path)
     return []
 
 
@@ -58,6 +61,15 @@ def _matches_of_url(pattern: str) -> list[str]:
 def _is_pattern(path: str) -> bool:
     """Return whether a path is a pattern to expand; an existing local file with such a name is not."""
     return _MAGIC.search(without_query(path)) is not None and (is_url(path) or not os.path.exists(path))
+
+
+def _shards(folder: str) -> list[str]:
+    """Return the files of a folder that a job wrote with --collect shards, in order of their rows; empty for others."""
+    try:
+        index = json.loads(Path(folder, HIDDEN_INDEX).read_text())
+        return [os.path.join(folder, file["name"]) for file in index["files"]]
+    except (OSError, ValueError, KeyError, TypeError):  # of files for a row each, or of another program
+        return []
 
 
 def _joined_files(folder: str) -> list[str]:

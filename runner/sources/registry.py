@@ -81,7 +81,9 @@ SOURCE_FORMATS = (
         is_typed=True,
     ),
     SourceFormat("runner.sources.tables.lines:TextSource", (".txt",)),
-    SourceFormat("runner.sources.arrays.hdf5:Hdf5Source", (".h5", ".hdf5"), extra="hdf5"),
+    SourceFormat(
+        "runner.sources.arrays.hdf5:Hdf5Source", (".h5", ".hdf5", ".nc", ".nc4", ".h5ad", ".he5"), extra="hdf5"
+    ),
     SourceFormat("runner.sources.arrays.zarr:ZarrSource", (".zarr",), extra="zarr", is_folder=True),
     SourceFormat("runner.sources.media.tar:TarSource", (".tar",), extra="images"),
 )
@@ -92,6 +94,29 @@ IMAGE_FOLDER = SourceFormat("runner.sources.media.images:ImageSource", extra="im
 SUFFIXES = tuple(suffix for row in SOURCE_FORMATS for suffix in row.suffixes)
 FOLDER_SUFFIXES = tuple(suffix for row in SOURCE_FORMATS if row.is_folder for suffix in row.suffixes)
 JOINED_SUFFIXES = tuple(suffix for row in SOURCE_FORMATS if row.is_joined for suffix in row.suffixes)
+
+_IMAGES = ". For images, give the folder that holds them"
+_HINTS = (
+    ((".pkl", ".pickle", ".joblib", ".pt", ".pth"), ". Save its rows with numpy.save: such a file can run code"),
+    (
+        (".gz", ".zst", ".bz2", ".xz", ".zip", ".lz4"),
+        ". Rows of compressed files cannot be read in place: decompress it",
+    ),
+    ((".hdf", ".h5md"), ". If it is HDF5, rename it to end in .h5"),
+    ((".mat",), ". Its axes are in MATLAB's order: save it from Python with numpy.save, rows first"),
+    (
+        (".json",),
+        ". If each line is an object, rename it to end in .jsonl; else write it so: pandas.DataFrame.to_json("
+        "orient='records', lines=True)",
+    ),
+    (
+        (".feather", ".arrow", ".ipc", ".orc", ".avro"),
+        ". Write it to Parquet, such as with pyarrow.parquet.write_table",
+    ),
+    ((".xls", ".xlsx", ".ods", ".sas7bdat", ".dta", ".sav", ".rds"), ". Write it to Parquet, such as with pandas"),
+    ((".sqlite", ".sqlite3", ".db", ".duckdb"), ". For a table of SQLite, give sqlite:///FILE::TABLE"),
+    ((".dat", ".data", ".tab"), ". For columns of text, rename it to end in .csv (commas) or .tsv (tabs)"),
+)
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # package.module:function
 
@@ -139,11 +164,7 @@ def _unknown(path: str) -> RunnerError:
         meant = f"; did you mean {os.path.join(os.path.dirname(path), near)}?" if near else ""
         return InputError(f"--data {path!r}: there is no such file or folder{meant}")
     suffix = os.path.splitext(path)[1]
-    hints = (
-        (SUFFIXES, ". Suffixes are in small letters: rename it"),
-        (IMAGE_SUFFIXES, ". For images, give the folder that holds them"),
-        ((".pkl", ".pickle", ".joblib", ".pt", ".pth"), ". Save its rows with numpy.save: such a file can run code"),
-    )
+    hints = (*_HINTS, (SUFFIXES, ". Suffixes are in small letters: rename it"), (IMAGE_SUFFIXES, _IMAGES))
     hint = next((words for suffixes, words in hints if suffix.lower() in suffixes), "")
     return UsageError(
         f"--data {path!r} must end in {' or '.join(SUFFIXES)}, or be a folder, or package.module:function that "

@@ -38,6 +38,11 @@ class ShardSource:
                 f"--data {path} is a folder, and its index.json cannot be read: {error.strerror}"
             ) from error
         except (ValueError, KeyError, TypeError) as error:
+            if '"shards"' in self._text or '"chunks"' in self._text:
+                raise InputError(
+                    f"--data {path} is a folder of a streaming library (mosaicml-streaming, LitData): give the name of "
+                    "a function, --data module:function, that returns its StreamingDataset"
+                ) from error
             raise InputError(f"--data {path}: index.json is not the index of a folder of rows ({error!r})") from error
         self._starts = [start for _, start, _ in self._files]
         if [*self._starts, self.num_rows] != [0, *(stop for _, _, stop in self._files)]:

@@ -71,6 +71,11 @@ class _Dataset:
         self._packing: Packing | None = None
         if not dataset.shape:
             raise InputError(f"{self._what} is a single value or empty; its first axis must be the rows")
+        if "MATLAB_class" in dataset.attrs and len(dataset.shape) > 1:
+            raise InputError(
+                f"{self._what} was written by MATLAB, which stores the axes in reverse: here the last one of "
+                f"{dataset.shape} is the rows. Save it with them first: numpy.save('d.npy', dataset[...].T)"
+            )
         _check_filters(dataset, self._what)
         chunk_bytes = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
         check_decoded(chunk_bytes, self._what, "chunk", "Save it again with smaller ones: create_dataset(chunks=...)")

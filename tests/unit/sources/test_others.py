@@ -3,14 +3,15 @@
 import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from launch import LAUNCHERS, TESTS, predict_command, run
+from launch import LAUNCHERS, TESTS, predict_command, predict_here, run
 
-from runner.core.errors import InputError
+from runner.core.errors import InputError, UsageError
 from runner.data.tensors import as_batch
 from runner.sources import open_source
 
@@ -80,3 +81,54 @@ def test_dictionaries_of_numbers_and_large_types(tmp_path: Path) -> None:
     assert found["code"].tolist() == [1.5, 1.5, 2.5, 1.5]
     assert found["text"] == ["three", "ä", "", "three"]
     assert found["nested"].tolist() == [[[5, 6]], [[1, 2]], [[3, 4]], [[5, 6]]]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "h5", "parquet", "npy"])
+def test_shards_are_the_data_of_the_next_job(suffix: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", np.arange(10.0))
+    command = ["--model", "zoo:Identity", "--data", "d.npy", "--batch-size", "2", "--chunk-size", "2"]
+    outcome = predict_here(*command, "--collect", "shards", "--output", f"p.{suffix}", folder=tmp_path)
+    assert outcome.code == 0, outcome.output
+    source = open_source(f"{tmp_path}/p.{suffix}")
+    assert source.num_rows == 10
+    assert source.read(3, 9).tolist() == [3, 4, 5, 6, 7, 8]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("d.csv.gz", "decompress it"),
+        ("d.json", "rename it to end in .jsonl"),
+        ("d.feather", "Write it to Parquet"),
+        ("d.xlsx", "Write it to Parquet"),
+        ("d.mat", "in MATLAB's order"),
+        ("d.db", "sqlite:///FILE::TABLE"),
+        ("d.PARQUET", "Suffixes are in small letters: rename it"),
+    ],
+)
+def test_files_of_other_formats_are_told_what_to_do(name: str, says: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(UsageError) as caught:
+        open_source(str(tmp_path / name))
+    assert says in str(caught.value)
+
+
+def test_folders_of_streaming_libraries_are_told_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "index.json").write_text(json.dumps({"version": 2, "shards": []}))
+    with pytest.raises(InputError, match=r"a folder of a streaming library.*--data module:function"):
+        open_source(str(tmp_path))
+
+
+def test_arrays_of_matlab_are_not_read_along_the_wrong_axis(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["x"] = np.zeros((3, 10))  # of a matrix of 10 rows
+        file["x"].attrs["MATLAB_class"] = np.bytes_("double")
+    with pytest.raises(InputError, match=r"written by MATLAB, which stores the axes in reverse.*dataset\[\.\.\.\]\.T"):
+        open_source(f"{tmp_path}/d.h5::x")
+
+
+def test_hdf5_under_the_suffixes_of_its_users(tmp_path: Path) -> None:
+    for suffix in ("nc", "h5ad", "he5"):
+        with h5py.File(tmp_path / f"d.{suffix}", "w") as file:
+            file["X"] = np.arange(6.0).reshape(3, 2)
+        assert open_source(f"{tmp_path}/d.{suffix}").read(1, 3).tolist() == [[2, 3], [4, 5]]  # type: ignore[union-attr]
