@@ -1,5 +1,6 @@
 """The second stage of a job: open the data set, and see that all ranks have the same."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from runner.config.formats import cells_of
@@ -10,7 +11,7 @@ from runner.data.rows import RowType, type_key
 from runner.host.devices import device_kind
 from runner.host.launch import warn
 from runner.job.context import Session
-from runner.sources import ReadOptions, Scanned, Source, open_source
+from runner.sources import ReadOptions, Scanned, Source, open_source, without_column
 from runner.sources.base import Noted, check_row_types
 from runner.sources.window import WindowSource
 
@@ -73,7 +74,7 @@ def open_column(config: Config, name: str) -> Source:
     Raises:
         InputError, UsageError: it cannot be opened.
     """
-    source = _open(config, (name,))
+    source = _open(dataclasses.replace(config, data=without_column(config.data)), (name,))
     if isinstance(source, Scanned):
         source.use([source.scan(0, 1)])
     return _window(config, source)

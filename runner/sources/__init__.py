@@ -21,7 +21,7 @@ from runner.sources.registry import (
     is_marked,
 )
 
-__all__ = ["DataSpec", "ReadOptions", "Scanned", "Source", "inner_name", "is_dataset", "open_source"]
+__all__ = ["DataSpec", "ReadOptions", "Scanned", "Source", "inner_name", "is_dataset", "open_source", "without_column"]
 
 
 def inner_name(data: Any) -> tuple[str, ...]:
@@ -64,6 +64,14 @@ def open_source(
 
         return ManySource(paths, spec)
     return _open(replace(spec, path=paths[0]))
+
+
+def without_column(data: Any) -> Any:
+    """Return data given as `PATH::NAME` without the name, where that is a column; a table of a database is none."""
+    if not isinstance(data, str) or not inner_name(data):
+        return data
+    path = data.partition("::")[0]
+    return data if find_source_format((_files_of(path) or [path])[0]).schemes else path
 
 
 def is_dataset(data: Any) -> bool:

@@ -1,6 +1,7 @@
 """Arrow columns as rows: numbers, lists of numbers of fixed or variable length, text, and cells to pass through."""
 
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 
@@ -11,7 +12,9 @@ from runner.data.cells import to_cells, type_of_cells
 from runner.data.rows import RAGGED, TEXT, Column, Ragged, Rows, RowType, RowTypes
 from runner.sources.base import DataSpec, check_dtype, no_such
 from runner.sources.common_types import LIST
+from runner.sources.media.decode import Size, size_of
 from runner.sources.tables.arrow_types import as_plain, is_list, is_text, plain_field
+from runner.sources.tables.pictures import Pictures, are_pictures
 from runner.sources.tables.values import NAN_ADVICE
 
 _NULL_ADVICE = "Set such rows aside with --on-error quarantine"
@@ -28,6 +31,10 @@ class Facts(Protocol):
         """Return whether a column holds, or may hold, nulls."""
         ...
 
+    def sample(self, name: str) -> Any:
+        """Return some first rows of a column, chunked."""
+        ...
+
 
 class ArrowColumns:
     """Selected columns of a table.
@@ -40,7 +47,8 @@ class ArrowColumns:
     Attributes:
         names: names of the columns, in order.
         row_type: type of the only column; by name where there are several.
-        settled: names of the columns of lists that are read as arrays, since all rows are of one length.
+        decoded_bytes: bytes of the images of a row, decoded.
+        reading: how columns are read, in words, where that is not in their types; for digests.
 
     Raises:
         InputError: there is no such column, two have one name, or its type is neither numbers, lists of them, nor text.
@@ -49,6 +57,11 @@ class ArrowColumns:
 
     def __init__(self, schema: Any, spec: DataSpec, facts: Facts | None = None) -> None:
         self._what = spec.what
+        self._size: Size | Literal["file"] | None = None
+        if "@" in spec.inner and spec.inner not in schema.names:
+            inner, _, wanted = spec.inner.rpartition("@")
+            self._size = "file" if wanted == "file" else size_of(wanted, f"{spec.what}::{spec.inner}")
+            spec = replace(spec, inner=inner)
         self._null_is_nan = spec.options.null_is_nan
         if spec.inner and spec.columns:
             raise UsageError(f"{spec.what}: --columns and ::{spec.inner} cannot be combined")
@@ -59,7 +72,8 @@ class ArrowColumns:
                     f"{spec.what} has {schema.names.count(name)} columns named {name!r}. Save it again with a name for "
                     "each, or choose others with --columns"
                 )
-        self.settled: list[str] = []
+        self._settled: list[str] = []
+        self.pictures: dict[str, Pictures] = {}
         self._lists = [name for name, kind in spec.options.types.items() if kind == LIST]
         self._plain: dict[str, Any] = {}  # types of columns of tensors
         self._casts: dict[str, Any] = {}
@@ -74,9 +88,19 @@ class ArrowColumns:
             kind = self._given(kind, name, spec)
             if name in spec.options.cells:
                 self._types[name] = RowType(RAGGED, type_of_cells(kind))
+            elif facts is not None and are_pictures(kind, facts.sample(name)):
+                self.pictures[name] = Pictures(f"{spec.what}::{name}", facts.sample(name), self._size)
+                self._types[name] = self.pictures[name].row_type
             else:
                 self._types[name] = self._type(kind, name, facts)
+        if self._size and not self.pictures:
+            raise UsageError(f"{spec.what}: a size is for images, and {', '.join(self.names)} are none")
+        if kept := [name for name in spec.keep if name in self.pictures]:
+            raise UsageError(f"--keep {', '.join(kept)}: images are kept in .parquet, .jsonl and .csv alone")
         self.row_type: RowTypes = self._types[self.names[0]] if len(self.names) == 1 else self._types
+        self.decoded_bytes = sum(images.row_type.row_bytes for images in self.pictures.values())
+        self.reading = f" arrays: {self._settled}" if self._settled else ""
+        self.reading += f" images: {self._size}" if self.pictures else ""
 
     def _given(self, kind: Any, name: str, spec: DataSpec) -> Any:
         """Return the type that a column is cast to: the one that the user gives, or its own."""
@@ -132,7 +156,7 @@ class ArrowColumns:
         if self._null_is_nan and dtype.kind in "iu" and facts is not None and facts.has_nulls(name):
             dtype = np.dtype(np.float64)
         if is_list(whole) and shape != RAGGED:
-            self.settled.append(name)
+            self._settled.append(name)
         return RowType(shape, dtype)
 
     def _column(self, table: Any, name: str, first: int) -> Column:
@@ -147,6 +171,8 @@ class ArrowColumns:
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 place = row_range(first, first + len(column))
                 raise InputError(f"{self._what}: {place} of column {name!r}: {describe(error)}") from error
+        if name in self.pictures:
+            return self.pictures[name].column(column, first)
         if cell_name(row_type.dtype):
             return to_cells(column, row_type.dtype)
         if pa.types.is_dictionary(column.type):

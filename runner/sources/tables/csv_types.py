@@ -25,6 +25,9 @@ class HeadFacts:
     def shape(self, name: str) -> tuple[int, ...] | None:
         return None
 
+    def sample(self, name: str) -> Any:
+        return None
+
     def has_nulls(self, name: str) -> bool:
         return bool(self._table.column(name).null_count)
 

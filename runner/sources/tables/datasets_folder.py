@@ -17,6 +17,7 @@ from runner.sources.tables.arrow import ArrowColumns
 from runner.sources.tables.arrow_types import is_list, shape_of_lists
 
 _DECIDING_ROWS = 1000
+_SAMPLED_ROWS = 100
 _SAMPLES = 64  # rows, evenly from the first to the last, of which the digest is made
 
 
@@ -43,7 +44,7 @@ class DatasetsSource:
         self.row_type: RowTypes = self._columns.row_type
         self.num_rows: int = dataset.num_rows
         taken = dataset.data.nbytes * len(self._columns.names) // max(1, len(dataset.column_names))
-        self.row_bytes = taken // max(1, self.num_rows)
+        self.row_bytes = taken // max(1, self.num_rows) + self._columns.decoded_bytes
 
     def read(self, start: int, stop: int) -> Rows:
         return self._columns.rows(self._table(start, stop), start)
@@ -53,8 +54,7 @@ class DatasetsSource:
         sampled = [*range(0, self.num_rows, step), *range(max(0, self.num_rows - 1), self.num_rows)]
         types = [str(field) for field in _plain_schema(self._table(0, 0).schema)]
         rows = [self._table(row, row + 1).to_pylist() for row in sampled]
-        settled = f" arrays: {self._columns.settled}" if self._columns.settled else ""
-        return checksum_of_text(f"{self.num_rows} {types} {rows!r}{settled}")
+        return checksum_of_text(f"{self.num_rows} {types} {rows!r}{self._columns.reading}")
 
     def stamp(self) -> str:
         return " ".join(file_stamp(str(file)) for file in self._files)
@@ -113,6 +113,9 @@ class _Facts:
                 chunk = chunk.flatten()  # noqa: PLW2901 - from the outside in
             values += len(chunk)
         return shape if values == (len(column) - column.null_count) * math.prod(shape) else None
+
+    def sample(self, name: str) -> Any:
+        return self._table.column(name).slice(0, _SAMPLED_ROWS)
 
     def has_nulls(self, name: str) -> bool:
         return bool(self._table.column(name).null_count)

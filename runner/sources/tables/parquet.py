@@ -10,13 +10,14 @@ import numpy as np
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, describe
 from runner.core.urls import is_url
-from runner.data.rows import Rows, RowType, RowTypes
+from runner.data.rows import Rows, RowType, RowTypes, take, zero_row
 from runner.sources.base import DataSpec, check_decoded
 from runner.sources.files import Stream, file_stamp, open_file
 from runner.sources.tables.arrow import ArrowColumns
 from runner.sources.tables.arrow_types import shape_of_lists
 
 _DECIDING_ROWS = 1000
+_SAMPLED_ROWS = 100
 _OFFSET_BYTES = 8  # what an empty list or text takes in memory
 
 
@@ -50,7 +51,7 @@ class ParquetSource:
         self._starts = np.cumsum([0, *(meta.row_group(i).num_rows for i in range(meta.num_row_groups))])
         sizes = [self._group_bytes(group) for group in range(meta.num_row_groups)]
         self._check_groups(sizes)
-        self.row_bytes = sum(sizes) // max(1, self.num_rows)
+        self.row_bytes = sum(sizes) // max(1, self.num_rows) + self._columns.decoded_bytes
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows share the file
         self._group = -1
         self._at_hand = None
@@ -59,6 +60,8 @@ class ParquetSource:
     def read(self, start: int, stop: int) -> Rows:
         import pyarrow as pa
 
+        if start >= stop:
+            return take(zero_row(self.row_type), [])
         parts = []
         with self._lock:
             first, last = np.searchsorted(self._starts, [start, stop - 1], side="right") - 1
@@ -73,8 +76,7 @@ class ParquetSource:
         # the footer holds the sizes and, from most writers, the smallest and largest values of each column chunk
         meta = self._file.metadata
         groups = [str(meta.row_group(i).to_dict()) for i in range(meta.num_row_groups)]
-        settled = f" arrays: {self._columns.settled}" if self._columns.settled else ""
-        return checksum_of_text(f"{self._columns.names} {self._size} {' '.join(groups)}{settled}")
+        return checksum_of_text(f"{self._columns.names} {self._size} {' '.join(groups)}{self._columns.reading}")
 
     def stamp(self) -> str:
         return file_stamp(self._path) if self._remote is None else self._remote.stamp()
@@ -89,7 +91,8 @@ class ParquetSource:
     def _check_groups(self, sizes: list[int]) -> None:
         """Raise InputError where a row group would take too much memory; repeated values take little in the file."""
         types = [self.row_type] if isinstance(self.row_type, RowType) else self.row_type.values()
-        least_bytes = sum(_OFFSET_BYTES if row_type.is_ragged else row_type.row_bytes for row_type in types)
+        least_bytes = -self._columns.decoded_bytes  # images are not decoded with their row group
+        least_bytes += sum(_OFFSET_BYTES if row_type.is_ragged else row_type.row_bytes for row_type in types)
         largest = max((int(rows) for rows in np.diff(self._starts)), default=0) * least_bytes
         check_decoded(
             max([largest, *sizes]),
@@ -141,6 +144,19 @@ class _Footer:
         lacking = self._meta.num_rows * size - values  # a row that is null counts as one value
         rows, rest = divmod(lacking, max(1, size - 1))
         return shape if not rest and 0 <= rows <= nulls else None
+
+    def sample(self, name: str) -> Any:
+        import pyarrow as pa
+
+        if not pa.types.is_struct(self._file.schema_arrow.field(name).type):
+            return None
+        try:
+            rows = next(self._file.iter_batches(_SAMPLED_ROWS, columns=[name]), None)
+        except InputError:
+            raise
+        except Exception:  # a damaged page, which is reported when it is read
+            return None
+        return None if rows is None else pa.chunked_array([rows.column(name)])
 
     def has_nulls(self, name: str) -> bool:
         leaf = self._leaf(name)

@@ -115,6 +115,17 @@ def test_on_several_ranks(launcher: str, tmp_path: Path) -> None:
     check(tmp_path, "p.parquet", quarantined)
 
 
+def test_beside_a_column_after_the_path(tmp_path: Path) -> None:
+    """The columns to keep are not those of the name after `::`."""
+    write_parquet(tmp_path / "d.parquet")
+    command = ["--model", "zoo:Identity", "--data", "d.parquet::b", "--keep", "id", "--on-error", "quarantine"]
+    outcome = predict_here(*command, "--output", "p.parquet", folder=tmp_path)
+    assert outcome.code == 0, outcome.output
+    assert read_back(tmp_path / "p.parquet")["id"] == IDS
+    lines = (tmp_path / "p.parquet.run/quarantine.jsonl").read_text().splitlines()
+    assert [json.loads(line)["kept"] for line in lines] == [{"id": row} for row in BAD]
+
+
 def test_where_rows_are_skipped(tmp_path: Path) -> None:
     write_parquet(tmp_path / "d.parquet")
     quarantined = predict(tmp_path, "d.parquet", "p.parquet", "--keep", "id,name", "--skip", "5", "--limit", "10")
