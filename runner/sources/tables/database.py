@@ -19,6 +19,7 @@ from runner.core.errors import InputError
 from runner.data.rows import Column, Rows, RowType, RowTypes
 from runner.sources.base import DataSpec
 from runner.sources.tables.connection import Connection, hide_password
+from runner.sources.tables.value_cells import type_of_value_cells, values_as_cells
 from runner.sources.tables.values import type_of_values, values_as_column
 
 _STEP = 1024  # the key of every 1024th row is kept
@@ -78,6 +79,7 @@ class DatabaseSource:
         self._is_primary = is_primary
         self._known: _Known | None = None
         self._null_is_nan = spec.options.null_is_nan
+        self._cells = spec.options.cells
 
     @property
     def num_rows(self) -> int:
@@ -110,7 +112,10 @@ class DatabaseSource:
                 return f"{self._what}: row {start + index} (key {key}) of column {name!r}"
 
             values, row_type = [row[place] for row in records], self._look().types[name]
-            columns[name] = values_as_column(values, row_type, name_row, self._null_is_nan)
+            if name in self._cells:
+                columns[name] = values_as_cells(values, row_type, name_row)
+            else:
+                columns[name] = values_as_column(values, row_type, name_row, self._null_is_nan)
         return columns[self._names[0]] if len(self._names) == 1 else columns
 
     def digest(self) -> str:
@@ -138,10 +143,13 @@ class DatabaseSource:
         keys = self._keep_keys(num_rows)
         records = self._fetch(0, min(num_rows, _DECIDING_ROWS), keys)
         first = len(self._key)
-        types = {
-            name: type_of_values([row[place] for row in records], f"{self._what}: column {name!r}", self._null_is_nan)
-            for place, name in enumerate(self._names, first)
-        }
+        types = {}
+        for place, name in enumerate(self._names, first):
+            values, what = [row[place] for row in records], f"{self._what}: column {name!r}"
+            is_cell = name in self._cells
+            types[name] = (
+                type_of_value_cells(values, what) if is_cell else type_of_values(values, what, self._null_is_nan)
+            )
         sizes = sum(len(value) if isinstance(value, str) else 8 for row in records for value in row[first:])
         return _Known(num_rows, keys, types, sizes // max(1, len(records)))
 

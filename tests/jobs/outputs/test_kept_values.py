@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,28 @@ def test_the_real_table_of_penguins_keeps_its_gaps(tmp_path: Path) -> None:
     assert found["predictions"].isna().tolist() == [False, False, True]
     (line,) = map(json.loads, (tmp_path / "p.parquet.run/quarantine.jsonl").read_text().splitlines())
     assert (line["row"], line["kept"]) == (2, {"sex": None, "year": 2008})
+
+
+def test_values_of_a_database_and_null_in_them(tmp_path: Path) -> None:
+    rows = [(1, 0.5, "a", b"\xff", 1), (2, None, None, None, "x"), (3, 1.5, "", b"", None)]
+    with sqlite3.connect(tmp_path / "d.db") as database:
+        database.execute("CREATE TABLE t (id INTEGER PRIMARY KEY, x REAL, name TEXT, raw BLOB, mixed)")
+        database.executemany("INSERT INTO t VALUES (?, ?, ?, ?, ?)", rows)
+    command = [
+        "--model",
+        "zoo:Identity",
+        "--data",
+        "sqlite:///d.db::t",
+        "--columns",
+        "x",
+        "--keep",
+        "id,name,raw,mixed",
+    ]
+    outcome = predict_here(*command, "--null", "nan", "--output", "p.parquet", folder=tmp_path)
+    assert outcome.code == 0, outcome.output
+    found = pyarrow.parquet.read_table(tmp_path / "p.parquet").to_pydict()
+    assert (found["id"], found["name"]) == ([1, 2, 3], ["a", None, ""])
+    assert (found["raw"], found["mixed"]) == ([b"\xff", None, b""], ["1", "x", None])
+    assert str(found["predictions"]) == "[0.5, nan, 1.5]"
+    outcome = predict_here(*command, "--output", "p.npy", "--keep", "id", folder=tmp_path)
+    assert (outcome.code, "column 'x' is null. Read nulls as NaN with --null nan" in outcome.output) == (65, True)
