@@ -57,6 +57,8 @@ class DataSpec:
 
     def names(self, default: Callable[[], Sequence[str]]) -> list[str]:
         """Return the columns to read, each once: those requested, else the format's default, then those to keep."""
+        if self.inner and self.columns:
+            raise UsageError(f"{self.what}: --columns and ::{self.inner} cannot be combined")
         requested = [self.inner] if self.inner else self.columns
         return list(dict.fromkeys([*(requested or default()), *self.keep]))
 

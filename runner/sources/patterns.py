@@ -13,10 +13,14 @@ from runner.sources.left_out import refuse_tables
 from runner.sources.registry import FOLDER_SUFFIXES, JOINED_SUFFIXES
 
 _MAGIC = re.compile(r"[*?[]")
+_SERIES = re.compile(r"\{(\d+)\.\.(\d+)\}", re.ASCII)
+_LONGEST_SERIES = 1_000_000
 
 
 def files_of(path: str) -> list[str]:
     """Return the files that a pattern or a folder of files stands for, in order; empty where a path is neither."""
+    if paths := _series(path):
+        return paths
     if _is_pattern(path):
         return expand(path)
     if os.path.isdir(path) and not path.rstrip("/").endswith(FOLDER_SUFFIXES):
@@ -46,6 +50,23 @@ def expand(pattern: str) -> list[str]:
         raise InputError(f"--data {pattern}: no file matches")
     refuse_tables(f"--data {pattern}", {os.path.dirname(path) for path in matches})
     return sorted(set(matches))
+
+
+def _series(path: str) -> list[str]:
+    """Return the paths that `{000..009}` in a path stands for, as in WebDataset; empty where there is none.
+
+    Raises:
+        InputError: they are too many.
+    """
+    match = _SERIES.search(without_query(path))
+    if not match or os.path.exists(path):
+        return []
+    first, last = int(match[1]), int(match[2])
+    if last - first >= _LONGEST_SERIES:
+        raise InputError(f"--data {path} names {last - first + 1:,} files, and at most {_LONGEST_SERIES:,} are read")
+    digits = len(match[1])
+    paths = [f"{path[: match.start()]}{index:0{digits}d}{path[match.end() :]}" for index in range(first, last + 1)]
+    return [further for path in paths for further in _series(path) or [path]]
 
 
 def _matches_of_url(pattern: str) -> list[str]:

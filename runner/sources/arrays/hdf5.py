@@ -11,6 +11,7 @@ import numpy as np
 from runner.core.errors import InputError, UsageError, describe
 from runner.core.urls import is_url
 from runner.data.rows import RAGGED, TEXT, Column, RowType, name_rows, num_rows_of, ragged
+from runner.sources.arrays.hdf5_fields import FieldArray, chosen_fields
 from runner.sources.arrays.named import ByChunks, NamedSource, text_of, the_only
 from runner.sources.arrays.packed import Packing, find_packing
 from runner.sources.arrays.unwritten import files_of_virtual, note_on_hdf5
@@ -20,6 +21,7 @@ from runner.sources.files import File, Stream, file_stamp, open_file, read_range
 _READ_AHEAD = 1 << 20  # bytes, for files behind a URL
 _SAMPLES = 3  # from which the length of rows is estimated
 _SAMPLE_ROWS = 32
+_LZO = 305
 
 
 class Hdf5Source(NamedSource):
@@ -38,16 +40,16 @@ class Hdf5Source(NamedSource):
         self._path, self._raw = spec.path, open_file(spec.path)
         self._file = _open(self._raw)
         lock = threading.Lock()  # for all data sets: HDF5 is not thread-safe
-        datasets = {name: _find(self._file, spec.path, name) for name in spec.names(self._default)}
+        datasets, fields = self._chosen(spec)
         self._chunk_rows = max((dataset.chunks or (1,))[0] for dataset in datasets.values())
         arrays = {}
         self._parts: list[str] = []
         self.notes: list[str] = []
         for name, dataset in datasets.items():
-            what = f"{spec.what}::{name}"
+            what = f"{spec.what}::{dataset.name.lstrip('/') if fields else name}"
             self._parts += files_of_virtual(dataset, spec.path, what)
             self.notes += filter(None, [note_on_hdf5(dataset, what)])
-            array = _Dataset(dataset, self._raw, name)
+            array = FieldArray(dataset, name, what) if fields else _Dataset(dataset, self._raw, name)
             arrays[name] = ByChunks(array, (dataset.chunks or (1,))[0], lock, len(datasets))
         super().__init__(spec.path, arrays)
 
@@ -56,6 +58,16 @@ class Hdf5Source(NamedSource):
 
     def stamp(self) -> str:
         return " ".join([self._raw.stamp(), *map(file_stamp, self._parts)])
+
+    def _chosen(self, spec: DataSpec) -> tuple[dict[str, Any], bool]:
+        """Return the data sets by column, and whether the columns are fields of one data set."""
+        table = spec.inner or next(iter(_datasets(self._file)), "")
+        if table and (spec.inner or len(_datasets(self._file)) == 1):
+            dataset = _find(self._file, spec.path, table)
+            if fields := chosen_fields(dataset, spec):
+                _check_filters(dataset, f"{spec.what}::{table}")
+                return dict.fromkeys(fields, dataset), True
+        return {name: _find(self._file, spec.path, name) for name in spec.names(self._default)}, False
 
     def _default(self) -> list[str]:
         return the_only(self._path, _datasets(self._file), "dataset")
@@ -203,9 +215,10 @@ def _check_filters(dataset: Any, what: str) -> None:
                 import hdf5plugin  # noqa: F401 - registers more filters
         if not h5py.h5z.filter_avail(code):
             called = label.decode(errors="replace") or "no name"
+            way = "save it again with gzip, as hdf5plugin lacks it" if code == _LZO else "pip install hdf5plugin"
             raise UsageError(
-                f"{what} is compressed with filter {code} ({called}), which this HDF5 does not have: pip install "
-                "hdf5plugin, or set HDF5_PLUGIN_PATH"
+                f"{what} is compressed with filter {code} ({called}), which this HDF5 does not have: {way}, or set "
+                "HDF5_PLUGIN_PATH"
             )
 
 

@@ -41,6 +41,11 @@ class NpzSource(NamedSource):
         infos = {info.filename.removesuffix(_SUFFIX): info for info in archive.infolist() if _is_array(info)}
         if not infos:
             raise InputError(f"{spec.what} holds no arrays")
+        if {"format", "shape", "data"} <= infos.keys():
+            raise InputError(
+                f"{spec.what} is a sparse matrix of SciPy. Save it dense: numpy.save('d.npy', "
+                "scipy.sparse.load_npz(PATH).toarray())"
+            )
         self._members = {name: infos[name] for name in spec.choose(list(infos), word="array")}
         lock = threading.Lock()
         arrays = {name: self._open(archive, name, lock, spec.most_rows) for name in self._members}

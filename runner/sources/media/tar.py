@@ -13,7 +13,7 @@ from runner.sources.base import DataSpec, evenly
 from runner.sources.files import open_file, read_range
 from runner.sources.media.decode import SUFFIXES, Size, size_of
 from runner.sources.media.image_reader import FileReader, ImageReader
-from runner.sources.media.tar_fields import KINDS, ArrayField, ClassField, Field, TextField
+from runner.sources.media.tar_fields import KINDS, NUMBERS, TEXTS, ArrayField, ClassField, Field, TextField
 from runner.sources.media.tar_index import index_tar
 
 KEY = "__key__"  # WebDataset's name for the common beginning of the names of a sample's members
@@ -24,8 +24,9 @@ _DIGESTED_BYTES = 4 << 20  # of each member
 class TarSource:
     """A `.tar` file, whose members are read in place.
 
-    The last suffix of a field's name decides its kind: images (uint8 `(3, height, width)` in RGB), `txt` and `json`
-    text, `cls` int64 `()`, `npy` arrays. A further text field is `__key__`, read only on request.
+    The last suffix of a field's name decides its kind: images (uint8 `(3, height, width)` in RGB), text, such as `txt`
+    and `json`, whole numbers, such as `cls` and `id` (int64 `()`), and `npy` arrays. A further text field is `__key__`,
+    read only on request.
 
     Args:
         spec: its inner name may end in `@HEIGHTxWIDTH`, or be no more than that: each image is scaled to cover this
@@ -106,9 +107,9 @@ class TarSource:
                 f"processor of a model folder: --data {self._path}::{field}@file"
             )
             return ImageReader(self.num_rows, load, name, size, advice)
-        if kind in ("txt", "json"):
+        if kind in TEXTS:
             return TextField(load, name, int(places.sizes.mean()))
-        if kind == "cls":
+        if kind in NUMBERS:
             return ClassField(load, name)
         if kind == "npy":
             return ArrayField(self.num_rows, load, name)

@@ -12,7 +12,9 @@ from runner.data.rows import RAGGED, TEXT, Column, RowType
 from runner.sources.base import check_dtype
 from runner.sources.tables.text_rows import text_rows
 
-KINDS = ("txt", "json", "cls", "npy")  # besides images
+TEXTS = ("txt", "text", "transcript", "json", "jsn")
+NUMBERS = ("cls", "cls2", "class", "count", "index", "inx", "id")
+KINDS = (*TEXTS, *NUMBERS, "npy")  # besides images; as WebDataset decodes them
 _TRIED = 100
 
 

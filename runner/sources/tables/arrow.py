@@ -63,8 +63,6 @@ class ArrowColumns:
             self._size = "file" if wanted == "file" else size_of(wanted, f"{spec.what}::{spec.inner}")
             spec = replace(spec, inner=inner)
         self._null_is_nan = spec.options.null_is_nan
-        if spec.inner and spec.columns:
-            raise UsageError(f"{spec.what}: --columns and ::{spec.inner} cannot be combined")
         self.names = spec.choose(schema.names)
         for name in self.names:
             if schema.names.count(name) > 1:

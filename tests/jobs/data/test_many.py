@@ -177,6 +177,14 @@ def test_a_folder_of_other_files_is_described(tmp_path: Path) -> None:
         open_source(f"{tmp_path}/plain")
 
 
+def test_a_series_of_numbers_as_webdataset_names_it(tmp_path: Path) -> None:
+    for index in (8, 9, 10):
+        np.save(tmp_path / f"{index:03d}.npy", np.array([index]))
+    assert values(open_source(f"{tmp_path}/{{008..010}}.npy").read(0, 3)) == [8, 9, 10]
+    with pytest.raises(InputError, match=r"011\.npy: No such file"):
+        open_source(f"{tmp_path}/{{008..011}}.npy").num_rows  # noqa: B018
+
+
 def test_patterns_of_a_url(tmp_path: Path) -> None:
     fsspec = pytest.importorskip("fsspec")
     write(tmp_path, ".npy")

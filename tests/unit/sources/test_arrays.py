@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import scipy.sparse
 import torch
 import zarr
 from launch import LAUNCHERS, predict_command, predict_here, run
@@ -360,7 +361,6 @@ def test_hdf5_what_is_refused(tmp_path: Path) -> None:
         "table of text": r"is of shape \(1, 2\), of text; there must be one in each row",
         "turned": "byte order",
         "deep": "field 'x' of .* has fields itself",
-        "named": "field 'name' of .* is of dtype",
         "group": "is a group, not a dataset; the file has choice, dates",
         "group/none": "has no dataset 'group/none'; it has choice, dates",
         "broken": "has no dataset 'broken'",
@@ -585,3 +585,39 @@ def test_rows_of_unlike_lengths_are_predicted(name: str, options: list[str], tmp
     assert outcome.code == 0, outcome.output
     expected = [len(row) for row in (TEXTS[:NUM_ROWS] if name == "text" else SEQUENCES)]
     assert np.load(tmp_path / "p.npy").tolist() == expected
+
+
+def test_fields_of_records_are_columns(tmp_path: Path) -> None:
+    """Of tables with text, as PyTables and pandas write them, or where they are chosen."""
+    records = np.array(
+        [(7, (0.5, 1.5), b"a"), (8, (2.5, 3.5), b"bb")], [("id", "<i8"), ("x", ">f4", (2,)), ("name", "S3")]
+    )
+    with h5py.File(tmp_path / "d.h5", "w") as file:
+        file["g/table"] = records
+        file["numbers"] = records[["id", "x"]]
+        file["other"] = np.array([1.5, 2.5])
+    path = f"{tmp_path}/d.h5"
+    found = as_batch(open_source(f"{path}::g/table").read(0, 2))
+    assert found["id"].tolist() == [7, 8]
+    assert found["x"].tolist() == [[0.5, 1.5], [2.5, 3.5]]
+    assert found["name"] == ["a", "bb"]
+    assert as_batch(open_source(f"{path}::g/table", ["name"]).read(1, 2)) == ["bb"]
+    chosen = as_batch(open_source(f"{path}::g/table", ["x"], ["name"]).read(1, 2))
+    assert (list(chosen), chosen["name"]) == (["x", "name"], ["bb"])
+    whole = open_source(f"{path}::numbers").row_type
+    assert isinstance(whole, RowType)
+    assert whole.dtype.names == ("id", "x")
+    assert open_source(f"{path}::numbers", ["id"]).read(0, 2).tolist() == [7, 8]  # type: ignore[union-attr]
+    beside = open_source(f"{path}::numbers", [], ["other"]).read(0, 1)
+    assert list(beside) == ["numbers", "other"]  # type: ignore[call-overload]
+    with pytest.raises(InputError, match="has no field 'z'; it has id, x, name"):
+        open_source(f"{path}::g/table", ["z"])
+    with pytest.raises(UsageError, match="--columns and ::other cannot be combined"):
+        open_source(f"{path}::other", ["numbers"])
+
+
+def test_a_sparse_matrix_is_not_read_as_its_values(tmp_path: Path) -> None:
+    scipy.sparse.save_npz(tmp_path / "s.npz", scipy.sparse.eye(4, format="csr"))
+    for data in (f"{tmp_path}/s.npz", f"{tmp_path}/s.npz::data"):
+        with pytest.raises(InputError, match=r"is a sparse matrix of SciPy. Save it dense"):
+            open_source(data)
