@@ -10,6 +10,7 @@ import numpy as np
 from runner.core.checksum import checksum, checksum_of_text
 from runner.core.text import row_range
 from runner.data.cell_types import cell_name
+from runner.data.gather import gather
 
 RAGGED = (-1,)  # the shape of rows of unlike lengths
 TEXT = np.dtype("S1")  # of the bytes of text, in UTF-8
@@ -129,8 +130,7 @@ def take_column(column: Column, indices: Sequence[int] | np.ndarray) -> Column:
     """Return the rows `indices` of one column, in memory of their own."""
     if isinstance(column, np.ndarray):
         return column[np.asarray(indices, np.int64)]
-    bounds = [(int(column.offsets[index]), int(column.offsets[index + 1])) for index in indices]
-    return ragged([column.values[first:last] for first, last in bounds], column.values.dtype)
+    return Ragged(*gather(column.values, column.offsets, indices))
 
 
 def slice_rows(rows: Rows, start: int, stop: int) -> Rows:

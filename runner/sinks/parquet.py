@@ -49,11 +49,13 @@ class ParquetWriter:
         self._schema = pa.schema([(name, _arrow_type(row_type)) for name, row_type in types.items()])
         self._file = parquet.ParquetWriter(path, self._schema)
         self._waiting: list[Any] = []
+        self._waiting_bytes = 0
 
     def write(self, columns: Columns) -> None:
         arrays = [self._array(columns[name], row_type) for name, row_type in self._types.items()]
         self._waiting.append(self._pa.Table.from_arrays(arrays, schema=self._schema))
-        if sum(table.nbytes for table in self._waiting) >= _GROUP_BYTES:
+        self._waiting_bytes += self._waiting[-1].nbytes
+        if self._waiting_bytes >= _GROUP_BYTES:
             self._flush()
 
     def close(self) -> None:
@@ -65,6 +67,7 @@ class ParquetWriter:
             table = self._pa.concat_tables(self._waiting)
             self._file.write_table(table, row_group_size=max(1, len(table)))
             self._waiting = []
+            self._waiting_bytes = 0
 
     def _array(self, column: Column, row_type: RowType) -> Any:
         pa = self._pa

@@ -13,7 +13,7 @@ import pytest
 from runner.data.cell_types import arrow_type, cell_name
 from runner.data.cells import from_cells, json_values, to_cells, type_of_cells
 from runner.data.columns import fill, pack, unpack
-from runner.data.rows import RAGGED, RowType, dtype_from_json, dtype_to_json, take_column
+from runner.data.rows import RAGGED, TEXT, Ragged, RowType, dtype_from_json, dtype_to_json, take_column, texts_of
 
 DAY = datetime.datetime(2026, 1, 2, 3, 4, 5, 6)
 COLUMNS: dict[str, Any] = {
@@ -79,3 +79,13 @@ def test_a_null_with_bytes_of_its_own_stays_apart() -> None:
     column = pa.Array.from_buffers(pa.string(), 3, buffers)
     assert column.to_pylist() == ["a", None, "b"]
     assert from_cells(to_cells(column, type_of_cells(column.type))).to_pylist() == ["a", None, "b"]
+
+
+def test_rows_are_taken_in_any_order() -> None:
+    rows = [b"", b"abc", b"d", b"", b"ef"]
+    column = Ragged(np.frombuffer(b"".join(rows), TEXT), np.cumsum([0, *map(len, rows)]))
+    for indices in ([], [2], [1, 2, 3], [4, 1, 1, 0], np.array([3, 4])):
+        taken = take_column(column, indices)
+        assert isinstance(taken, Ragged)
+        assert texts_of(taken) == [rows[index].decode() for index in indices]
+        assert taken.values.dtype == TEXT

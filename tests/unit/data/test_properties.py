@@ -17,7 +17,7 @@ import runner
 from runner.data.columns import pack, unpack
 from runner.data.rows import RAGGED, TEXT, Column, Ragged, RowType, ragged, ragged_text, slice_column, take_column
 from runner.sinks.parquet import ParquetWriter
-from runner.sources import open_source
+from runner.sources import ReadOptions, open_source
 
 NUMBERS = st.sampled_from(["<f4", "<f8", "<i8", "<i2", "|u1", "|b1"]).map(np.dtype)
 
@@ -74,7 +74,8 @@ def test_what_is_packed_and_what_is_in_parquet(table: tuple[int, dict[str, Colum
         for first, last in ((0, cut), (cut, num_rows)):
             writer.write({name: slice_column(column, first, last) for name, column in columns.items()})
         writer.close()
-        source = open_source(path, list(columns))
+        lists = {name: "list" for name, kind in types.items() if kind.is_ragged and kind.dtype != TEXT}
+        source = open_source(path, list(columns), options=ReadOptions(types=lists))
         start = random.randint(0, num_rows - 1)
         stop = random.randint(start + 1, num_rows)
         found = source.read(start, stop)
