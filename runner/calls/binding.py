@@ -98,6 +98,8 @@ class Binding:
                     "no mask input for the padding"
                 )
             masks.append(mask)
+        if not masks and self._matching.needs_mask and isinstance(columns[""], torch.Tensor):
+            masks.append(torch.ones(columns[""].shape[:2], dtype=torch.bool))  # rows of one length are not padded
         if self._mask is None or not masks:
             return columns if isinstance(batch, dict) else columns[""]
         if any(not torch.equal(mask, masks[0]) for mask in masks[1:]):

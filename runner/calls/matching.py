@@ -21,6 +21,7 @@ class Matching:
         has_text: whether there is a column of text.
         carries_mask: whether a column is the mask of others.
         mask: the input for the mask of padded rows: its name, "" for the second of two, None where there is none.
+        needs_mask: whether rows of one length get a mask, too: the model has an input of this name, and needs it.
     """
 
     def __init__(self, signature: Signature, types: Mapping[str, RowType], constants: Collection[str]) -> None:
@@ -31,6 +32,9 @@ class Matching:
         self.has_text = any(column.dtype == TEXT for column in types.values())
         self.carries_mask = any(name in MASKS and column.is_ragged for name, column in types.items())
         self.mask = self._find_mask()
+        named = signature.find(self.mask) if self.mask else None
+        is_vector = "" in types and len(types[""].shape) == 1 and not types[""].is_ragged
+        self.needs_mask = is_vector and named is not None and named.is_required
 
     def _find_mask(self) -> str | None:
         if self.carries_mask:
@@ -88,7 +92,8 @@ class Matching:
     def advice(self) -> str:
         """Return what to do about columns that do not fit; empty where the data has no columns."""
         if "" in self._types:
-            return ""
+            is_vector = len(self._types[""].shape) == 1 and self.mask == ""
+            return "If the second is the mask of padded rows, which all have one length: --types NAME=list" * is_vector
         others = [name for name, column in self._types.items() if not _is_number(column)]
         if len(self.inputs) != 1 or len(others) == len(self._types):
             return "Choose columns with --columns, or give them the names of the inputs"

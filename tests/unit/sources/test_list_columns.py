@@ -10,7 +10,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import torch
 from launch import predict_here
+from torch import nn
 
 from runner.core.errors import InputError
 from runner.data.rows import RAGGED, Ragged, RowType
@@ -58,6 +60,29 @@ def test_a_model_gets_them_as_one_tensor(tmp_path: Path) -> None:
     outcome = predict_here(*command, "--data", "d.parquet", "--output", "p.npy", folder=tmp_path)
     assert outcome.code == 0, outcome.output
     assert np.load(tmp_path / "p.npy").shape == (50, 2)
+
+
+class WithMask(nn.Module):
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        return (tokens * mask).sum(dim=1)
+
+
+class OfTwo(nn.Module):
+    def forward(self, tokens: torch.Tensor, there: torch.Tensor) -> torch.Tensor:
+        return (tokens * there).sum(dim=1)
+
+
+def test_a_model_that_needs_a_mask_gets_one(tmp_path: Path) -> None:
+    pd.DataFrame({"t": [[1, 2, 3], [4, 5, 6]]}).to_parquet(tmp_path / "d.parquet")
+    for model, options in (("WithMask", []), ("OfTwo", ["--types", "t=list"])):
+        command = ["--model", f"test_list_columns:{model}", "--data", "d.parquet::t", "--output", f"{model}.npy"]
+        outcome = predict_here(*command, *options, folder=tmp_path)
+        assert outcome.code == 0, outcome.output
+        assert np.load(tmp_path / f"{model}.npy").tolist() == [6, 15]
+    outcome = predict_here(*command, "--overwrite", folder=tmp_path)
+    assert (outcome.code, "which all have one length: --types NAME=list" in outcome.output) == (65, True), (
+        outcome.output
+    )
 
 
 def test_lists_of_unlike_lengths_are_not(tmp_path: Path) -> None:
