@@ -11,7 +11,8 @@ from runner.sources.base import DataSpec, no_such
 from runner.sources.common_types import LIST
 
 _DECIDING_ROWS = 1000  # a column is numeric where so many first rows are, even if later ones are not
-_NO_NUMBER = re.compile(r"\s|[+]|-?0\d|-?\d{16}|.*[xX]")  # what would be changed: 007, 20 digits, 0x1F
+_PLAIN = r"^-?(0|[1-9]\d*)$"
+_NO_NUMBER = r"^(\s|[+]|-?0\d|-?\d{16}|.*[xX])"  # what would be changed: 007, 20 digits, 0x1F
 NULLS = ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA", "NULL",
          "None", "n/a", "null"]  # fmt: skip # pyarrow's, without NaN, which is a number, and with Python's
 
@@ -96,7 +97,7 @@ def as_numbers(column: Any, kind: Any, name: str, what: str, first: int) -> Any:
         numbers = given.cast(kind)
         same = pc.fill_null(pc.equal(numbers.cast(pa.string()), given), True).to_numpy()
     except pa.ArrowInvalid:
-        same = np.array([text is None or _is_plain(text) for text in given.to_pylist()])
+        same = np.array([text is None or re.match(_PLAIN, text) is not None for text in given.to_pylist()])
         if same.all():
             raise
     if not same.all():
@@ -122,13 +123,12 @@ def _begins_with_numbers(column: Any) -> bool:
 def _kept_type(kind: Any, texts: Any) -> Any:
     """Return the type of a passthrough column: text where its numbers, dates or times would be written otherwise."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     if pa.types.is_integer(kind):
-        return kind if all(text in (None, *NULLS) or _is_plain(text) for text in texts.to_pylist()) else pa.string()
+        there = pc.if_else(pc.is_in(texts, pa.array(NULLS)), None, texts)
+        are_plain = pc.match_substring_regex(there, _PLAIN).combine_chunks()
+        return kind if pc.all(are_plain).as_py() is not False else pa.string()
     if pa.types.is_floating(kind):
-        return pa.string() if any(text and _NO_NUMBER.match(text) for text in texts.to_pylist()) else kind
+        return pa.string() if pc.any(pc.match_substring_regex(texts, _NO_NUMBER)).as_py() else kind
     return kind if pa.types.is_boolean(kind) else pa.string()
-
-
-def _is_plain(text: str) -> bool:
-    return re.fullmatch(r"-?(0|[1-9]\d*)", text) is not None
