@@ -23,6 +23,8 @@ def to_cells(array: Any, dtype: np.dtype[Any]) -> Ragged:
 
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
+    elif pa.types.is_nested(array.type) and array.type != (kind := arrow_type(dtype)):
+        array = array.cast(kind)
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     valid = array.is_valid().to_numpy(zero_copy_only=False)
@@ -93,9 +95,25 @@ def _json_value(value: Any) -> Any:
 
 def type_of_cells(kind: Any) -> np.dtype[Any]:
     """Return the dtype of cells for an Arrow column's type; a dictionary's is that of its values."""
+    return cell_dtype(_without_dictionaries(kind) if "dictionary" in str(kind) else kind)
+
+
+def _without_dictionaries(kind: Any) -> Any:
+    """Return a type whose values stand in each row themselves, at any depth."""
     import pyarrow as pa
 
-    return cell_dtype(kind.value_type if pa.types.is_dictionary(kind) else kind)
+    types = pa.types
+    if types.is_dictionary(kind):
+        return kind.value_type
+    if types.is_list(kind):
+        return pa.list_(_without_dictionaries(kind.value_type))
+    if types.is_large_list(kind):
+        return pa.large_list(_without_dictionaries(kind.value_type))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(_without_dictionaries(kind.value_type), kind.list_size)
+    if types.is_struct(kind):
+        return pa.struct([field.with_type(_without_dictionaries(field.type)) for field in kind])
+    return kind
 
 
 def _is_text(kind: Any) -> bool:

@@ -61,6 +61,14 @@ def test_a_column_comes_out_as_it_went_in(name: str) -> None:
     assert cell_name(dtype) == f"{plain.type} or null"
 
 
+def test_categories_inside_of_lists_and_structs() -> None:
+    names = pa.array(["u", "v", "u"]).dictionary_encode()
+    for column in (pa.ListArray.from_arrays([0, 2, 3], names), pa.StructArray.from_arrays([names], ["x"])):
+        found = from_cells(to_cells(column, type_of_cells(column.type)))
+        assert found.to_pylist() == column.to_pylist()
+        assert "dictionary" not in str(found.type)
+
+
 def test_json_has_dates_and_decimals_as_text() -> None:
     found = {name: json_values(to_cells(column, type_of_cells(column.type))) for name, column in COLUMNS.items()}
     assert found["numbers"] == [0.5, None, None]
