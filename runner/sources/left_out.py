@@ -10,6 +10,7 @@ from runner.core.text import listed, plural
 from runner.core.urls import WEB, is_url, storage_of
 
 _PARQUET = b"PAR1"
+_MOST_FOLDERS = 16
 _ADVICE = "Write the table's present rows to a file first, such as with"
 _LOGS = {
     "_delta_log": (
@@ -40,7 +41,7 @@ def refuse_tables(what: str, folders: Iterable[str]) -> None:
         folders: local folders, or URLs of some.
     """
     seen: set[str] = set()
-    for folder in folders:
+    for folder in sorted(folders)[:_MOST_FOLDERS]:  # those of one table lie in one folder, which each of them finds
         for place in _with_those_above(folder):
             if place in seen:
                 break

@@ -44,14 +44,19 @@ class Hdf5Source(NamedSource):
         self._chunk_rows = max((dataset.chunks or (1,))[0] for dataset in datasets.values())
         arrays = {}
         self._parts: list[str] = []
-        self.notes: list[str] = []
+        self._opened: dict[str, Any] = {}
         for name, dataset in datasets.items():
             what = f"{spec.what}::{dataset.name.lstrip('/') if fields else name}"
             self._parts += files_of_virtual(dataset, spec.path, what)
-            self.notes += filter(None, [note_on_hdf5(dataset, what)])
+            self._opened[what] = dataset
             array = FieldArray(dataset, name, what) if fields else _Dataset(dataset, self._raw, name)
             arrays[name] = ByChunks(array, (dataset.chunks or (1,))[0], lock, len(datasets))
         super().__init__(spec.path, arrays)
+
+    @property
+    def notes(self) -> list[str]:
+        notes = [note_on_hdf5(dataset, what) for what, dataset in self._opened.items()]
+        return list(filter(None, notes))
 
     def digest(self) -> str:
         return self.digest_of_samples(self._chunk_rows)
