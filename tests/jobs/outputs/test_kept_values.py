@@ -91,7 +91,7 @@ def test_a_column_for_the_model_and_the_output_is_one_for_the_model(folder: Path
     assert (outcome.code, "row 1 of column 'weight' is null" in outcome.output) == (65, True)
 
 
-def test_the_real_table_of_penguins_keeps_its_gaps(tmp_path: Path) -> None:
+def test_gaps_in_a_kept_column_of_pandas_cost_no_prediction(tmp_path: Path) -> None:
     """Rows without a sex have measurements, and so predictions."""
     frame = pd.DataFrame({"bill": [39.1, 39.5, np.nan], "sex": ["male", None, None], "year": [2007, 2007, 2008]})
     frame.to_parquet(tmp_path / "d.parquet")
