@@ -79,10 +79,8 @@ def _marks(missing: Sequence[Any], dtype: np.dtype[Any], stored: np.dtype[Any]) 
     if dtype.kind == "f":
         return np.array([value for value in missing if not np.isnan(value)], stored)
     whole = [int(value) for value in missing if np.isfinite(value) and int(value) == value]
-    for kind in (
-        dtype,
-        stored,
-    ):  # the sign of a mark is that of the numbers as they lie in the file, or as they are read
+    # the sign of a mark is that of the numbers as they lie in the file, or as they are read
+    for kind in (dtype, stored):
         limits = np.iinfo(kind)
         marks = [value for value in whole if limits.min <= value <= limits.max]
         if len(marks) == len(whole):
