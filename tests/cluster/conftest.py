@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from launch import patience
 
 HERE = Path(__file__).parent
 
@@ -154,6 +155,7 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     env = {name: value for name, value in os.environ.items() if not name.startswith(launchers)}
     env |= {
         "PATH": f"{Path(sys.executable).parent}:{env['PATH']}",
+        **patience(),
         "HOME": str(tmp_path_factory.mktemp("home")),  # horovodrun remembers in it which hosts ssh can reach
         **{f"{name}_ALLOW_RUN_AS_ROOT{suffix}": "1" for name in ("OMPI", "PRTE") for suffix in ("", "_CONFIRM")},
     }
@@ -171,7 +173,9 @@ def _cluster(folder: Path, job: Job, num_nodes: int, *command: object) -> Iterat
     log = folder.with_suffix(".log")
     with (
         log.open("w") as file,
-        subprocess.Popen(script, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file) as process,
+        subprocess.Popen(
+            script, env=job.env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=file
+        ) as process,
     ):
         if process.stdout.readline() != "ready\n":
             assert process.wait() == 77, log.read_text()

@@ -61,7 +61,7 @@ StrictModes no
 UsePAM no
 UseDNS no
 MaxStartups 100
-SetEnv TMPDIR=/run/tmp
+SetEnv TMPDIR=/run/tmp ${LD_PRELOAD:+LD_PRELOAD=$LD_PRELOAD}
 CONFIG
 
 # With a host's first process all others of it end. Where this script is killed, --pdeathsig and --kill-child do it.

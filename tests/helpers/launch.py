@@ -46,16 +46,16 @@ def environment(**extra: str) -> dict[str, str]:
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     test = ROOT / os.environ.get("PYTEST_CURRENT_TEST", "tests/none.py").partition("::")[0]
     modules = f"{HELPERS}{os.pathsep}{test.parent}"  # some models are in the file of the test
-    own = {"PATH": path, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1", "LD_PRELOAD": _patience()}
-    return {**os.environ, **AS_ROOT, **own, "OMPI_MCA_mpi_yield_when_idle": "1", **extra}
+    own = {"PATH": path, "PYTHONPATH": modules, "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **AS_ROOT, **patience(), **own, **extra}
 
 
 @functools.cache
-def _patience() -> str:
-    """Return the path of a library with which ranks that wait leave the processors to others."""
+def patience() -> dict[str, str]:
+    """Return variables with which ranks that wait leave the processors to others."""
     library = f"{_TEMPORARY.name}/patience.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, HELPERS / "patience.c"], check=True)
-    return library
+    return {"LD_PRELOAD": library, "OMPI_MCA_mpi_yield_when_idle": "1"}
 
 
 def start(

@@ -97,9 +97,10 @@ def test_two_mpis_in_one_process_are_refused(mpich: Path, folder: Path) -> None:
     assert outcome.output.count("have loaded several MPI libraries: ") == 1
     assert not (folder / "p.npy.run").exists()
     command = [*mpiexec(mpich, 2), *python(), "-m", "runner", "doctor", "--comm", "mpi"]
-    outcome = run(command, folder, env=env | {"COLUMNS": "500"})
+    outcome = run(command, folder, env=env)
     assert outcome.code == 0, outcome.output
-    assert "while Horovod there was built with another MPI, libmpi.so.40\n" in outcome.output
+    told = " ".join(outcome.output.split())  # lines are wrapped
+    assert "while Horovod there was built with another MPI, libmpi.so.40 " in told
 
 
 def test_the_library_of_another_mpi_is_refused(mpich: Path, folder: Path) -> None:
