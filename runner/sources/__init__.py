@@ -99,7 +99,7 @@ def _check_options(spec: DataSpec, row: SourceFormat) -> None:
     if options.args and row is not DATASET_FUNCTION:
         raise UsageError(f"{spec.what}: --data-args are for a function that makes a data set: package.module:function")
     if options.types and not row.is_typed:
-        raise UsageError(f"{spec.what}: --types is for tables: CSV, JSON lines, Parquet, folders of Datasets")
+        raise UsageError(f"{spec.what}: --types is for tables: CSV, JSON lines, Parquet, Arrow, folders of Datasets")
     if options.null_is_nan and not row.has_nulls:
         raise UsageError(f"{spec.what}: --null is for tables, and this format has no null")
 

@@ -171,18 +171,18 @@ def check_row_types(source: Source, what: str) -> None:
         )
 
 
-def check_decoded(num_bytes: int, what: str, piece: str, advice: str) -> None:
+def check_decoded(num_bytes: int, what: str, pieces: str, advice: str) -> None:
     """Raise InputError where a piece of data is too large to be decoded: its size in the file says little about it.
 
     Args:
         num_bytes: bytes of the largest piece, decoded.
         what: the data set, for messages.
-        piece: what such pieces are called.
+        pieces: what such pieces are called.
         advice: how to write the data with smaller ones.
     """
     if num_bytes > _DECODED_BYTES:
         raise InputError(
-            f"{what} has {piece}s of {byte_size(num_bytes)} when decoded; each is decoded as a whole, and at most "
+            f"{what} has {pieces} of {byte_size(num_bytes)} when decoded; each is decoded as a whole, and at most "
             f"{byte_size(_DECODED_BYTES)} are. {advice}"
         )
 

@@ -9,10 +9,15 @@ import os
 import weakref
 from typing import Any, Protocol
 
+import xxhash
+
 from runner.core.errors import InputError, describe
 from runner.core.urls import is_url, storage_of
 
 _READ_AHEAD = 64 << 10  # bytes, where the storage reads ahead
+_WHOLE_BYTES = 64 << 20  # a file up to this size is digested completely
+_SAMPLES = 256  # a larger one by this many samples
+_SAMPLE_BYTES = 64 << 10  # of each
 _STAMPS = ("size", "ETag", "etag", "mtime", "modificationTime", "LastModified", "last_modified", "Last-Modified",
            "updated", "created", "VersionId", "generation")  # fmt: skip
 _NO_RANGES = "the server sends the whole file where a part is asked for. Copy it to a file first"
@@ -57,6 +62,22 @@ def read_range(file: File, start: int, stop: int) -> bytes:
     buffer = bytearray(stop - start)
     file.read_into(memoryview(buffer), start)
     return bytes(buffer)
+
+
+def sampled_checksum(file: File) -> str:
+    """Return a checksum of the size and the bytes of a file, of a large one by samples."""
+    state = xxhash.xxh3_128(str(file.size).encode())
+    if file.size <= _WHOLE_BYTES:
+        positions = [0]
+        length = file.size
+    else:  # evenly from the first byte to the last
+        length = _SAMPLE_BYTES
+        positions = [(file.size - length) * index // (_SAMPLES - 1) for index in range(_SAMPLES)]
+    buffer = memoryview(bytearray(length))
+    for position in positions:
+        file.read_into(buffer, position)
+        state.update(buffer)
+    return f"xxh3:{state.hexdigest()}"
 
 
 class LocalFile:

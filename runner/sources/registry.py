@@ -71,6 +71,13 @@ SOURCE_FORMATS = (
         is_typed=True,
     ),
     SourceFormat(
+        "runner.sources.tables.arrow_file:ArrowFileSource",
+        (".arrow", ".feather", ".ipc"),
+        extra="parquet",
+        has_nulls=True,
+        is_typed=True,
+    ),
+    SourceFormat(
         "runner.sources.tables.csv:CsvSource", (".csv", ".tsv"), extra="parquet", has_nulls=True, is_typed=True
     ),
     SourceFormat(
@@ -110,7 +117,7 @@ _HINTS = (
         "orient='records', lines=True)",
     ),
     (
-        (".feather", ".arrow", ".ipc", ".orc", ".avro"),
+        (".orc", ".avro"),
         ". Write it to Parquet, such as with pyarrow.parquet.write_table",
     ),
     ((".xls", ".xlsx", ".ods", ".sas7bdat", ".dta", ".sav", ".rds"), ". Write it to Parquet, such as with pandas"),

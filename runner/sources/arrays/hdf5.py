@@ -95,7 +95,7 @@ class _Dataset:
             )
         _check_filters(dataset, self._what)
         chunk_bytes = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
-        check_decoded(chunk_bytes, self._what, "chunk", "Save it again with smaller ones: create_dataset(chunks=...)")
+        check_decoded(chunk_bytes, self._what, "chunks", "Save it again with smaller ones: create_dataset(chunks=...)")
         self.num_rows: int = dataset.shape[0]
         self.row_type = self._type()
         self.row_bytes = self.row_type.row_bytes

@@ -4,19 +4,15 @@ import io
 from typing import IO, Any
 
 import numpy as np
-import xxhash
 
 from runner.core.checksum import as_bytes
 from runner.core.errors import InputError, describe
 from runner.core.urls import is_url
 from runner.data.rows import RowType
 from runner.sources.base import DataSpec, check_dtype
-from runner.sources.files import File, open_file, read_range
+from runner.sources.files import File, open_file, read_range, sampled_checksum
 
 HEADER_BYTES = 64 << 10  # larger than any header of an array of numbers
-_WHOLE_BYTES = 64 << 20  # a file up to this size is digested completely
-_SAMPLES = 256  # a larger one by this many samples
-_SAMPLE_BYTES = 64 << 10  # of each
 
 
 class NpyArray:
@@ -67,19 +63,7 @@ class NpySource(NpyArray):
         super().__init__(file, 0, file.size, spec.what)
 
     def digest(self) -> str:
-        size = self._file.size
-        state = xxhash.xxh3_128(str(size).encode())
-        if size <= _WHOLE_BYTES:
-            positions = [0]
-            length = size
-        else:  # evenly from the first byte to the last
-            length = _SAMPLE_BYTES
-            positions = [(size - length) * index // (_SAMPLES - 1) for index in range(_SAMPLES)]
-        buffer = memoryview(bytearray(length))
-        for position in positions:
-            self._file.read_into(buffer, position)
-            state.update(buffer)
-        return f"xxh3:{state.hexdigest()}"
+        return sampled_checksum(self._file)
 
     def stamp(self) -> str:
         return self._file.stamp()

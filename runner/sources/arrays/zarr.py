@@ -90,7 +90,7 @@ class _Array:
         if not array.shape:
             raise InputError(f"{self._what} is a single value; its first axis must be the rows")
         chunk_bytes = math.prod(array.chunks) * array.dtype.itemsize
-        check_decoded(chunk_bytes, self._what, "chunk", "Save it again with smaller ones: create_array(chunks=...)")
+        check_decoded(chunk_bytes, self._what, "chunks", "Save it again with smaller ones: create_array(chunks=...)")
         self.num_rows = array.shape[0]
         shape = array.shape[1:]
         dtype = array.dtype

@@ -2,29 +2,23 @@
 
 import math
 import os
-import threading
 from typing import Any
-
-import numpy as np
 
 from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, describe
 from runner.core.urls import is_url
-from runner.data.rows import Rows, RowType, RowTypes, take, zero_row
-from runner.sources.base import DataSpec, check_decoded
+from runner.sources.base import DataSpec
 from runner.sources.files import Stream, file_stamp, open_file
 from runner.sources.tables.arrow import ArrowColumns
 from runner.sources.tables.arrow_types import shape_of_lists
+from runner.sources.tables.grouped import GroupedTable
 
 _DECIDING_ROWS = 1000
 _SAMPLED_ROWS = 100
-_OFFSET_BYTES = 8  # what an empty list or text takes in memory
 
 
-class ParquetSource:
-    """Columns of a Parquet file.
-
-    The file is read by row groups; the latest is kept in memory: small groups (a few MiB) suit random access.
+class ParquetSource(GroupedTable):
+    """Columns of a Parquet file, read by row groups: small ones (a few MiB) suit random access.
 
     Raises:
         InputError: no such file or column, not a Parquet file, or a column is not of numbers, lists of them or text.
@@ -44,33 +38,16 @@ class ParquetSource:
             )
         except (OSError, pa.ArrowInvalid) as error:
             raise InputError(f"{spec.what}: {describe(error)}") from error
-        self._columns = ArrowColumns(self._file.schema_arrow, spec, _Footer(self._file))
-        self.row_type: RowTypes = self._columns.row_type
+        columns = ArrowColumns(self._file.schema_arrow, spec, _Footer(self._file))
         meta = self._file.metadata
-        self.num_rows: int = meta.num_rows
-        self._starts = np.cumsum([0, *(meta.row_group(i).num_rows for i in range(meta.num_row_groups))])
-        sizes = [self._group_bytes(group) for group in range(meta.num_row_groups)]
-        self._check_groups(sizes)
-        self.row_bytes = sum(sizes) // max(1, self.num_rows) + self._columns.decoded_bytes
-        self._lock = threading.Lock()  # the reader's thread and the search for bad rows share the file
-        self._group = -1
-        self._at_hand = None
+        groups = range(meta.num_row_groups)
+        super().__init__(spec, columns, [meta.row_group(group).num_rows for group in groups], "row group")
+        sizes = [self._group_bytes(group) for group in groups]
+        self.check_groups(
+            sizes, "Choose fewer columns with --columns, or save it again with smaller ones: row_group_size=100_000"
+        )
+        self.row_bytes = sum(sizes) // max(1, self.num_rows) + columns.decoded_bytes
         self._size = os.path.getsize(path) if self._remote is None else self._remote.size
-
-    def read(self, start: int, stop: int) -> Rows:
-        import pyarrow as pa
-
-        if start >= stop:
-            return take(zero_row(self.row_type), [])
-        parts = []
-        with self._lock:
-            first, last = np.searchsorted(self._starts, [start, stop - 1], side="right") - 1
-            for group in range(first, last + 1):
-                group_start, group_stop = self._starts[group : group + 2]
-                begin = max(start, group_start)
-                end = min(stop, group_stop)
-                parts.append(self._read_group(group).slice(begin - group_start, end - begin))
-        return self._columns.rows(pa.concat_tables(parts), start)
 
     def digest(self) -> str:
         # the footer holds the sizes and, from most writers, the smallest and largest values of each column chunk
@@ -81,36 +58,15 @@ class ParquetSource:
     def stamp(self) -> str:
         return file_stamp(self._path) if self._remote is None else self._remote.stamp()
 
+    def load(self, group: int) -> Any:
+        return self._file.read_row_group(group, columns=self._columns.names)
+
     def _group_bytes(self, group: int) -> int:
         """Return the uncompressed size of the columns in a row group, in bytes."""
         meta = self._file.metadata.row_group(group)
         chunks = [meta.column(index) for index in range(meta.num_columns)]
         names = self._columns.names
         return sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.partition(".")[0] in names)
-
-    def _check_groups(self, sizes: list[int]) -> None:
-        """Raise InputError where a row group would take too much memory; repeated values take little in the file."""
-        types = [self.row_type] if isinstance(self.row_type, RowType) else self.row_type.values()
-        least_bytes = -self._columns.decoded_bytes  # images are not decoded with their row group
-        least_bytes += sum(_OFFSET_BYTES if row_type.is_ragged else row_type.row_bytes for row_type in types)
-        largest = max((int(rows) for rows in np.diff(self._starts)), default=0) * least_bytes
-        check_decoded(
-            max([largest, *sizes]),
-            f"--data {self._path}",
-            "row group",
-            "Choose fewer columns with --columns, or save it again with smaller ones: row_group_size=100_000",
-        )
-
-    def _read_group(self, group: int) -> Any:
-        if group != self._group:
-            try:
-                self._at_hand = self._file.read_row_group(group, columns=self._columns.names)
-            except InputError:  # the storage failed
-                raise
-            except Exception as error:  # a damaged page raises one of many exception types
-                raise InputError(f"--data {self._path}: row group {group} cannot be read: {describe(error)}") from error
-            self._group = group
-        return self._at_hand
 
 
 class _Footer:

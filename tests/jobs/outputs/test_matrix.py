@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet
 import pytest
 import torch
@@ -82,6 +83,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     np.savez(folder / "d.npz", rows=rows, id=ids)
     table = pa.table({"id": ids, "rows": pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), 4)})
     pa.parquet.write_table(table, folder / "d.parquet", row_group_size=40)
+    pa.feather.write_feather(table, folder / "d.feather", "zstd", chunksize=40)
     for part in range(3):  # of unlike sizes, the middle one empty
         first, last = ((0, 100), (100, 100), (100, NUM_ROWS))[part]
         pa.parquet.write_table(table.slice(first, last - first), folder / f"part-{part}.parquet")
@@ -109,6 +111,7 @@ SOURCES: dict[str, dict[str, Any]] = {
     "d.npy": {},
     "d.npz": {"columns": ["rows"], "keep": ["id"]},
     "d.parquet": {"columns": ["rows"], "keep": ["id"]},
+    "d.feather": {"columns": ["rows"], "keep": ["id"]},
     "part-*.parquet": {"columns": ["rows"], "keep": ["id"]},
     "d.csv": {"columns": CSV_COLUMNS, "keep": ["id"]},
     "d.jsonl": {"keep": ["id"]},

@@ -99,7 +99,7 @@ def test_shards_are_the_data_of_the_next_job(suffix: str, tmp_path: Path) -> Non
     [
         ("d.csv.gz", "decompress it"),
         ("d.json", "rename it to end in .jsonl"),
-        ("d.feather", "Write it to Parquet"),
+        ("d.avro", "Write it to Parquet"),
         ("d.xlsx", "Write it to Parquet"),
         ("d.mat", "in MATLAB's order"),
         ("d.db", "sqlite:///FILE::TABLE"),
