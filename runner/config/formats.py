@@ -38,6 +38,9 @@ OUTPUT_FORMATS = (
     OutputFormat(
         (".parquet",), "runner.sinks.parquet:ParquetWriter", extra="parquet", has_cells=True, bytes_per_second=6e7
     ),
+    OutputFormat(
+        (".feather",), "runner.sinks.feather:FeatherWriter", extra="parquet", has_cells=True, bytes_per_second=2e8
+    ),
     OutputFormat((".csv", ".tsv"), "runner.sinks.csv:CsvWriter", extra="parquet", has_cells=True, bytes_per_second=4e7),
     OutputFormat(
         (".jsonl", ".ndjson"), "runner.sinks.jsonl:JsonLinesWriter", extra="jsonl", has_cells=True, bytes_per_second=4e7

@@ -1,104 +1,29 @@
 """Predictions in a Parquet file, written by pyarrow."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
-from runner.core.errors import UsageError
-from runner.data.cell_types import arrow_type, cell_name
-from runner.data.cells import from_cells
-from runner.data.columns import Columns
-from runner.data.rows import TEXT, Column, Ragged, RowType
-
-_GROUP_BYTES = 32 << 20  # size of a row group: small enough for random access, large enough to compress
+from runner.sinks.arrow import TableWriter
 
 
-class ParquetWriter:
-    """A writer of columns of numbers, lists of fixed length (nested for several axes), variable-length lists, and text.
+class ParquetWriter(TableWriter):
+    """A writer of a Parquet file."""
 
-    Args:
-        path: path of the file.
-        types: types of its columns.
-        num_rows: number of rows that it will hold.
-    """
+    format_name = "Parquet"
 
     @staticmethod
-    def check(output: str, types: Mapping[str, RowType]) -> None:
-        """Raise UsageError where pyarrow is missing, or Parquet cannot hold a column."""
+    def try_schema(schema: Any) -> None:
         import pyarrow as pa
         from pyarrow import parquet
 
-        for name, row_type in types.items():
-            try:
-                schema = pa.schema([(name, _arrow_type(row_type))])
-                parquet.write_table(schema.empty_table(), pa.BufferOutputStream())
-            except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
-                ways = "" if row_type.dtype.kind == "c" else "; .jsonl and .csv can"
-                parts = ". Give its real and imaginary parts with --postprocess (torch.view_as_real), or write .npy"
-                raise UsageError(
-                    f"--output {output}: Parquet cannot hold {name!r}, {row_type} per row{ways or parts}"
-                ) from error
+        parquet.write_table(schema.empty_table(), pa.BufferOutputStream())
 
-    def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
-        import pyarrow as pa
+    def open(self, path: str, schema: Any) -> None:
         from pyarrow import parquet
 
-        self._pa = pa
-        self._types = types
-        self._schema = pa.schema([(name, _arrow_type(row_type)) for name, row_type in types.items()])
-        self._file = parquet.ParquetWriter(path, self._schema)
-        self._waiting: list[Any] = []
-        self._waiting_bytes = 0
+        self._file = parquet.ParquetWriter(path, schema)
 
-    def write(self, columns: Columns) -> None:
-        arrays = [self._array(columns[name], row_type) for name, row_type in self._types.items()]
-        self._waiting.append(self._pa.Table.from_arrays(arrays, schema=self._schema))
-        self._waiting_bytes += self._waiting[-1].nbytes
-        if self._waiting_bytes >= _GROUP_BYTES:
-            self._flush()
+    def put(self, table: Any) -> None:
+        self._file.write_table(table, row_group_size=max(1, len(table)))
 
-    def close(self) -> None:
-        self._flush()
+    def finish(self) -> None:
         self._file.close()
-
-    def _flush(self) -> None:
-        if self._waiting:
-            table = self._pa.concat_tables(self._waiting)
-            self._file.write_table(table, row_group_size=max(1, len(table)))
-            self._waiting = []
-            self._waiting_bytes = 0
-
-    def _array(self, column: Column, row_type: RowType) -> Any:
-        pa = self._pa
-        kind = _arrow_type(row_type)
-        if isinstance(column, Ragged):
-            if cell_name(row_type.dtype):
-                return from_cells(column)
-            if row_type.dtype == TEXT:
-                buffers = [None, pa.py_buffer(column.offsets), pa.py_buffer(column.values.tobytes())]
-                return pa.Array.from_buffers(pa.large_string(), len(column), buffers).cast(kind)
-            inner = self._array(column.values, RowType(row_type.shape[1:], row_type.dtype))
-            return pa.LargeListArray.from_arrays(pa.array(column.offsets), inner).cast(kind)
-        values = pa.array(np.ascontiguousarray(column, _wide(column.dtype)).reshape(-1))
-        for length in reversed(row_type.shape):
-            values = pa.FixedSizeListArray.from_arrays(values, length)
-        return values
-
-
-def _arrow_type(row_type: RowType) -> Any:
-    import pyarrow as pa
-
-    if row_type.dtype == TEXT:
-        return pa.string()
-    if cell_name(row_type.dtype):
-        return arrow_type(row_type.dtype)
-    kind = pa.from_numpy_dtype(_wide(row_type.dtype))
-    for length in reversed(row_type.shape):
-        kind = pa.list_(kind) if length == -1 else pa.list_(kind, length)
-    return kind
-
-
-def _wide(dtype: "np.dtype[Any]") -> "np.dtype[Any]":
-    """Return the dtype in which numbers are stored: Spark opens no file with half precision."""
-    return np.dtype(np.float32) if dtype == np.float16 else dtype

@@ -11,6 +11,11 @@ import pyarrow.parquet
 import zarr
 
 
+def _plain(values: list[Any]) -> list[Any]:
+    """Lists in place of the arrays that pandas has for them."""
+    return [_plain(value.tolist()) if isinstance(value, np.ndarray) else value for value in values]
+
+
 def read_back(path: Path) -> dict[str, list[Any]]:
     """An output as its own library reads it."""
     if path.suffix == ".npy":
@@ -22,6 +27,8 @@ def read_back(path: Path) -> dict[str, list[Any]]:
         )
     if path.suffix == ".parquet":
         return pyarrow.parquet.read_table(path).to_pydict()
+    if path.suffix == ".feather":
+        return {str(name): _plain(values.tolist()) for name, values in pd.read_feather(path).items()}
     if path.suffix in (".csv", ".tsv"):
         frame = pd.read_csv(path, sep="\t" if path.suffix == ".tsv" else ",", keep_default_na=False)
         found: dict[str, list[Any]] = {}

@@ -94,7 +94,7 @@ class ArrowColumns:
         if self._size and not self.pictures:
             raise UsageError(f"{spec.what}: a size is for images, and {', '.join(self.names)} are none")
         if kept := [name for name in spec.keep if name in self.pictures]:
-            raise UsageError(f"--keep {', '.join(kept)}: images are kept in .parquet, .jsonl and .csv alone")
+            raise UsageError(f"--keep {', '.join(kept)}: images are kept in .parquet, .feather, .jsonl and .csv alone")
         self.row_type: RowTypes = self._types[self.names[0]] if len(self.names) == 1 else self._types
         self.decoded_bytes = sum(images.row_type.row_bytes for images in self.pictures.values())
         self.reading = f" arrays: {self._settled}" if self._settled else ""
@@ -147,7 +147,8 @@ class ArrowColumns:
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)):
             raise InputError(
                 f"{self._what}: column {name!r} is of type {whole}; rows must be numbers, lists of them, or text. "
-                "Choose other columns with --columns; --keep passes columns of any type to .parquet, .jsonl and .csv"
+                "Choose other columns with --columns; --keep passes columns of any type to .parquet, .feather, "
+                ".jsonl and .csv"
             )
         dtype: np.dtype[Any] = np.dtype(kind.to_pandas_dtype())
         check_dtype(dtype, f"{self._what}, column {name},")

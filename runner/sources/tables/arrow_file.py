@@ -126,7 +126,8 @@ class _Metadata:
     """
 
     def __init__(self, layout: Layout, schema: Any, table: Callable[[int, Sequence[str]], Any]) -> None:
-        self._schema, self._table, self._nodes = schema, table, layout.nodes
+        self._schema, self._table = schema, table
+        self._nodes = layout.nodes
         self._first = next((index for index, count in enumerate(layout.rows) if count), None)
         counts = [_num_nodes(field.type) for field in schema]
         self._places = dict(zip(schema.names, np.cumsum([0, *counts]).tolist(), strict=False))

@@ -25,7 +25,9 @@ class GroupedTable:
     """
 
     def __init__(self, spec: DataSpec, columns: ArrowColumns, group_rows: Sequence[int], word: str) -> None:
-        self._what, self._columns, self._word = spec.what, columns, word
+        self._what = spec.what
+        self._columns = columns
+        self._word = word
         self.row_type: RowTypes = columns.row_type
         self._starts = np.cumsum([0, *group_rows])
         self.num_rows = int(self._starts[-1])

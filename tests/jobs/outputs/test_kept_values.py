@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet
 import pytest
 from launch import LAUNCHERS, predict_command, predict_here, run, run_here
@@ -54,6 +55,16 @@ def test_every_type_goes_through_to_parquet(folder: Path) -> None:
     assert outcome.code == 0, outcome.output
 
 
+def test_and_to_feather(folder: Path) -> None:
+    outcome = predict_here(*COMMON, "--keep", NAMES, "--output", "p.feather", folder=folder)
+    assert outcome.code == 0, outcome.output
+    found = pyarrow.feather.read_table(folder / "p.feather")
+    assert found.select(list(KEPT)).equals(TABLE.select(list(KEPT)))
+    assert np.array_equal(
+        np.stack(pd.read_feather(folder / "p.feather")["predictions"]), np.stack(TABLE["v"].to_pylist())
+    )
+
+
 def test_and_to_json_lines_and_csv(folder: Path) -> None:
     for suffix in ("jsonl", "csv"):
         outcome = predict_here(*COMMON, "--keep", NAMES, "--output", f"p.{suffix}", folder=folder)
@@ -76,10 +87,8 @@ def test_and_to_json_lines_and_csv(folder: Path) -> None:
 
 def test_an_output_without_null_takes_nan_alone(folder: Path) -> None:
     outcome = predict_here(*COMMON, "--keep", "day", "--output", "p.npy", folder=folder)
-    assert (outcome.code, "--keep passes columns of any type to .parquet, .jsonl and .csv" in outcome.output) == (
-        65,
-        True,
-    )
+    says = "--keep passes columns of any type to .parquet, .feather, .jsonl and .csv"
+    assert (outcome.code, says in outcome.output) == (65, True)
     outcome = predict_here(*COMMON, "--keep", "number", "--output", "p.npy", folder=folder)
     assert outcome.code == 65
     assert "row 1 of column 'number' is null" in outcome.output

@@ -28,7 +28,7 @@ from torch.utils.data import Dataset
 from runner.cli.main import main
 
 NUM_ROWS = 149
-OUTPUTS = [".npy", ".parquet", ".csv", ".jsonl", ".h5", ".zarr"]
+OUTPUTS = [".npy", ".parquet", ".feather", ".csv", ".jsonl", ".h5", ".zarr"]
 CSV_COLUMNS = [f"x{index}" for index in range(4)]
 
 

@@ -21,7 +21,7 @@ from runner.cli.main import main
 
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 NUM_ROWS, BATCH_SIZE, CHUNK_SIZE = 997, 8, 64
-SUFFIXES = [".npy", ".parquet", ".csv", ".tsv", ".jsonl", ".h5", ".zarr"]
+SUFFIXES = [".npy", ".parquet", ".feather", ".csv", ".tsv", ".jsonl", ".h5", ".zarr"]
 
 
 def expected(model: nn.Module, rows: np.ndarray) -> dict[str, list[Any]]:
@@ -89,7 +89,7 @@ def test_predictions_of_fixed_shape(launcher: str, folder: Path, tmp_path: Path)
 
 @pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
 def test_rows_of_unlike_lengths_and_text(launcher: str, folder: Path, tmp_path: Path) -> None:
-    outputs = [tmp_path / f"p{suffix}" for suffix in (".parquet", ".jsonl")]
+    outputs = [tmp_path / f"p{suffix}" for suffix in (".parquet", ".feather", ".jsonl")]
     jobs = [{"model": "Unlike", "data": "d.npy", "output": str(output)} for output in outputs]
     predict_several(folder, jobs, launcher)
     wanted = expected(Unlike(), np.load(folder / "d.npy"))

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.feather
 import pyarrow.parquet
 import pytest
 import zarr
@@ -14,9 +15,10 @@ from launch import predict_here, run_here
 
 from runner.core.errors import UsageError
 from runner.data.cells import to_cells, type_of_cells
-from runner.data.rows import RAGGED, RowType
+from runner.data.rows import RAGGED, TEXT, RowType, ragged_text
 from runner.sinks import find_writer
 from runner.sinks.csv import CsvWriter
+from runner.sinks.feather import FeatherWriter
 from runner.sinks.hdf5 import Hdf5Writer
 from runner.sinks.parquet import ParquetWriter
 from runner.sinks.zarr import ZarrWriter
@@ -68,7 +70,29 @@ def test_nan_in_csv(tmp_path: Path) -> None:
     assert (frame["predictions"].dtype, len(frame)) == (np.dtype("f8"), 4)
 
 
-@pytest.mark.parametrize("suffix", ["parquet", "jsonl", "csv"])
+def test_feather_is_what_pandas_reads(tmp_path: Path) -> None:
+    kind = pa.map_(pa.string(), pa.list_(pa.int8()))
+    cells = pa.array([[("a", [1, None])], None, [], [("b", None)]], kind)
+    half = written(
+        FeatherWriter,
+        tmp_path / "p.feather",
+        x=ROWS.astype("f2"),
+        y=ROWS[:, 0, 0],
+        text=(RowType(RAGGED, TEXT), ragged_text(["é", "", "b", "c"])),
+        kept=(RowType(RAGGED, type_of_cells(kind)), to_cells(cells, type_of_cells(kind))),
+    )
+    table = pa.feather.read_table(half)
+    assert table.schema.field("x").type == pa.list_(pa.list_(pa.float32(), 3), 2)
+    assert table["x"].to_pylist() == ROWS.tolist()
+    assert table["kept"].to_pylist() == cells.to_pylist()
+    frame = pd.read_feather(half)
+    assert frame["text"].tolist() == ["é", "", "b", "c"]
+    assert frame["y"].tolist() == ROWS[:, 0, 0].tolist()
+    found = open_source(f"{half}::x").read(1, 4)
+    assert np.array_equal(found, ROWS[1:])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "feather", "jsonl", "csv"])
 def test_complex_numbers_are_refused_before_any_work(suffix: str, tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"cannot hold 'predictions', complex64 \(2,\) per row\. Give its real and imaginary"

@@ -83,7 +83,7 @@ def test_dictionaries_of_numbers_and_large_types(tmp_path: Path) -> None:
     assert found["nested"].tolist() == [[[5, 6]], [[1, 2]], [[3, 4]], [[5, 6]]]
 
 
-@pytest.mark.parametrize("suffix", ["csv", "jsonl", "h5", "parquet", "npy"])
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "h5", "parquet", "feather", "npy"])
 def test_shards_are_the_data_of_the_next_job(suffix: str, tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", np.arange(10.0))
     command = ["--model", "zoo:Identity", "--data", "d.npy", "--batch-size", "2", "--chunk-size", "2"]

@@ -64,6 +64,7 @@ def test_every_extra_that_a_message_names_can_be_installed() -> None:
         ("d.zarr", "zarr", "d.zarr needs zarr: pip install 'horovod-inference-runner[zarr]'"),
         ("d.csv", "pyarrow", "d.csv needs pyarrow: pip install 'horovod-inference-runner[parquet]'"),
         ("d.jsonl", "pyarrow", "d.jsonl needs pyarrow: pip install 'horovod-inference-runner[parquet]'"),
+        ("d.feather", "pyarrow", "d.feather needs pyarrow: pip install 'horovod-inference-runner[parquet]'"),
         ("d.parquet", "pyarrow", "d.parquet needs pyarrow: pip install 'horovod-inference-runner[parquet]'"),
         ("images", "PIL", "images needs Pillow: pip install 'horovod-inference-runner[images]'"),
         ("postgresql://me:secret@db/x", "sqlalchemy", "me:***@db/x needs SQLAlchemy: pip install"),
@@ -75,7 +76,7 @@ def test_a_missing_library_of_a_source(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").touch()
-    for file in ("d.h5", "d.csv", "d.jsonl"):
+    for file in ("d.h5", "d.csv", "d.jsonl", "d.feather"):
         (tmp_path / file).touch()
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(UsageError) as caught:
@@ -91,6 +92,7 @@ def test_a_missing_library_of_a_source(
         ("p.zarr", "zarr", "--output p.zarr needs zarr: pip install 'horovod-inference-runner[zarr]'"),
         ("p.csv", "pyarrow", "--output p.csv needs pyarrow: pip install 'horovod-inference-runner[parquet]'"),
         ("p.parquet", "pyarrow", "--output p.parquet needs pyarrow: pip install 'horovod-inference-runner[parquet]'"),
+        ("p.feather", "pyarrow", "--output p.feather needs pyarrow: pip install 'horovod-inference-runner[parquet]'"),
         ("p.jsonl", "orjson", "--output p.jsonl needs orjson: pip install 'horovod-inference-runner[jsonl]'"),
         ("p.png/", "PIL", "--output p.png/ needs Pillow: pip install 'horovod-inference-runner[images]'"),
     ],
