@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from dataclasses import dataclass
 
 from runner.core.errors import InputError, RunnerError, UsageError
@@ -102,13 +103,16 @@ SUFFIXES = tuple(suffix for row in SOURCE_FORMATS for suffix in row.suffixes)
 FOLDER_SUFFIXES = tuple(suffix for row in SOURCE_FORMATS if row.is_folder for suffix in row.suffixes)
 JOINED_SUFFIXES = tuple(suffix for row in SOURCE_FORMATS if row.is_joined for suffix in row.suffixes)
 
+_COMPRESSED = ". Rows of compressed files cannot be read in place. Decompress it"
 _IMAGES = ". For images, give the folder that holds them"
 _HINTS = (
     ((".pkl", ".pickle", ".joblib", ".pt", ".pth"), ". Save its rows with numpy.save: such a file can run code"),
-    (
-        (".gz", ".zst", ".bz2", ".xz", ".zip", ".lz4"),
-        ". Rows of compressed files cannot be read in place: decompress it",
-    ),
+    ((".gz", ".tgz"), f"{_COMPRESSED}: gunzip -k PATH"),
+    ((".bz2",), f"{_COMPRESSED}: bunzip2 -k PATH"),
+    ((".xz",), f"{_COMPRESSED}: unxz -k PATH"),
+    ((".zst",), f"{_COMPRESSED}: unzstd PATH"),
+    ((".lz4",), f"{_COMPRESSED}: unlz4 PATH"),
+    ((".zip",), f"{_COMPRESSED}: unzip PATH"),
     ((".hdf", ".h5md"), ". If it is HDF5, rename it to end in .h5"),
     ((".mat",), ". Its axes are in MATLAB's order: save it from Python with numpy.save, rows first"),
     (
@@ -116,10 +120,8 @@ _HINTS = (
         ". If each line is an object, rename it to end in .jsonl; else write it so: pandas.DataFrame.to_json("
         "orient='records', lines=True)",
     ),
-    (
-        (".orc", ".avro"),
-        ". Write it to Parquet, such as with pyarrow.parquet.write_table",
-    ),
+    ((".orc",), ". Write it to Parquet: pyarrow.parquet.write_table(pyarrow.orc.read_table(FILE), 'rows.parquet')"),
+    ((".avro",), ". Write it to Parquet, such as with pyarrow.parquet.write_table"),
     ((".xls", ".xlsx", ".ods", ".sas7bdat", ".dta", ".sav", ".rds"), ". Write it to Parquet, such as with pandas"),
     ((".sqlite", ".sqlite3", ".db", ".duckdb"), ". For a table of SQLite, give sqlite:///FILE::TABLE"),
     ((".dat", ".data", ".tab"), ". For columns of text, rename it to end in .csv (commas) or .tsv (tabs)"),
@@ -173,6 +175,7 @@ def _unknown(path: str) -> RunnerError:
     suffix = os.path.splitext(path)[1]
     hints = (*_HINTS, (SUFFIXES, ". Suffixes are in small letters: rename it"), (IMAGE_SUFFIXES, _IMAGES))
     hint = next((words for suffixes, words in hints if suffix.lower() in suffixes), "")
+    hint = hint.replace("PATH", "FILE" if is_url(path) else shlex.quote(path))
     return UsageError(
         f"--data {path!r} must end in {' or '.join(SUFFIXES)}, or be a folder, or package.module:function that "
         f"gives a data set of PyTorch{hint}"

@@ -22,6 +22,7 @@ _READ_AHEAD = 1 << 20  # bytes, for files behind a URL
 _SAMPLES = 3  # from which the length of rows is estimated
 _SAMPLE_ROWS = 32
 _LZO = 305
+_NETCDF_3 = b"CDF"
 
 
 class Hdf5Source(NamedSource):
@@ -166,6 +167,11 @@ class _Dataset:
 def _open(raw: File) -> Any:
     import h5py
 
+    if read_range(raw, 0, min(raw.size, len(_NETCDF_3))) == _NETCDF_3:
+        raise InputError(
+            f"--data {raw.path} is netCDF of version 3, which is not HDF5. Write it as version 4: nccopy -k nc4 OLD "
+            "NEW, or xarray.open_dataset(OLD).to_netcdf(NEW)"
+        )
     try:
         if is_url(raw.path):
             return h5py.File(io.BufferedReader(Stream(raw), _READ_AHEAD), "r")

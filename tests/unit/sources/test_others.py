@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+import scipy.io
 from launch import LAUNCHERS, TESTS, predict_command, predict_here, run
 
 from runner.core.errors import InputError, UsageError
@@ -97,7 +98,10 @@ def test_shards_are_the_data_of_the_next_job(suffix: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("d.csv.gz", "decompress it"),
+        ("d.csv.gz", "cannot be read in place. Decompress it: gunzip -k {path}"),
+        ("d.tgz", "Decompress it: gunzip -k {path}"),
+        ("d.jsonl.zst", "Decompress it: unzstd {path}"),
+        ("d.orc", "pyarrow.parquet.write_table(pyarrow.orc.read_table(FILE), 'rows.parquet')"),
         ("d.json", "rename it to end in .jsonl"),
         ("d.avro", "Write it to Parquet"),
         ("d.xlsx", "Write it to Parquet"),
@@ -110,7 +114,7 @@ def test_files_of_other_formats_are_told_what_to_do(name: str, says: str, tmp_pa
     (tmp_path / name).touch()
     with pytest.raises(UsageError) as caught:
         open_source(str(tmp_path / name))
-    assert says in str(caught.value)
+    assert says.format(path=tmp_path / name) in str(caught.value)
 
 
 def test_folders_of_streaming_libraries_are_told_what_to_do(tmp_path: Path) -> None:
@@ -125,6 +129,14 @@ def test_arrays_of_matlab_are_not_read_along_the_wrong_axis(tmp_path: Path) -> N
         file["x"].attrs["MATLAB_class"] = np.bytes_("double")
     with pytest.raises(InputError, match=r"written by MATLAB, which stores the axes in reverse.*dataset\[\.\.\.\]\.T"):
         open_source(f"{tmp_path}/d.h5::x")
+
+
+def test_netcdf_of_version_3_is_told_how_to_become_version_4(tmp_path: Path) -> None:
+    with scipy.io.netcdf_file(tmp_path / "d.nc", "w") as file:
+        file.createDimension("row", 3)
+        file.createVariable("x", "f4", ("row",))[:] = 1.0
+    with pytest.raises(InputError, match=r"d\.nc is netCDF of version 3, which is not HDF5\. .*nccopy -k nc4"):
+        open_source(f"{tmp_path}/d.nc")
 
 
 def test_hdf5_under_the_suffixes_of_its_users(tmp_path: Path) -> None:
