@@ -4,7 +4,6 @@ Through a memory map, unlike other files: Polars and pyarrow write a whole table
 """
 
 import math
-import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,7 +48,7 @@ class ArrowFileSource(GroupedTable):
             self._schema = pa.ipc.open_file(self._source).schema
             self._layout = Layout(self._source)
             dictionaries = self._layout.bytes_of_dictionaries()
-        except (OSError, pa.ArrowException, ValueError, struct.error) as error:
+        except (OSError, pa.ArrowException, ValueError) as error:
             raise InputError(f"{spec.what} is damaged: {describe(error)}") from error
         check_decoded(dictionaries, spec.what, "categories", "Save them as text")
         self._fields: list[int] = []
@@ -101,7 +100,7 @@ class ArrowFileSource(GroupedTable):
         if self._layout.is_compressed:
             try:
                 size = sum(self._layout.bytes_of(group).tolist())
-            except (OSError, ValueError, struct.error) as error:
+            except (OSError, ValueError) as error:
                 raise InputError(f"{self._what}: record batch {group} cannot be read: {describe(error)}") from error
             check_decoded(size, self._what, "record batches", _SMALLER)
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 _TAIL = struct.Struct("<i6s")  # bytes of the footer, and the magic bytes
+_LONG = struct.Struct("<q")
 _BLOCK = struct.Struct("<qi4xq")  # offset, bytes of the metadata, bytes of the body
 _CONTINUED = b"\xff\xff\xff\xff"
 _DICTIONARIES, _BATCHES = 2, 3  # fields of the footer
@@ -45,13 +46,14 @@ class Layout:
         source: the file, as pyarrow's.
 
     Raises:
-        ValueError, struct.error: the metadata is damaged.
+        ValueError: the metadata is damaged.
+        OSError: a position is outside of the file.
     """
 
     def __init__(self, source: Any) -> None:
         self._source = source
         size = source.size()
-        length, _ = _TAIL.unpack(source.read_at(_TAIL.size, size - _TAIL.size))
+        length, _ = _unpack(_TAIL, source.read_at(_TAIL.size, size - _TAIL.size))
         footer = _root(source.read_at(length, size - _TAIL.size - length), 0)
         self._blocks = footer.structs(_BATCHES, _BLOCK)
         self._dictionaries = footer.structs(_DICTIONARIES, _BLOCK)
@@ -89,7 +91,7 @@ class Layout:
         sizes = batch.buffers[:, 1].copy()
         for index, (offset, length) in enumerate(batch.buffers.tolist() if batch.is_compressed else ()):
             if length:
-                (decoded,) = struct.unpack("<q", self._source.read_at(8, batch.body + offset))
+                (decoded,) = _unpack(_LONG, self._source.read_at(_LONG.size, batch.body + offset))
                 sizes[index] = length if decoded == _AS_IT_IS else decoded
         return sizes
 
@@ -120,12 +122,16 @@ class _Table:
 
     def structs(self, field: int, kind: struct.Struct) -> list[tuple[int, ...]]:
         start, count = self.vector(field)
-        return list(kind.iter_unpack(self.content[start : start + count * kind.size]))
+        return [_unpack(kind, self.content, start + index * kind.size) for index in range(count)]
 
     def number(self, kind: str, position: int) -> int:
-        if position < 0:
-            raise ValueError("a position is negative")
-        return int(struct.unpack_from(kind, self.content, position)[0])
+        return int(_unpack(struct.Struct(kind), self.content, position)[0])
+
+
+def _unpack(kind: struct.Struct, content: bytes, position: int = 0) -> tuple[Any, ...]:
+    if not 0 <= position <= len(content) - kind.size:
+        raise ValueError("a position in its metadata is out of bounds")
+    return kind.unpack_from(content, position)
 
 
 def _root(content: bytes, start: int) -> _Table:

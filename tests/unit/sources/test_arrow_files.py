@@ -113,6 +113,20 @@ def test_null_types_and_lists(tmp_path: Path) -> None:
     assert cast.dtype == np.dtype("f4")  # type: ignore[union-attr]
 
 
+def test_several_files_are_one_data_set(tmp_path: Path) -> None:
+    for part, values in enumerate(([1, 2, 3], [], [0.5])):
+        kind = pa.float64() if part == 2 else pa.int64()
+        ids = pa.array([f"{part}-{row}" for row in range(len(values))], pa.string())
+        table = pa.table({"id": ids, "x": pa.array(values, kind)})
+        pa.feather.write_feather(table, tmp_path / f"part-{part}.feather")
+    rows = open_source(f"{tmp_path}/part-*.feather::x").read(1, 4)
+    assert isinstance(rows, np.ndarray)
+    assert (rows.tolist(), rows.dtype) == ([2, 3, 0.5], np.dtype("f8"))
+    kept = open_source(f"{tmp_path}/part-*.feather", ["x"], ["id"]).read(2, 4)
+    assert isinstance(kept, dict)
+    assert as_lists(kept["id"]) == [b"0-2", b"2-0"]
+
+
 def test_images(tmp_path: Path) -> None:
     Image.new("RGB", (3, 2), (1, 2, 3)).save(tmp_path / "a.png")
     content = (tmp_path / "a.png").read_bytes()
