@@ -149,7 +149,9 @@ class _Metadata:
         return self._rows(name, _SAMPLED_ROWS) if pa.types.is_struct(self._schema.field(name).type) else None
 
     def has_nulls(self, name: str) -> bool:
-        return self._nodes is None or bool(self._nodes[self._places[name], 1])
+        place = self._places[name]
+        inside = slice(place, place + _num_nodes(self._schema.field(name).type))
+        return self._nodes is None or bool(self._nodes[inside, 1].any())
 
     def _rows(self, name: str, count: int) -> Any:
         if self._first is None:

@@ -61,8 +61,9 @@ class Layout:
         self.rows = [batch.num_rows for batch in batches]
         self.is_compressed = any(batch.is_compressed for batch in batches)
         self.nodes: Any = np.sum([batch.nodes for batch in batches], axis=0, dtype=np.int64) if batches else None
-        if any(count < 0 for count in self.rows):
-            raise ValueError("a number of rows is negative")
+        for index, batch in enumerate(batches):
+            if batch.num_rows < 0 or any(batch.nodes[:1, 0] != batch.num_rows):
+                raise ValueError(f"record batch {index} claims {batch.num_rows} rows, which its columns do not have")
 
     def batch(self, index: int) -> Batch:
         """Return the metadata of a batch of rows."""

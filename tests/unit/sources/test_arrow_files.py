@@ -100,6 +100,9 @@ def test_null_types_and_lists(tmp_path: Path) -> None:
     frame.to_feather(path)
     with pytest.raises(InputError, match=r"row 1 of column 'n' is null\. Read nulls as NaN with --null nan"):
         open_source(f"{path}::n").read(0, 3)
+    pa.feather.write_feather(pa.table({"v": [[1, 2], [None, 3]]}), tmp_path / "inside.feather")
+    inside = open_source(f"{tmp_path}/inside.feather::v", options=ReadOptions(null_is_nan=True)).read(0, 2)
+    np.testing.assert_array_equal(inside, [[1, 2], [np.nan, 3]])  # type: ignore[arg-type]
     rows = open_source(path, ["n", "whole"], options=ReadOptions(null_is_nan=True)).read(0, 3)
     assert isinstance(rows, dict)
     np.testing.assert_array_equal(rows["n"], [1, np.nan, 0])  # type: ignore[arg-type]
