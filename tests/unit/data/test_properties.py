@@ -16,6 +16,8 @@ from torch import nn
 import runner
 from runner.data.columns import pack, unpack
 from runner.data.rows import RAGGED, TEXT, Column, Ragged, RowType, ragged, ragged_text, slice_column, take_column
+from runner.sinks.arrow import TableWriter
+from runner.sinks.feather import FeatherWriter
 from runner.sinks.parquet import ParquetWriter
 from runner.sources import ReadOptions, open_source
 
@@ -62,15 +64,17 @@ def assert_equal(found: Column, wanted: Column) -> None:
 
 
 @settings(deadline=None, max_examples=100)
-@given(tables(), st.randoms())
-def test_what_is_packed_and_what_is_in_parquet(table: tuple[int, dict[str, Column]], random: Any) -> None:
+@given(tables(), st.randoms(), st.sampled_from([ParquetWriter, FeatherWriter]))
+def test_what_is_packed_and_what_is_in_arrow_tables(
+    table: tuple[int, dict[str, Column]], random: Any, writer_type: type[TableWriter]
+) -> None:
     num_rows, columns = table
     types = {name: type_of(column) for name, column in columns.items()}
     for name, column in unpack(pack(columns), types, num_rows).items():
         assert_equal(column, columns[name])
     with tempfile.TemporaryDirectory() as folder:
-        path, cut = f"{folder}/d.parquet", random.randint(0, num_rows)
-        writer = ParquetWriter(path, types, num_rows)
+        path, cut = f"{folder}/d.{writer_type.format_name.lower()}", random.randint(0, num_rows)
+        writer = writer_type(path, types, num_rows)
         for first, last in ((0, cut), (cut, num_rows)):
             writer.write({name: slice_column(column, first, last) for name, column in columns.items()})
         writer.close()
