@@ -106,4 +106,5 @@ def test_complex_numbers_are_refused_before_any_work(suffix: str, tmp_path: Path
     for other in ("plan", "doctor") if suffix == "parquet" else ():
         outcome = run_here(other, *command, folder=tmp_path)
         assert outcome.code != 0
-        assert "Parquet cannot hold 'predictions', complex64 (2,) per row" in " ".join(outcome.output.split())  # wrapped
+        told = " ".join(outcome.output.split())  # lines are wrapped
+        assert "Parquet cannot hold 'predictions', complex64 (2,) per row" in told
