@@ -3,6 +3,7 @@
 import shutil
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -50,6 +51,16 @@ def test_two_hosts_and_whoever_is_free_with_weights_once_a_host(hosts, job, tmp_
     way = ["--comm", comm, "--schedule", "dynamic", "--collect", "alltoall", "--share-weights"]
     code, said = hosts.run("head", *MPIRUN, "-np", 4, "--host", "node1:2,node2:2", *job.command(output), *way)
     assert code == 0, said
+    assert output.read_bytes() == job.expected
+
+
+def test_jobs_of_two_hosts_want_one_output(hosts, job, tmp_path):
+    output = tmp_path / "predictions.npy"
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(lambda host: hosts.run(host, *job.command(output)), ("node1", "node2")))
+    (won, _), (lost, said) = sorted(ended)
+    assert (won, lost) == (0, 73), ended
+    assert "is being written by another job: process " in said or "exists already" in said
     assert output.read_bytes() == job.expected
 
 
