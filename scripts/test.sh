@@ -19,6 +19,6 @@ fi
 mypy & # most of a minute on one core, so beside the tests
 types=$!
 shellcheck --external-sources scripts/*.sh scripts/batch/*.sbatch scripts/batch/*.sh tests/cluster/*.sh .ci/run
-# four at a time: a test waits for processes of its own most of the time
-python -m pytest --numprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
+# three at a time: a test waits for processes of its own most of the time
+python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder "$@"
 wait "$types" || { echo "mypy has found errors: see above" >&2 && exit 1; }

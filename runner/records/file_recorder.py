@@ -122,8 +122,10 @@ class FileRecorder(Recorder):
     def finish(self) -> None:
         self._close()
         file_checksum = self._sink.complete()
+        # an earlier version may have begun the ledger, with fewer fields in the fingerprint
+        fingerprint = self._ledger.fingerprint or self._fingerprint
         manifest = make_manifest(
-            self._output.name, self._fingerprint, self._row_type, self._ledger, self.bad_rows, file_checksum
+            self._output.name, fingerprint, self._row_type, self._ledger, self.bad_rows, file_checksum
         )
         self._write("manifest.json", manifest)
         self._claim.refuse_late_output()

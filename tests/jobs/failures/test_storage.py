@@ -224,6 +224,20 @@ def grow(path: Path, rng: random.Random) -> None:
         file.write(rng.randbytes(50))
 
 
+def test_a_run_of_a_version_with_fewer_options_goes_on_and_is_verified(folder: Path) -> None:
+    (folder / "flag").touch()
+    assert predict(folder).code != 0
+    ledger = folder / "out/p.npy.run/ledger.jsonl"
+    first, rest = ledger.read_text().split("\n", 1)
+    fields = json.loads(first)
+    assert fields.pop("types") is None
+    ledger.write_text(f"{json.dumps(fields)}\n{rest}")
+    assert predict(folder).code == 0
+    assert json.loads((folder / "out/p.npy.run/report.json").read_text())["resumed_rows"] > 0
+    assert is_right(folder)
+    assert run_here("verify", "out/p.npy", folder=folder).code == 0
+
+
 @pytest.mark.timeout(300)
 def test_fuzz_of_what_a_run_leaves(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

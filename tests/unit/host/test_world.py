@@ -4,6 +4,7 @@ import contextlib
 import os
 import pty
 import shlex
+import subprocess
 import time
 from pathlib import Path
 
@@ -66,16 +67,16 @@ def test_a_command_that_is_typed_is_one_process(tmp_path: Path) -> None:
     np.save(tmp_path / "d.npy", np.zeros((9, 3), "f4"))
     stale = {"OMPI_COMM_WORLD_SIZE": "4", "OMPI_COMM_WORLD_RANK": "2", "SLURM_NTASKS": "4"}
     command = predict_command("--model", "zoo:Identity", "--data", "d.npy", "--output", "p.npy")
-    pid, terminal = pty.fork()
-    if not pid:
-        os.chdir(tmp_path)
-        os.execvpe("bash", ["bash", "--norc", "-i"], environment(**stale))
+    terminal, end = pty.openpty()  # and no fork of this process, which may hold much memory
+    shell = ["setsid", "--ctty", "--wait", "bash", "--norc", "-i"]
+    process = subprocess.Popen(shell, cwd=tmp_path, env=environment(**stale), stdin=end, stdout=end, stderr=end)
+    os.close(end)
     os.write(terminal, f"{shlex.join(map(str, command))}; exit\n".encode())
     printed = b""
     with contextlib.suppress(OSError):  # at the end of the shell
         while content := os.read(terminal, 1 << 16):
             printed += content
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, printed.decode()
+    assert process.wait() == 0, printed.decode()
     os.close(terminal)
     assert np.load(tmp_path / "p.npy").shape == (9, 3)
     assert printed.decode().count("Slurm gave this job 4 tasks, and one process is at work") == 1
