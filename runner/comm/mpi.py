@@ -1,7 +1,7 @@
 """Backend of many ranks on mpi4py alone, and the base of the Horovod backend.
 
-Every wait polls and sleeps: a blocking call spins on a core that a computing
-rank on the same host may need, and cannot be interrupted from Python.
+Every wait polls and sleeps: a blocking call spins on a core that a computing rank on the same host may need, and cannot
+be interrupted from Python.
 """
 
 import contextlib

@@ -16,7 +16,7 @@ from runner.core.errors import UsageError
 from runner.host.allocation import slurm_hosts
 from runner.host.launch import read_variables
 
-_VARIABLES = (
+VARIABLES = (
     "SLURM_JOB_NODELIST",
     "SLURM_TASKS_PER_NODE",
     "PBS_NODEFILE",
@@ -40,7 +40,7 @@ def write_hostfile(hosts_text: str | None, slots: int | None) -> str:
     """
     if slots is not None:
         check_positive("--slots", slots)
-    hosts = _of_list(hosts_text) if hosts_text else _of_allocation(read_variables(_VARIABLES))
+    hosts = _of_list(hosts_text) if hosts_text else _of_allocation(read_variables(VARIABLES))
     return "".join(f"{host} slots={slots or own}\n" for host, own in hosts.items())
 
 

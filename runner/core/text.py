@@ -59,13 +59,12 @@ def _long_duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60} min" if hours < 48 else f"{hours // 24} d {hours % 24} h"
 
 
-def listed(names: Sequence[str]) -> str:
-    """Join names for a message, at most 20 and the number of further ones."""
-    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
-    return ", ".join(names[:_MOST_NAMED]) + more
+def listed(names: Sequence[str], most: int = _MOST_NAMED) -> str:
+    """Join names for a message, at most `most` and the number of further ones."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def name_some(words: Iterable[str]) -> str:
     """Join the first three different words, and add the number of further ones."""
-    named = list(dict.fromkeys(words))
-    return ", ".join(named[:3]) + (f" and {len(named) - 3} more" if len(named) > 3 else "")
+    return listed(list(dict.fromkeys(words)), 3)

@@ -120,8 +120,14 @@ def _is_text(kind: Any) -> bool:
     import pyarrow as pa
 
     types = pa.types
-    is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    return bool(is_text or types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind) or _is_bytes(kind)
+
+
+def _is_bytes(kind: Any) -> bool:
+    import pyarrow as pa
+
+    types = pa.types
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
 
 
 def _width(kind: Any) -> int | None:
@@ -185,8 +191,7 @@ def _to_text(values: np.ndarray, lengths: np.ndarray, valid: np.ndarray, kind: A
     is_first = np.zeros(len(values), bool)
     is_first[(np.cumsum(lengths) - lengths)[valid]] = True
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(np.maximum(lengths - 1, 0))])
-    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
-    large = pa.large_binary() if is_bytes else pa.large_string()
+    large = pa.large_binary() if _is_bytes(kind) else pa.large_string()
     buffers = [pa.py_buffer(np.packbits(valid, bitorder="little")), pa.py_buffer(offsets)]
     return pa.Array.from_buffers(large, len(valid), [*buffers, pa.py_buffer(values[~is_first])]).cast(kind)
 

@@ -144,17 +144,17 @@ def has_launcher_above(also: str = "") -> bool | None:
 
 @functools.cache
 def _parents(pid: int) -> tuple[list[_Parent], bool]:
-    """Return the processes above this one, `pid`, and whether these are all up to the first one of the host."""
+    """Return the processes above a process, and whether these are all up to the first one of the host."""
     parents = []
-    pid = os.getppid()
     try:
-        while pid > 1:
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")[1:-1]
-            fields = _stat_fields(pid)
-            parents.append(_Parent(pid, int(fields[19]), name, words, fields[4] != "0"))  # field 7, the terminal
-            pid = int(fields[1])
-        return parents, pid == 1 and os.readlink("/proc/self/ns/pid") == _FIRST_NAMESPACE
+        above = parent_of(pid)
+        while above > 1:
+            name = Path(f"/proc/{above}/comm").read_text().strip()
+            words = Path(f"/proc/{above}/cmdline").read_bytes().decode(errors="replace").split("\0")[1:-1]
+            fields = _stat_fields(above)
+            parents.append(_Parent(above, int(fields[19]), name, words, fields[4] != "0"))  # field 7, the terminal
+            above = int(fields[1])
+        return parents, above == 1 and os.readlink("/proc/self/ns/pid") == _FIRST_NAMESPACE
     except OSError:  # a process that has ended, or is hidden
         return parents, False
 

@@ -56,7 +56,6 @@ class FileRecorder(Recorder):
         self._claim = Claim(config, self._paths)
         self._is_whole = False
         self._ledger: Ledger
-        self._fingerprint: dict[str, Any] = {}
         self._row_type: RowTypes
         self._recorded: list[Commit] = []  # by this job
         self._open_files = ExitStack()
@@ -81,7 +80,7 @@ class FileRecorder(Recorder):
     def open(
         self, fingerprint: dict[str, Any], grid: Grid, row_type: RowTypes, job: dict[str, Any], where: str
     ) -> Committed:
-        self._fingerprint, self._row_type = fingerprint, row_type
+        self._row_type = row_type
         ledger = self._claim.confirm(fingerprint)
         with self._claim.storage_errors():
             if ledger is None:
@@ -122,11 +121,7 @@ class FileRecorder(Recorder):
     def finish(self) -> None:
         self._close()
         file_checksum = self._sink.complete()
-        # an earlier version may have begun the ledger, with fewer fields in the fingerprint
-        fingerprint = self._ledger.fingerprint or self._fingerprint
-        manifest = make_manifest(
-            self._output.name, fingerprint, self._row_type, self._ledger, self.bad_rows, file_checksum
-        )
+        manifest = make_manifest(self._output.name, self._row_type, self._ledger, self.bad_rows, file_checksum)
         self._write("manifest.json", manifest)
         self._claim.refuse_late_output()
         self._sink.finish()

@@ -1,7 +1,6 @@
 """Certificate of a complete output, `NAME.run/manifest.json`: its origin, and checksums to verify it by."""
 
 import json
-from typing import Any
 
 from runner.core.checksum import checksum_of_text
 from runner.data.columns import types_by_name
@@ -10,10 +9,10 @@ from runner.host.versions import installed_versions
 from runner.records.ledger import Ledger
 
 
-def make_manifest(
-    output: str, fingerprint: dict[str, Any], row_type: RowTypes, ledger: Ledger, bad_rows: int, file_checksum: str
-) -> str:
+def make_manifest(output: str, row_type: RowTypes, ledger: Ledger, bad_rows: int, file_checksum: str) -> str:
     """Return the manifest of an output whose chunks are all committed, as JSON."""
+    fingerprint = ledger.fingerprint  # not this job's: an earlier version may have begun the run, with fewer fields
+    assert fingerprint is not None
     return (
         json.dumps(
             {

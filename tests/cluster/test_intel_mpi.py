@@ -1,10 +1,10 @@
 """Intel MPI between two hosts, through mpi4py alone: its wheel is unpacked into a folder of its own."""
 
-import subprocess
 import sys
 
 import pytest
 from launch import PROGRAMS
+from wheels import unpack_wheel
 
 INTEL_MPI = "impi-rt==2021.18.1"  # the last with libfabric inside
 
@@ -12,11 +12,7 @@ INTEL_MPI = "impi-rt==2021.18.1"  # the last with libfabric inside
 @pytest.fixture(scope="module")
 def intel(tmp_path_factory):
     folder = tmp_path_factory.mktemp("intel")
-    pip = [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "install", "--no-deps", INTEL_MPI]
-    pip += ["--only-binary", ":all:", "--ignore-installed", "--no-warn-script-location", "--prefix", folder]
-    made = subprocess.run(pip, capture_output=True, text=True, timeout=200, check=False)
-    if made.returncode:
-        pytest.skip(f"{INTEL_MPI} cannot be had from the package index: {made.stderr.strip().splitlines()[-1]}")
+    unpack_wheel(INTEL_MPI, folder)
     return folder
 
 

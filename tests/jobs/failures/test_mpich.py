@@ -7,8 +7,6 @@ wheel is unpacked into a folder of its own, so that nothing of it comes before t
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +14,7 @@ import pytest
 import zoo
 from launch import PATIENCE, await_chunks, environment, finish, predict_command, python, recorded_chunks, run, start
 from reference import plain_loop, random_rows
+from wheels import unpack_wheel
 
 MPICH = "mpich==5.0.2"
 NUM_ROWS, BATCH_SIZE, DEADLY = 1797, 32, 1e9
@@ -30,11 +29,7 @@ EVERYTHING = ["--schedule", "dynamic", "--collect", "alltoall", "--share-weights
 def mpich(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with MPICH's `bin` and `lib`."""
     folder = tmp_path_factory.mktemp("mpich")
-    pip = [sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "install", "--no-deps", MPICH]
-    pip += ["--only-binary", ":all:", "--ignore-installed", "--no-warn-script-location", "--prefix", folder]
-    made = subprocess.run(pip, capture_output=True, text=True, timeout=200, check=False)
-    if made.returncode:
-        pytest.skip(f"{MPICH} cannot be had from the package index: {made.stderr.strip().splitlines()[-1]}")
+    unpack_wheel(MPICH, folder)
     return folder
 
 

@@ -5,20 +5,12 @@ from pathlib import Path
 import pytest
 
 from runner.cli.main import main
-
-SET = (
-    "SLURM_JOB_NODELIST",
-    "SLURM_TASKS_PER_NODE",
-    "PBS_NODEFILE",
-    "LSB_DJOB_HOSTFILE",
-    "LSB_MCPU_HOSTS",
-    "CSM_ALLOCATION_ID",
-)
+from runner.commands.hosts import VARIABLES
 
 
 @pytest.fixture(autouse=True)
 def outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in SET:
+    for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
 
 
