@@ -1,4 +1,4 @@
-"""Tables whose rows lie in groups, each read as a whole: what Parquet, Arrow and ORC files have in common."""
+"""Tables whose rows lie in groups, each read as a whole: what Parquet and Arrow files have in common."""
 
 import threading
 from collections.abc import Sequence
