@@ -5,6 +5,7 @@ host, whose ranks share a page cache: adjacent rows in a page cannot overwrite o
 hosts write back entire pages. Lustre and GPFS keep the clients' caches coherent.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from runner.chunks.grid import Grid
@@ -17,13 +18,14 @@ from runner.sinks import Sink, open_sink
 _COHERENT = ("lustre", "gpfs")
 
 
-def open_direct(comm: Comm, output: str, grid: Grid, row_type: RowTypes) -> Sink | None:
+def open_direct(comm: Comm, output: str, grid: Grid, row_type: RowTypes, origin: Mapping[str, str]) -> Sink | None:
     """Open the sink of this rank, after rank 0 has opened the output; return None on rank 0, which already has one.
 
     Args:
         comm: the ranks; each calls this.
         output: the final name.
         grid, row_type: partition and row type of the complete output.
+        origin: what the output says of its origin.
 
     Raises:
         UsageError: the ranks may not write into one file together.
@@ -32,7 +34,7 @@ def open_direct(comm: Comm, output: str, grid: Grid, row_type: RowTypes) -> Sink
     if not grid.shard_chunks:
         comm.on_root(lambda: _check_file_system(comm, output))
     lock = comm.bcast(_lock(output))
-    return comm.on_each(lambda: None if comm.world.rank == 0 else _open(output, grid, row_type, lock))
+    return comm.on_each(lambda: None if comm.world.rank == 0 else _open(output, grid, row_type, origin, lock))
 
 
 def close_direct(comm: Comm, sink: Sink | None) -> None:
@@ -60,10 +62,10 @@ def _check_file_system(comm: Comm, output: str) -> None:
         )
 
 
-def _open(output: str, grid: Grid, row_type: RowTypes, lock: str) -> Sink:
+def _open(output: str, grid: Grid, row_type: RowTypes, origin: Mapping[str, str], lock: str) -> Sink:
     if not lock or _lock(output) != lock:
         raise OutputError(f"{output} is not on a file system that this host shares with rank 0's")
-    return open_sink(output, grid, row_type)
+    return open_sink(output, grid, row_type, origin)
 
 
 def _lock(output: str) -> str:

@@ -16,6 +16,7 @@ from runner.host.versions import computing_versions, describe_environment
 from runner.job.context import Fingerprint, ProvenModel, Session, Work
 from runner.job.names import check_names
 from runner.job.software import compare_software
+from runner.records.fingerprint import origin_of
 from runner.records.recorder import Committed
 from runner.records.user_code import digest_code
 from runner.sources import Source
@@ -61,7 +62,10 @@ def open_output(
     session.watchdog.main.begin("comparing the data with what earlier jobs have read")
     comm.on_each(lambda: check_inputs(source, grid, to_check))
     ranks_write = not config.collect_mode.moves_rows
-    sink = open_direct(comm, config.output or "", grid, model.row_type) if ranks_write else None
+    sink = None
+    if ranks_write:
+        origin = comm.on_root(lambda: origin_of({**fingerprint.values, **decided}))
+        sink = open_direct(comm, config.output or "", grid, model.row_type, origin)
     session.phases.end(f"output: {len(committed.chunks):,} of {plural(grid.num_chunks, 'chunk')} committed already")
     return Work(grid, committed, ranks_write, sink)
 

@@ -25,6 +25,7 @@ from runner.core.urls import is_url, local_name
 from runner.data.rows import RowTypes
 from runner.records.claim import Claim
 from runner.records.failure import clear_outcome, last_end
+from runner.records.fingerprint import origin_of
 from runner.records.ledger import Ledger
 from runner.records.manifest import make_manifest
 from runner.records.ownership import OutputPaths, clear_records
@@ -101,7 +102,7 @@ class FileRecorder(Recorder):
         # before the partial output, which without a ledger would be of unknown origin
         self._ledger.open(fingerprint, job | {"before": before} if earlier_jobs else job)
         self._open_files.callback(self._ledger.close)
-        self._sink = open_sink(self._given, grid, row_type)
+        self._sink = open_sink(self._given, grid, row_type, origin_of(fingerprint))
         self._open_files.callback(self._sink.close)
         commits = list(self._ledger.commits.values())
         with ThreadPoolExecutor(_CHECKERS, thread_name_prefix="checker") as pool:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from runner.config.paths import is_path
 from runner.core.imports import name_of
 from runner.core.secrets import hide_in
 from runner.host.devices import device_kind
+from runner.host.versions import RUNNER, installed_versions
 from runner.models.weights.files import digest_settings
 from runner.sources import Source
 
@@ -44,6 +46,21 @@ def fingerprint_of_options(config: Config, source: Source, digest: str) -> dict[
         "device": device_kind(config),
         "quantize": None,  # an option of former versions, with other answers: such a run is not resumed
     }
+
+
+def origin_of(fingerprint: Mapping[str, Any]) -> dict[str, str]:
+    """Return what an output says of its origin: only what is alike in all jobs of the run, whatever their ranks.
+
+    Args:
+        fingerprint: all fields, as the ledger has them.
+    """
+    origin = {
+        "model": fingerprint["model"],
+        "weights_digest": fingerprint["weights"],
+        "data_digest": fingerprint["data"],
+        "runner_version": installed_versions().get(RUNNER),
+    }
+    return {name: str(value) for name, value in origin.items() if value is not None}
 
 
 def _plain(value: Any) -> Any:

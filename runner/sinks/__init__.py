@@ -1,9 +1,10 @@
 """Where predictions go: the protocol of a sink, and how one is found for an output. Used by rank 0 alone."""
 
 import functools
+import inspect
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -174,13 +175,14 @@ def find_writer(output: str, row_type: RowTypes) -> Any:
     return None
 
 
-def open_sink(output: str, grid: Grid, row_type: RowTypes) -> Sink:
+def open_sink(output: str, grid: Grid, row_type: RowTypes, origin: Mapping[str, str]) -> Sink:
     """Open the sink for a path; it resumes from what an unfinished run has written.
 
     Args:
         output: final name of the output.
         grid: partition of the rows; it decides between a file and a folder.
         row_type: row type of the predictions.
+        origin: what the output says of its origin, where its format has attributes or metadata for it.
 
     Raises:
         OutputError: it cannot be opened.
@@ -189,6 +191,8 @@ def open_sink(output: str, grid: Grid, row_type: RowTypes) -> Sink:
     _, suffix = find_output_format(output)
     writer = find_writer(output, row_type)
     if writer:
+        if "attributes" in inspect.signature(writer).parameters:
+            writer = functools.partial(writer, attributes=origin)
         from runner.sinks.spool import SpooledFile, SpoolSink
 
         if not grid.shard_chunks:

@@ -12,6 +12,7 @@ from runner.data.columns import Columns
 from runner.data.rows import TEXT, Column, Ragged, RowType
 
 _GROUP_BYTES = 32 << 20  # size of a group of rows: small enough for random access, large enough to compress
+_MOST_GROUP_BYTES = 128 << 20  # of a group, where a chunk of rows alone is larger than that; readers hold a group
 
 
 class TableWriter:
@@ -21,6 +22,7 @@ class TableWriter:
         path: path of the file.
         types: types of its columns.
         num_rows: number of rows that it will hold.
+        attributes: origin of the predictions, for the metadata of the file.
 
     Attributes:
         format_name: the format, for messages.
@@ -35,7 +37,7 @@ class TableWriter:
 
         for name, row_type in types.items():
             try:
-                cls.try_schema(pa.schema([(name, _arrow_type(row_type))]))
+                cls.try_schema(pa.schema([_field(name, row_type)]))
             except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:
                 ways = "" if row_type.dtype.kind == "c" else "; .jsonl and .csv can"
                 parts = ". Give its real and imaginary parts with --postprocess (torch.view_as_real), or write .npy"
@@ -43,12 +45,14 @@ class TableWriter:
                     f"--output {output}: {cls.format_name} cannot hold {name!r}, {row_type} per row{ways or parts}"
                 ) from error
 
-    def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
+    def __init__(
+        self, path: str, types: Mapping[str, RowType], num_rows: int, attributes: Mapping[str, str] | None = None
+    ) -> None:
         import pyarrow as pa
 
         self._pa = pa
         self._types = types
-        self._schema = pa.schema([(name, _arrow_type(row_type)) for name, row_type in types.items()])
+        self._schema = pa.schema([_field(name, row_type) for name, row_type in types.items()], dict(attributes or {}))
         self._waiting: list[Any] = []
         self._waiting_bytes = 0
         self.open(path, self._schema)
@@ -83,9 +87,17 @@ class TableWriter:
 
     def _flush(self) -> None:
         if self._waiting:
-            self.put(self._pa.concat_tables(self._waiting))
+            self._put_in_groups(self._pa.concat_tables(self._waiting))
             self._waiting = []
             self._waiting_bytes = 0
+
+    def _put_in_groups(self, table: Any) -> None:
+        if table.nbytes <= _MOST_GROUP_BYTES or len(table) == 1:
+            self.put(table)
+            return
+        half = len(table) // 2
+        self._put_in_groups(table[:half])
+        self._put_in_groups(table[half:])
 
     def _array(self, column: Column, row_type: RowType) -> Any:
         pa = self._pa
@@ -100,8 +112,15 @@ class TableWriter:
             return pa.LargeListArray.from_arrays(pa.array(column.offsets), inner).cast(kind)
         values = pa.array(np.ascontiguousarray(column, _wide(column.dtype)).reshape(-1))
         for length in reversed(row_type.shape):
-            values = pa.FixedSizeListArray.from_arrays(values, length)
+            values = pa.FixedSizeListArray.from_arrays(values, type=_list_of(values.type, length))
         return values
+
+
+def _field(name: str, row_type: RowType) -> Any:
+    """Return the field of a column; only passthrough columns have null."""
+    import pyarrow as pa
+
+    return pa.field(name, _arrow_type(row_type), nullable=bool(cell_name(row_type.dtype)))
 
 
 def _arrow_type(row_type: RowType) -> Any:
@@ -113,8 +132,15 @@ def _arrow_type(row_type: RowType) -> Any:
         return arrow_type(row_type.dtype)
     kind = pa.from_numpy_dtype(_wide(row_type.dtype))
     for length in reversed(row_type.shape):
-        kind = pa.list_(kind) if length == -1 else pa.list_(kind, length)
+        kind = _list_of(kind, length)
     return kind
+
+
+def _list_of(kind: Any, length: int) -> Any:
+    """Return the type of lists of a length, or of any length where it is -1, without null in them."""
+    import pyarrow as pa
+
+    return pa.list_(pa.field("item", kind, nullable=False), length)
 
 
 def _wide(dtype: "np.dtype[Any]") -> "np.dtype[Any]":

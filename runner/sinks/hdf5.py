@@ -1,7 +1,7 @@
 """Predictions in an HDF5 file, written by h5py: a data set for each column."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -9,8 +9,9 @@ from runner.core.errors import UsageError
 from runner.data.columns import Columns
 from runner.data.rows import TEXT, Ragged, RowType, texts_of
 from runner.sinks import check_space
+from runner.sinks.layout import ChunkedArray, chunk_shape, trying
 
-_CHUNK_BYTES = 4 << 20
+_CHUNK_BYTES = 1 << 20  # what HDF5 holds in its cache by default
 _ELEMENT_BYTES = 16  # of variable length, as HDF5 refers to them
 
 
@@ -21,50 +22,78 @@ class Hdf5Writer:
         path: path of the file.
         types: types of its columns.
         num_rows: number of rows that it will hold.
+        attributes: origin of the predictions, for attributes of the file.
+
+    Attributes:
+        format_name: the format, for messages.
+        others: what is said of other formats where this one cannot hold a column.
     """
 
-    @staticmethod
-    def check(output: str, types: Mapping[str, RowType]) -> None:
-        """Raise UsageError where h5py is missing, or HDF5 cannot hold a column."""
-        import h5py  # noqa: F401 - a missing library is reported here
+    format_name: ClassVar[str] = "HDF5"
+    others: ClassVar[str] = ".parquet and .jsonl can"
+    _file_options: ClassVar[dict[str, Any]] = {}
+
+    @classmethod
+    def check(cls, output: str, types: Mapping[str, RowType]) -> None:
+        """Raise UsageError where h5py is missing, or the format cannot hold a column."""
+        import h5py
 
         for name, row_type in types.items():
-            if row_type.is_ragged and len(row_type.shape) > 1:
+            if not cls.holds(row_type):
                 raise UsageError(
-                    f"--output {output}: HDF5 cannot hold {name!r}, {row_type} per row; .parquet and .jsonl can"
+                    f"--output {output}: {cls.format_name} cannot hold {name!r}, {row_type} per row; {cls.others}"
                 )
+        with h5py.File("check", "w", driver="core", backing_store=False, **cls._file_options) as file:
+            for name, row_type in types.items():
+                with trying(output, cls.format_name, name):
+                    cls.create(file, name, row_type, 1)
 
-    def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
+    @classmethod
+    def holds(cls, row_type: RowType) -> bool:
+        """Return whether the format can hold rows of a type."""
+        return not row_type.is_ragged or len(row_type.shape) == 1
+
+    def __init__(
+        self, path: str, types: Mapping[str, RowType], num_rows: int, attributes: Mapping[str, str] | None = None
+    ) -> None:
         import h5py
 
         # first, because HDF5 only meets a full disk on closing, and reports it in tracebacks
         check_space(path, num_rows * sum(row_type.row_bytes for row_type in types.values() if not row_type.is_ragged))
-        self._file = h5py.File(path, "w")
-        self._row = 0
-        for name, row_type in types.items():
-            dtype: Any = row_type.dtype
-            if row_type.dtype == TEXT:
-                dtype = h5py.string_dtype()
-            elif row_type.is_ragged:
-                dtype = h5py.vlen_dtype(row_type.dtype)
-            shape = (num_rows,) if row_type.is_ragged else (num_rows, *row_type.shape)
-            row_bytes = _ELEMENT_BYTES if row_type.is_ragged else row_type.row_bytes
-            rows = max(1, min(num_rows, _CHUNK_BYTES // max(1, row_bytes)))
-            chunks = (rows, *shape[1:]) if num_rows and all(shape) else None
-            self._file.create_dataset(name, shape, dtype, chunks=chunks)
+        self._file = h5py.File(path, "w", **self._file_options)
+        self._file.attrs.update(attributes or {})
+        data_sets = {name: self.create(self._file, name, kind, num_rows) for name, kind in types.items()}
+        self._arrays = {
+            name: ChunkedArray(each, each.chunks[0] if each.chunks else 1) for name, each in data_sets.items()
+        }
+
+    @classmethod
+    def create(cls, file: Any, name: str, row_type: RowType, num_rows: int) -> Any:
+        """Make the data set of a column, and return it."""
+        import h5py
+
+        dtype: Any = row_type.dtype
+        if row_type.dtype == TEXT:
+            dtype = h5py.string_dtype()
+        elif row_type.is_ragged:
+            dtype = h5py.vlen_dtype(row_type.dtype)
+        shape = (num_rows,) if row_type.is_ragged else (num_rows, *row_type.shape)
+        item_bytes = _ELEMENT_BYTES if row_type.is_ragged else row_type.dtype.itemsize
+        chunks = chunk_shape(shape, item_bytes, _CHUNK_BYTES) if all(shape) else None
+        return file.create_dataset(name, shape, dtype, chunks=chunks, **cls._file_options)
 
     def write(self, columns: Columns) -> None:
         for name, column in columns.items():
-            target = self._file[name]
             if not isinstance(column, Ragged):
-                target[self._row : self._row + len(column)] = column
+                self._arrays[name].write(column)
                 continue
             items = texts_of(column) if column.values.dtype == TEXT else np.split(column.values, column.offsets[1:-1])
             elements = np.empty(len(items), object)
             for index, item in enumerate(items):
                 elements[index] = item
-            target[self._row : self._row + len(items)] = elements
-        self._row += max(len(column) for column in columns.values())
+            self._arrays[name].write(elements)
 
     def close(self) -> None:
+        for array in self._arrays.values():
+            array.flush()
         self._file.close()

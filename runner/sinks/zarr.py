@@ -8,6 +8,7 @@ import numpy as np
 from runner.core.errors import UsageError
 from runner.data.columns import Columns
 from runner.data.rows import RowType
+from runner.sinks.layout import ChunkedArray, chunk_shape, dimension_names, trying
 
 _CHUNK_BYTES = 4 << 20
 
@@ -19,43 +20,51 @@ class ZarrWriter:
         path: path of the folder.
         types: types of its columns.
         num_rows: number of rows that it will hold.
+        attributes: origin of the predictions, for attributes of the group.
     """
 
     @staticmethod
     def check(output: str, types: Mapping[str, RowType]) -> None:
         """Raise UsageError where zarr is missing, or Zarr cannot hold a column."""
-        import zarr  # noqa: F401 - a missing library is reported here
+        import zarr
 
         for name, row_type in types.items():
             if row_type.is_ragged:
                 raise UsageError(
                     f"--output {output}: Zarr cannot hold {name!r}, {row_type} per row; .parquet and .h5 can"
                 )
+        group = zarr.group(zarr.storage.MemoryStore(), zarr_format=3)
+        for name, row_type in types.items():
+            with trying(output, "Zarr", name):
+                _create(group, name, row_type, 1, dimension_names(types)[name])
 
-    def __init__(self, path: str, types: Mapping[str, RowType], num_rows: int) -> None:
+    def __init__(
+        self, path: str, types: Mapping[str, RowType], num_rows: int, attributes: Mapping[str, str] | None = None
+    ) -> None:
         import zarr
 
-        group = zarr.open_group(path, mode="w", zarr_format=3)
-        self._arrays: dict[str, zarr.Array[Any]] = {}
-        self._row = 0
-        for name, row_type in types.items():
-            rows = max(1, min(num_rows, _CHUNK_BYTES // max(1, row_type.row_bytes)))
-            chunks = (rows, *(max(1, length) for length in row_type.shape))
-            axes = [f"{name}_{axis}" for axis in range(len(row_type.shape))]
-            self._arrays[name] = group.create_array(
-                name,
-                shape=(num_rows, *row_type.shape),
-                dtype=row_type.dtype,
-                chunks=chunks,
-                dimension_names=["row", *axes],  # xarray opens no array without them
-                config={"write_empty_chunks": True},  # so that a chunk that is gone is told from one of zeros
-            )
+        group = zarr.open_group(path, mode="w", zarr_format=3, attributes=dict(attributes or {}))
+        names = dimension_names(types)
+        arrays = {name: _create(group, name, kind, num_rows, names[name]) for name, kind in types.items()}
+        self._arrays = {name: ChunkedArray(array, array.chunks[0]) for name, array in arrays.items()}
 
     def write(self, columns: Columns) -> None:
         for name, column in columns.items():
             assert isinstance(column, np.ndarray)
-            self._arrays[name][self._row : self._row + len(column)] = column
-        self._row += max(len(column) for column in columns.values())
+            self._arrays[name].write(column)
 
     def close(self) -> None:
-        pass
+        for array in self._arrays.values():
+            array.flush()
+
+
+def _create(group: Any, name: str, row_type: RowType, num_rows: int, dimensions: list[str]) -> Any:
+    shape = (num_rows, *row_type.shape)
+    return group.create_array(
+        name,
+        shape=shape,
+        dtype=row_type.dtype,
+        chunks=chunk_shape(shape, row_type.dtype.itemsize, _CHUNK_BYTES),
+        dimension_names=dimensions,  # xarray opens no array without them
+        config={"write_empty_chunks": True},  # so that a chunk that is gone is told from one of zeros
+    )

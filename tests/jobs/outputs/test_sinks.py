@@ -18,6 +18,7 @@ from sink_models import Fixed, Several, Unlike
 from torch import nn
 
 from runner.cli.main import main
+from runner.sinks import path_checksum
 
 pytestmark = pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
 NUM_ROWS, BATCH_SIZE, CHUNK_SIZE = 997, 8, 64
@@ -73,18 +74,25 @@ def predict_several(folder: Path, jobs: list[dict[str, Any]], launcher: str) -> 
     assert outcome.code == 0, outcome.output
 
 
-@pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
-def test_predictions_of_fixed_shape(launcher: str, folder: Path, tmp_path: Path) -> None:
-    outputs = {model: [tmp_path / f"{model}{suffix}" for suffix in SUFFIXES] for model in ("Fixed", "Several")}
-    jobs = [{"model": model, "data": "d.npy", "output": str(o)} for model, each in outputs.items() for o in each]
-    predict_several(folder, jobs, launcher)
+def test_predictions_of_fixed_shape(folder: Path, tmp_path: Path) -> None:
+    """With one rank and with three: the same bytes."""
+    jobs: list[dict[str, Any]] = []
+    for launcher in ("alone", "mpirun-3"):
+        (tmp_path / launcher).mkdir()
+        outputs = {m: [tmp_path / launcher / f"{m}{suffix}" for suffix in SUFFIXES] for m in ("Fixed", "Several")}
+        jobs = [{"model": model, "data": "d.npy", "output": str(o)} for model, each in outputs.items() for o in each]
+        predict_several(folder, jobs, launcher)
+    for job in jobs:
+        assert path_checksum(job["output"]) == path_checksum(job["output"].replace("mpirun-3", "alone")), job["output"]
     for model, found in ((Fixed(), outputs["Fixed"]), (Several(), outputs["Several"])):
         wanted = expected(model, np.load(folder / "d.npy"))
         for output in found:
             assert_equal(read_back(output), wanted, as_text=output.suffix in (".csv", ".tsv", ".jsonl"))
             assert main(["verify", str(output)]) == 0
     names = [output.name for each in outputs.values() for output in each]
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, *(f"{name}.run" for name in names)])
+    assert sorted(path.name for path in (tmp_path / "mpirun-3").iterdir()) == sorted(
+        [*names, *(f"{name}.run" for name in names)]
+    )
 
 
 @pytest.mark.parametrize("launcher", ["alone", "mpirun-3"])
