@@ -46,6 +46,7 @@ OUTPUT_FORMATS = (
         (".jsonl", ".ndjson"), "runner.sinks.jsonl:JsonLinesWriter", extra="jsonl", has_cells=True, bytes_per_second=4e7
     ),
     OutputFormat((".h5", ".hdf5"), "runner.sinks.hdf5:Hdf5Writer", extra="hdf5", bytes_per_second=4e8),
+    OutputFormat((".nc",), "runner.sinks.netcdf:NetcdfWriter", extra="hdf5", bytes_per_second=4e8),
     OutputFormat(
         (".zarr",),
         "runner.sinks.zarr:ZarrWriter",

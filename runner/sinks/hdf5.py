@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from runner.core.errors import UsageError
+from runner.core.errors import OutputError, UsageError
 from runner.data.columns import Columns
 from runner.data.rows import TEXT, Ragged, RowType, texts_of
 from runner.sinks import check_space
@@ -26,12 +26,10 @@ class Hdf5Writer:
 
     Attributes:
         format_name: the format, for messages.
-        others: what is said of other formats where this one cannot hold a column.
     """
 
     format_name: ClassVar[str] = "HDF5"
-    others: ClassVar[str] = ".parquet and .jsonl can"
-    _file_options: ClassVar[dict[str, Any]] = {}
+    _options: ClassVar[dict[str, Any]] = {}
 
     @classmethod
     def check(cls, output: str, types: Mapping[str, RowType]) -> None:
@@ -40,18 +38,27 @@ class Hdf5Writer:
 
         for name, row_type in types.items():
             if not cls.holds(row_type):
-                raise UsageError(
-                    f"--output {output}: {cls.format_name} cannot hold {name!r}, {row_type} per row; {cls.others}"
-                )
-        with h5py.File("check", "w", driver="core", backing_store=False, **cls._file_options) as file:
-            for name, row_type in types.items():
+                what = f"{cls.format_name} cannot hold {name!r}, {row_type} per row{cls.others(row_type)}"
+                raise UsageError(f"--output {output}: {what}")
+        with h5py.File("check", "w", driver="core", backing_store=False, **cls._options) as file:
+            for name in types:
                 with trying(output, cls.format_name, name):
-                    cls.create(file, name, row_type, 1)
+                    cls.create(file, name, types, 1)
 
     @classmethod
     def holds(cls, row_type: RowType) -> bool:
         """Return whether the format can hold rows of a type."""
         return not row_type.is_ragged or len(row_type.shape) == 1
+
+    @classmethod
+    def others(cls, row_type: RowType) -> str:
+        """Return which formats can hold rows that this one cannot, for messages."""
+        return "; .parquet and .jsonl can"
+
+    @classmethod
+    def stored(cls, row_type: RowType) -> Any:
+        """Return the dtype in which the numbers of a row are stored."""
+        return row_type.dtype
 
     def __init__(
         self, path: str, types: Mapping[str, RowType], num_rows: int, attributes: Mapping[str, str] | None = None
@@ -60,19 +67,21 @@ class Hdf5Writer:
 
         # first, because HDF5 only meets a full disk on closing, and reports it in tracebacks
         check_space(path, num_rows * sum(row_type.row_bytes for row_type in types.values() if not row_type.is_ragged))
-        self._file = h5py.File(path, "w", **self._file_options)
+        self._file = h5py.File(path, "w", **self._options)
         self._file.attrs.update(attributes or {})
-        data_sets = {name: self.create(self._file, name, kind, num_rows) for name, kind in types.items()}
+        self._row = 0
+        data_sets = {name: self.create(self._file, name, types, num_rows) for name in types}
         self._arrays = {
             name: ChunkedArray(each, each.chunks[0] if each.chunks else 1) for name, each in data_sets.items()
         }
 
     @classmethod
-    def create(cls, file: Any, name: str, row_type: RowType, num_rows: int) -> Any:
-        """Make the data set of a column, and return it."""
+    def create(cls, file: Any, name: str, types: Mapping[str, RowType], num_rows: int) -> Any:
+        """Make the data set of one of the columns, and return it."""
         import h5py
 
-        dtype: Any = row_type.dtype
+        row_type = types[name]
+        dtype = cls.stored(row_type)
         if row_type.dtype == TEXT:
             dtype = h5py.string_dtype()
         elif row_type.is_ragged:
@@ -80,20 +89,34 @@ class Hdf5Writer:
         shape = (num_rows,) if row_type.is_ragged else (num_rows, *row_type.shape)
         item_bytes = _ELEMENT_BYTES if row_type.is_ragged else row_type.dtype.itemsize
         chunks = chunk_shape(shape, item_bytes, _CHUNK_BYTES) if all(shape) else None
-        return file.create_dataset(name, shape, dtype, chunks=chunks, **cls._file_options)
+        return file.create_dataset(name, shape, dtype, chunks=chunks, **cls._options)
 
     def write(self, columns: Columns) -> None:
         for name, column in columns.items():
             if not isinstance(column, Ragged):
                 self._arrays[name].write(column)
                 continue
-            items = texts_of(column) if column.values.dtype == TEXT else np.split(column.values, column.offsets[1:-1])
+            items: list[Any] = np.split(column.values, column.offsets[1:-1])
+            if column.values.dtype == TEXT:
+                items = texts_of(column)
+                _refuse_nul(items, name, self._row)
             elements = np.empty(len(items), object)
             for index, item in enumerate(items):
                 elements[index] = item
             self._arrays[name].write(elements)
+        self._row += max(len(column) for column in columns.values())
 
     def close(self) -> None:
         for array in self._arrays.values():
             array.flush()
         self._file.close()
+
+
+def _refuse_nul(texts: list[str], name: str, first_row: int) -> None:
+    """Raise OutputError where a text has a NUL, with which texts of HDF5 end."""
+    for row, text in enumerate(texts, first_row):
+        if "\0" in text:
+            raise OutputError(
+                f"--output: row {row} of {name!r} is text with a NUL, which HDF5 cannot hold. Remove it with "
+                "--postprocess or from the data, or write .parquet"
+            )
