@@ -4,9 +4,7 @@ A null has no bytes. Numbers, dates and the like are the bytes that Arrow has fo
 byte, which tells an empty one from null; lists, structs and maps are one row of an Arrow record batch each.
 """
 
-import base64
 import itertools
-import math
 from typing import Any
 
 import numpy as np
@@ -23,7 +21,7 @@ def to_cells(array: Any, dtype: np.dtype[Any]) -> Ragged:
 
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    elif pa.types.is_nested(array.type) and array.type != (kind := arrow_type(dtype)):
+    if pa.types.is_nested(array.type) and array.type != (kind := arrow_type(dtype)):
         array = array.cast(kind)
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
@@ -68,47 +66,38 @@ def from_cells(cells: Ragged) -> Any:
     return pa.ExtensionArray.from_storage(kind, array) if isinstance(kind, pa.BaseExtensionType) else array
 
 
-def json_values(cells: Ragged) -> list[Any]:
-    """Return cells as JSON has them: dates, times and decimals as text, bytes as text in base64, null as None."""
+def type_of_cells(kind: Any) -> np.dtype[Any]:
+    """Return the dtype of cells for an Arrow column's type; a dictionary's is that of its values.
+
+    Raises:
+        ValueError: a dictionary cannot be replaced by its values.
+    """
     import pyarrow as pa
 
-    array = from_cells(cells)
-    if pa.types.is_temporal(array.type):
-        texts = array.cast(pa.string()) if not pa.types.is_duration(array.type) else array.cast(pa.int64())
-        return [text.replace(" ", "T", 1) if isinstance(text, str) else text for text in texts.to_pylist()]
-    return [_json_value(value) for value in array.to_pylist()]
-
-
-def _json_value(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _json_value(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_json_value(item) for item in value]
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, bool | int | str):
-        return value
-    return value.isoformat() if hasattr(value, "isoformat") else str(value)
-
-
-def type_of_cells(kind: Any) -> np.dtype[Any]:
-    """Return the dtype of cells for an Arrow column's type; a dictionary's is that of its values."""
-    return cell_dtype(_without_dictionaries(kind) if "dictionary" in str(kind) else kind)
+    if "dictionary" not in str(kind):
+        return cell_dtype(kind)
+    return cell_dtype(_without_dictionaries(kind.value_type if pa.types.is_dictionary(kind) else kind))
 
 
 def _without_dictionaries(kind: Any) -> Any:
-    """Return a type whose values stand in each row themselves, at any depth."""
+    """Return a type whose values stand in each row themselves, at any depth; raise ValueError where there is none."""
     import pyarrow as pa
 
     types = pa.types
     if types.is_dictionary(kind):
+        if types.is_nested(kind.value_type):  # which Arrow does not cast
+            raise ValueError(f"{kind}: a dictionary of lists or structs inside of others cannot be decoded")
         return kind.value_type
     if types.is_list(kind):
         return pa.list_(_without_dictionaries(kind.value_type))
     if types.is_large_list(kind):
         return pa.large_list(_without_dictionaries(kind.value_type))
+    if types.is_list_view(kind) or types.is_large_list_view(kind):
+        if _without_dictionaries(kind.value_type) != kind.value_type:  # of which Arrow makes invalid lists
+            raise ValueError(f"{kind}: a dictionary inside of a view of lists cannot be decoded")
+        return kind
+    if types.is_map(kind):
+        return pa.map_(_without_dictionaries(kind.key_type), _without_dictionaries(kind.item_type))
     if types.is_fixed_size_list(kind):
         return pa.list_(_without_dictionaries(kind.value_type), kind.list_size)
     if types.is_struct(kind):

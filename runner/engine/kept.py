@@ -7,8 +7,8 @@ import numpy as np
 
 from runner.core.errors import RunnerError
 from runner.data.cell_types import cell_name
-from runner.data.cells import json_values
 from runner.data.columns import Columns, fill
+from runner.data.json_cells import json_values
 from runner.data.rows import TEXT, Column, Ragged, RowType, concatenate_columns, zero_row
 from runner.sources import Source
 

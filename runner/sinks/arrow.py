@@ -36,6 +36,11 @@ class TableWriter:
         import pyarrow as pa
 
         for name, row_type in types.items():
+            if 0 in row_type.shape:  # Arrow divides by the length of lists, and the process ends
+                raise UsageError(
+                    f"--output {output}: {cls.format_name} cannot hold {name!r}, {row_type} per row, which has no "
+                    "values. Leave it out with --postprocess, or write .npy or .jsonl"
+                )
             try:
                 cls.try_schema(pa.schema([_field(name, row_type)]))
             except (pa.ArrowNotImplementedError, pa.ArrowInvalid) as error:

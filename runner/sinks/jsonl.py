@@ -6,8 +6,8 @@ import numpy as np
 
 from runner.core.errors import UsageError
 from runner.data.cell_types import cell_name
-from runner.data.cells import json_values
 from runner.data.columns import Columns
+from runner.data.json_cells import json_values
 from runner.data.rows import TEXT, Ragged, RowType, texts_of
 
 

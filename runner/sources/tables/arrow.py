@@ -85,7 +85,7 @@ class ArrowColumns:
                 self._plain[name] = kind
             kind = self._given(kind, name, spec)
             if name in spec.options.cells:
-                self._types[name] = RowType(RAGGED, type_of_cells(kind))
+                self._types[name] = _kept_type(kind, f"{spec.what}: column {name!r}")
             elif facts is not None and are_pictures(kind, facts.sample(name)):
                 self.pictures[name] = Pictures(f"{spec.what}::{name}", facts.sample(name), self._size)
                 self._types[name] = self.pictures[name].row_type
@@ -219,3 +219,11 @@ class ArrowColumns:
                 f"{self._what}: row {row} of column {name!r} holds a list of {int(lengths[others[0]])}, where those "
                 f"before have {length}. For lists of any length: --types {name}={LIST}"
             )
+
+
+def _kept_type(kind: Any, what: str) -> RowType:
+    """Return the type of a passthrough column; raise InputError where there is none."""
+    try:
+        return RowType(RAGGED, type_of_cells(kind))
+    except ValueError as error:
+        raise InputError(f"{what} is {error}. Save it as lists, or without a dictionary") from error

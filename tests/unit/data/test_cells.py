@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 
 from runner.data.cell_types import arrow_type, cell_name
-from runner.data.cells import from_cells, json_values, to_cells, type_of_cells
+from runner.data.cells import from_cells, to_cells, type_of_cells
 from runner.data.columns import fill, pack, unpack
+from runner.data.json_cells import json_values
 from runner.data.rows import RAGGED, TEXT, Ragged, RowType, dtype_from_json, dtype_to_json, take_column, texts_of
 
 DAY = datetime.datetime(2026, 1, 2, 3, 4, 5, 6)
@@ -97,3 +98,18 @@ def test_rows_are_taken_in_any_order() -> None:
         assert isinstance(taken, Ragged)
         assert texts_of(taken) == [rows[index].decode() for index in indices]
         assert taken.values.dtype == TEXT
+
+
+def test_dictionaries_and_times_at_any_depth() -> None:
+    words = pa.dictionary(pa.int8(), pa.string())
+    found = pa.array([[("a", "x")], None, [("b", None)]], pa.map_(pa.string(), pa.string()))
+    encoded = pa.MapArray.from_arrays(found.offsets, found.keys, found.items.dictionary_encode(), mask=found.is_null())
+    kept = from_cells(to_cells(encoded, type_of_cells(encoded.type)))
+    assert (kept.type, kept.to_pylist()) == (found.type, found.to_pylist())
+    for kind in (pa.list_view(words), pa.list_(pa.dictionary(pa.int8(), pa.list_(pa.int8())))):
+        with pytest.raises(ValueError, match="cannot be decoded"):
+            type_of_cells(kind)
+    late = pa.array([[253_402_300_800, None], None], pa.list_(pa.timestamp("s", "UTC")))
+    assert json_values(to_cells(late, type_of_cells(late.type))) == [["10000-01-01T00:00:00Z", None], None]
+    span = pa.array([pa.MonthDayNano([1, 2, 3]), None])
+    assert json_values(to_cells(span, type_of_cells(span.type))) == [[1, 2, 3], None]

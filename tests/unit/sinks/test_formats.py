@@ -137,14 +137,31 @@ def test_half_precision_is_single_in_parquet(tmp_path: Path) -> None:
 
 
 def test_nan_in_csv(tmp_path: Path) -> None:
-    """Alone in a line, nothing would be no row; beside a passthrough column it is what null is."""
+    """Told from null, which is nothing, and from text."""
     values = np.array([0.5, np.nan, np.inf, 2])
     alone = written(CsvWriter, tmp_path / "p.csv", predictions=values)
     assert alone.read_text().splitlines() == ['"predictions"', "0.5", "NaN", "inf", "2"]
     ids = pa.array([1, None, 3, 4])
     cells = RowType(RAGGED, type_of_cells(ids.type)), to_cells(ids, type_of_cells(ids.type))
-    beside = written(CsvWriter, tmp_path / "q.csv", id=cells, predictions=values)
-    assert beside.read_text().splitlines() == ['"id","predictions"', "1,0.5", ",", "3,inf", "4,2"]
+    weights = (
+        RowType(RAGGED, type_of_cells(pa.float32())),
+        to_cells(pa.array([np.nan, None, 1, 2], pa.float32()), type_of_cells(pa.float32())),
+    )
+    words = RowType(RAGGED, TEXT), ragged_text(["nan", 'a,nan,"b",nan', "\nnan\n", ""])
+    beside = written(CsvWriter, tmp_path / "q.csv", id=cells, word=words, weight=weights, predictions=values)
+    lines = [
+        '"id","word","weight","predictions"',
+        '1,"nan",NaN,0.5',
+        ',"a,nan,""b"",nan",,NaN',
+        '3,"',
+        "nan",
+        '",1,inf',
+        '4,"",2,2',
+    ]
+    assert beside.read_text().splitlines() == lines
+    frame = pd.read_csv(beside, keep_default_na=False, na_values={"id": ""}, dtype={"word": str})
+    assert frame["word"].tolist() == ["nan", 'a,nan,"b",nan', "\nnan\n", ""]
+    assert frame["weight"].tolist() == ["NaN", "", "1", "2"]
     frame = pd.read_csv(beside)
     assert (frame["predictions"].dtype, len(frame)) == (np.dtype("f8"), 4)
 
