@@ -1,9 +1,11 @@
 """Facts about processes of this host, from the kernel."""
 
+import contextlib
 import functools
 import os
 import time
 from dataclasses import dataclass
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 # Beginnings of the names of processes that start ranks: of Open MPI, MPICH, Intel MPI, Slurm, Flux, PALS, LSF, ALPS,
@@ -14,6 +16,7 @@ _LAUNCHERS = (
 )
 _LAUNCHER_SCRIPTS = ("torchrun", "accelerate", "deepspeed", "horovodrun")  # whose processes may have other names
 _LAUNCHER_MODULES = ("torch.distributed.", "accelerate.commands.", "deepspeed.launcher.", "horovod.runner")
+_PASSING_ON = ("mpirun", "mpiexec", "mpiexec.hydra", "prterun", "prted", "orted")  # what ranks print
 _SHELLS = ("bash", "zsh", "sh", "dash", "ksh", "fish", "tcsh", "csh")
 _FIRST_NAMESPACE = "pid:[4026531836]"  # of processes, that of the host and of no container: PROC_PID_INIT_INO
 
@@ -103,10 +106,17 @@ def own_origin() -> Origin:
     return _origin(os.getpid())
 
 
-def local_launcher() -> int:
-    """Return the mpirun or mpiexec that has started this process itself, on this host; 0 where there is none."""
-    launcher = _launcher()
-    return launcher.pid if launcher and launcher.name in ("mpirun", "mpiexec", "mpiexec.hydra", "prterun") else 0
+def launcher_stderr() -> str:
+    """Return the file by which this process can write to the stderr of its mpirun or mpiexec; empty where none is seen.
+
+    On another host than mpirun's it is that of the daemon which ssh has started, and which waits for a detached one.
+    """
+    launchers = dropwhile(lambda parent: not parent.is_launcher, _parents(os.getpid())[0])
+    for launcher in takewhile(lambda parent: parent.name in _PASSING_ON, launchers):
+        with contextlib.suppress(OSError):  # it has ended, or is another user's
+            if os.readlink(stderr := f"/proc/{launcher.pid}/fd/2") != os.devnull:
+                return stderr
+    return ""
 
 
 @functools.cache

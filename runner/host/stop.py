@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from runner.core.errors import EXIT_STOPPED
-from runner.host.process import Origin, local_launcher
+from runner.host.process import Origin, launcher_stderr
 
 # Sent by people, shells, launchers and schedulers before they kill; XCPU at a limit of CPU time.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU)
@@ -125,9 +125,9 @@ def _has_ended(origin: Origin, until: threading.Event) -> bool:
 def _tell(notice: str, number: int) -> None:
     """Print a line on stderr; or, where a launcher drops what ranks print after this signal, past the launcher."""
     places = ["/dev/tty"]
-    if number in _ENDING and (launcher := local_launcher()):
-        places.append(f"/proc/{launcher}/fd/2")
-    for place in places:
+    if number in _ENDING:
+        places.append(launcher_stderr())
+    for place in filter(None, places):
         with contextlib.suppress(OSError):
             opened = os.open(place, os.O_WRONLY | os.O_APPEND | os.O_NOCTTY)
             os.write(opened, f"\r\n{notice}\r\n".encode() if os.isatty(opened) else f"{notice}\n".encode())
