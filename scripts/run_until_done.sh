@@ -66,6 +66,13 @@ for venv in "${RUNNER_VENV:-.venv}" "$(dirname "$(readlink -f "$0")")/../.venv";
 done
 python=$(command -v python) || die 64 "there is no python; set RUNNER_VENV to the virtual environment"
 
+# Variables that an earlier job has left, in tmux, say, would let mpirun and the questions to hosts go there.
+if [[ -n ${SLURM_JOB_ID-} ]] && ! "$python" -c 'import sys; from runner.host.scheduler import in_slurm_job; sys.exit(not in_slurm_job())'
+then
+    say "Slurm's variables are left over from job $SLURM_JOB_ID, of which this process is no part; they are ignored"
+    unset "${!SLURM_@}"
+fi
+
 # A host whose network is cut does not hang up. By itself Open MPI 5 notices after 8 minutes, or never where it has sent
 # the host something since; with this after about 10 seconds. Version 4 reads the names that begin with OMPI.
 for prefix in PRTE_MCA OMPI_MCA; do

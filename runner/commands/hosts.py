@@ -13,8 +13,9 @@ from pathlib import Path
 
 from runner.config.checks import check_positive
 from runner.core.errors import UsageError
-from runner.host.allocation import slurm_hosts
+from runner.host.allocation import slurm_counts, slurm_hosts
 from runner.host.launch import read_variables
+from runner.host.scheduler import in_slurm_job, left_over_variables
 
 VARIABLES = (
     "SLURM_JOB_NODELIST",
@@ -57,7 +58,8 @@ def _of_list(hosts_text: str) -> Hosts:
 
 
 def _of_allocation(variables: dict[str, str]) -> Hosts:
-    if nodes := variables.get("SLURM_JOB_NODELIST"):
+    nodes, is_in_job = variables.get("SLURM_JOB_NODELIST"), in_slurm_job()
+    if nodes and is_in_job:
         return _of_slurm(nodes, variables.get("SLURM_TASKS_PER_NODE", ""))
     if path := variables.get("PBS_NODEFILE"):
         return _of_lines(path, "PBS_NODEFILE")
@@ -68,10 +70,8 @@ def _of_allocation(variables: dict[str, str]) -> Hosts:
             raise UsageError(f"LSB_MCPU_HOSTS {words!r} is not a list of hosts, each with its slots")
         hosts = {host: int(slots) for host, slots in re.findall(r"([\w.-]+)\s+(\d+)", words)}
         return _without_launch_node(hosts, variables)
-    raise UsageError(
-        "not inside an allocation of Slurm, PBS or LSF. Run it inside one, or list the hosts: hvd-runner hosts "
-        "node1:2,node2:2"
-    )
+    where = "not inside an allocation of Slurm, PBS or LSF" if is_in_job else left_over_variables()
+    raise UsageError(f"{where}. Run it inside one, or list the hosts: hvd-runner hosts node1:2,node2:2")
 
 
 def _of_slurm(nodes: str, tasks: str) -> Hosts:
@@ -80,9 +80,9 @@ def _of_slurm(nodes: str, tasks: str) -> Hosts:
         names = slurm_hosts(nodes)
     except (OSError, subprocess.CalledProcessError) as error:
         raise UsageError(f"scontrol cannot list the hosts of {nodes}: {error}") from error
-    slots: list[int] = []
-    for count, times in re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks):
-        slots += [int(count)] * int(times or 1)
+    if not all(re.fullmatch(r"[\w.-]+", name) for name in names):  # it takes a list that is cut off for one
+        raise UsageError(f"scontrol cannot list the hosts of {nodes}: it says {' '.join(names)}")
+    slots = slurm_counts(tasks)
     if slots and len(slots) != len(names):
         raise UsageError(f"SLURM_TASKS_PER_NODE {tasks} does not have as many hosts as SLURM_JOB_NODELIST {nodes}")
     return dict(zip(names, slots or [1] * len(names), strict=True))

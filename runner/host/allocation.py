@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Mapping
@@ -20,6 +21,12 @@ def slurm_hosts(nodes: str) -> list[str]:
     """
     command = ["scontrol", "show", "hostnames", nodes]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+
+
+def slurm_counts(tasks: str) -> list[int]:
+    """Return the tasks of each host by a list of Slurm's, such as `2(x3),1`."""
+    pairs = re.findall(r"(\d+)(?:\(x(\d+)\))?", tasks)
+    return [int(count) for count, times in pairs for _ in range(int(times or 1))]
 
 
 def slurm_cpus(environ: Mapping[str, str] = os.environ) -> dict[str, float]:

@@ -66,6 +66,15 @@ def parent_of(pid: int) -> int:
     return int(_stat_fields(pid)[1])
 
 
+def children_of(pid: int) -> list[int]:
+    """Return the processes that a process of this host has started, and that run; none where it has ended."""
+    children: list[int] = []
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):  # each thread has its own
+        with contextlib.suppress(OSError):
+            children += map(int, path.read_text().split())
+    return children
+
+
 def is_running(pid: int, ticks: int) -> bool:
     """Return whether the process of this host with this pid and start time runs; a dead one not yet reaped does not."""
     try:

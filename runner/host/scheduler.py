@@ -43,15 +43,19 @@ def scheduler_job(environ: Mapping[str, str] = os.environ) -> str:
     return next((environ[name] for name in (*names, "PBS_JOBID", "LSB_JOBID") if environ.get(name)), "")
 
 
+def left_over_variables(environ: Mapping[str, str] = os.environ) -> str:
+    """Return in words that Slurm's variables are those of another job, where `in_slurm_job` says so."""
+    return (
+        f"Slurm's variables are left over from job {environ['SLURM_JOB_ID']}, of which this process is no part, and in "
+        "which the shell, tmux, Jupyter or VS Code was started"
+    )
+
+
 def left_over_job(environ: Mapping[str, str] = os.environ) -> str:
     """Return a warning where Slurm's variables are those of another job, or its end is over; else ""."""
     end = environ.get("SLURM_JOB_END_TIME", "")
     if not in_slurm_job(environ):
-        return (
-            f"Slurm's variables are left over from job {environ['SLURM_JOB_ID']}, of which this process is no part, "
-            "and in which the shell, tmux, Jupyter or VS Code was started: its time limit and tasks are ignored. In "
-            "bash: unset ${!SLURM_@}"
-        )
+        return f"{left_over_variables(environ)}: its time limit and tasks are ignored. In bash: unset ${{!SLURM_@}}"
     if end.isdecimal() and job_end(environ) is None:
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(int(end)))
         return f"SLURM_JOB_END_TIME, {when}, is over, and is ignored: give --time-limit if the job must stop in time"

@@ -26,7 +26,8 @@ def test_a_signal_to_mpirun_with_all_ranks_on_other_hosts(hosts, job, tmp_path):
     give_up = time.monotonic() + 100
     ledger = tmp_path / "p.npy.run/ledger.jsonl"
     while not ledger.exists() or '"chunk"' not in ledger.read_text():
-        assert process.poll() is None and time.monotonic() < give_up, log.read_text()
+        assert process.poll() is None, log.read_text()
+        assert time.monotonic() < give_up, log.read_text()
         time.sleep(0.05)
     (mpirun,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()  # of nsenter
     os.kill(int(mpirun), signal.SIGTERM)

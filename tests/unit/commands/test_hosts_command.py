@@ -1,16 +1,19 @@
 """`python -m runner hosts` by the variables that schedulers set; on a real Slurm in cluster/test_slurm.py."""
 
+import subprocess
 from pathlib import Path
 
 import pytest
+from launch import ROOT, environment
 
 from runner.cli.main import main
 from runner.commands.hosts import VARIABLES
+from runner.host.process import has_launcher_above
 
 
 @pytest.fixture(autouse=True)
 def outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
+    for name in (*VARIABLES, "SLURM_JOB_ID"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -43,6 +46,22 @@ def test_the_launch_node_of_jsrun_gets_no_rank(
     assert printed(capsys) == "h1 slots=42\nh2 slots=42\n"
     monkeypatch.setenv("LSB_DJOB_HOSTFILE", str(tmp_path / "nodes"))
     assert printed(capsys, "--slots", "2") == "h1 slots=2\nh2 slots=2\n"
+
+
+@pytest.mark.skipif(has_launcher_above(also="salloc") is not False, reason="a launcher is above, or may be")
+def test_the_list_of_an_earlier_job_is_not_taken(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "node[1-2]")
+    assert main(["hosts"]) == 64
+    assert "Slurm's variables are left over from job 7, of which this process is no part" in capsys.readouterr().err
+    monkeypatch.setenv("LSB_MCPU_HOSTS", "a 2")
+    assert printed(capsys) == "a slots=2\n"
+    script = [ROOT / "scripts/run_until_done.sh", "--hostfile", "/nowhere", "--", "--output", "p.npy"]
+    ended = subprocess.run(script, env=environment(), capture_output=True, text=True, check=False)
+    assert ended.returncode == 64
+    assert "run_until_done: Slurm's variables are left over from job 7" in ended.stderr
 
 
 @pytest.mark.parametrize(
