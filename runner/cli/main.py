@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 
 from runner.cli.arguments import Command, make_predict_config, parse, predict_options
 from runner.config.options import make_config
-from runner.core.errors import EXIT_COMPLETE, EXIT_STOPPED, RunnerError, render
+from runner.core.errors import EXIT_COMPLETE, EXIT_STOPPED, RunnerError, UsageError, render, shared
 from runner.core.messages import drop_unprinted, tell
 from runner.core.printable import printable
 from runner.core.secrets import hide_secrets
 from runner.host.cpus import prevent_binding
-from runner.host.launch import detect_launch
-from runner.host.process import own_origin
+from runner.host.launch import detect_launch, without_mpi
+from runner.host.process import has_launcher_above, own_origin
 from runner.host.stop import SIGNALS, leave_on_signal
 from runner.telemetry.terminal import tell_on_terminal
 
@@ -25,11 +25,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command = parse(arguments)
         return _COMMANDS[command.name](command)
+    except UsageError as error:  # such as --local_rank, which deepspeed adds to a command
+        refused = without_mpi(detect_launch()) if has_launcher_above() else ""
+        return _end(shared(UsageError(refused)) if refused else error)
     except RunnerError as error:
-        _show(error)
-        return error.exit_code
+        return _end(error)
     finally:
         drop_unprinted()
+
+
+def _end(error: RunnerError) -> int:
+    _show(error)
+    return error.exit_code
 
 
 def _predict(command: Command) -> int:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from runner.core.errors import RunnerError, UsageError, describe
-from runner.host.launch import WITHOUT_MPI, Launch, fitting_launcher
+from runner.host.launch import Launch, fitting_launcher, without_mpi
 from runner.host.left_over import left_over_launch, lost_its_launcher
 from runner.host.process import has_launcher_above
 
@@ -15,9 +15,9 @@ def load_mpi(launch: Launch) -> Any:
         UsageError: mpi4py is missing, or the launch cannot work.
     """
     name = launch.launcher
-    if name in WITHOUT_MPI:
+    if refused := without_mpi(launch):
         words = "" if has_launcher_above() else ". Where it is not at work any more, unset its variables"
-        raise _told_by_one(UsageError(f"started by {name}, which starts no MPI: {WITHOUT_MPI[name]}{words}"))
+        raise _told_by_one(UsageError(f"{refused}{words}"))
     if lost_its_launcher():  # MPI would end this process, without a word of ours
         raise _told_by_one(UsageError(left_over_launch(launch)))
     try:

@@ -119,6 +119,12 @@ def _name_without_mpi(environ: Mapping[str, str]) -> str:
     return "deepspeed" if "CROSS_SIZE" in environ else next(name for name in WITHOUT_MPI if "MASTER_ADDR" in name)
 
 
+def without_mpi(launch: Launch) -> str:
+    """Return in words that a launcher starts no MPI, and what to put in its place; empty for one that does."""
+    other = WITHOUT_MPI.get(launch.launcher)
+    return f"started by {launch.launcher}, which starts no MPI: {other}" if other else ""
+
+
 def fitting_launcher(launch: Launch) -> str:
     """Return in words what starts ranks that MPI sees, where it does not see those of a launch."""
     return _FITTING.get(launch.launcher, _OTHERWISE)
