@@ -178,7 +178,6 @@ def test_refused_by_two_ranks_with_one_message(name: str, folder: Path) -> None:
     ("name", "launcher"),
     [
         ("torchrun", ("torchrun", "--nproc-per-node", "2")),
-        ("torchrun", (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")),
         # which, like deepspeed, adds an option to the command
         ("torchrun", (sys.executable, "-m", "torch.distributed.launch", "--nproc-per-node", "2")),
         ("accelerate launch", ("accelerate", "launch", "--multi_gpu", "--num_machines", "1", "--num_processes", "2")),
