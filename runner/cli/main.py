@@ -2,14 +2,25 @@
 
 import errno
 import gc
+import os
 import signal
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from runner.cli.arguments import Command, make_predict_config, parse, predict_options
 from runner.config.options import make_config
-from runner.core.errors import EXIT_COMPLETE, EXIT_STOPPED, RunnerError, UsageError, render, shared
-from runner.core.messages import drop_unprinted, tell
+from runner.core.errors import (
+    EXIT_COMPLETE,
+    EXIT_STOPPED,
+    OutputError,
+    RunnerError,
+    UsageError,
+    describe,
+    render,
+    shared,
+)
+from runner.core.messages import drop_unprinted, open_closed_streams, tell
 from runner.core.printable import printable
 from runner.core.secrets import hide_secrets
 from runner.host.cpus import prevent_binding
@@ -21,8 +32,10 @@ from runner.telemetry.terminal import tell_on_terminal
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit code."""
+    open_closed_streams()
     prevent_binding()
     try:
+        _look_where_we_are()
         command = parse(arguments)
         return _COMMANDS[command.name](command)
     except UsageError as error:  # such as --local_rank, which deepspeed adds to a command
@@ -32,6 +45,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _end(error)
     finally:
         drop_unprinted()
+
+
+def _look_where_we_are() -> None:
+    """Reject a current folder that is gone: PyTorch ends a process in it, without a word about it."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise shared(
+            UsageError(f"the current folder is gone ({error.strerror}): change to one that is there")
+        ) from error
 
 
 def _end(error: RunnerError) -> int:
@@ -50,7 +73,10 @@ def _predict(command: Command) -> int:
     # Loading PyTorch makes so many objects that the garbage collector, which finds nothing to free, takes a tenth of
     # the time. At the end of the process, unless they are frozen, it takes longer than the start of many a job.
     gc.disable()
-    from runner.job.run import run
+    try:
+        from runner.job.run import run
+    except (OSError, MemoryError) as error:  # no folder for temporary files, say
+        raise UsageError(f"PyTorch does not load: {describe(error)}") from error
 
     gc.freeze()
     gc.enable()
@@ -59,7 +85,8 @@ def _predict(command: Command) -> int:
     finally:
         gc.freeze()
     if is_root:
-        _say(f"runner: {report.summary()}")
+        with suppress(OutputError):  # the output is complete, or what is done is kept, whoever hears of it
+            _say(f"runner: {report.summary()}")
     if report.status == "whole":
         return EXIT_COMPLETE
     _leave_together()
@@ -153,7 +180,7 @@ def _say(text: str, end: str = "\n") -> None:
         print(printable(hide_secrets(text)), end=end, flush=True)
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EIO):  # who reads, such as head, has seen enough; a closed terminal
-            raise
+            raise OutputError(f"the result cannot be printed: {error.strerror}") from error
 
 
 def _show(error: RunnerError) -> None:

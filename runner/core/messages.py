@@ -17,6 +17,18 @@ def tell(text: str, stream: TextIO | None = None) -> None:
         print(text, file=stream or sys.stderr, flush=True)
 
 
+def open_closed_streams() -> None:
+    """Let what is printed to standard streams that are closed go nowhere, and not to a file that gets their number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+    sys.stdin = sys.stdin or os.fdopen(os.open(os.devnull, os.O_RDONLY))
+    sys.stdout = sys.stdout or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = sys.stderr or os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+
+
 def drop_unprinted() -> None:
     """Let what could not be printed change no exit code: Python tries again at its exit."""
     for stream in filter(None, (sys.stdout, sys.stderr)):

@@ -13,6 +13,7 @@ from runner.comm.watchdog import Watchdog
 from runner.comm.workers import share_threads
 from runner.config.options import Config
 from runner.core.errors import Interrupted, as_runner_error, shared
+from runner.core.messages import open_closed_streams
 from runner.host.allocation import unused
 from runner.host.cpus import cpu_share, prevent_binding
 from runner.host.devices import deadline, device_kind, gpu_name, local_device, shared_gpus
@@ -47,6 +48,7 @@ def open_session(config: Config) -> Iterator[Session]:
         RunnerError: any error raised in the block; on every rank alike, or this rank has ended the job for all.
     """
     began = job_start()
+    open_closed_streams()
     launch = detect_launch()
     notice = _NOTICE if launch.rank == 0 and not in_notebook() else ""
     origin = own_origin() if launch.launcher != "none" else None
