@@ -128,6 +128,12 @@ def launcher_stderr() -> str:
     return ""
 
 
+def is_on_launchers_host() -> bool:
+    """Return whether mpirun, and not a daemon that it has started on another host, is the launcher of this process."""
+    launcher = _launcher()
+    return launcher is not None and launcher.name in ("mpirun", "mpiexec", "prterun")
+
+
 @functools.cache
 def _origin(pid: int) -> Origin:
     launcher = _launcher()

@@ -30,19 +30,20 @@ class Stop:
 
     Args:
         deadline: when this process must have ended, in seconds since the epoch; None for no limit.
-        notice: printed on stderr when a signal comes; empty for nothing.
+        notice: see Attributes.
         origin: processes with which this one stops: its launcher; None for none.
 
     Attributes:
         code: reason to stop, a key of REASONS; 0 as long as there is none.
         margin_seconds: time kept free before the deadline, to collect and flush the computed chunks.
+        notice: printed on stderr when a signal comes; empty for nothing.
     """
 
     def __init__(self, deadline: float | None, notice: str = "", origin: Origin | None = None) -> None:
         self.code = 0
         self.margin_seconds = 3.0
         self._deadline = deadline
-        self._notice = notice
+        self.notice = notice
         self._origin = origin
         self._ended = threading.Event()
         self._longest_chunk_seconds = 0.0
@@ -88,8 +89,8 @@ class Stop:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.code and number == signal.SIGINT:  # a second request by hand: stop at once
             raise KeyboardInterrupt
-        if not self.code and self._notice:
-            _tell(self._notice, number)
+        if not self.code and self.notice:
+            _tell(self.notice, number)
         self.request(_SIGNAL)
 
 

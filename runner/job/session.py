@@ -20,7 +20,7 @@ from runner.host.devices import deadline, device_kind, gpu_name, local_device, s
 from runner.host.isolation import isolated_ranks
 from runner.host.launch import Launch, detect_launch, set_log_defaults, single_world, take_warnings, warn
 from runner.host.notebook import in_notebook, job_start
-from runner.host.process import own_origin
+from runner.host.process import is_on_launchers_host, own_origin
 from runner.host.scheduler import in_slurm_job, left_over_job
 from runner.host.stop import REASONS, Stop
 from runner.job.context import Session
@@ -93,6 +93,8 @@ def _connected(config: Config, launch: Launch, began: float, stop: Stop) -> Iter
             device = group.device if group else comm.on_each(lambda: local_device(config, comm.world.local_rank))
             ranks = comm.gather_all((comm.world.host, comm.world.who, gpu_name(device)))
             warn(comm.world, shared_gpus([(who, gpu) for _, who, gpu in ranks]))
+            if comm.world.world_size > 1:
+                _choose_who_tells(stop, comm)
             stats = RankStats(comm.world.rank, comm.world.host, str(device), threads)
             computing = group.leaders if group and group.leaders else comm
             monitors = recorder, failure, stop, watchdog, phases, timeline, stats
@@ -111,6 +113,12 @@ def _connected(config: Config, launch: Launch, began: float, stop: Stop) -> Iter
             comm.abort(error)
         raise error from exception
     comm.close()
+
+
+def _choose_who_tells(stop: Stop, comm: Comm) -> None:
+    """Let a rank on mpirun's host tell of a stop: at a signal, mpirun ends its own ranks first, and others by that."""
+    tells = next((rank for rank, is_here in enumerate(comm.gather_all(is_on_launchers_host())) if is_here), 0)
+    stop.notice = _NOTICE if comm.world.rank == tells else ""
 
 
 def heed_stop(session: Session) -> None:
