@@ -16,6 +16,7 @@ from runner.core.errors import (
     OutputError,
     RunnerError,
     UsageError,
+    as_runner_error,
     describe,
     render,
     shared,
@@ -38,11 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _look_where_we_are()
         command = parse(arguments)
         return _COMMANDS[command.name](command)
-    except UsageError as error:  # such as --local_rank, which deepspeed adds to a command
-        refused = without_mpi(detect_launch()) if has_launcher_above() else ""
-        return _end(shared(UsageError(refused)) if refused else error)
-    except RunnerError as error:
-        return _end(error)
+    except Exception as exception:
+        error = as_runner_error(exception)
+        if isinstance(error, UsageError) and has_launcher_above() and (refused := without_mpi(detect_launch())):
+            error = shared(UsageError(refused))  # deepspeed adds --local_rank, say
+        _show(error)
+        return error.exit_code
     finally:
         drop_unprinted()
 
@@ -55,11 +57,6 @@ def _look_where_we_are() -> None:
         raise shared(
             UsageError(f"the current folder is gone ({error.strerror}): change to one that is there")
         ) from error
-
-
-def _end(error: RunnerError) -> int:
-    _show(error)
-    return error.exit_code
 
 
 def _predict(command: Command) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 
 from runner.core.printable import printable, safe_message
 from runner.core.secrets import hide_secrets
-from runner.core.shortage import is_memory_shortage, name_limits
+from runner.core.shortage import is_memory_shortage, is_thread_shortage, name_limits
 
 EXIT_COMPLETE = 0
 EXIT_STOPPED = 75  # on purpose and in time; the same command resumes the job
@@ -119,6 +119,8 @@ def as_runner_error(error: BaseException) -> RunnerError:
     details = "".join(traceback.format_exception(error)).rstrip()
     if is_memory_shortage(error):
         return MemoryShortage(f"out of memory: {describe(error)}", details)
+    if is_thread_shortage(error):
+        return UsageError(f"a thread that the runner needs cannot be started: {describe(error)}")
     return RunnerError(f"unexpected {describe(error)} (a bug of the runner)", details)
 
 

@@ -1,4 +1,4 @@
-"""Limits that control groups set for this process: CPUs at a time, and memory; of its group and of all above it.
+"""Limits that control groups set for this process: CPUs at a time, memory, threads; of its group and of all above it.
 
 Version 2: https://docs.kernel.org/admin-guide/cgroup-v2.html. Version 1, whose controllers have trees of their own:
 https://docs.kernel.org/scheduler/sched-bwc.html and https://docs.kernel.org/admin-guide/cgroup-v1/memory.html.
@@ -40,6 +40,15 @@ def memory_limits(root: str = _ROOT, own: str = _OWN) -> dict[str, tuple[int, in
             pages = int(stat.get("inactive_file" if is_second else "total_inactive_file", 0))
             if limit < _NO_LIMIT:
                 limits[str(folder)] = limit, max(0, limit - used + pages)
+    return limits
+
+
+def task_limits(root: str = _ROOT, own: str = _OWN) -> dict[str, int]:
+    """Return how many processes and threads there may be, by the control group that sets it."""
+    limits = {}
+    for folder in _groups("pids", root, own):
+        with contextlib.suppress(OSError, ValueError):  # "max" is no number
+            limits[str(folder)] = int((folder / "pids.max").read_text())
     return limits
 
 

@@ -1,9 +1,9 @@
-"""Errors of memory: which limits there are, and what to do; no library is imported for it."""
+"""Errors of memory and of threads: which limits there are, and what to do; no library is imported for it."""
 
 import os
 import resource
 
-from runner.core.limits import memory_limits
+from runner.core.limits import memory_limits, task_limits
 from runner.core.text import byte_size
 
 _ULIMITS = (("ulimit -v", resource.RLIMIT_AS), ("ulimit -d", resource.RLIMIT_DATA))
@@ -16,8 +16,15 @@ def is_memory_shortage(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)  # PyTorch has no type for it
 
 
+def is_thread_shortage(error: BaseException) -> bool:
+    """Return whether no further thread could be started; Python has no type for it."""
+    return isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+
+
 def name_limits(error: BaseException) -> str:
-    """Return in brackets, for the end of a message, the limits of memory and what to do; empty for other errors."""
+    """Return in brackets, for the end of a message, the limits that were met and what to do; empty for other errors."""
+    if is_thread_shortage(error):
+        return f" [{_task_limits_in_words()}. Raise the least of them, or start fewer ranks on a host]"
     if not is_memory_shortage(error):
         return ""
     if "CUDA" in str(error) or "HIP" in str(error):  # which names the GPU's memory itself
@@ -36,3 +43,13 @@ def limits_in_words() -> str:
         words.append(f"the control group allows {byte_size(min(limit for limit, _ in groups))}")
     words.append(f"this host has {byte_size(os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE'))}")
     return ", ".join(words)
+
+
+def _task_limits_in_words() -> str:
+    """Return the limits of processes and threads, and of the addresses that their stacks need."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NPROC)
+    words = [] if most == resource.RLIM_INFINITY else [f"ulimit -u allows {most} processes and threads of this user"]
+    words += [f"the control group allows {number} of them" for number in sorted(task_limits().values())[:1]]
+    addresses, _ = resource.getrlimit(resource.RLIMIT_AS)
+    words += [] if addresses == resource.RLIM_INFINITY else [f"ulimit -v allows {byte_size(addresses)}"]
+    return ", ".join(words) or "no limit of this process is known"

@@ -1,4 +1,4 @@
-"""Errors of memory name the limits that there are, and what to do."""
+"""Errors of memory and of threads name the limits that there are, and what to do."""
 
 import resource
 import subprocess
@@ -12,7 +12,7 @@ from launch import environment, predict_command, run
 from torch import nn
 
 from runner.core.errors import as_runner_error, describe
-from runner.core.limits import memory_limits
+from runner.core.limits import memory_limits, task_limits
 
 ASKS = """
 from runner.core.errors import describe
@@ -20,6 +20,18 @@ try:
     bytearray(1 << 40)
 except MemoryError as error:
     print(describe(error))
+"""
+
+
+STARTS = """
+import threading
+from runner.core.errors import as_runner_error, render
+threading.stack_size(1 << 34)
+try:
+    threading.Thread(target=print).start()
+except RuntimeError as exception:
+    error = as_runner_error(exception)
+    print(error.exit_code, render(error))
 """
 
 
@@ -45,6 +57,15 @@ def test_limits_by_name() -> None:
     )
     assert describe(ValueError("CUDA out of memory")) == "ValueError: CUDA out of memory"
     assert as_runner_error(MemoryError()).exit_code == 65
+
+
+def test_limits_of_threads() -> None:
+    """A stack that does not fit is told as any other thread that cannot be started."""
+    said = subprocess.run(limited(sys.executable, "-c", STARTS), capture_output=True, text=True, check=True).stdout
+    assert said.startswith("64 runner: error: a thread that the runner needs cannot be started: RuntimeError: can't ")
+    assert ("the control group allows" in said) == bool(task_limits())
+    assert "ulimit -v allows 6 GiB. Raise the least of them" in said
+    assert as_runner_error(RuntimeError("another")).exit_code == 70
 
 
 @pytest.mark.launch
