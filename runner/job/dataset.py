@@ -11,6 +11,7 @@ from runner.data.rows import RowType, type_key
 from runner.host.devices import device_kind
 from runner.host.launch import warn
 from runner.job.context import Session
+from runner.job.decompress import share_decompressed
 from runner.sources import ReadOptions, Scanned, Source, open_source, without_column
 from runner.sources.base import Noted, check_row_types
 from runner.sources.window import WindowSource
@@ -24,6 +25,7 @@ def open_dataset(session: Session) -> Source:
     """
     config = session.config
     comm = session.comm
+    contents = share_decompressed(session)
     source = comm.on_each(lambda: _open(config, config.columns, config.keep))
     if isinstance(source, Scanned):
         scans = comm.gather_all(comm.on_each(lambda: source.scan(comm.world.rank, comm.world.world_size)))
@@ -31,6 +33,7 @@ def open_dataset(session: Session) -> Source:
     comm.on_each(lambda: _check_kept(config, source))
     for note in comm.on_root(lambda: list(source.notes) if isinstance(source, Noted) else []):
         warn(comm.world, note)
+    del contents  # the source holds what it reads
     return _window(config, source)
 
 

@@ -9,19 +9,29 @@ from torch.utils.data import Dataset
 
 from runner.core.errors import UsageError
 from runner.core.imports import import_errors, load_attribute
-from runner.core.urls import without_query
 from runner.sources.base import DataSpec, ReadOptions, Scanned, Source
 from runner.sources.registry import (
     DATASET_FUNCTION,
     OBJECT,
-    SUFFIXES,
     SourceFormat,
     find_source_format,
+    is_compressed_text,
     is_function,
     is_marked,
+    is_named,
 )
 
-__all__ = ["DataSpec", "ReadOptions", "Scanned", "Source", "inner_name", "is_dataset", "open_source", "without_column"]
+__all__ = [
+    "DataSpec",
+    "ReadOptions",
+    "Scanned",
+    "Source",
+    "compressed_files",
+    "inner_name",
+    "is_dataset",
+    "open_source",
+    "without_column",
+]
 
 
 def inner_name(data: Any) -> tuple[str, ...]:
@@ -72,6 +82,14 @@ def without_column(data: Any) -> Any:
         return data
     path = data.partition("::")[0]
     return data if find_source_format((_files_of(path) or [path])[0]).schemes else path
+
+
+def compressed_files(data: Any) -> list[str]:
+    """Return the files of a data set that are decompressed before their rows are read."""
+    if isinstance(data, str):
+        path = data.partition("::")[0]
+        return list(filter(is_compressed_text, _files_of(path) or [path]))
+    return [path for path in map(os.fspath, data) if is_compressed_text(path)] if _are_paths(data) else []
 
 
 def is_dataset(data: Any) -> bool:
@@ -135,7 +153,7 @@ def _are_paths(data: Any) -> bool:
     return (
         isinstance(data, list | tuple)
         and len(data) > 0
-        and all(isinstance(item, str | os.PathLike) and without_query(str(item)).endswith(SUFFIXES) for item in data)
+        and all(isinstance(item, str | os.PathLike) and is_named(str(item)) for item in data)
     )
 
 

@@ -15,9 +15,10 @@ from runner.data.rows import Rows, RowTypes, concatenate, take, type_key, zero_r
 from runner.sources import open_source
 from runner.sources.base import DataSpec, Noted, Scanned, Source, check_row_types, evenly
 from runner.sources.common_types import types_to_give
+from runner.sources.decompressed import hold
 from runner.sources.files import file_stamp
 from runner.sources.left_out import note_on_others
-from runner.sources.registry import find_source_format
+from runner.sources.registry import find_source_format, is_compressed_text
 
 _DIGESTED_FILES = 16  # of a larger number, at most so many, evenly chosen, are digested
 _MOST_NOTES = 3
@@ -58,6 +59,7 @@ class ManySource:
     def __init__(self, paths: Sequence[str], spec: DataSpec) -> None:
         self._paths, self._spec = list(paths), spec
         self._suffix = f"::{spec.inner}" if spec.inner else ""
+        self._held = hold(list(filter(is_compressed_text, paths)))  # or each opening would decompress a file anew
         self._known: list[_KnownFile] | None = None
         self._starts = np.empty(0, np.int64)
         self.row_type: RowTypes = self._open(0).row_type

@@ -9,6 +9,7 @@ from runner.core.errors import InputError, RunnerError, UsageError
 from runner.core.nearest import nearest_name
 from runner.core.plugins import find_plugin
 from runner.core.urls import is_url, without_query
+from runner.sources.decompress import COMPRESSIONS, compression_of, without_compression
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class SourceFormat:
         has_nulls: whether values may be null, which can be read as NaN.
         is_typed: whether the types of columns can be given.
         is_joined: whether a folder with such files in it or below is one data set.
+        may_be_compressed: whether a file may be compressed as a whole, which a second suffix tells.
     """
 
     reader: str
@@ -36,10 +38,12 @@ class SourceFormat:
     is_joined: bool = False
     has_nulls: bool = False
     is_typed: bool = False
+    may_be_compressed: bool = False
 
     def is_named_by(self, path: str) -> bool:
         """Return whether a path ends in a suffix of the format."""
-        return without_query(path).rstrip("/").endswith(self.suffixes)
+        name = without_query(path).rstrip("/")
+        return (without_compression(name) if self.may_be_compressed else name).endswith(self.suffixes)
 
     def is_marked_at(self, path: str) -> bool:
         """Return whether the scheme of a URL, or a file in a folder, tells this format, whatever the suffix."""
@@ -79,7 +83,12 @@ SOURCE_FORMATS = (
         is_typed=True,
     ),
     SourceFormat(
-        "runner.sources.tables.csv:CsvSource", (".csv", ".tsv"), extra="parquet", has_nulls=True, is_typed=True
+        "runner.sources.tables.csv:CsvSource",
+        (".csv", ".tsv"),
+        extra="parquet",
+        has_nulls=True,
+        is_typed=True,
+        may_be_compressed=True,
     ),
     SourceFormat(
         "runner.sources.tables.jsonl:JsonLinesSource",
@@ -87,8 +96,9 @@ SOURCE_FORMATS = (
         extra="parquet",
         has_nulls=True,
         is_typed=True,
+        may_be_compressed=True,
     ),
-    SourceFormat("runner.sources.tables.lines:TextSource", (".txt",)),
+    SourceFormat("runner.sources.tables.lines:TextSource", (".txt",), may_be_compressed=True),
     SourceFormat(
         "runner.sources.arrays.hdf5:Hdf5Source", (".h5", ".hdf5", ".nc", ".nc4", ".h5ad", ".he5"), extra="hdf5"
     ),
@@ -135,9 +145,19 @@ def is_marked(path: str) -> bool:
     return any(row.is_marked_at(path) for row in SOURCE_FORMATS)
 
 
+def is_named(path: str) -> bool:
+    """Return whether the suffix of a path tells the format."""
+    return any(row.is_named_by(path) for row in SOURCE_FORMATS)
+
+
+def is_compressed_text(path: str) -> bool:
+    """Return whether a path is that of a file that is decompressed before its rows are read."""
+    return bool(compression_of(path)) and is_named(path)
+
+
 def is_function(path: str) -> bool:
     """Return whether a path is the name of a function, `package.module:function`, which makes a data set."""
-    return _FUNCTION.fullmatch(path) is not None and not path.endswith(SUFFIXES) and not os.path.exists(path)
+    return _FUNCTION.fullmatch(path) is not None and not is_named(path) and not os.path.exists(path)
 
 
 def find_source_format(path: str) -> SourceFormat:
@@ -177,6 +197,6 @@ def _unknown(path: str) -> RunnerError:
     hint = next((words for suffixes, words in hints if suffix.lower() in suffixes), "")
     hint = hint.replace("PATH", "FILE" if is_url(path) else shlex.quote(path))
     return UsageError(
-        f"--data {path!r} must end in {' or '.join(SUFFIXES)}, or be a folder, or package.module:function that "
-        f"gives a data set of PyTorch{hint}"
+        f"--data {path!r} must end in {' or '.join(SUFFIXES)} (text also with {' or '.join(COMPRESSIONS)} after it), "
+        f"or be a folder, or package.module:function that gives a data set of PyTorch{hint}"
     )

@@ -6,9 +6,9 @@ from typing import Any
 
 from runner.core.errors import InputError, describe
 from runner.core.text import plural, row_range
-from runner.core.urls import without_query
 from runner.data.rows import Rows
 from runner.sources.base import DataSpec
+from runner.sources.decompress import without_compression
 from runner.sources.files import read_range
 from runner.sources.tables.arrow import ArrowColumns
 from runner.sources.tables.csv_types import NULLS, HeadFacts, as_numbers, column_types, given_types
@@ -36,7 +36,7 @@ class CsvSource(LineSource):
         from pyarrow import csv
 
         self._csv, self._error = csv, pa.ArrowInvalid
-        delimiter = "\t" if without_query(spec.path).endswith(".tsv") else ","
+        delimiter = "\t" if without_compression(spec.path).endswith(".tsv") else ","
         self._parsing = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
         head = read_range(self._file, self._start, min(self._file.size, self._start + _INFERRED_BYTES))
         if len(head) == _INFERRED_BYTES:

@@ -13,7 +13,8 @@ from runner.core.errors import InputError
 from runner.core.text import row_range
 from runner.data.rows import RAGGED, TEXT, Ragged, Rows, RowType, RowTypes, concatenate, slice_rows
 from runner.sources.base import DataSpec
-from runner.sources.files import open_file, read_range
+from runner.sources.decompressed import open_text
+from runner.sources.files import read_range
 from runner.sources.tables.line_index import LineIndex, Scan, scan
 
 _BOM = b"\xef\xbb\xbf"
@@ -23,7 +24,7 @@ _SAMPLE_BYTES = 64 << 10
 
 
 class LineSource:
-    """A file of lines, read and parsed in blocks of about 1 MiB; the latest block is kept.
+    """A file of lines, read and parsed in blocks of about 1 MiB; the latest block is kept. It may be compressed.
 
     Args:
         path: path or URL of the file.
@@ -37,7 +38,7 @@ class LineSource:
     row_type: RowTypes
 
     def __init__(self, path: str) -> None:
-        self._file = open_file(path)
+        self._file, self._stored = open_text(path)
         self._start = 0  # position of the first row
         if self._file.size >= len(_BOM) and read_range(self._file, 0, len(_BOM)) == _BOM:
             self._start = len(_BOM)
@@ -94,16 +95,17 @@ class LineSource:
                 start = last
 
     def digest(self) -> str:
-        state = xxhash.xxh3_128(str(self._file.size).encode())
-        count = 1 if self._file.size <= _SAMPLES * _SAMPLE_BYTES else _SAMPLES
-        length = self._file.size if count == 1 else _SAMPLE_BYTES
+        file = self._stored  # the same data compressed otherwise are other data
+        state = xxhash.xxh3_128(str(file.size).encode())
+        count = 1 if file.size <= _SAMPLES * _SAMPLE_BYTES else _SAMPLES
+        length = file.size if count == 1 else _SAMPLE_BYTES
         for sample in range(count):
-            position = (self._file.size - length) * sample // max(1, count - 1)
-            state.update(read_range(self._file, position, position + length))
+            position = (file.size - length) * sample // max(1, count - 1)
+            state.update(read_range(file, position, position + length))
         return checksum_of_text(f"{state.hexdigest()} {self.row_type}")
 
     def stamp(self) -> str:
-        return self._file.stamp()
+        return self._stored.stamp()
 
     def _lines(self) -> LineIndex:
         if self._index is None:
@@ -146,7 +148,7 @@ class LineSource:
 
 
 class TextSource(LineSource):
-    """A `.txt` file: each line, without its end, is a row of text."""
+    """A `.txt` file, which may be compressed: each line, without its end, is a row of text."""
 
     row_type = RowType(RAGGED, TEXT)
 

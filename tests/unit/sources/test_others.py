@@ -98,9 +98,9 @@ def test_shards_are_the_data_of_the_next_job(suffix: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("d.csv.gz", "cannot be read in place. Decompress it: gunzip -k {path}"),
+        ("d.npy.gz", "cannot be read in place. Decompress it: gunzip -k {path}"),
         ("d.tgz", "Decompress it: gunzip -k {path}"),
-        ("d.jsonl.zst", "Decompress it: unzstd {path}"),
+        ("d.parquet.zst", "Decompress it: unzstd {path}"),
         ("d.orc", "pyarrow.parquet.write_table(pyarrow.orc.read_table(FILE), 'rows.parquet')"),
         ("d.json", "rename it to end in .jsonl"),
         ("d.avro", "Write it to Parquet"),
