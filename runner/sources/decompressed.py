@@ -228,6 +228,6 @@ def _free_bytes(storage: _Storage) -> int:
 def _no_room(file: File, made: int, why: str) -> OutputError:
     return OutputError(
         f"--data {file.path}: its text, of which {byte_size(made)} are decompressed so far, has no room in "
-        f"{_folder()}: {why}. Set TMPDIR to a folder of each host with more room, or decompress it yourself and give the file that "
-        "you get"
+        f"{_folder()}: {why}. Set TMPDIR to a folder of each host with more room, or decompress it yourself and give "
+        "the file that you get"
     )

@@ -100,6 +100,10 @@ SOURCE_FORMATS = (
     ),
     SourceFormat("runner.sources.tables.lines:TextSource", (".txt",), may_be_compressed=True),
     SourceFormat(
+        "runner.sources.sequences.fasta:FastaSource", (".fa", ".fasta", ".fna", ".faa"), may_be_compressed=True
+    ),
+    SourceFormat("runner.sources.sequences.fastq:FastqSource", (".fastq", ".fq"), may_be_compressed=True),
+    SourceFormat(
         "runner.sources.arrays.hdf5:Hdf5Source", (".h5", ".hdf5", ".nc", ".nc4", ".h5ad", ".he5"), extra="hdf5"
     ),
     SourceFormat("runner.sources.arrays.zarr:ZarrSource", (".zarr",), extra="zarr", is_folder=True),

@@ -67,7 +67,9 @@ class LineIndex:
         return self._lines[index], self._positions[index], self._size if last else self._positions[index + 1]
 
 
-def scan(file: File, part: int, parts: int, start: int, has_quotes: bool, skips_blank: bool) -> Scan:
+def scan(
+    file: File, part: int, parts: int, start: int, has_quotes: bool, skips_blank: bool, opening: bytes = b""
+) -> Scan:
     """Scan one of several parts of a file.
 
     Args:
@@ -76,15 +78,16 @@ def scan(file: File, part: int, parts: int, start: int, has_quotes: bool, skips_
         start: position of the first line in the file.
         has_quotes: whether line breaks between quotes end no line.
         skips_blank: whether empty lines are not counted.
+        opening: the byte that begins a row, where rows are of several lines: what ends a row is a line end before it.
     """
     length = file.size - start
     first, last = start + length * part // parts, start + length * (part + 1) // parts
     scan, previous = Scan([0, 0], [[], []]), b"\n\n"  # the two bytes before
     if first > start:
-        previous = bytes(_read(file, max(start, first - 2), first)).rjust(2, b"\n")
+        previous = bytes(read_block(file, max(start, first - 2), first)).rjust(2, b"\n")
     segment = [-1, -1]
     for position in range(first, last, _BLOCK_BYTES):
-        block = _read(file, position, min(position + _BLOCK_BYTES, last))
+        block = read_block(file, position, min(position + _BLOCK_BYTES, last))
         ends = np.flatnonzero(block == _NEWLINE)
         inside = np.zeros(len(ends), bool)
         num_quotes = 0
@@ -98,13 +101,32 @@ def scan(file: File, part: int, parts: int, start: int, has_quotes: bool, skips_
             filled = ~((one == _NEWLINE) | ((one == _RETURN) & (two == _NEWLINE)))
             ends = ends[filled]
             inside = inside[filled]
+        if opening:
+            opens = next_bytes(file, block, position, ends) == ord(opening)
+            ends, inside = ends[opens], inside[opens]
         for case in (0, 1):
             own = ends[inside == bool(case)]
             _keep(scan, case, own, position, segment)
         scan.num_quotes += num_quotes
         previous = (previous + block[-2:].tobytes())[-2:]
-    scan.open_line = last == file.size and length > 0 and not previous.endswith(b"\n")
+    scan.open_line = last == file.size and length > 0 and (opening != b"" or not previous.endswith(b"\n"))
     return scan
+
+
+def next_bytes(file: File, block: np.ndarray, position: int, ends: np.ndarray) -> np.ndarray:
+    """Return the bytes after some bytes of a block; after the last byte of the file, a line end.
+
+    Args:
+        file: the file.
+        block: bytes of it.
+        position: their position.
+        ends: indices in the block, ascending.
+    """
+    following: np.ndarray = block[np.minimum(ends + 1, len(block) - 1)]
+    if len(ends) and ends[-1] + 1 == len(block):
+        stop = position + len(block)
+        following[-1] = read_block(file, stop, stop + 1)[0] if stop < file.size else _NEWLINE
+    return following
 
 
 def _keep(scan: Scan, case: int, ends: np.ndarray, position: int, segment: list[int]) -> None:
@@ -118,7 +140,8 @@ def _keep(scan: Scan, case: int, ends: np.ndarray, position: int, segment: list[
     scan.num_ends[case] += len(ends)
 
 
-def _read(file: File, start: int, stop: int) -> np.ndarray:
+def read_block(file: File, start: int, stop: int) -> np.ndarray:
+    """Return the bytes `start..stop` of a file, uint8."""
     buffer = np.empty(stop - start, np.uint8)
     file.read_into(memoryview(buffer), start)
     return buffer

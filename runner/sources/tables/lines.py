@@ -35,6 +35,7 @@ class LineSource:
 
     has_quotes = False  # whether line breaks between quotes end no row
     skips_blank = False  # whether empty lines are no rows
+    opening = b""  # the byte that begins a row, where rows are of several lines
     row_type: RowTypes
 
     def __init__(self, path: str) -> None:
@@ -56,7 +57,7 @@ class LineSource:
 
     def scan(self, part: int, parts: int) -> Scan:
         """Return the scan of one of several parts of the file, for `use` to combine."""
-        return scan(self._file, part, parts, self._start, self.has_quotes, self.skips_blank)
+        return scan(self._file, part, parts, self._start, self.has_quotes, self.skips_blank, self.opening)
 
     def use(self, scans: Sequence[Any]) -> None:
         """Take the scans of all parts, instead of scanning the complete file."""
@@ -157,14 +158,19 @@ class TextSource(LineSource):
         super().__init__(spec.path)
 
     def parse(self, block: bytes, first: int, count: int) -> Rows:
-        buffer = np.frombuffer(block, np.uint8)
-        ends = np.flatnonzero(buffer == ord("\n"))
-        if len(ends) < count:
-            ends = np.append(ends, len(buffer))
-        starts = np.concatenate([[0], ends[:-1] + 1])
-        is_return = (ends > starts) & (buffer[np.maximum(ends, 1) - 1] == ord("\r"))
-        kept = np.ones(len(buffer), bool)
-        kept[ends[ends < len(buffer)]] = False
-        kept[ends[is_return] - 1] = False
-        offsets = np.concatenate([[0], np.cumsum(ends - starts - is_return)])
-        return Ragged(buffer[kept].view(TEXT), offsets)
+        return split_lines(block, count)
+
+
+def split_lines(block: bytes, count: int) -> Ragged:
+    """Return the `count` lines of a block, without their ends, as rows of text."""
+    buffer = np.frombuffer(block, np.uint8)
+    ends = np.flatnonzero(buffer == ord("\n"))
+    if len(ends) < count:
+        ends = np.append(ends, len(buffer))
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    is_return = (ends > starts) & (buffer[np.maximum(ends, 1) - 1] == ord("\r"))
+    kept = np.ones(len(buffer), bool)
+    kept[ends[ends < len(buffer)]] = False
+    kept[ends[is_return] - 1] = False
+    offsets = np.concatenate([[0], np.cumsum(ends - starts - is_return)])
+    return Ragged(buffer[kept].view(TEXT), offsets)
