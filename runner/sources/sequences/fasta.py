@@ -1,13 +1,17 @@
 """Rows of a FASTA file: sequences as text."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable
+
+import numpy as np
 
 from runner.core.errors import InputError
-from runner.data.rows import RAGGED, TEXT, Column, Rows, RowType, RowTypes, ragged_bytes
+from runner.data.rows import RAGGED, TEXT, Column, Ragged, Rows, RowType, RowTypes, ragged_bytes
 from runner.sources.base import DataSpec
 from runner.sources.files import read_range
 from runner.sources.tables.lines import LineSource
 
+_TITLE = re.compile(rb"\n>([^\n]*)")
 _SPACE = b" \t\r\n\v\f"
 _LOOKED_BYTES = 64 << 10
 _SHOWN = 40
@@ -37,15 +41,16 @@ class FastaSource(LineSource):
             raise InputError(f"{spec.what} is not FASTA: it begins with {first!r}, and not with a title after '>'")
 
     def parse(self, block: bytes, first: int, count: int) -> Rows:
-        records = block[1:].split(b"\n>") if block else []
-        assert len(records) == count
-        if b"\r" in block or b"\n;" in block or b"\0" in block:
-            self._check(records, first)
-        columns: dict[str, Column] = {name: ragged_bytes(_PARTS[name](records)) for name in self._names}
+        text = b"\n" + block
+        if b"\r" in text or b"\n;" in text or b"\0" in text:
+            self._check(text, first)
+        columns: dict[str, Column] = {name: _PARTS[name](text) for name in self._names}
+        assert all(len(column) == count for column in columns.values())
         return columns if len(columns) > 1 else columns[self._names[0]]
 
-    def _check(self, records: Sequence[bytes], first: int) -> None:
+    def _check(self, text: bytes, first: int) -> None:
         """Raise InputError where a record holds a comment, or lines that end otherwise."""
+        records = text.split(b"\n>")[1:]
         for row, (title, _, lines) in enumerate((record.partition(b"\n") for record in records), first):
             if b"\r" in title.rstrip():
                 raise InputError(f"--data {self._file.path}: row {row} has line ends of one \\r. Write it with \\n")
@@ -64,18 +69,20 @@ def id_of(title: bytes) -> bytes:
     return words[0] if words else b""
 
 
-def _titles(records: Sequence[bytes]) -> list[bytes]:
-    return [record.partition(b"\n")[0].rstrip() for record in records]
+def _titles(text: bytes) -> list[bytes]:
+    return [title.rstrip() for title in _TITLE.findall(text)]
 
 
-def _sequences(records: Sequence[bytes]) -> list[bytes]:
+def _sequences(text: bytes) -> Ragged:
     """Return the lines of each record without line ends and blanks; these are removed from all records at once."""
-    lines = [record[record.find(b"\n") + 1 or len(record) :] for record in records]
-    return b"\0".join(lines).translate(None, _SPACE).split(b"\0") if lines else []
+    marked = _TITLE.sub(b"\0", text).translate(None, _SPACE)
+    begins = np.flatnonzero(np.frombuffer(marked, np.uint8) == 0)
+    offsets = np.append(begins, len(marked)) - np.arange(len(begins) + 1)
+    return Ragged(np.frombuffer(marked.replace(b"\0", b""), TEXT), offsets)
 
 
-_PARTS: dict[str, Callable[[Sequence[bytes]], list[bytes]]] = {
-    "id": lambda records: list(map(id_of, _titles(records))),
-    "description": _titles,
+_PARTS: dict[str, Callable[[bytes], Ragged]] = {
+    "id": lambda text: ragged_bytes(list(map(id_of, _titles(text)))),
+    "description": lambda text: ragged_bytes(_titles(text)),
     "sequence": _sequences,
 }
