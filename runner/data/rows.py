@@ -89,13 +89,9 @@ def ragged(parts: Sequence[np.ndarray], dtype: np.dtype[Any]) -> Ragged:
 
 def ragged_text(texts: Sequence[str]) -> Ragged:
     """Make rows of text from strings."""
-    return ragged_bytes([text.encode() for text in texts])
-
-
-def ragged_bytes(texts: Sequence[bytes]) -> Ragged:
-    """Make rows of text from their bytes in UTF-8."""
-    offsets = np.cumsum([0, *map(len, texts)], dtype=np.int64)
-    return Ragged(np.frombuffer(b"".join(texts), TEXT), offsets)
+    encoded = [text.encode() for text in texts]
+    offsets = np.cumsum([0, *map(len, encoded)], dtype=np.int64)
+    return Ragged(np.frombuffer(b"".join(encoded), TEXT), offsets)
 
 
 def texts_of(column: Ragged) -> list[str]:

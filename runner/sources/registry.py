@@ -111,7 +111,7 @@ SOURCE_FORMATS = (
 )
 DATASET_FUNCTION = SourceFormat("runner.sources.torch_dataset:TorchDatasetSource")
 OBJECT = SourceFormat("")  # given from Python
-IMAGE_FOLDER = SourceFormat("runner.sources.media.images:ImageSource", extra="images")  # any other folder
+MEDIA_FOLDER = SourceFormat("runner.sources.media.folder:open_folder", extra="images")  # any other folder
 
 SUFFIXES = tuple(suffix for row in SOURCE_FORMATS for suffix in row.suffixes)
 FOLDER_SUFFIXES = tuple(suffix for row in SOURCE_FORMATS if row.is_folder for suffix in row.suffixes)
@@ -183,7 +183,7 @@ def find_source_format(path: str) -> SourceFormat:
         suffix, reader = plugin
         return SourceFormat(reader, (suffix,))
     if os.path.isdir(path):
-        return IMAGE_FOLDER
+        return MEDIA_FOLDER
     raise _unknown(path)
 
 

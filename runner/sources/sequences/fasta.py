@@ -6,10 +6,11 @@ from collections.abc import Callable
 import numpy as np
 
 from runner.core.errors import InputError
-from runner.data.rows import RAGGED, TEXT, Column, Ragged, Rows, RowType, RowTypes, ragged_bytes
+from runner.data.rows import RAGGED, TEXT, Column, Ragged, Rows, RowType, RowTypes
 from runner.sources.base import DataSpec
 from runner.sources.files import read_range
 from runner.sources.tables.lines import LineSource
+from runner.sources.tables.text_rows import ragged_bytes
 
 _TITLE = re.compile(rb"\n>([^\n]*)")
 _SPACE = b" \t\r\n\v\f"

@@ -8,12 +8,13 @@ import numpy as np
 
 from runner.core.errors import InputError
 from runner.core.text import plural
-from runner.data.rows import RAGGED, TEXT, Column, Ragged, Rows, RowType, RowTypes, ragged_bytes, take_column
+from runner.data.rows import RAGGED, TEXT, Column, Ragged, Rows, RowType, RowTypes, take_column
 from runner.sources.base import DataSpec
 from runner.sources.files import File, read_range
 from runner.sources.sequences.fasta import id_of
 from runner.sources.tables.line_index import Scan, next_bytes, read_block
 from runner.sources.tables.lines import LineSource, split_lines
+from runner.sources.tables.text_rows import ragged_bytes
 
 _LINES = 4  # of a record
 _TITLE, _SEQUENCE, _PLUS, _QUALITY = range(_LINES)

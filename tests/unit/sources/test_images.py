@@ -391,7 +391,7 @@ def test_what_is_refused_at_opening(tmp_path: Path) -> None:
 def test_digest_and_stamp(tmp_path: Path) -> None:
     folder_of(tmp_path)
     source, folder = open_source(str(tmp_path / "d")), tmp_path / "d"
-    path = folder / source._files[20]
+    path = folder / source._files._paths[20]
     content, digest, stamp = path.read_bytes(), source.digest(), source.stamp()
     assert open_source(f"{folder}::6x5").digest() != digest
     os.utime(path, (1, 1))

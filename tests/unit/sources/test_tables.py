@@ -15,10 +15,10 @@ from runner.core.imports import import_errors, load_attribute
 from runner.data.rows import RowType
 from runner.sinks import find_writer
 from runner.sources import open_source
-from runner.sources.registry import DATASET_FUNCTION, IMAGE_FOLDER, SOURCE_FORMATS
+from runner.sources.registry import DATASET_FUNCTION, MEDIA_FOLDER, SOURCE_FORMATS
 
 ROOT = Path(__file__).parents[3]
-SOURCES = (*SOURCE_FORMATS, DATASET_FUNCTION, IMAGE_FOLDER)
+SOURCES = (*SOURCE_FORMATS, DATASET_FUNCTION, MEDIA_FOLDER)
 KINDS = (FACTORY, PLUGIN, *MODEL_KINDS)
 NAMES = {
     *(row.reader for row in SOURCES),
