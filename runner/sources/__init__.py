@@ -69,10 +69,11 @@ def open_source(
     path, _, inner = data.partition("::")
     spec = DataSpec(path, inner, columns, keep, most_rows, options)
     paths = _files_of(path) or [path]
-    if len(paths) > 1 or _is_among_others(path, paths):
+    note = _note_on_others(path, paths) if len(paths) == 1 else None
+    if len(paths) > 1 or note:
         from runner.sources.many import ManySource
 
-        return ManySource(paths, spec)
+        return ManySource(paths, spec, note)
     return _open(replace(spec, path=paths[0]))
 
 
@@ -139,13 +140,13 @@ def _open_object(data: Any, spec: DataSpec) -> Source:
     return ArraySource(data)
 
 
-def _is_among_others(folder: str, paths: Sequence[str]) -> bool:
-    """Return whether the only file of a folder has others beside it, which are left out and told of."""
+def _note_on_others(folder: str, paths: Sequence[str]) -> str:
+    """Return the note on files beside the only one of a folder, which are left out; empty where there are none."""
     if paths == [folder] or not os.path.isdir(folder):
-        return False
+        return ""
     from runner.sources.left_out import note_on_others
 
-    return note_on_others(folder, paths) != ""
+    return note_on_others(folder, paths)
 
 
 def _are_paths(data: Any) -> bool:

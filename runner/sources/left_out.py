@@ -15,7 +15,8 @@ _ADVICE = "Write the table's present rows to a file first, such as with"
 _LOGS = {
     "_delta_log": (
         "a Delta table",
-        "pyarrow.parquet.write_table(deltalake.DeltaTable(FOLDER).to_pyarrow_table(), 'rows.parquet')",
+        "pyarrow.parquet.write_table(deltalake.DeltaTable(FOLDER).to_pyarrow_table(), 'rows.parquet'). A local table "
+        "can be given by its folder, FOLDER",
     ),
     "metadata/*.metadata.json": (
         "an Iceberg table",

@@ -51,13 +51,15 @@ class ManySource:
     Args:
         paths: the files, at least one.
         spec: the columns to read of each file.
+        note: the note on files of a folder that are left out; None to look for them when notes are asked for.
 
     Raises:
         InputError: a file cannot be opened, or its row type differs from the first file's.
     """
 
-    def __init__(self, paths: Sequence[str], spec: DataSpec) -> None:
+    def __init__(self, paths: Sequence[str], spec: DataSpec, note: str | None = None) -> None:
         self._paths, self._spec = list(paths), spec
+        self._note = note
         self._suffix = f"::{spec.inner}" if spec.inner else ""
         self._held = hold(list(filter(is_compressed_text, paths)))  # or each opening would decompress a file anew
         self._known: list[_KnownFile] | None = None
@@ -78,8 +80,9 @@ class ManySource:
     @property
     def notes(self) -> Sequence[str]:
         notes = [note for file in self._files() for note in file.notes]
-        if os.path.isdir(self._spec.path):
-            notes = [*filter(None, [note_on_others(self._spec.path, self._paths)]), *notes]
+        if self._note is None:
+            self._note = note_on_others(self._spec.path, self._paths) if os.path.isdir(self._spec.path) else ""
+        notes = [*filter(None, [self._note]), *notes]
         more = [f"{plural(len(notes) - _MOST_NOTES, 'more file')} like these"] if len(notes) > _MOST_NOTES else []
         return notes[:_MOST_NOTES] + more
 
@@ -191,5 +194,7 @@ class ManySource:
         return source
 
     def _open(self, index: int) -> Source:
-        spec = self._spec
+        return self._open_with(index, self._spec)
+
+    def _open_with(self, index: int, spec: DataSpec) -> Source:
         return open_source(self._paths[index] + self._suffix, spec.columns, spec.keep, spec.most_rows, spec.options)

@@ -65,6 +65,13 @@ SOURCE_FORMATS = (
         has_nulls=True,
         is_typed=True,
     ),
+    SourceFormat(
+        "runner.sources.tables.delta:DeltaSource",
+        members=("_delta_log",),
+        extra="delta",
+        has_nulls=True,
+        is_typed=True,
+    ),
     SourceFormat("runner.sources.arrays.npy:NpySource", (".npy",)),
     SourceFormat("runner.sources.arrays.npz:NpzSource", (".npz",)),
     SourceFormat(

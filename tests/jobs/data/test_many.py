@@ -143,14 +143,15 @@ def test_a_table_whose_log_says_which_files_count(log: str, files: str, says: st
         (tmp_path / "t" / name).touch()
     parquet.write_table(pa.table({"x": VALUES[:, 0]}), tmp_path / "t" / files)
     folder = f"{tmp_path}/t"
-    for data in (folder, f"{folder}/**/*.*", str(Path(folder, files).parent)):
+    own = [] if log.startswith("_delta_log") else [folder, str(Path(folder, files).parent)]  # its folder is data
+    for data in (f"{folder}/**/*.*", *own):
         with pytest.raises(InputError, match=f"--data {re.escape(data)} {says}.*Write the table's present rows"):
             open_source(data)
     if files.endswith("parquet"):
         assert open_source(f"{folder}/{files}").num_rows == NUM_ROWS  # a file that the user names
 
 
-def test_files_that_a_folder_leaves_out_are_told(tmp_path: Path) -> None:
+def test_files_that_a_folder_leaves_out_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("a.parquet", "b.pq"):
         parquet.write_table(pa.table({"x": VALUES[:, 0]}), tmp_path / name)
     assert open_source(str(tmp_path)).num_rows == 2 * NUM_ROWS
@@ -160,7 +161,11 @@ def test_files_that_a_folder_leaves_out_are_told(tmp_path: Path) -> None:
     says = [f"--data {tmp_path}: 1 file is left out, which is .orc (1)"]
     assert open_source(str(tmp_path)).notes == says  # type: ignore[attr-defined]
     (tmp_path / "b.pq").unlink()
+    walks: list[object] = []
+    walk = os.walk
+    monkeypatch.setattr(os, "walk", lambda folder: walks.append(folder) or walk(folder))
     assert open_source(str(tmp_path)).notes == says  # type: ignore[attr-defined]
+    assert len(walks) == 2  # for the data, and for what is beside it
 
 
 def test_a_folder_of_other_files_is_described(tmp_path: Path) -> None:
