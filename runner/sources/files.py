@@ -103,6 +103,11 @@ class LocalFile:
             buffer = buffer[count:]
             position += count
 
+    def check_length(self) -> None:
+        """Raise InputError where the file has become shorter: a memory map of it would end the process (SIGBUS)."""
+        if os.fstat(self._fd).st_size < self.size:
+            raise InputError(f"--data {self.path} has become shorter while it was read")
+
     def stamp(self) -> str:
         return file_stamp(self.path)
 

@@ -10,7 +10,7 @@ from runner.core.errors import InputError, describe
 from runner.core.urls import is_url
 from runner.data.rows import RowType
 from runner.sources.base import DataSpec, check_dtype
-from runner.sources.files import File, open_file, read_range, sampled_checksum
+from runner.sources.files import File, LocalFile, open_file, read_range, sampled_checksum
 
 HEADER_BYTES = 64 << 10  # larger than any header of an array of numbers
 
@@ -44,6 +44,8 @@ class NpyArray:
 
     def read(self, start: int, stop: int) -> np.ndarray:
         if self._column_major is not None:  # the one layout in which a row's bytes are not contiguous
+            assert isinstance(self._file, LocalFile)
+            self._file.check_length()
             return np.array(self._column_major[start:stop], dtype=self.row_type.dtype, order="C")
         rows = np.empty((stop - start, *self.row_type.shape), self._stored_dtype)
         self._file.read_into(as_bytes(rows), self._offset + start * self.row_bytes)

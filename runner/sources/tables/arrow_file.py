@@ -74,6 +74,7 @@ class ArrowFileSource(GroupedTable):
         return table
 
     def check(self, part: Any) -> None:
+        self._file.check_length()
         # pyarrow takes offsets, indices and text as they are in the file
         for name in self._columns.names:
             if name not in self._nested:
@@ -83,6 +84,7 @@ class ArrowFileSource(GroupedTable):
         """Return columns of a record batch."""
         import pyarrow as pa
 
+        self._file.check_length()
         self._check_size(group)
         fields = sorted(self._schema.get_field_index(name) for name in names)
         if fields != self._fields:

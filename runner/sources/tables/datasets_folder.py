@@ -12,7 +12,7 @@ from runner.core.text import row_range
 from runner.data.rows import Rows, RowTypes
 from runner.host.environment import set_default
 from runner.sources.base import DataSpec
-from runner.sources.files import file_stamp
+from runner.sources.files import LocalFile, file_stamp
 from runner.sources.tables.arrow import ArrowColumns
 from runner.sources.tables.arrow_types import is_list, shape_of_lists
 
@@ -38,6 +38,7 @@ class DatasetsSource:
         except Exception as error:  # of one kind or another by what is wrong with which of its files
             raise InputError(f"{self._what}: Datasets cannot read the folder: {describe(error)}") from error
         self._files = [self._folder / "state.json", *(Path(file["filename"]) for file in dataset.cache_files)]
+        self._mapped = [LocalFile(str(file)) for file in self._files[1:]]
         self._columns = ArrowColumns(_plain_schema(dataset.data.schema), spec, _Facts(dataset.data))
         self._rows = dataset.with_format("arrow").select_columns(self._columns.names)
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows share it
@@ -62,6 +63,8 @@ class DatasetsSource:
     def _table(self, start: int, stop: int) -> Any:
         import pyarrow as pa
 
+        for file in self._mapped:
+            file.check_length()
         try:
             with self._lock:
                 table = self._rows[start:stop]

@@ -62,11 +62,13 @@ class JsonLinesSource(LineSource):
         self._schema = pa.schema([(name, _loose(kind, pa)) for name, kind in self._fixed.items()])
 
     def parse(self, block: bytes, first: int, count: int) -> Rows:
+        import pyarrow as pa
+
         options = self._json.ParseOptions(
             explicit_schema=self._schema, newlines_in_values=False, unexpected_field_behavior="ignore"
         )
         try:
-            table = self._json.read_json(io.BytesIO(block), self._reading(len(block)), options)
+            table = self._json.read_json(pa.BufferReader(block), self._reading(len(block)), options)
             if len(table) != count:
                 raise self.refusal(
                     first, count, ValueError(f"{plural(len(table), 'JSON object')} in {plural(count, 'line')}")

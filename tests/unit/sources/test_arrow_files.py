@@ -1,8 +1,10 @@
 """Arrow files and Feather: the rows of a Parquet file with the same table, compressed or not; refusals."""
 
+import os
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -201,3 +203,16 @@ def test_damage_is_an_error_of_the_data(compression: Any, tmp_path: Path) -> Non
     assert all(message.startswith(f"--data {path}") for message in messages)
     assert any("cannot be read" in message for message in messages)
     assert any("is damaged" in message for message in messages)
+
+
+def test_a_mapped_file_that_shrinks_is_an_error_and_no_crash(tmp_path: Path) -> None:
+    values = np.arange(200_000.0).reshape(-1, 2)
+    pa.feather.write_feather(pa.table({"x": values[:, 0]}), tmp_path / "d.feather", compression="uncompressed")
+    np.save(tmp_path / "d.npy", np.asfortranarray(values))
+    datasets.Dataset.from_dict({"x": values[:, 0]}).save_to_disk(str(tmp_path / "folder"))
+    for data, file in (("d.feather", "d.feather"), ("d.npy", "d.npy"), ("folder", "folder/data-00000-of-00001.arrow")):
+        source = open_source(str(tmp_path / data))
+        source.read(0, 10)
+        os.truncate(tmp_path / file, 4096)
+        with pytest.raises(InputError, match=f"{file} has become shorter while it was read"):
+            source.read(90_000, 90_010)
