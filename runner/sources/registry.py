@@ -114,6 +114,14 @@ SOURCE_FORMATS = (
         "runner.sources.arrays.hdf5:Hdf5Source", (".h5", ".hdf5", ".nc", ".nc4", ".h5ad", ".he5"), extra="hdf5"
     ),
     SourceFormat("runner.sources.arrays.zarr:ZarrSource", (".zarr",), extra="zarr", is_folder=True),
+    SourceFormat(
+        "runner.sources.tables.tfrecord:TFRecordSource",
+        (".tfrecord", ".tfrecords"),
+        extra="tfrecord",
+        has_nulls=True,
+        is_typed=True,
+        may_be_compressed=True,
+    ),
     SourceFormat("runner.sources.media.tar:TarSource", (".tar",), extra="images"),
 )
 DATASET_FUNCTION = SourceFormat("runner.sources.torch_dataset:TorchDatasetSource")
