@@ -15,6 +15,7 @@ from runner.sources.common_types import LIST
 from runner.sources.media.decode import Size, size_of
 from runner.sources.tables.arrow_types import as_plain, is_list, is_text, plain_field
 from runner.sources.tables.pictures import Pictures, are_pictures
+from runner.sources.tables.sounds import Sounds, are_sounds
 from runner.sources.tables.values import NAN_ADVICE
 
 _NULL_ADVICE = "Set such rows aside with --on-error quarantine"
@@ -47,7 +48,7 @@ class ArrowColumns:
     Attributes:
         names: names of the columns, in order.
         row_type: type of the only column; by name where there are several.
-        decoded_bytes: bytes of the images of a row, decoded.
+        decoded_bytes: bytes of the images and the sound of a row, decoded.
         reading: how columns are read, in words, where that is not in their types; for digests.
 
     Raises:
@@ -71,7 +72,7 @@ class ArrowColumns:
                     "each, or choose others with --columns"
                 )
         self._settled: list[str] = []
-        self.pictures: dict[str, Pictures] = {}
+        self.media: dict[str, Pictures | Sounds] = {}
         self._lists = [name for name, kind in spec.options.types.items() if kind == LIST]
         self._plain: dict[str, Any] = {}  # types of columns of tensors
         self._casts: dict[str, Any] = {}
@@ -86,19 +87,21 @@ class ArrowColumns:
             kind = self._given(kind, name, spec)
             if name in spec.options.cells:
                 self._types[name] = _kept_type(kind, f"{spec.what}: column {name!r}")
-            elif facts is not None and are_pictures(kind, facts.sample(name)):
-                self.pictures[name] = Pictures(f"{spec.what}::{name}", facts.sample(name), self._size)
-                self._types[name] = self.pictures[name].row_type
+            elif facts is not None and (decoder := _decoder_of(kind, facts.sample(name))):
+                self.media[name] = decoder(f"{spec.what}::{name}", facts.sample(name), self._size)
+                self._types[name] = self.media[name].row_type
             else:
                 self._types[name] = self._type(kind, name, facts)
-        if self._size and not self.pictures:
+        if self._size and not self.media:
             raise UsageError(f"{spec.what}: a size is for images, and {', '.join(self.names)} are none")
-        if kept := [name for name in spec.keep if name in self.pictures]:
-            raise UsageError(f"--keep {', '.join(kept)}: images are kept in .parquet, .feather, .jsonl and .csv alone")
+        if kept := [name for name in spec.keep if name in self.media]:
+            raise UsageError(
+                f"--keep {', '.join(kept)}: images and sound are kept in .parquet, .feather, .jsonl and .csv alone"
+            )
         self.row_type: RowTypes = self._types[self.names[0]] if len(self.names) == 1 else self._types
-        self.decoded_bytes = sum(images.row_type.row_bytes for images in self.pictures.values())
+        self.decoded_bytes = sum(media.row_bytes for media in self.media.values())
         self.reading = f" arrays: {self._settled}" if self._settled else ""
-        self.reading += f" images: {self._size}" if self.pictures else ""
+        self.reading += f" images: {self._size}" if self.media else ""
 
     def _given(self, kind: Any, name: str, spec: DataSpec) -> Any:
         """Return the type that a column is cast to: the one that the user gives, or its own."""
@@ -170,8 +173,8 @@ class ArrowColumns:
             except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
                 place = row_range(first, first + len(column))
                 raise InputError(f"{self._what}: {place} of column {name!r}: {describe(error)}") from error
-        if name in self.pictures:
-            return self.pictures[name].column(column, first)
+        if name in self.media:
+            return self.media[name].column(column, first)
         if cell_name(row_type.dtype):
             return to_cells(column, row_type.dtype)
         if pa.types.is_dictionary(column.type):
@@ -227,3 +230,10 @@ def _kept_type(kind: Any, what: str) -> RowType:
         return RowType(RAGGED, type_of_cells(kind))
     except ValueError as error:
         raise InputError(f"{what} is {error}. Save it as lists, or without a dictionary") from error
+
+
+def _decoder_of(kind: Any, sample: Any) -> type[Pictures | Sounds] | None:
+    """Return the class that decodes a column; None where it is neither of images nor of sound."""
+    if are_sounds(kind, sample):
+        return Sounds
+    return Pictures if are_pictures(kind, sample) else None

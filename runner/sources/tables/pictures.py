@@ -10,8 +10,8 @@ from runner.data.rows import FILE, RAGGED, Column, RowType, ragged
 from runner.sources.media.decode import Size, decode, pixels_of, too_much_for_a_batch
 from runner.sources.media.image_reader import in_threads
 
-_BYTES = "bytes"
-_PATH = "path"
+BYTES = "bytes"
+PATH = "path"
 
 
 def are_pictures(kind: Any, sample: Any) -> bool:
@@ -23,9 +23,9 @@ def are_pictures(kind: Any, sample: Any) -> bool:
     """
     import pyarrow as pa
 
-    if not pa.types.is_struct(kind) or {field.name for field in kind} != {_BYTES, _PATH} or sample is None:
+    if not pa.types.is_struct(kind) or {field.name for field in kind} != {BYTES, PATH} or sample is None:
         return False
-    contents = (row[_BYTES] for row in sample.to_pylist() if row and row[_BYTES])
+    contents = (row[BYTES] for row in sample.to_pylist() if row and row[BYTES])
     content = next(contents, b"")
     import_extra("PIL", "decoding images", "images")
     return pixels_of(content) > 0
@@ -50,6 +50,11 @@ class Pictures:
         self._what = what
         self._size = size
         self.row_type = RowType(RAGGED, FILE) if size == "file" else RowType((3, *self._shape(sample)), np.dtype("u1"))
+
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of a row, decoded."""
+        return self.row_type.row_bytes
 
     def column(self, rows: Any, first: int) -> Column:
         """Return images of rows, an Arrow array.
@@ -94,9 +99,9 @@ class Pictures:
         return image
 
     def _content(self, row: Any, number: int) -> bytes:
-        content: bytes | None = row and row[_BYTES]
+        content: bytes | None = row and row[BYTES]
         if not content:
-            path = row and row[_PATH]
+            path = row and row[PATH]
             where = f", only the path {path!r}: embed the files when the data set is saved" if path else ""
             raise InputError(f"{self._name(number)} holds no image{where}")
         return content

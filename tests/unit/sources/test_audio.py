@@ -5,9 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import soundfile
 import soxr
+from pyarrow import parquet
 
 from runner.core.errors import InputError, UsageError
 from runner.data.rows import RAGGED, TEXT, RowType
@@ -101,3 +103,27 @@ def test_what_is_not_meant_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cover.jpg").touch()
     with pytest.raises(InputError, match=r"holds 1 image and 2 files of sound, such as cover\.jpg and a\.wav"):
         open_source(str(tmp_path))
+
+
+def test_columns_of_sound_are_decoded_as_a_folder_is(tmp_path: Path) -> None:
+    for channels in (1, 2):
+        files = [encoded(2000 + 10 * row, 16000, "FLAC", "PCM_16", channels) for row in range(5)]
+        rows = [{"bytes": content, "path": f"{row}.flac"} for row, content in enumerate(files)]
+        kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+        rows.append({"bytes": None, "path": "gone.flac"})
+        table = pa.table({"audio": pa.array(rows, kind), "id": range(6)})
+        parquet.write_table(table, tmp_path / "d.parquet", row_group_size=2)
+        source = open_source(f"{tmp_path}/d.parquet", ["audio"], ["id"])
+        shape = RAGGED if channels == 1 else (*RAGGED, channels)
+        assert source.row_type == {"audio": RowType(shape, np.dtype("f4")), "id": RowType((), np.dtype("i8"))}
+        slow = open_source(f"{tmp_path}/d.parquet::audio@8000")
+        read: Any = as_batch(source.read(1, 5))
+        assert read["id"].tolist() == [1, 2, 3, 4]
+        for content, values, resampled in zip(files[1:], read["audio"], as_batch(slow.read(1, 5)), strict=True):
+            own = soundfile.read(io.BytesIO(content), dtype="float32")[0]
+            assert np.array_equal(values, own)
+            assert np.array_equal(resampled, soxr.resample(own, 16000, 8000))
+        with pytest.raises(InputError, match=r"::audio: row 5 holds no sound, only the path 'gone.flac'"):
+            source.read(4, 6)
+    with pytest.raises(UsageError, match="after @ its sampling rate in Hz may be given, such as @16000"):
+        open_source(f"{tmp_path}/d.parquet::audio@file")

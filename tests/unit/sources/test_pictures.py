@@ -78,7 +78,7 @@ def test_what_images_in_columns_cannot_be(tmp_path: Path) -> None:
         open_source(f"{path}::image").read(0, 3)
     with pytest.raises(UsageError, match="a size is for images, and label are none"):
         open_source(f"{path}::label@2x2")
-    with pytest.raises(UsageError, match=r"images are kept in \.parquet"):
+    with pytest.raises(UsageError, match=r"images and sound are kept in \.parquet"):
         open_source(path, ["label"], ["image"])
     table = pa.table({"audio": [{"bytes": b"RIFF....", "path": "a.wav"}]})
     pa.parquet.write_table(table, tmp_path / "audio.parquet")
