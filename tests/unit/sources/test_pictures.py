@@ -80,7 +80,7 @@ def test_what_images_in_columns_cannot_be(tmp_path: Path) -> None:
         open_source(f"{path}::label@2x2")
     with pytest.raises(UsageError, match=r"images and sound are kept in \.parquet"):
         open_source(path, ["label"], ["image"])
-    table = pa.table({"audio": [{"bytes": b"RIFF....", "path": "a.wav"}]})
+    table = pa.table({"audio": [{"bytes": b"ID3.....", "path": "a.mp3"}]})
     pa.parquet.write_table(table, tmp_path / "audio.parquet")
     with pytest.raises(InputError, match="column 'audio' is of type struct"):
         open_source(f"{tmp_path}/audio.parquet")
