@@ -66,16 +66,17 @@ class Contents:
         self._storage = storage
         self.place = place
 
-    def read_into(self, buffer: memoryview, position: int) -> None:
-        """Fill a buffer with the bytes from a position on."""
-        while buffer:
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes `start..stop`."""
+        parts = []
+        while start < stop:
             try:
-                count = os.preadv(self._storage.fd, [buffer], self.place.offset + position)
+                parts.append(os.pread(self._storage.fd, stop - start, self.place.offset + start))
             except OSError as error:
                 raise InputError(f"--data {self.place.path}: reading {_folder()} failed: {error}") from error
-            assert count
-            buffer = buffer[count:]
-            position += count
+            assert parts[-1]
+            start += len(parts[-1])
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 class DecompressedFile:
@@ -87,7 +88,10 @@ class DecompressedFile:
         self._contents = contents
 
     def read_into(self, buffer: memoryview, position: int) -> None:
-        self._contents.read_into(buffer, position)
+        buffer[:] = self._contents.read(position, position + len(buffer))
+
+    def read(self, start: int, stop: int) -> bytes:
+        return self._contents.read(start, stop)
 
     def stamp(self) -> str:
         return self._stored.stamp()

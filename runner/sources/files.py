@@ -42,6 +42,10 @@ class File(Protocol):
         """
         ...
 
+    def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes `start..stop`; for exceptions see `read_into`."""
+        ...
+
     def stamp(self) -> str:
         """Return a value that changes whenever the file is written to."""
         ...
@@ -59,9 +63,7 @@ def open_file(path: str) -> File:
 
 def read_range(file: File, start: int, stop: int) -> bytes:
     """Return the bytes `start..stop` of a file."""
-    buffer = bytearray(stop - start)
-    file.read_into(memoryview(buffer), start)
-    return bytes(buffer)
+    return file.read(start, stop)
 
 
 def sampled_checksum(file: File) -> str:
@@ -103,6 +105,18 @@ class LocalFile:
             buffer = buffer[count:]
             position += count
 
+    def read(self, start: int, stop: int) -> bytes:
+        # several times as fast as a buffer that is copied: each of those is new memory, which the kernel clears
+        try:
+            content = os.pread(self._fd, stop - start, start)
+        except OSError as error:
+            raise InputError(f"--data {self.path}: reading at byte {start} failed: {error}") from error
+        if len(content) == stop - start:
+            return content
+        buffer = bytearray(stop - start)
+        self.read_into(memoryview(buffer), start)
+        return bytes(buffer)
+
     def check_length(self) -> None:
         """Raise InputError where the file has become shorter: a memory map of it would end the process (SIGBUS)."""
         if os.fstat(self._fd).st_size < self.size:
@@ -143,6 +157,11 @@ class RemoteFile:
         if len(content) < len(buffer):
             raise InputError(f"--data {self.path} has become shorter while it was read (byte {position})")
         buffer[:] = content
+
+    def read(self, start: int, stop: int) -> bytes:
+        buffer = bytearray(stop - start)
+        self.read_into(memoryview(buffer), start)
+        return bytes(buffer)
 
     def stamp(self) -> str:
         info = self._info()
