@@ -16,6 +16,7 @@ from runner.core.errors import InputError, OutputError
 from runner.core.messages import tell
 from runner.core.printable import safe_message
 from runner.core.text import byte_size
+from runner.core.urls import is_url
 from runner.sources.decompress import compression_of, decompressed
 from runner.sources.files import File, open_file
 
@@ -97,7 +98,7 @@ class DecompressedFile:
         return self._stored.stamp()
 
 
-_held: "weakref.WeakValueDictionary[str, Contents]" = weakref.WeakValueDictionary()  # by path
+_held: "weakref.WeakValueDictionary[str, Contents]" = weakref.WeakValueDictionary()  # see `_key`
 
 
 def open_text(path: str) -> tuple[File, File]:
@@ -134,7 +135,7 @@ def hold(paths: Sequence[str], beat: Beat | None = None) -> list[Contents]:
     for path in filter(compression_of, paths):
         file = open_file(path)
         stamp = file.stamp()
-        held = _held.get(path)
+        held = _held.get(_key(path))
         if held is None or held.place.stamp != stamp:
             if storage is None:
                 storage, position = _make_storage(path, token), len(token)
@@ -142,7 +143,7 @@ def hold(paths: Sequence[str], beat: Beat | None = None) -> list[Contents]:
             if file.stamp() != stamp:
                 raise InputError(f"--data {path} has changed while it was read")
             place = Place(path, stamp, f"/proc/{os.getpid()}/fd/{storage.fd}", token, position, size)
-            held = _held[path] = Contents(storage, place)
+            held = _held[_key(path)] = Contents(storage, place)
             position += size
         contents.append(held)
     return contents
@@ -156,7 +157,7 @@ def adopt(places: Sequence[Place]) -> list[Contents]:
         if place.storage not in storages:
             storages[place.storage] = _open_storage(place)
         if (storage := storages[place.storage]) is not None:
-            held = _held[place.path] = Contents(storage, place)
+            held = _held[_key(place.path)] = Contents(storage, place)
             contents.append(held)
     return contents
 
@@ -171,6 +172,11 @@ class Teller:
         if time.monotonic() - self._told > _TELL_SECONDS:
             self._told = time.monotonic()
             tell(safe_message(f"runner: {words}"))
+
+
+def _key(path: str) -> str:
+    """Return a name that is the same in every working folder."""
+    return path if is_url(path) else os.path.abspath(path)
 
 
 def _folder() -> str:
