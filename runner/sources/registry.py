@@ -9,6 +9,7 @@ from runner.core.errors import InputError, RunnerError, UsageError
 from runner.core.nearest import nearest_name
 from runner.core.plugins import find_plugin
 from runner.core.urls import is_url, without_query
+from runner.sources.contents import beginning_of
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class SourceFormat:
     Attributes:
         reader: its class, as `package.module:name`, made of a `DataSpec`.
         suffixes: of paths.
+        first_bytes: beginnings of files, where several formats share a suffix; none for any.
         members: files, one of which is in every folder of this format.
         schemes: beginnings of URLs.
         extra: the extra of this project that installs its library; None where it needs none.
@@ -29,6 +31,7 @@ class SourceFormat:
 
     reader: str
     suffixes: tuple[str, ...] = ()
+    first_bytes: tuple[bytes, ...] = ()
     members: tuple[str, ...] = ()
     schemes: tuple[str, ...] = ()
     extra: str | None = None
@@ -38,8 +41,9 @@ class SourceFormat:
     is_typed: bool = False
 
     def is_named_by(self, path: str) -> bool:
-        """Return whether a path ends in a suffix of the format."""
-        return without_query(path).rstrip("/").endswith(self.suffixes)
+        """Return whether a path ends in a suffix of the format, and its file begins as such."""
+        is_named = without_query(path).rstrip("/").endswith(self.suffixes)
+        return is_named and (not self.first_bytes or beginning_of(path).startswith(self.first_bytes))
 
     def is_marked_at(self, path: str) -> bool:
         """Return whether the scheme of a URL, or a file in a folder, tells this format, whatever the suffix."""
@@ -89,6 +93,7 @@ SOURCE_FORMATS = (
         is_typed=True,
     ),
     SourceFormat("runner.sources.tables.lines:TextSource", (".txt",)),
+    SourceFormat("runner.sources.arrays.netcdf3:Netcdf3Source", (".nc", ".nc3", ".nc4"), (b"CDF",), extra="scipy"),
     SourceFormat(
         "runner.sources.arrays.hdf5:Hdf5Source", (".h5", ".hdf5", ".nc", ".nc4", ".h5ad", ".he5"), extra="hdf5"
     ),
@@ -99,7 +104,7 @@ DATASET_FUNCTION = SourceFormat("runner.sources.torch_dataset:TorchDatasetSource
 OBJECT = SourceFormat("")  # given from Python
 IMAGE_FOLDER = SourceFormat("runner.sources.media.images:ImageSource", extra="images")  # any other folder
 
-SUFFIXES = tuple(suffix for row in SOURCE_FORMATS for suffix in row.suffixes)
+SUFFIXES = tuple(dict.fromkeys(suffix for row in SOURCE_FORMATS for suffix in row.suffixes))
 FOLDER_SUFFIXES = tuple(suffix for row in SOURCE_FORMATS if row.is_folder for suffix in row.suffixes)
 JOINED_SUFFIXES = tuple(suffix for row in SOURCE_FORMATS if row.is_joined for suffix in row.suffixes)
 
@@ -113,6 +118,7 @@ _HINTS = (
     ((".zst",), f"{_COMPRESSED}: unzstd PATH"),
     ((".lz4",), f"{_COMPRESSED}: unlz4 PATH"),
     ((".zip",), f"{_COMPRESSED}: unzip PATH"),
+    ((".cdf",), ". If it is netCDF, rename it to end in .nc"),
     ((".hdf", ".h5md"), ". If it is HDF5, rename it to end in .h5"),
     ((".mat",), ". Its axes are in MATLAB's order: save it from Python with numpy.save, rows first"),
     (

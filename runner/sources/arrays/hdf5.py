@@ -169,8 +169,8 @@ def _open(raw: File) -> Any:
 
     if read_range(raw, 0, min(raw.size, len(_NETCDF_3))) == _NETCDF_3:
         raise InputError(
-            f"--data {raw.path} is netCDF of version 3, which is not HDF5. Write it as version 4: nccopy -k nc4 OLD "
-            "NEW, or xarray.open_dataset(OLD).to_netcdf(NEW)"
+            f"--data {raw.path} is netCDF of version 3, which is read from local files that end in .nc: copy or rename "
+            "it to be one"
         )
     try:
         if is_url(raw.path):
