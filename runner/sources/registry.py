@@ -17,7 +17,7 @@ class SourceFormat:
     """A format that data are read from.
 
     Attributes:
-        reader: its class, as `package.module:name`, made of a `DataSpec`.
+        reader: its class, or a function that chooses one, as `package.module:name`, made of a `DataSpec`.
         suffixes: of paths.
         first_bytes: beginnings of files, where several formats share a suffix; none for any.
         members: files, one of which is in every folder of this format.
@@ -97,6 +97,7 @@ SOURCE_FORMATS = (
     SourceFormat(
         "runner.sources.arrays.hdf5:Hdf5Source", (".h5", ".hdf5", ".nc", ".nc4", ".h5ad", ".he5"), extra="hdf5"
     ),
+    SourceFormat("runner.sources.arrays.matlab:open_mat", (".mat",), extra="matlab"),
     SourceFormat("runner.sources.arrays.zarr:ZarrSource", (".zarr",), extra="zarr", is_folder=True),
     SourceFormat("runner.sources.media.tar:TarSource", (".tar",), extra="images"),
 )
@@ -120,7 +121,6 @@ _HINTS = (
     ((".zip",), f"{_COMPRESSED}: unzip PATH"),
     ((".cdf",), ". If it is netCDF, rename it to end in .nc"),
     ((".hdf", ".h5md"), ". If it is HDF5, rename it to end in .h5"),
-    ((".mat",), ". Its axes are in MATLAB's order: save it from Python with numpy.save, rows first"),
     (
         (".json",),
         ". If each line is an object, rename it to end in .jsonl; else write it so: pandas.DataFrame.to_json("

@@ -106,7 +106,6 @@ def test_shards_are_the_data_of_the_next_job(suffix: str, tmp_path: Path) -> Non
         ("d.json", "rename it to end in .jsonl"),
         ("d.avro", "Write it to Parquet"),
         ("d.xlsx", "Write it to Parquet"),
-        ("d.mat", "in MATLAB's order"),
         ("d.db", "sqlite:///FILE::TABLE"),
         ("d.PARQUET", "Suffixes are in small letters: rename it"),
     ],
@@ -128,7 +127,7 @@ def test_arrays_of_matlab_are_not_read_along_the_wrong_axis(tmp_path: Path) -> N
     with h5py.File(tmp_path / "d.h5", "w") as file:
         file["x"] = np.zeros((3, 10))  # of a matrix of 10 rows
         file["x"].attrs["MATLAB_class"] = np.bytes_("double")
-    with pytest.raises(InputError, match=r"written by MATLAB, which stores the axes in reverse.*dataset\[\.\.\.\]\.T"):
+    with pytest.raises(InputError, match=r"written by MATLAB, which stores the axes in reverse.*end in \.mat"):
         open_source(f"{tmp_path}/d.h5::x")
 
 
