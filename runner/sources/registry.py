@@ -94,11 +94,10 @@ SOURCE_FORMATS = (
     ),
     SourceFormat("runner.sources.tables.lines:TextSource", (".txt",)),
     SourceFormat("runner.sources.arrays.netcdf3:Netcdf3Source", (".nc", ".nc3", ".nc4"), (b"CDF",), extra="scipy"),
-    SourceFormat(
-        "runner.sources.arrays.hdf5:Hdf5Source", (".h5", ".hdf5", ".nc", ".nc4", ".h5ad", ".he5"), extra="hdf5"
-    ),
+    SourceFormat("runner.sources.arrays.hdf5:Hdf5Source", (".h5", ".hdf5", ".nc", ".nc4", ".he5"), extra="hdf5"),
+    SourceFormat("runner.sources.arrays.anndata:open_h5ad", (".h5ad",), extra="hdf5", has_nulls=True),
     SourceFormat("runner.sources.arrays.matlab:open_mat", (".mat",), extra="matlab"),
-    SourceFormat("runner.sources.arrays.zarr:ZarrSource", (".zarr",), extra="zarr", is_folder=True),
+    SourceFormat("runner.sources.arrays.zarr:open_zarr", (".zarr",), extra="zarr", is_folder=True, has_nulls=True),
     SourceFormat("runner.sources.media.tar:TarSource", (".tar",), extra="images"),
 )
 DATASET_FUNCTION = SourceFormat("runner.sources.torch_dataset:TorchDatasetSource")

@@ -45,7 +45,9 @@ class Hdf5Source(NamedSource):
             what = f"{spec.what}::{dataset.name.lstrip('/') if fields else name}"
             self._parts += files_of_virtual(dataset, spec.path, what)
             self._opened[what] = dataset
-            array = FieldArray(dataset, name, what) if fields else _Dataset(dataset, self._raw, name)
+            array = (
+                FieldArray(dataset, name, what) if fields else DatasetArray(dataset, self._raw, f"{spec.what}::{name}")
+            )
             arrays[name] = ByChunks(array, (dataset.chunks or (1,))[0], lock, len(datasets))
         super().__init__(spec.path, arrays)
 
@@ -74,13 +76,19 @@ class Hdf5Source(NamedSource):
         return the_only(self._path, datasets_in(self._file), "dataset")
 
 
-class _Dataset:
-    """A data set of the file."""
+class DatasetArray:
+    """A data set of a file.
 
-    def __init__(self, dataset: Any, raw: File, name: str) -> None:
+    Args:
+        dataset: the data set.
+        raw: the file.
+        what: the data set, for messages.
+    """
+
+    def __init__(self, dataset: Any, raw: File, what: str) -> None:
         self._dataset = dataset
         self._raw = raw
-        self._what = f"--data {raw.path}::{name}"
+        self._what = what
         self._packing: Packing | None = None
         if not dataset.shape:
             raise InputError(f"{self._what} is a single value or empty; its first axis must be the rows")
