@@ -72,7 +72,7 @@ def without_column(data: Any) -> Any:
     if not isinstance(data, str) or not inner_name(data):
         return data
     path = data.partition("::")[0]
-    return data if find_source_format((_files_of(path) or [path])[0]).schemes else path
+    return data if find_source_format((_files_of(path) or [path])[0]).is_divided else path
 
 
 def is_dataset(data: Any) -> bool:

@@ -26,6 +26,7 @@ class SourceFormat:
         is_folder: whether a path with its suffix is a folder.
         has_nulls: whether values may be null, which can be read as NaN.
         is_typed: whether the types of columns can be given.
+        is_divided: whether the name after `::` is a part of it, with columns of its own.
         is_joined: whether a folder with such files in it or below is one data set.
     """
 
@@ -36,6 +37,7 @@ class SourceFormat:
     schemes: tuple[str, ...] = ()
     extra: str | None = None
     is_folder: bool = False
+    is_divided: bool = False
     is_joined: bool = False
     has_nulls: bool = False
     is_typed: bool = False
@@ -55,6 +57,7 @@ SOURCE_FORMATS = (
         "runner.sources.tables.database:DatabaseSource",
         schemes=("sqlite://", "postgresql://", "postgresql+", "mysql://", "mysql+"),
         extra="sql",
+        is_divided=True,
         has_nulls=True,
     ),
     SourceFormat("runner.sources.shards:ShardSource", members=("index.json",)),
@@ -96,6 +99,13 @@ SOURCE_FORMATS = (
     SourceFormat("runner.sources.arrays.netcdf3:Netcdf3Source", (".nc", ".nc3", ".nc4"), (b"CDF",), extra="scipy"),
     SourceFormat("runner.sources.arrays.hdf5:Hdf5Source", (".h5", ".hdf5", ".nc", ".nc4", ".he5"), extra="hdf5"),
     SourceFormat("runner.sources.arrays.anndata:open_h5ad", (".h5ad",), extra="hdf5", has_nulls=True),
+    SourceFormat(
+        "runner.sources.arrays.fits:FitsSource",
+        (".fits", ".fit", ".fts"),
+        extra="fits",
+        is_divided=True,
+        has_nulls=True,
+    ),
     SourceFormat("runner.sources.arrays.matlab:open_mat", (".mat",), extra="matlab"),
     SourceFormat("runner.sources.arrays.zarr:open_zarr", (".zarr",), extra="zarr", is_folder=True, has_nulls=True),
     SourceFormat("runner.sources.media.tar:TarSource", (".tar",), extra="images"),

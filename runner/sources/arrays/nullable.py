@@ -80,7 +80,7 @@ class NullableArray:
         self._what = what
         self.num_rows = values.num_rows
         self.row_type = values.row_type
-        self._to_cells = name in options.cells
+        self._to_cells = name in options.cells and (self.row_type.is_ragged or not self.row_type.shape)
         self._null_is_nan = options.null_is_nan and self.row_type.dtype.kind in "iuf"
         if self._to_cells:
             pa = import_extra("pyarrow", f"{what}, kept beside predictions,", "parquet")
@@ -100,7 +100,7 @@ class NullableArray:
             numbers[null] = np.nan
             return numbers
         if null.any():
-            row = start + int(np.flatnonzero(null)[0])
+            row = start + int(np.argwhere(null)[0, 0])
             advice = NAN_ADVICE if self.row_type.dtype.kind in "iuf" else _ADVICE
             raise InputError(f"{self._what}: row {row} is null. {advice}")
         return column

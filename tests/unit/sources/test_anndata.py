@@ -67,6 +67,16 @@ def test_any_rows_of_matrices_are_what_the_library_reads(name: str, folder: Path
     assert both.digest() == open_source(str(path), ["X", "obsm/X_pca"], ["obs/number", "obs_names"]).digest()
 
 
+def test_behind_a_url(folder: Path) -> None:
+    fsspec = pytest.importorskip("fsspec")
+    with fsspec.open("memory://anndata/d.h5ad", "wb") as file:
+        file.write((folder / "new/plain.h5ad").read_bytes())
+    sources = [
+        open_source(where, ["X"], ["plain"]) for where in ("memory://anndata/d.h5ad", f"{folder}/new/plain.h5ad")
+    ]
+    assert sources[0].digest() == sources[1].digest()
+
+
 @pytest.mark.parametrize("kind", [name for name in FILES if name.startswith("new")])
 def test_nulls_of_observations(kind: str, folder: Path) -> None:
     path = f"{folder}/{kind}"
