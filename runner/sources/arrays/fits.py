@@ -1,6 +1,7 @@
 """Rows of the images and tables in a FITS file, whose headers astropy reads."""
 
 import io
+import math
 import threading
 import warnings
 from collections.abc import Sequence
@@ -11,12 +12,16 @@ import numpy as np
 from runner.core.errors import InputError, UsageError, describe
 from runner.core.text import listed
 from runner.data.rows import Column, RowType, name_rows
-from runner.sources.arrays.fits_columns import make_column
+from runner.sources.arrays.fits_columns import make_column, turned_sign
 from runner.sources.arrays.named import Array, ByChunks, NamedSource
+from runner.sources.arrays.strided import Records, StridedRows
 from runner.sources.base import DataSpec, check_decoded, check_dtype, no_such
 from runner.sources.files import File, Stream, open_file
 
-_TABLE, _IMAGES = "BinTableHDU", ("PrimaryHDU", "ImageHDU", "CompImageHDU")
+_TABLE = "BinTableHDU"
+_COMPRESSED = "CompImageHDU"
+_IMAGES = ("PrimaryHDU", "ImageHDU", _COMPRESSED)
+_STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}  # by BITPIX
 _READ_AHEAD = 64 << 10  # bytes
 _BINARY = "Write it as a binary one: astropy.table.Table.read(OLD, hdu=NAME).write('d.fits')"
 
@@ -44,9 +49,7 @@ class FitsSource(NamedSource):
         elif kind in _IMAGES and hdu.shape:
             if spec.columns or spec.keep:
                 raise UsageError(f"{what} is an image, which has no columns to choose")
-            image = _Image(hdu, what)
-            self._chunk_rows = image.chunk_rows
-            arrays = {"": ByChunks(image, image.chunk_rows, threading.Lock(), 1)}
+            arrays = {"": self._image(hdu, what)}
         else:
             advice = f". {_BINARY.replace('NAME', str(number))}" if kind == "TableHDU" else ""
             raise InputError(
@@ -66,10 +69,18 @@ class FitsSource(NamedSource):
         for name in names:
             if name not in known:
                 raise no_such(what, name, known)
-        return {name: make_column(hdu, self._file, name, spec.options, what) for name in names}
+        records = Records(self._file, hdu.fileinfo()["datLoc"], int(hdu.header["NAXIS1"]))
+        return {name: make_column(hdu, records, name, spec.options, what) for name in names}
+
+    def _image(self, hdu: Any, what: str) -> Array:
+        image = _Image(hdu, what)
+        if type(hdu).__name__ != _COMPRESSED:
+            return _PlainImage(hdu, self._file, image.row_type)
+        self._chunk_rows = image.chunk_rows
+        return ByChunks(image, image.chunk_rows, threading.Lock(), 1)
 
     def _check_complete(self, hdu: Any, kind: str, what: str) -> None:
-        if kind in _IMAGES[2:]:  # decoding notices it
+        if kind == _COMPRESSED:  # decoding notices it
             return
         end = hdu.fileinfo()["datLoc"] + hdu.size
         if end > self._file.size:
@@ -103,6 +114,44 @@ class _Image:
         if rows.shape != (stop - start, *self.row_type.shape):
             raise InputError(f"{self._what}: {name_rows(range(start, stop))} are not there: the file is truncated")
         return rows.astype(self.row_type.dtype)
+
+
+class _PlainImage:
+    """An image that is not compressed, read in place.
+
+    Args:
+        hdu: the image.
+        file: its file.
+        row_type: type of its rows as astropy scales them.
+    """
+
+    def __init__(self, hdu: Any, file: File, row_type: RowType) -> None:
+        header = hdu.header
+        stored = np.dtype(_STORED[header["BITPIX"]])
+        self.num_rows: int = hdu.shape[0]
+        self.row_type = row_type
+        self.row_bytes = row_type.row_bytes
+        records = Records(file, hdu.fileinfo()["datLoc"], math.prod(row_type.shape) * stored.itemsize)
+        self._rows = StridedRows(records, 0, row_type.shape, stored)
+        self._scale = header.get("BSCALE", 1)
+        self._zero = header.get("BZERO", 0)
+        self._blank = header.get("BLANK") if stored.kind in "iu" else None
+
+    def read(self, start: int, stop: int) -> Column:
+        values = self._rows.read(start, stop)
+        dtype = self.row_type.dtype
+        if dtype.kind in "iu":
+            turned = turned_sign(values, self._zero)
+            return values if turned is None else turned
+        blank = values == self._blank if self._blank is not None else None
+        scaled = values.astype(dtype, copy=False)
+        if self._scale != 1:
+            scaled *= self._scale
+        if self._zero != 0:
+            scaled += self._zero
+        if blank is not None:
+            scaled[blank] = np.nan
+        return scaled
 
 
 def _open(spec: DataSpec, file: File) -> Any:

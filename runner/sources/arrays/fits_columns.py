@@ -10,7 +10,7 @@ from runner.core.errors import InputError
 from runner.data.rows import RAGGED, TEXT, Column, Ragged, RowType
 from runner.sources.arrays.named import Array, text_of
 from runner.sources.arrays.nullable import NullableArray
-from runner.sources.arrays.strided import StridedRows
+from runner.sources.arrays.strided import Records, StridedRows
 from runner.sources.base import ReadOptions
 from runner.sources.files import File, read_range
 
@@ -21,12 +21,12 @@ _BIT, _LOGICAL, _TEXT = "XLA"
 _MOST_GAP = 1 << 20  # bytes between values of the heap that are read in one piece
 
 
-def make_column(hdu: Any, file: File, name: str, options: ReadOptions, what: str) -> Array:
+def make_column(hdu: Any, records: Records, name: str, options: ReadOptions, what: str) -> Array:
     """Return a column of a table.
 
     Args:
         hdu: the table.
-        file: its file.
+        records: its rows.
         name: name of the column.
         options: how nulls are read.
         what: the table, for messages.
@@ -37,16 +37,15 @@ def make_column(hdu: Any, file: File, name: str, options: ReadOptions, what: str
     what = f"{what}, column {name!r}"
     column = hdu.columns[name]
     dtype, place = hdu.columns.dtype.fields[name]
-    begin = hdu.fileinfo()["datLoc"]
-    stride = int(hdu.header["NAXIS1"])
-    rows = StridedRows(file, begin + place, stride, dtype.shape, dtype.base.newbyteorder(">"))
+    rows = StridedRows(records, place, dtype.shape, dtype.base.newbyteorder(">"))
     count = int(hdu.header["NAXIS2"])
     if heap := _HEAP.match(str(column.format)):
         if heap[2] not in _ITEMS:
             raise InputError(f"{what} is of format {column.format}, which has no rows of numbers or text")
-        start = begin + int(hdu.header.get("THEAP", stride * count))
-        end = begin + stride * count + int(hdu.header["PCOUNT"])
-        return _HeapColumn(rows, count, (start, end), heap[2], column, what)
+        table_bytes = records.stride * count
+        start = records.offset + int(hdu.header.get("THEAP", table_bytes))
+        end = records.offset + table_bytes + int(hdu.header["PCOUNT"])
+        return _HeapColumn(rows, count, records.file, (start, end), column, what)
     values = _Column(rows, count, column, what)
     return NullableArray(values, options, name, what) if values.has_nulls else _Plain(values)
 
@@ -108,18 +107,19 @@ class _HeapColumn:
     Args:
         rows: number of values of each row, and where they begin in the heap.
         count: number of rows.
+        file: the file.
         heap: where the heap begins and ends in the file.
-        letter: format of a value.
         column: the column, as astropy describes it.
         what: the column, for messages.
     """
 
     def __init__(
-        self, rows: StridedRows, count: int, heap: tuple[int, int], letter: str, column: Any, what: str
+        self, rows: StridedRows, count: int, file: File, heap: tuple[int, int], column: Any, what: str
     ) -> None:
         self._rows = rows
+        self._file = file
         self._heap = heap
-        self._letter = letter
+        letter = self._letter = str(column.format).lstrip("01")[1]
         self._column = column
         self._what = what
         self.num_rows = count
@@ -149,10 +149,10 @@ class _HeapColumn:
         low, high = int(places[filled].min()), int((places + sizes)[filled].max())
         if high - low > int(sizes.sum()) + _MOST_GAP:
             return [
-                read_range(self._rows.file, self._heap[0] + place, self._heap[0] + place + size)
+                read_range(self._file, self._heap[0] + place, self._heap[0] + place + size)
                 for place, size in zip(places.tolist(), sizes.tolist(), strict=True)
             ]
-        content = read_range(self._rows.file, self._heap[0] + low, self._heap[0] + high)
+        content = read_range(self._file, self._heap[0] + low, self._heap[0] + high)
         return [
             content[place - low : place - low + size]
             for place, size in zip(places.tolist(), sizes.tolist(), strict=True)
@@ -177,15 +177,30 @@ def _truth(values: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
 
 def _scaled(values: np.ndarray, column: Any) -> np.ndarray:
     """Return numbers as TSCAL and TZERO say, in native byte order; a TZERO of half the range stands for unsigned."""
-    native = values.astype(values.dtype.newbyteorder("="))
-    scale, zero = column.bscale, column.bzero
-    if scale in (None, "", 1) and zero in (None, "", 0):
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
+    scale = 1 if column.bscale in (None, "") else column.bscale
+    zero = 0 if column.bzero in (None, "") else column.bzero
+    if scale == 1 and zero == 0:
         return native
-    kind, bits = native.dtype.kind, 8 * native.dtype.itemsize
-    if scale in (None, "", 1) and kind == "i" and zero == 1 << (bits - 1):
-        unsigned: np.ndarray = native.view(f"u{bits // 8}") ^ np.array(1 << (bits - 1), f"u{bits // 8}")
+    if scale == 1 and (turned := turned_sign(native, zero)) is not None:
+        return turned
+    wide = np.complex128 if native.dtype.kind == "c" else np.float64
+    return native.astype(wide) * scale + zero
+
+
+def turned_sign(values: np.ndarray, zero: float) -> np.ndarray | None:
+    """Return whole numbers of the other sign where the number that is added to stored ones says so; else None.
+
+    Args:
+        values: stored numbers, in native byte order.
+        zero: the number that is added to each.
+    """
+    size = values.dtype.itemsize
+    half = 1 << (8 * size - 1)
+    if values.dtype.kind == "i" and zero == half:
+        unsigned: np.ndarray = values.view(f"u{size}") ^ np.array(half, f"u{size}")
         return unsigned
-    if scale in (None, "", 1) and kind == "u" and zero == -128:
-        return (native ^ np.uint8(128)).view(np.int8)
-    wide = np.complex128 if kind == "c" else np.float64
-    return native.astype(wide) * (1 if scale in (None, "") else scale) + (0 if zero in (None, "") else zero)
+    if values.dtype == np.uint8 and zero == -half:
+        signed: np.ndarray = (values ^ np.uint8(half)).view(np.int8)
+        return signed
+    return None

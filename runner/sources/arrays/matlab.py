@@ -122,7 +122,7 @@ class _Held:
         dtype = _DTYPES[kind]
         if values.dtype.kind == "c":
             dtype = np.result_type(dtype, np.complex64)
-        self._values = values.astype(dtype)
+        self._values = values.astype(dtype, copy=False)
         self.row_type = RowType(values.shape[1:], dtype)
         self.row_bytes = self.row_type.row_bytes
 

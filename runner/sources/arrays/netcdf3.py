@@ -1,5 +1,6 @@
 """Rows of the variables in a netCDF file of version 3, whose header scipy reads."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ from runner.core.errors import InputError, describe
 from runner.data.rows import RAGGED, TEXT, Column, RowType, name_rows, ragged_text
 from runner.sources.arrays.named import NamedSource, text_of, the_only
 from runner.sources.arrays.packed import PACKING_ATTRIBUTES, find_packing
-from runner.sources.arrays.strided import StridedRows
+from runner.sources.arrays.strided import Records, StridedRows
 from runner.sources.base import DataSpec, check_dtype, no_such
 from runner.sources.files import LocalFile, read_range
 
@@ -34,9 +35,16 @@ class Netcdf3Source(NamedSource):
         for name in names:
             if name not in variables:
                 raise no_such(spec.what, name, sorted(variables), "variable")
-        super().__init__(
-            spec.path, {name: _Array(self._file, variables[name], f"{spec.what}::{name}") for name in names}
-        )
+        in_records = [variables[name] for name in names if variables[name].is_in_records]
+        base = min((variable.offset for variable in in_records), default=0)
+        records = Records(self._file, base, in_records[0].stride if in_records else 0)
+        arrays = {}
+        for name in names:
+            variable = variables[name]
+            alone = Records(self._file, variable.offset, variable.row_bytes)
+            at, place = (records, variable.offset - base) if variable.is_in_records else (alone, 0)
+            arrays[name] = _Array(variable, at, place, f"{spec.what}::{name}")
+        super().__init__(spec.path, arrays)
 
     def digest(self) -> str:
         return self.digest_of_samples(1)
@@ -52,7 +60,8 @@ class _Variable:
     Attributes:
         shape: its shape, rows first.
         dtype: dtype in the file; S1 for characters.
-        offset, stride: see `StridedRows`.
+        offset: its first byte.
+        stride: bytes from one row to the next.
         attributes: those that tell how its values are packed, by name.
     """
 
@@ -62,16 +71,26 @@ class _Variable:
     stride: int
     attributes: dict[str, Any]
 
+    @property
+    def row_bytes(self) -> int:
+        """The bytes of a row."""
+        return math.prod(self.shape[1:]) * self.dtype.itemsize
+
+    @property
+    def is_in_records(self) -> bool:
+        """Whether values of other variables lie between its rows."""
+        return self.stride > self.row_bytes
+
 
 class _Array:
     """A variable of the file."""
 
-    def __init__(self, file: LocalFile, variable: _Variable, what: str) -> None:
+    def __init__(self, variable: _Variable, records: Records, place: int, what: str) -> None:
         self._what = what
         if not variable.shape:
             raise InputError(f"{what} is a single value; its first dimension must be the rows")
         self.num_rows, *shape = variable.shape
-        self._stored = StridedRows(file, variable.offset, variable.stride, tuple(shape), variable.dtype)
+        self._stored = StridedRows(records, place, tuple(shape), variable.dtype)
         self._packing = None
         if variable.dtype.kind == "S":
             if len(shape) != 1 or not shape[0]:
