@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from runner.core.errors import InputError, UsageError, describe
+from runner.core.errors import InputError, RunnerError, UsageError, describe
 from runner.core.text import listed
 from runner.data.rows import Column, RowType, name_rows
 from runner.sources.arrays.fits_columns import make_column, turned_sign
@@ -19,6 +19,7 @@ from runner.sources.base import DataSpec, check_decoded, check_dtype, no_such
 from runner.sources.files import File, Stream, open_file
 
 _TABLE = "BinTableHDU"
+_ASCII = "TableHDU"
 _COMPRESSED = "CompImageHDU"
 _IMAGES = ("PrimaryHDU", "ImageHDU", _COMPRESSED)
 _STORED = {8: "u1", 16: ">i2", 32: ">i4", 64: ">i8", -32: ">f4", -64: ">f8"}  # by BITPIX
@@ -37,24 +38,14 @@ class FitsSource(NamedSource):
 
     def __init__(self, spec: DataSpec) -> None:
         self._file = open_file(spec.path)
-        hdus = _open(spec, self._file)
-        number = _chosen(hdus, spec)
-        hdu = hdus[number]
-        what = f"{spec.what}::{spec.inner or number}"
-        kind = type(hdu).__name__
         self._chunk_rows = 1
-        self._check_complete(hdu, kind, what)
-        if kind == _TABLE:
-            arrays = self._columns(hdu, spec, what)
-        elif kind in _IMAGES and hdu.shape:
-            if spec.columns or spec.keep:
-                raise UsageError(f"{what} is an image, which has no columns to choose")
-            arrays = {"": self._image(hdu, what)}
-        else:
-            advice = f". {_BINARY.replace('NAME', str(number))}" if kind == "TableHDU" else ""
-            raise InputError(
-                f"{what} is of the kind {kind}, without rows; they are of images and of binary tables{advice}"
-            )
+        hdus = _open(spec, self._file)
+        try:
+            arrays = self._arrays_of(hdus, spec)
+        except RunnerError:
+            raise
+        except Exception as error:  # a damaged header raises one of many exception types
+            raise InputError(f"{spec.what} has a damaged header: {describe(error)}") from error
         super().__init__(spec.path, arrays)
 
     def digest(self) -> str:
@@ -63,13 +54,31 @@ class FitsSource(NamedSource):
     def stamp(self) -> str:
         return self._file.stamp()
 
+    def _arrays_of(self, hdus: Any, spec: DataSpec) -> dict[str, Array]:
+        number = _chosen(hdus, spec)
+        hdu = hdus[number]
+        what = f"{spec.what}::{spec.inner or number}"
+        kind = type(hdu).__name__
+        if kind != _TABLE and (kind not in _IMAGES or not hdu.shape):
+            advice = f". {_BINARY.replace('NAME', str(number))}" if kind == _ASCII else ""
+            raise InputError(f"{what} is of the kind {kind}, without rows; images and binary tables have some{advice}")
+        self._check_complete(hdu, kind, what)
+        if kind == _TABLE:
+            return self._columns(hdu, spec, what)
+        if spec.columns or spec.keep:
+            raise UsageError(f"{what} is an image, which has no columns to choose")
+        return {"": self._image(hdu, what)}
+
     def _columns(self, hdu: Any, spec: DataSpec, what: str) -> dict[str, Array]:
         known = list(hdu.columns.names)
         names = list(dict.fromkeys([*(spec.columns or known), *spec.keep]))
         for name in names:
             if name not in known:
                 raise no_such(what, name, known)
-        records = Records(self._file, hdu.fileinfo()["datLoc"], int(hdu.header["NAXIS1"]))
+        stride, width = int(hdu.header["NAXIS1"]), hdu.columns.dtype.itemsize
+        if stride != width:
+            raise InputError(f"{what} has a damaged header: rows are of {stride} bytes, and their columns of {width}")
+        records = Records(self._file, hdu.fileinfo()["datLoc"], stride)
         return {name: make_column(hdu, records, name, spec.options, what) for name in names}
 
     def _image(self, hdu: Any, what: str) -> Array:

@@ -160,6 +160,11 @@ def test_damaged_files_are_named(path: str, tmp_path: Path) -> None:
         end = place + file["COMPRESSED"].fileinfo()["datSpan"]
         heap = file["STARS"].fileinfo()["datLoc"] + file["STARS"].columns.dtype.fields["tokens"][1]
         good = file["STARS"].fileinfo()["datLoc"] + file["STARS"].columns.dtype.fields["good"][1]
+    form = content.index(b"TFORM1 ", content.index(b"BINTABLE", end))
+    for value, message in ((b"'J       \x00", "damaged header: "), (b"'3J      '", "damaged header: rows are of ")):
+        damaged.write_bytes(content[: form + 10] + value + content[form + 20 :])
+        with pytest.raises(InputError, match=re.escape(str(damaged)) + f".*{message}"):
+            open_source(f"{damaged}::STARS")
     damaged.write_bytes(content[: end - 5000])
     with pytest.raises(InputError, match=re.escape(str(damaged))):
         open_source(f"{damaged}::COMPRESSED").read(0, NUM_ROWS)
