@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,22 @@ def is_anndata(root: Any) -> bool:
     return _OBSERVATIONS in root and _form_of(root[_OBSERVATIONS]) == _FRAME
 
 
+def _is_old(root: Any) -> bool:
+    """Return whether observations are records, as before anndata 0.7, whose categories are numbers there."""
+    observations = root.get(_OBSERVATIONS)
+    return getattr(observations, "dtype", None) is not None and observations.dtype.names is not None
+
+
+def _of_old_form(spec: DataSpec) -> DataSpec:
+    """Return what to read of a file of the old form: the matrix alone."""
+    if spec.names(lambda: [_MATRIX]) != [_MATRIX]:
+        raise InputError(
+            f"{spec.what} was written by anndata before 0.7, of which {_MATRIX} alone is read. Write it anew: "
+            "anndata.read_h5ad(PATH).write_h5ad('rows.h5ad')"
+        )
+    return replace(spec, inner=_MATRIX, columns=())
+
+
 def refuse_null_option(spec: DataSpec) -> None:
     """Raise UsageError where nulls are to be NaN, and the data are plain arrays."""
     if spec.options.null_is_nan:
@@ -129,7 +146,7 @@ def open_h5ad(spec: DataSpec) -> Source:
     root = open_hdf5(file)
     if not is_anndata(root):
         refuse_null_option(spec)
-        return Hdf5Source(spec)
+        return Hdf5Source(_of_old_form(spec) if _is_old(root) else spec)
 
     def read_node(node: Any, what: str) -> DatasetArray:
         files_of_virtual(node, spec.path, what)

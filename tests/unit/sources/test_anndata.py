@@ -129,6 +129,11 @@ def test_what_has_no_rows_is_told(folder: Path, tmp_path: Path) -> None:
             open_source(f"{path}::{name}")
     with h5py.File(tmp_path / "e.h5ad", "w") as file:
         file["X"] = np.zeros((3, 2))
+        file["obs"] = np.zeros(3, [("kind", "i1")])  # of categories, which lie elsewhere
+    assert open_source(f"{tmp_path}/e.h5ad").read(0, 3).shape == (3, 2)  # type: ignore[union-attr]
+    for name in ("obs", "kind"):
+        with pytest.raises(InputError, match=r"before 0\.7, of which X alone is read\. Write it anew"):
+            open_source(f"{tmp_path}/e.h5ad::{name}")
     with pytest.raises(UsageError, match="--null is for tables, and these arrays have no null"):
         open_source(f"{tmp_path}/e.h5ad", options=ReadOptions(null_is_nan=True))
 
