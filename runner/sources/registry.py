@@ -121,6 +121,10 @@ JOINED_SUFFIXES = tuple(suffix for row in SOURCE_FORMATS if row.is_joined for su
 _COMPRESSED = ". Rows of compressed files cannot be read in place. Decompress it"
 _IMAGES = ". For images, give the folder that holds them"
 _HINTS = (
+    (
+        (".nii", ".nii.gz", ".dcm", ".root"),
+        ". A class of yours of a few lines reads it, with __len__ and __getitem__: docs/data.md shows one",
+    ),
     ((".pkl", ".pickle", ".joblib", ".pt", ".pth"), ". Save its rows with numpy.save: such a file can run code"),
     ((".gz", ".tgz"), f"{_COMPRESSED}: gunzip -k PATH"),
     ((".bz2",), f"{_COMPRESSED}: bunzip2 -k PATH"),
@@ -187,9 +191,8 @@ def _unknown(path: str) -> RunnerError:
         near = nearest_name(os.path.basename(path), os.listdir(folder) if os.path.isdir(folder) else [])
         meant = f"; did you mean {os.path.join(os.path.dirname(path), near)}?" if near else ""
         return InputError(f"--data {path!r}: there is no such file or folder{meant}")
-    suffix = os.path.splitext(path)[1]
     hints = (*_HINTS, (SUFFIXES, ". Suffixes are in small letters: rename it"), (IMAGE_SUFFIXES, _IMAGES))
-    hint = next((words for suffixes, words in hints if suffix.lower() in suffixes), "")
+    hint = next((words for suffixes, words in hints if without_query(path).lower().endswith(tuple(suffixes))), "")
     hint = hint.replace("PATH", "FILE" if is_url(path) else shlex.quote(path))
     return UsageError(
         f"--data {path!r} must end in {' or '.join(SUFFIXES)}, or be a folder, or package.module:function that "

@@ -106,6 +106,7 @@ def test_shards_are_the_data_of_the_next_job(suffix: str, tmp_path: Path) -> Non
         ("d.json", "rename it to end in .jsonl"),
         ("d.avro", "Write it to Parquet"),
         ("d.xlsx", "Write it to Parquet"),
+        ("d.nii.gz", "A class of yours of a few lines reads it"),
         ("d.db", "sqlite:///FILE::TABLE"),
         ("d.PARQUET", "Suffixes are in small letters: rename it"),
     ],
