@@ -152,8 +152,8 @@ def are_equal(rows: Any, theirs: Any) -> bool:
     return rows.shape == theirs.shape and np.array_equal(rows, theirs, equal_nan=rows.dtype.kind in "fc")
 
 
-def image_is_equal(path: Path) -> bool:
-    """Whether an image that is gray or RGB is read as Pillow reads it; other kinds are read, and not compared."""
+def image_is_equal(path: Path) -> bool | None:
+    """Whether an image that is gray or RGB is read as Pillow reads it; None for other kinds, which are not compared."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, path.name).write_bytes(path.read_bytes())
         source = open_source(folder)
@@ -161,12 +161,12 @@ def image_is_equal(path: Path) -> bool:
     image = rows["image"] if named_types(source.row_type) else rows
     with Image.open(path) as theirs:
         if theirs.mode not in ("L", "RGB") or "transparency" in theirs.info or theirs.getexif().get(274, 1) != 1:
-            return True
+            return None
         return np.array_equal(image[0], np.moveaxis(np.array(theirs.convert("RGB")), -1, 0))
 
 
 def outcomes(path: Path) -> Iterator[tuple[str, str]]:
-    """What comes of each part of a file: equal, refused, or neither, and the message."""
+    """What comes of each part of a file, and the message: equal, refused, not compared, or what is wrong."""
     if path.suffix[1:] in IMAGES:
         parts: list[Part] = [("", [], Image)]
     else:
@@ -183,23 +183,17 @@ def outcomes(path: Path) -> Iterator[tuple[str, str]]:
                 nulls = ReadOptions(null_is_nan=path.suffix in (".fits", ".parquet", ".feather"))
                 source = open_source(f"{path}{place}", columns, options=nulls)
                 rows = source.read(0, source.num_rows)
-                is_equal = isinstance(theirs, Exception) or are_equal(rows, theirs)
+                is_equal = None if isinstance(theirs, Exception) else are_equal(rows, theirs)
         except RunnerError as error:
             yield ("refused" if error.exit_code in (64, 65) else "wrong exit code"), f"{what}: {error}"
         except Exception as error:
             yield "not caught", f"{what}: {error!r}"
         else:
-            yield ("equal" if is_equal else "DIFFERENT"), what
+            yield {None: "not compared", True: "equal", False: "DIFFERENT"}[is_equal], what
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", nargs="?", type=Path, help="with the packages, if they are there already")
-    folder = parser.parse_args().folder or Path(tempfile.mkdtemp())
-    if not any(folder.iterdir()):
-        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder]
-        for package in PACKAGES:
-            subprocess.run([*pip, package], check=True)
+def compare(folder: Path) -> int:
+    """Read all files in a folder, print the table, and return the number of parts that are wrong."""
     files = sorted(path for path in folder.rglob("*.*") if path.suffix[1:] in SUFFIXES and path.is_file())
     files = [path for path in files if path.stat().st_size and (path.suffix != ".txt" or "data" in str(path))]
     counts: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
@@ -211,7 +205,7 @@ def main() -> int:
         counts[kind]["files"] += 1
         for outcome, message in outcomes(path):
             counts[kind][outcome] += 1
-            if outcome not in ("equal", "refused"):
+            if outcome not in ("equal", "refused", "not compared"):
                 wrong += 1
                 print(f"{outcome}: {message}", file=sys.stderr)
     print(
@@ -219,7 +213,21 @@ def main() -> int:
     )
     for kind, count in sorted(counts.items()):
         print(f"| {kind} | {count['files']} | {count['equal']} | {count['refused']} |")
-    return min(1, wrong)
+    return wrong
+
+
+def main() -> int:
+    """Download the packages where they are not there, and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", nargs="?", type=Path, help="with the packages, if they are there already")
+    given = parser.parse_args().folder
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given or Path(temporary)
+        if not any(folder.iterdir()):
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
+            for package in PACKAGES:
+                subprocess.run([*pip, package], check=True)
+        return min(1, compare(folder))
 
 
 if __name__ == "__main__":
