@@ -101,7 +101,7 @@ def other_parts(path: Path) -> Iterator[Part]:
     elif kind == "npy":
         yield "", [], np.load(path)
     elif kind == "txt":
-        yield "", [], path.read_text(newline="").replace("\r\n", "\n").removesuffix("\n").split("\n")
+        yield "", [], path.read_bytes().decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n").split("\n")
     else:
         yield "", [], None
 
