@@ -166,10 +166,11 @@ class _PlainImage:
 def _open(spec: DataSpec, file: File) -> Any:
     """Return the extensions of a file, all headers read."""
     from astropy.io import fits
+    from astropy.utils.exceptions import AstropyWarning
 
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="File may have been truncated")  # which is told better
+            warnings.simplefilter("ignore", AstropyWarning)  # a truncated file is told better
             hdus = fits.open(io.BufferedReader(Stream(file), _READ_AHEAD), memmap=False)
             len(hdus)
     except Exception as error:
