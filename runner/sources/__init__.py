@@ -7,9 +7,10 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from runner.core.errors import UsageError
+from runner.core.errors import InputError, UsageError
 from runner.core.imports import import_errors, load_attribute
 from runner.sources.base import DataSpec, ReadOptions, Scanned, Source
+from runner.sources.contents import hint_of_contents
 from runner.sources.registry import (
     DATASET_FUNCTION,
     OBJECT,
@@ -82,7 +83,7 @@ def without_column(data: Any) -> Any:
     if not isinstance(data, str) or not inner_name(data):
         return data
     path = data.partition("::")[0]
-    return data if find_source_format((_files_of(path) or [path])[0]).schemes else path
+    return data if find_source_format((_files_of(path) or [path])[0]).is_divided else path
 
 
 def compressed_files(data: Any) -> list[str]:
@@ -107,8 +108,13 @@ def _open(spec: DataSpec) -> Source:
     """Open the source for one path or URL, with the reader that the table of formats names."""
     row = find_source_format(spec.path)
     _check_options(spec, row)
-    with import_errors(f"--data {spec.path}", row.extra):
-        source: Source = load_attribute(row.reader, "--data")(spec)
+    try:
+        with import_errors(f"--data {spec.path}", row.extra):
+            source: Source = load_attribute(row.reader, "--data")(spec)
+    except InputError as error:
+        if hint := hint_of_contents(spec.path, row.suffixes):
+            raise InputError(f"{error.message.removesuffix('.')}{hint}", error.details) from error
+        raise
     return source
 
 

@@ -9,6 +9,7 @@ from runner.core.errors import InputError, RunnerError, UsageError
 from runner.core.nearest import nearest_name
 from runner.core.plugins import find_plugin
 from runner.core.urls import is_url, without_query
+from runner.sources.contents import beginning_of
 from runner.sources.decompress import COMPRESSIONS, compression_of, without_compression
 
 
@@ -17,33 +18,38 @@ class SourceFormat:
     """A format that data are read from.
 
     Attributes:
-        reader: its class, as `package.module:name`, made of a `DataSpec`.
+        reader: its class, or a function that chooses one, as `package.module:name`, made of a `DataSpec`.
         suffixes: of paths.
+        first_bytes: beginnings of files, where several formats share a suffix; none for any.
         members: files, one of which is in every folder of this format.
         schemes: beginnings of URLs.
         extra: the extra of this project that installs its library; None where it needs none.
         is_folder: whether a path with its suffix is a folder.
         has_nulls: whether values may be null, which can be read as NaN.
         is_typed: whether the types of columns can be given.
+        is_divided: whether the name after `::` is a part of it, with columns of its own.
         is_joined: whether a folder with such files in it or below is one data set.
         may_be_compressed: whether a file may be compressed as a whole, which a second suffix tells.
     """
 
     reader: str
     suffixes: tuple[str, ...] = ()
+    first_bytes: tuple[bytes, ...] = ()
     members: tuple[str, ...] = ()
     schemes: tuple[str, ...] = ()
     extra: str | None = None
     is_folder: bool = False
+    is_divided: bool = False
     is_joined: bool = False
     has_nulls: bool = False
     is_typed: bool = False
     may_be_compressed: bool = False
 
     def is_named_by(self, path: str) -> bool:
-        """Return whether a path ends in a suffix of the format."""
+        """Return whether a path ends in a suffix of the format, and its file begins as such."""
         name = without_query(path).rstrip("/")
-        return (without_compression(name) if self.may_be_compressed else name).endswith(self.suffixes)
+        is_named = (without_compression(name) if self.may_be_compressed else name).endswith(self.suffixes)
+        return is_named and (not self.first_bytes or beginning_of(path).startswith(self.first_bytes))
 
     def is_marked_at(self, path: str) -> bool:
         """Return whether the scheme of a URL, or a file in a folder, tells this format, whatever the suffix."""
@@ -55,6 +61,7 @@ SOURCE_FORMATS = (
         "runner.sources.tables.database:DatabaseSource",
         schemes=("sqlite://", "postgresql://", "postgresql+", "mysql://", "mysql+"),
         extra="sql",
+        is_divided=True,
         has_nulls=True,
     ),
     SourceFormat("runner.sources.shards:ShardSource", members=("index.json",)),
@@ -110,10 +117,18 @@ SOURCE_FORMATS = (
         "runner.sources.sequences.fasta:FastaSource", (".fa", ".fasta", ".fna", ".faa"), may_be_compressed=True
     ),
     SourceFormat("runner.sources.sequences.fastq:FastqSource", (".fastq", ".fq"), may_be_compressed=True),
+    SourceFormat("runner.sources.arrays.netcdf3:Netcdf3Source", (".nc", ".nc3", ".nc4"), (b"CDF",), extra="scipy"),
+    SourceFormat("runner.sources.arrays.hdf5:Hdf5Source", (".h5", ".hdf5", ".nc", ".nc4", ".he5"), extra="hdf5"),
+    SourceFormat("runner.sources.arrays.anndata:open_h5ad", (".h5ad",), extra="hdf5", has_nulls=True),
     SourceFormat(
-        "runner.sources.arrays.hdf5:Hdf5Source", (".h5", ".hdf5", ".nc", ".nc4", ".h5ad", ".he5"), extra="hdf5"
+        "runner.sources.arrays.fits:FitsSource",
+        (".fits", ".fit", ".fts"),
+        extra="fits",
+        is_divided=True,
+        has_nulls=True,
     ),
-    SourceFormat("runner.sources.arrays.zarr:ZarrSource", (".zarr",), extra="zarr", is_folder=True),
+    SourceFormat("runner.sources.arrays.matlab:open_mat", (".mat",), extra="matlab"),
+    SourceFormat("runner.sources.arrays.zarr:open_zarr", (".zarr",), extra="zarr", is_folder=True, has_nulls=True),
     SourceFormat(
         "runner.sources.tables.tfrecord:TFRecordSource",
         (".tfrecord", ".tfrecords"),
@@ -128,13 +143,17 @@ DATASET_FUNCTION = SourceFormat("runner.sources.torch_dataset:TorchDatasetSource
 OBJECT = SourceFormat("")  # given from Python
 MEDIA_FOLDER = SourceFormat("runner.sources.media.folder:open_folder", extra="images")  # any other folder
 
-SUFFIXES = tuple(suffix for row in SOURCE_FORMATS for suffix in row.suffixes)
+SUFFIXES = tuple(dict.fromkeys(suffix for row in SOURCE_FORMATS for suffix in row.suffixes))
 FOLDER_SUFFIXES = tuple(suffix for row in SOURCE_FORMATS if row.is_folder for suffix in row.suffixes)
 JOINED_SUFFIXES = tuple(suffix for row in SOURCE_FORMATS if row.is_joined for suffix in row.suffixes)
 
 _COMPRESSED = ". Rows of compressed files cannot be read in place. Decompress it"
 _IMAGES = ". For images, give the folder that holds them"
 _HINTS = (
+    (
+        (".nii", ".nii.gz", ".dcm", ".root"),
+        ". A class of yours of a few lines reads it, with __len__ and __getitem__: docs/data.md shows one",
+    ),
     ((".pkl", ".pickle", ".joblib", ".pt", ".pth"), ". Save its rows with numpy.save: such a file can run code"),
     ((".gz", ".tgz"), f"{_COMPRESSED}: gunzip -k PATH"),
     ((".bz2",), f"{_COMPRESSED}: bunzip2 -k PATH"),
@@ -142,8 +161,8 @@ _HINTS = (
     ((".zst",), f"{_COMPRESSED}: unzstd PATH"),
     ((".lz4",), f"{_COMPRESSED}: unlz4 PATH"),
     ((".zip",), f"{_COMPRESSED}: unzip PATH"),
+    ((".cdf",), ". If it is netCDF, rename it to end in .nc"),
     ((".hdf", ".h5md"), ". If it is HDF5, rename it to end in .h5"),
-    ((".mat",), ". Its axes are in MATLAB's order: save it from Python with numpy.save, rows first"),
     (
         (".json",),
         ". If each line is an object, rename it to end in .jsonl; else write it so: pandas.DataFrame.to_json("
@@ -211,9 +230,8 @@ def _unknown(path: str) -> RunnerError:
         near = nearest_name(os.path.basename(path), os.listdir(folder) if os.path.isdir(folder) else [])
         meant = f"; did you mean {os.path.join(os.path.dirname(path), near)}?" if near else ""
         return InputError(f"--data {path!r}: there is no such file or folder{meant}")
-    suffix = os.path.splitext(path)[1]
     hints = (*_HINTS, (SUFFIXES, ". Suffixes are in small letters: rename it"), (IMAGE_SUFFIXES, _IMAGES))
-    hint = next((words for suffixes, words in hints if suffix.lower() in suffixes), "")
+    hint = next((words for suffixes, words in hints if without_query(path).lower().endswith(tuple(suffixes))), "")
     hint = hint.replace("PATH", "FILE" if is_url(path) else shlex.quote(path))
     return UsageError(
         f"--data {path!r} must end in {' or '.join(SUFFIXES)} (text also with {' or '.join(COMPRESSIONS)} after it), "

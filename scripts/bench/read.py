@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.json
 import pyarrow.parquet
+import scipy.io
 import zarr
+from astropy.io import fits
 
 from runner.sources import open_source
 
@@ -71,6 +73,20 @@ def write(name: str, rows: int, folder: Path) -> Path:
         columns = {"id": ids, "x": numbers, "v": values.reshape(-1, 8)}
         if name == "npy":
             np.save(path, columns["v"])
+        elif name == "nc":
+            with scipy.io.netcdf_file(path, "w") as netcdf:
+                netcdf.createDimension("row", None)
+                netcdf.createDimension("eight", 8)
+                for key, column in columns.items():
+                    dtype = {"i": "i4"}.get(column.dtype.kind, column.dtype)
+                    netcdf.createVariable(key, dtype, ("row", "eight")[: column.ndim])[:] = column
+        elif name == "fits":
+            given = [
+                fits.Column(key, form, array=columns[key]) for key, form in zip(columns, ("K", "D", "8E"), strict=True)
+            ]
+            fits.BinTableHDU.from_columns(given).writeto(path)
+        elif name == "mat":
+            scipy.io.savemat(path, columns)
         elif name == "h5":
             with h5py.File(path, "w") as file:
                 for key, column in columns.items():
@@ -94,6 +110,19 @@ def loop(name: str, path: Path) -> Iterator[Any]:
     elif name == "npy":
         rows = np.load(path, mmap_mode="r")
         yield from (np.array(rows[start : start + BATCH]) for start in range(0, len(rows), BATCH))
+    elif name == "nc":
+        file = scipy.io.netcdf_file(path)
+        for start in range(0, file.variables["id"].shape[0], BATCH):
+            yield [native(file.variables[key][start : start + BATCH]) for key in ("id", "x", "v")]
+    elif name == "fits":
+        with fits.open(path) as hdus:
+            for start in range(0, len(hdus[1].data), BATCH):
+                records = hdus[1].data[start : start + BATCH]
+                yield [native(records[key]) for key in ("id", "x", "v")]
+    elif name == "mat":
+        arrays = scipy.io.loadmat(path)
+        for start in range(0, len(arrays["v"]), BATCH):
+            yield np.array(arrays["v"][start : start + BATCH], order="C")
     elif name == "h5":
         with h5py.File(path) as file:
             for start in range(0, len(file["id"]), BATCH):
@@ -106,9 +135,14 @@ def loop(name: str, path: Path) -> Iterator[Any]:
             yield [array[start : start + step] for array in arrays]
 
 
+def native(array: Any) -> np.ndarray:
+    """An array in memory of its own, in this machine's byte order."""
+    return np.array(array, array.dtype.newbyteorder("="))
+
+
 def ours(name: str, path: Path) -> Iterator[Any]:
     """The runner's."""
-    columns = ("id", "x", "v") if name in ("h5", "zarr") else ()
+    columns = ("v",) if name == "mat" else ("id", "x", "v") if name in ("h5", "zarr", "nc") else ()
     source = open_source(str(path), columns)
     for start in range(0, source.num_rows, BATCH):
         yield source.read(start, min(start + BATCH, source.num_rows))
@@ -125,7 +159,7 @@ def seconds(read: Callable[[str, Path], Iterator[Any]], name: str, path: Path) -
 
 def main() -> None:
     """Write, read, and print the table."""
-    formats = ("npy", "parquet", "csv", "jsonl", "h5", "zarr")
+    formats = ("npy", "parquet", "csv", "jsonl", "h5", "zarr", "nc", "mat", "fits")
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--repeats", type=int, default=3)

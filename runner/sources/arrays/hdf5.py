@@ -1,28 +1,23 @@
 """Rows of the data sets in an HDF5 file, read by h5py."""
 
-import contextlib
-import io
 import math
 import threading
 from typing import Any
 
 import numpy as np
 
-from runner.core.errors import InputError, UsageError, describe
-from runner.core.urls import is_url
+from runner.core.errors import InputError, describe
 from runner.data.rows import RAGGED, TEXT, Column, RowType, name_rows, num_rows_of, ragged
 from runner.sources.arrays.hdf5_fields import FieldArray, chosen_fields
+from runner.sources.arrays.hdf5_file import check_filters, datasets_in, find_dataset, open_hdf5
 from runner.sources.arrays.named import ByChunks, NamedSource, text_of, the_only
 from runner.sources.arrays.packed import Packing, find_packing
 from runner.sources.arrays.unwritten import files_of_virtual, note_on_hdf5
-from runner.sources.base import DataSpec, check_decoded, check_dtype, no_such
-from runner.sources.files import File, Stream, file_stamp, open_file, read_range
+from runner.sources.base import DataSpec, check_decoded, check_dtype
+from runner.sources.files import File, file_stamp, open_file, read_range
 
-_READ_AHEAD = 1 << 20  # bytes, for files behind a URL
 _SAMPLES = 3  # from which the length of rows is estimated
 _SAMPLE_ROWS = 32
-_LZO = 305
-_NETCDF_3 = b"CDF"
 
 
 class Hdf5Source(NamedSource):
@@ -39,7 +34,7 @@ class Hdf5Source(NamedSource):
 
     def __init__(self, spec: DataSpec) -> None:
         self._path, self._raw = spec.path, open_file(spec.path)
-        self._file = _open(self._raw)
+        self._file = open_hdf5(self._raw)
         lock = threading.Lock()  # for all data sets: HDF5 is not thread-safe
         datasets, fields = self._chosen(spec)
         self._chunk_rows = max((dataset.chunks or (1,))[0] for dataset in datasets.values())
@@ -50,7 +45,9 @@ class Hdf5Source(NamedSource):
             what = f"{spec.what}::{dataset.name.lstrip('/') if fields else name}"
             self._parts += files_of_virtual(dataset, spec.path, what)
             self._opened[what] = dataset
-            array = FieldArray(dataset, name, what) if fields else _Dataset(dataset, self._raw, name)
+            array = (
+                FieldArray(dataset, name, what) if fields else DatasetArray(dataset, self._raw, f"{spec.what}::{name}")
+            )
             arrays[name] = ByChunks(array, (dataset.chunks or (1,))[0], lock, len(datasets))
         super().__init__(spec.path, arrays)
 
@@ -67,34 +64,40 @@ class Hdf5Source(NamedSource):
 
     def _chosen(self, spec: DataSpec) -> tuple[dict[str, Any], bool]:
         """Return the data sets by column, and whether the columns are fields of one data set."""
-        table = spec.inner or next(iter(_datasets(self._file)), "")
-        if table and (spec.inner or len(_datasets(self._file)) == 1):
-            dataset = _find(self._file, spec.path, table)
+        table = spec.inner or next(iter(datasets_in(self._file)), "")
+        if table and (spec.inner or len(datasets_in(self._file)) == 1):
+            dataset = find_dataset(self._file, spec.path, table)
             if fields := chosen_fields(dataset, spec):
-                _check_filters(dataset, f"{spec.what}::{table}")
+                check_filters(dataset, f"{spec.what}::{table}")
                 return dict.fromkeys(fields, dataset), True
-        return {name: _find(self._file, spec.path, name) for name in spec.names(self._default)}, False
+        return {name: find_dataset(self._file, spec.path, name) for name in spec.names(self._default)}, False
 
     def _default(self) -> list[str]:
-        return the_only(self._path, _datasets(self._file), "dataset")
+        return the_only(self._path, datasets_in(self._file), "dataset")
 
 
-class _Dataset:
-    """A data set of the file."""
+class DatasetArray:
+    """A data set of a file.
 
-    def __init__(self, dataset: Any, raw: File, name: str) -> None:
+    Args:
+        dataset: the data set.
+        raw: the file.
+        what: the data set, for messages.
+    """
+
+    def __init__(self, dataset: Any, raw: File, what: str) -> None:
         self._dataset = dataset
         self._raw = raw
-        self._what = f"--data {raw.path}::{name}"
+        self._what = what
         self._packing: Packing | None = None
         if not dataset.shape:
             raise InputError(f"{self._what} is a single value or empty; its first axis must be the rows")
         if "MATLAB_class" in dataset.attrs and len(dataset.shape) > 1:
             raise InputError(
                 f"{self._what} was written by MATLAB, which stores the axes in reverse: here the last one of "
-                f"{dataset.shape} is the rows. Save it with them first: numpy.save('d.npy', dataset[...].T)"
+                f"{dataset.shape} is the rows. Rename the file to end in .mat"
             )
-        _check_filters(dataset, self._what)
+        check_filters(dataset, self._what)
         chunk_bytes = math.prod(dataset.chunks or (0,)) * dataset.dtype.itemsize
         check_decoded(chunk_bytes, self._what, "chunks", "Save it again with smaller ones: create_dataset(chunks=...)")
         self.num_rows: int = dataset.shape[0]
@@ -162,75 +165,6 @@ class _Dataset:
             total += rows_read.values.nbytes if not isinstance(rows_read, np.ndarray) else 0
             rows += num_rows_of(rows_read)
         return max(1, total // max(1, rows))
-
-
-def _open(raw: File) -> Any:
-    import h5py
-
-    if read_range(raw, 0, min(raw.size, len(_NETCDF_3))) == _NETCDF_3:
-        raise InputError(
-            f"--data {raw.path} is netCDF of version 3, which is not HDF5. Write it as version 4: nccopy -k nc4 OLD "
-            "NEW, or xarray.open_dataset(OLD).to_netcdf(NEW)"
-        )
-    try:
-        if is_url(raw.path):
-            return h5py.File(io.BufferedReader(Stream(raw), _READ_AHEAD), "r")
-        with contextlib.suppress(OSError):
-            # without a lock: a parallel file system may have no locks, and a writing program has its own
-            return h5py.File(raw.path, "r", locking=False)
-        return h5py.File(raw.path, "r")  # where this process already has it open with locks
-    except OSError as error:
-        raise InputError(f"--data {raw.path} is not an HDF5 file, or is damaged: {describe(error)}") from error
-
-
-def _datasets(group: Any) -> list[str]:
-    """Return the paths of all data sets, sorted."""
-    import h5py
-
-    names: list[str] = []
-
-    def visit(name: str, item: Any) -> None:
-        if isinstance(item, h5py.Dataset):
-            names.append(name)
-
-    group.visititems(visit)
-    return sorted(names)
-
-
-def _find(file: Any, path: str, name: str) -> Any:
-    """Return the data set of a path in the file."""
-    import h5py
-
-    try:
-        dataset = file[name]
-    except KeyError:
-        raise no_such(f"--data {path}", name, _datasets(file), "dataset") from None
-    except Exception as error:
-        raise InputError(f"--data {path}::{name} cannot be opened: {describe(error)}") from error
-    if not isinstance(dataset, h5py.Dataset):
-        raise InputError(
-            f"--data {path}::{name} is a group, not a dataset; the file has {', '.join(_datasets(file)) or 'none'}"
-        )
-    return dataset
-
-
-def _check_filters(dataset: Any, what: str) -> None:
-    """Raise UsageError where this HDF5 lacks a compression filter of the data set."""
-    import h5py
-
-    created = dataset.id.get_create_plist()
-    filters = [created.get_filter(index) for index in range(created.get_nfilters())]
-    for code, _, _, label in filters:
-        if not h5py.h5z.filter_avail(code):
-            with contextlib.suppress(ImportError):
-                import hdf5plugin  # noqa: F401 - registers more filters
-        if not h5py.h5z.filter_avail(code):
-            called = label.decode(errors="replace") or "no name"
-            way = "save it again with gzip, as hdf5plugin lacks it" if code == _LZO else "pip install hdf5plugin"
-            raise UsageError(
-                f"{what} is compressed with filter {code} ({called}), which this HDF5 does not have: {way}, or set "
-                "HDF5_PLUGIN_PATH"
-            )
 
 
 def _packed(dtype: np.dtype[Any], what: str) -> np.dtype[Any]:

@@ -1,7 +1,7 @@
 """Packed numbers of climate data: whole numbers with a scale, an offset and values that stand for nothing.
 
-The attributes are those of the CF conventions, which netCDF-4 files (HDF5) and xarray's Zarr folders have; the dtype of
-the unpacked values is the one that xarray chooses.
+The attributes are those of the CF conventions, which netCDF files and xarray's Zarr folders have; the dtype of the
+unpacked values is the one that xarray chooses.
 """
 
 import base64
@@ -18,6 +18,7 @@ _SCALE = "scale_factor"
 _OFFSET = "add_offset"
 _UNSIGNED = "_Unsigned"
 _MISSING = ("_FillValue", "missing_value")
+PACKING_ATTRIBUTES = (*_MISSING, _SCALE, _OFFSET, _UNSIGNED)
 
 
 @dataclass(frozen=True)

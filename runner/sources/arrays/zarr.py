@@ -12,10 +12,11 @@ from runner.core.checksum import checksum_of_text
 from runner.core.errors import InputError, UsageError, describe
 from runner.core.urls import is_url
 from runner.data.rows import RAGGED, TEXT, Column, RowType, name_rows
+from runner.sources.arrays.anndata import AnnDataSource, is_anndata, refuse_null_option
 from runner.sources.arrays.named import ByChunks, NamedSource, text_of, the_only
 from runner.sources.arrays.packed import Packing, find_packing
 from runner.sources.arrays.unwritten import note_of_chunks
-from runner.sources.base import DataSpec, check_decoded, check_dtype, no_such
+from runner.sources.base import DataSpec, Source, check_decoded, check_dtype, no_such
 from runner.sources.files import file_stamp
 
 _TEXT_KINDS = "SUT"  # bytes of fixed length, str of fixed length, str of variable length
@@ -37,14 +38,9 @@ class ZarrSource(NamedSource):
     """
 
     def __init__(self, spec: DataSpec) -> None:
-        zarr = _import_zarr(spec)
-        if is_url(spec.path):
-            raise InputError(f"{spec.what}: Zarr is read from local folders alone; copy it to one")
-        path = spec.path.rstrip("/") or "/"
-        try:
-            root = zarr.open(path, mode="r")
-        except Exception as error:
-            raise InputError(f"--data {path} is not a Zarr folder, or is damaged: {describe(error)}") from error
+        import zarr
+
+        root, path = open_folder(spec)
         self._path = path
         lock = threading.Lock()
         if isinstance(root, zarr.Array):
@@ -58,34 +54,72 @@ class ZarrSource(NamedSource):
         super().__init__(
             path,
             {
-                name: ByChunks(_Array(array, path, name), array.chunks[0], lock, len(arrays))
+                name: ByChunks(ZarrArray(array, _what(path, name)), array.chunks[0], lock, len(arrays))
                 for name, array in arrays.items()
             },
         )
 
     @property
     def notes(self) -> list[str]:
-        notes = []
-        for name, array in self._opened.items():
-            pieces = array.shards or array.chunks  # shards are files of several chunks
-            written = array.nchunks_initialized * math.prod(array.chunks) // math.prod(pieces)
-            what = f"--data {self._path}::{name}".removesuffix("::")
-            notes.append(note_of_chunks(written, array.shape, pieces, array.fill_value, what))
+        notes = [note_on_zarr(array, _what(self._path, name)) for name, array in self._opened.items()]
         return list(filter(None, notes))
 
     def digest(self) -> str:
         return self.digest_of_samples(self._chunk_rows)
 
     def stamp(self) -> str:
-        return checksum_of_text(" ".join(f"{name} {file_stamp(name)}" for name in _files(self._path)))
+        return stamp_of_folder(self._path)
 
 
-class _Array:
-    """An array of the folder."""
+def open_zarr(spec: DataSpec) -> Source:
+    """Return the source of a Zarr folder, or of AnnData in one."""
+    root, path = open_folder(spec)
+    if not hasattr(root, "shape") and is_anndata(root):
+        return AnnDataSource(spec, root, ZarrArray, lambda: stamp_of_folder(path), note_on_zarr)
+    refuse_null_option(spec)
+    return ZarrSource(spec)
 
-    def __init__(self, array: Any, path: str, name: str) -> None:
+
+def open_folder(spec: DataSpec) -> tuple[Any, str]:
+    """Return the opened array or group of a Zarr folder, and its path.
+
+    Raises:
+        UsageError: zarr is too old.
+        InputError: it is no such folder.
+    """
+    zarr = _import_zarr(spec)
+    if is_url(spec.path):
+        raise InputError(f"{spec.what}: Zarr is read from local folders alone; copy it to one")
+    path = spec.path.rstrip("/") or "/"
+    try:
+        return zarr.open(path, mode="r"), path
+    except Exception as error:
+        raise InputError(f"--data {path} is not a Zarr folder, or is damaged: {describe(error)}") from error
+
+
+def note_on_zarr(array: Any, what: str) -> str:
+    """Return a note on the chunks of an array that are not there; empty where all are."""
+    pieces = array.shards or array.chunks  # shards are files of several chunks
+    written = array.nchunks_initialized * math.prod(array.chunks) // math.prod(pieces)
+    return note_of_chunks(written, array.shape, pieces, array.fill_value, what)
+
+
+def stamp_of_folder(folder: str) -> str:
+    """Return the stamp of all files in a folder."""
+    return checksum_of_text(" ".join(f"{name} {file_stamp(name)}" for name in _files(folder)))
+
+
+class ZarrArray:
+    """An array of a folder.
+
+    Args:
+        array: the array.
+        what: the array, for messages.
+    """
+
+    def __init__(self, array: Any, what: str) -> None:
         self._array = array
-        self._what = f"--data {path}::{name}".removesuffix("::")
+        self._what = what
         self._packing: Packing | None = None
         if not array.shape:
             raise InputError(f"{self._what} is a single value; its first axis must be the rows")
@@ -116,6 +150,10 @@ class _Array:
         except Exception as error:  # a damaged chunk raises one of many exception types
             rows = name_rows(range(start, stop))
             raise InputError(f"{self._what}: {rows} cannot be read: {describe(error)}") from error
+
+
+def _what(path: str, name: str) -> str:
+    return f"--data {path}::{name}".removesuffix("::")
 
 
 def _attributes(array: Any) -> dict[str, Any]:

@@ -11,7 +11,15 @@ from runner.sources.base import DataSpec
 from runner.sources.decompress import without_compression
 from runner.sources.files import read_range
 from runner.sources.tables.arrow import ArrowColumns
-from runner.sources.tables.csv_types import NULLS, HeadFacts, as_numbers, column_types, given_types
+from runner.sources.tables.csv_types import (
+    HEXADECIMAL,
+    NULLS,
+    HeadFacts,
+    as_numbers,
+    check_hexadecimal,
+    column_types,
+    given_types,
+)
 from runner.sources.tables.header import check_beginning, check_header
 from runner.sources.tables.lines import LineSource
 
@@ -74,10 +82,26 @@ class CsvSource(LineSource):
             raise self._refusal_with_advice(first, count, error) from error
         if len(table) != count:
             raise InputError(f"--data {self._file.path}: {row_range(first, first + count)} are {len(table)} in CSV")
+        if HEXADECIMAL.search(block):
+            self._check_hexadecimal(table, block, first)
         for name in self._as_text:
             numbers = as_numbers(table.column(name), self._types[name], name, f"--data {self._file.path}", first)
             table = table.set_column(self._columns.names.index(name), name, numbers)
         return self._columns.rows(table, first)
+
+    def _check_hexadecimal(self, table: Any, block: bytes, first: int) -> None:
+        """Raise InputError where a whole number in hexadecimal digits is too large for its column."""
+        import pyarrow as pa
+
+        names = [field.name for field in table.schema if pa.types.is_signed_integer(field.type)]
+        convert = self._csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), include_columns=names, strings_can_be_null=False
+        )
+        if names:
+            texts = self._csv.read_csv(
+                io.BytesIO(block), self._reading(len(block), self._names), self._parsing, convert
+            )
+            check_hexadecimal(table, texts, f"--data {self._file.path}", first)
 
     def digest(self) -> str:
         return super().digest() + " NaN" * self._has_nan  # which earlier versions read as null

@@ -13,6 +13,7 @@ from runner.sources.common_types import LIST
 _DECIDING_ROWS = 1000  # a column is numeric where so many first rows are, even if later ones are not
 _PLAIN = r"^-?(0|[1-9]\d*)$"
 _NO_NUMBER = r"^(\s|[+]|-?0\d|-?\d{16}|.*[xX])"  # what would be changed: 007, 20 digits, 0x1F
+HEXADECIMAL = re.compile(rb"0[xX][0-9a-fA-F]")
 NULLS = ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "N/A", "NA", "NULL",
          "None", "n/a", "null"]  # fmt: skip # pyarrow's, without NaN, which is a number, and with Python's
 
@@ -107,6 +108,29 @@ def as_numbers(column: Any, kind: Any, name: str, what: str, first: int) -> Any:
             f"numbers. To keep the text as it is: --types {name}=string"
         )
     return numbers
+
+
+def check_hexadecimal(table: Any, texts: Any, what: str, first: int) -> None:
+    """Raise InputError where pyarrow has read a number in hexadecimal digits as a negative one, as its sign bit is set.
+
+    Args:
+        table: rows.
+        texts: their signed whole numbers as text.
+        what: the data set, for messages.
+        first: number of the first row.
+    """
+    import pyarrow.compute as pc
+
+    for name in texts.column_names:
+        are_hexadecimal = pc.match_substring_regex(texts.column(name), r"^\s*0[xX]")
+        wrapped = pc.and_(are_hexadecimal, pc.fill_null(pc.less(table.column(name), 0), False)).to_numpy()
+        if wrapped.any():
+            row = int(np.flatnonzero(wrapped)[0])
+            raise InputError(
+                f"{what}: row {first + row} of column {name!r} is {texts.column(name)[row].as_py().strip()}, which is "
+                f"too large for {table.column(name).type}. Read it with --types {name}=uint64, or as text with "
+                f"--types {name}=string"
+            )
 
 
 def _begins_with_numbers(column: Any) -> bool:

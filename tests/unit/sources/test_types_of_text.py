@@ -64,6 +64,18 @@ def test_a_late_id_that_is_no_number_is_named(tmp_path: Path) -> None:
     assert as_batch(source.read(599_999, 600_002))["id"] == ["12345", "007", ""]
 
 
+def test_hexadecimal_numbers_are_not_read_as_negative_ones(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("x,y\n0x1F,-1\n0x7fffffffffffffff,2\n0xffffffffffffffff,3\n")
+    source = open_source(str(path))
+    rows: Any = source.read(0, 2)
+    assert rows["x"].tolist() == [0x1F, 2**63 - 1]
+    with pytest.raises(InputError, match=r"row 2 of column 'x' is 0xf+, which is too large for int64.*x=uint64"):
+        source.read(1, 3)
+    source = open_source(str(path), ["x"], options=ReadOptions(types={"x": "uint64"}))
+    assert source.read(0, 3).tolist() == [0x1F, 2**63 - 1, 2**64 - 1]  # type: ignore[union-attr]
+
+
 def test_nothing_is_null_in_numbers_and_nan_is_a_number(tmp_path: Path) -> None:
     assert kept(tmp_path / "d.csv", "id,x\n7,1\n,2\nNone,3\n") == ("int64 or null", [7, None, None])
     pd.DataFrame({"x": [0.5, np.nan, np.inf]}).to_csv(tmp_path / "d.csv", index=False, na_rep="NaN")
