@@ -61,7 +61,7 @@ KEPT: dict[str, list[dict[str, Any]]] = {
 
 
 def test_every_class_that_the_page_shows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = [block for block in blocks("docs/data.md") if block.language == "python"]
+    block = next(block for block in blocks("docs/data.md") if block.language == "python")
     (tmp_path / "other_formats.py").write_text(block.text)
     shown = re.findall(r"`(--data other_formats:(\w+) .*)` \|$", (ROOT / "docs/data.md").read_text(), re.MULTILINE)
     assert {name for _, name in shown} == set(WRITERS)
