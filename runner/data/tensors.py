@@ -1,11 +1,14 @@
 """Rows as PyTorch tensors, on their way into a model and out of it."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from runner.data.cell_types import cell_name
+from runner.data.cells import json_values
 from runner.data.rows import FILE, TEXT, Column, Rows, texts_of
 
 Batch = torch.Tensor | list[torch.Tensor] | list[str]
@@ -46,6 +49,8 @@ class Tokens(NamedTuple):
 def as_batch(rows: Rows) -> Batch | dict[str, Batch]:
     """Convert rows for PyTorch: a tensor, a list of tensors or of strings; a dict of these if there are columns.
 
+    Cells become strings of JSON.
+
     Raises:
         UnicodeDecodeError: text is not UTF-8.
     """
@@ -61,6 +66,8 @@ def _as_batch(column: Column) -> Batch:
         return torch.from_numpy(column)
     if column.values.dtype == TEXT:
         return texts_of(column)
+    if cell_name(column.values.dtype):
+        return [json.dumps(value, ensure_ascii=False) for value in json_values(column)]
     lengths = column.lengths.tolist()
     if column.values.dtype == FILE:
         return FileList(torch.split(torch.from_numpy(column.values.view(np.uint8)), lengths))

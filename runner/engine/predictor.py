@@ -128,6 +128,8 @@ class Predictor:
             cut = find_cut(inputs, ids, self.truncate == "refuse")
             inputs = dict(inputs.inputs)
         arguments = self._calling.bind(inputs, ids, are_columns=self.preprocess is None and not is_text)
+        if getattr(self._model, "wants_row_numbers", False):
+            arguments = Arguments(arguments.positional, arguments.named | {"row_numbers": torch.tensor(ids)})
         try:
             staged = self._transfer.stage(map_tensors(arguments, self._convert))
         except Exception as error:

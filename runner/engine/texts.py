@@ -64,7 +64,7 @@ def find_cut(tokens: Tokens, ids: Sequence[int], refuses: bool) -> Cut:
         row = min(lost)
         raise InputError(
             f"row {row}: its text has {tokens.limit + lost[row]:,} tokens, and the model takes {tokens.limit:,}. "
-            "--truncate refuse does not cut it: shorten it, quarantine it with --on-error quarantine, or cut it with "
-            "--truncate left or right"
+            "It is not cut: shorten it, quarantine it with --on-error quarantine, or cut it with --truncate left or "
+            "right"
         )
     return Cut(lost, tokens.limit)

@@ -36,7 +36,7 @@ class Replica:
         self._check = check
         self._device = device
         self._group_timer = group_timer
-        for name in ("tokenize_texts", "count_tokens", "prepare_images"):
+        for name in ("tokenize_texts", "count_tokens", "prepare_images", "wants_row_numbers", "truncate"):
             if hasattr(model, name):
                 setattr(self, name, getattr(model, name))
 

@@ -26,9 +26,11 @@ from runner.core.imports import import_extra
 from runner.core.messages import tell
 from runner.host.environment import set_default, set_variable
 from runner.models.images.processor import PROCESSOR_FILES, open_processor
+from runner.models.language.decoding import Asked
+from runner.models.language.generator import given_settings, what_is_asked
+from runner.models.language.settings import other_decoding, read_settings, without_effect
 from runner.models.transformers.adapters import Adapter, find_adapter, import_peft
 from runner.models.transformers.architecture import GENERATES, Architecture, find_architecture, read_config
-from runner.models.transformers.generation import other_decoding, read_settings
 from runner.models.transformers.gguf import find_gguf, unpack_settings
 from runner.models.transformers.loading import (
     build_like,
@@ -131,7 +133,10 @@ def open_folder(config: Config, comm: Comm) -> Folder:
     )
     comm.on_each(lambda: check_options(config.model_args, architecture))
     generation = comm.on_each(lambda: _generation(transformers, small, folder, architecture))
-    _warn_of_other_decoding(comm, config, generation)
+    generates = architecture.role == GENERATES and not config.model_args.get("score")
+    asked = comm.on_each(lambda: what_is_asked(generation, config.model_args)) if generates else None
+    if asked is not None and comm.world.rank == 0:
+        _warn_of_settings(config, generation, asked)
     dtype, has_pooler = comm.on_root(lambda: _look_at_weights(folder, architecture))
     tokenize_texts = FolderTokenizer(transformers, small, config)
     images = open_processor(
@@ -143,14 +148,13 @@ def open_folder(config: Config, comm: Comm) -> Folder:
         architecture.settings,
         config.trust_code,
     )
-    generates = architecture.role == GENERATES
     return Folder(
         folder,
         architecture,
         adapter,
         gguf,
         lambda: build_like(architecture, dtype, has_pooler, generation),
-        lambda model: Pretrained(model, generates, config.model_args, tokenize_texts, images),
+        lambda model: comm.on_each(lambda: Pretrained(model, asked, config.model_args, tokenize_texts, images)),
     )
 
 
@@ -195,12 +199,17 @@ def _generation(transformers: Any, small: str, folder: Path, architecture: Archi
         raise ModelError(f"--model {folder}: {_GENERATION} cannot be used: {describe(error)}") from error
 
 
-def _warn_of_other_decoding(comm: Comm, config: Config, generation: Any) -> None:
-    asked = other_decoding(generation) if generation is not None and not config.model_args.get("score") else ""
-    if asked and comm.world.rank == 0:
+def _warn_of_settings(config: Config, generation: Any, asked: Asked) -> None:
+    """Name the settings that do nothing."""
+    if others := other_decoding(generation):
         tell(
-            f"runner: warning: {_GENERATION} of --model {config.model} asks for {asked}; decoding is greedy, with one "
-            "answer per row, and ignores it"
+            f"runner: warning: {_GENERATION} of --model {config.model} asks for {others}; it has no effect: each row "
+            "gets one answer, of greedy choices or samples"
+        )
+    if idle := without_effect(asked.settings, given_settings(config.model_args)):
+        tell(
+            f'runner: warning: --model-args: {", ".join(idle)} has no effect without "do_sample": true, as decoding is '
+            "greedy"
         )
 
 

@@ -4,11 +4,14 @@ import inspect
 from typing import Any
 
 from runner.core.errors import UsageError
+from runner.core.nearest import nearest_name
+from runner.models.language.settings import SETTINGS
 from runner.models.transformers.architecture import ENCODER, GENERATES, HEAD, Architecture
 
 POOLING = ("mean", "mean_tokens", "cls", "last", "max")
+_CHOICES = ("chat_template", "chat_template_kwargs", "seed", "stop")
 _APPLIES = {
-    GENERATES: ("class", "max_new_tokens", "max_length", "decode", "score"),
+    GENERATES: (*("class", "max_new_tokens", "max_length", "decode", "score"), *_CHOICES, *SETTINGS),
     ENCODER: ("class", "pooling", "max_length"),
     HEAD: ("class", "max_length"),
 }
@@ -18,8 +21,9 @@ _IN_WORDS = {
     HEAD: "which has a head and gives what comes out of it",
 }
 _OF_TEXT = ("max_length",)
-_FLAGS = ("decode", "score")
+_FLAGS = ("decode", "score", "chat_template")
 _COUNTS = ("max_length", "max_new_tokens")
+_SEEDS = 2**63
 
 
 def check_values(options: dict[str, Any]) -> None:
@@ -27,11 +31,19 @@ def check_values(options: dict[str, Any]) -> None:
     known = tuple(dict.fromkeys(name for names in _APPLIES.values() for name in names))
     for name, value in options.items():
         if name not in known:
-            raise UsageError(f"--model-args: {name!r} is not one of {', '.join(known)}")
+            near = nearest_name(name, known)
+            meant = f"; did you mean {near}?" if near else ""
+            raise UsageError(f"--model-args: {name!r} is not one of {', '.join(known)}{meant}")
         if name in _COUNTS and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise UsageError(f"--model-args: {name} {value!r} is not a number of tokens")
         if name in _FLAGS and not isinstance(value, bool):
             raise UsageError(f"--model-args: {name} must be true or false, not {value!r}")
+        if name == "seed" and (not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _SEEDS):
+            raise UsageError(f"--model-args: seed {value!r} is not a whole number from 0 to 2**63 - 1")
+        if name == "chat_template_kwargs" and not isinstance(value, dict):
+            raise UsageError(f"--model-args: chat_template_kwargs must be an object, not {value!r}")
+        if name == "stop":
+            check_stop(value, "--model-args: stop")
         if name == "class" and (not isinstance(value, str) or not value):
             raise UsageError(f"--model-args: class must be the name of a class of Transformers, not {value!r}")
     if options.get("pooling", "mean") not in POOLING:
@@ -54,8 +66,15 @@ def check_options(options: dict[str, Any], architecture: Architecture) -> None:
     if architecture.role != GENERATES:
         return
     if options.get("score"):
-        for other in ("max_new_tokens", "decode"):
-            if options.get(other):
+        for other in _APPLIES[GENERATES]:
+            if other not in ("class", "max_length", "score") and options.get(other) not in (None, False):
                 raise UsageError(f"--model-args: score and {other} cannot be combined: a score adds no tokens")
     elif "max_new_tokens" not in options:
         raise UsageError("the model generates tokens: --model-args '{\"max_new_tokens\": 20}' says how many")
+
+
+def check_stop(value: Any, what: str) -> None:
+    """Raise UsageError unless a value is a string, or a list of them, at which answers end."""
+    strings = [value] if isinstance(value, str) else value
+    if not isinstance(strings, list) or not all(isinstance(item, str) and item for item in strings):
+        raise UsageError(f"{what} must be a string or a list of strings, not {value!r}")
