@@ -6,6 +6,7 @@ byte, which tells an empty one from null; lists, structs and maps are one row of
 
 import base64
 import itertools
+import json
 import math
 from typing import Any
 
@@ -69,10 +70,12 @@ def from_cells(cells: Ragged) -> Any:
 
 
 def json_values(cells: Ragged) -> list[Any]:
-    """Return cells as JSON has them: dates, times and decimals as text, bytes as text in base64, null as None."""
+    """Return cells as JSON has them: dates, times, decimals as text, bytes as text in base64, null as None."""
     import pyarrow as pa
 
     array = from_cells(cells)
+    if isinstance(array.type, pa.JsonType):
+        return [None if text is None else json.loads(text) for text in array.to_pylist()]
     if pa.types.is_temporal(array.type):
         texts = array.cast(pa.string()) if not pa.types.is_duration(array.type) else array.cast(pa.int64())
         return [text.replace(" ", "T", 1) if isinstance(text, str) else text for text in texts.to_pylist()]

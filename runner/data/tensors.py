@@ -32,6 +32,17 @@ class TextTensor(NamedTuple):
     lengths: torch.Tensor
 
 
+class JsonTensor(NamedTuple):
+    """Rows of JSON: `values` 1-D uint8, one row after another, as cells have text, and `lengths`, 1-D int64."""
+
+    values: torch.Tensor
+    lengths: torch.Tensor
+
+
+class JsonList(list[str | None]):
+    """Rows of JSON as an output of a model: the text of each, or None for null."""
+
+
 class Tokens(NamedTuple):
     """A batch of texts from a tokenizer.
 
@@ -39,11 +50,13 @@ class Tokens(NamedTuple):
         inputs: the model's arguments by name.
         lost: number of tokens cut off, for each row.
         limit: the most tokens a row may have; None where there is no limit.
+        refused: why each row is answered with an error, "" where it is not; empty where none is.
     """
 
     inputs: Mapping[str, Any]
     lost: Sequence[int]
     limit: int | None
+    refused: Sequence[str] = ()
 
 
 def as_batch(rows: Rows) -> Batch | dict[str, Batch]:

@@ -23,7 +23,7 @@ from runner.job.context import LoadedModel, Session
 from runner.job.session import heed_stop
 from runner.models import build_model, input_device
 from runner.models.signatures import signature_of
-from runner.sources import Source, inner_name
+from runner.sources import Source, are_requests, inner_name
 from runner.telemetry.log import describe_broadcast
 from runner.telemetry.terminal import tell_on_terminal
 
@@ -53,6 +53,7 @@ def load_model(session: Session, source: Source) -> LoadedModel:
     )
     to = input_device(model, session.device)
     comm.on_each(lambda: _check_text_options(config, model))
+    comm.on_root(lambda: _check_requests(config, model))
     constants = comm.on_root(lambda: read_constants(config.input))
     # not a compiled model, which would be compiled once more; nor a split or offloaded one, which takes long for a row
     is_users = not is_path(config.model) and group is None
@@ -72,6 +73,8 @@ def load_model(session: Session, source: Source) -> LoadedModel:
             truncate=config.truncate or getattr(model, "truncate", None),
             may_keep_tensors=is_users and not config.compile and config.offload is None,
         )
+        if (requests := getattr(model, "requests", None)) is not None:
+            predictor.tokenize_texts, predictor.count_tokens = requests, requests.lengths
         predictor.text_options += [f"--truncate {config.truncate}"] * (config.truncate is not None)
         if config.batch_tokens is not None and has_text(source.row_type, predictor.ignored):
             predictor.text_options.append(f"--batch-tokens {config.batch_tokens}")
@@ -125,6 +128,18 @@ def _make_calling(
     elif isinstance(types, RowType) and types.dtype.names is not None:
         types = types_by_name(types)
     return Binding(signature, types, is_raw, constants, config.dtype, config.stack, device)
+
+
+def _check_requests(config: Config, model: Callable[..., Any]) -> None:
+    if (
+        is_path(config.model)
+        and getattr(model, "requests", None) is None
+        and are_requests(config.data, config.columns, config.keep, config.types_by_column)
+    ):
+        raise UsageError(
+            f"--data {config.data} holds requests of OpenAI's batch format, and --model {config.model} answers none: "
+            "that takes a folder of Transformers that generates. With --columns, its lines are a table"
+        )
 
 
 def _check_text_options(config: Config, model: Callable[..., Any]) -> None:

@@ -14,6 +14,7 @@ from runner.sources.base import DataSpec, ReadOptions, Scanned, Source
 from runner.sources.registry import (
     DATASET_FUNCTION,
     OBJECT,
+    REQUESTS,
     SUFFIXES,
     SourceFormat,
     find_source_format,
@@ -21,7 +22,17 @@ from runner.sources.registry import (
     is_marked,
 )
 
-__all__ = ["DataSpec", "ReadOptions", "Scanned", "Source", "inner_name", "is_dataset", "open_source", "without_column"]
+__all__ = [
+    "DataSpec",
+    "ReadOptions",
+    "Scanned",
+    "Source",
+    "are_requests",
+    "inner_name",
+    "is_dataset",
+    "open_source",
+    "without_column",
+]
 
 
 def inner_name(data: Any) -> tuple[str, ...]:
@@ -72,6 +83,28 @@ def without_column(data: Any) -> Any:
         return data
     path = data.partition("::")[0]
     return data if find_source_format((_files_of(path) or [path])[0]).schemes else path
+
+
+def are_requests(data: Any, columns: Sequence[str], keep: Sequence[str], types: Mapping[str, str]) -> bool:
+    """Return whether the rows of data are requests in the batch format of OpenAI's API.
+
+    Args:
+        data: see `open_source`.
+        columns, keep, types: columns that are chosen, and their types; where there are any, rows are those of a table.
+
+    Raises:
+        InputError: the data cannot be read.
+    """
+    if isinstance(data, list | tuple) and _are_paths(data):
+        data = os.fspath(data[0])
+    if not isinstance(data, str) or inner_name(data) or columns or keep or types:
+        return False
+    path = (_files_of(data) or [data])[0]
+    if find_source_format(path).reader != REQUESTS:
+        return False
+    from runner.sources.tables.requests import holds_requests
+
+    return holds_requests(path)
 
 
 def is_dataset(data: Any) -> bool:

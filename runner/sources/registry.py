@@ -46,6 +46,7 @@ class SourceFormat:
         return path.startswith(self.schemes) or any(os.path.exists(os.path.join(path, name)) for name in self.members)
 
 
+REQUESTS = "runner.sources.tables.requests:open_json_lines"  # the reader of files that may hold such
 SOURCE_FORMATS = (
     SourceFormat(
         "runner.sources.tables.database:DatabaseSource",
@@ -82,7 +83,7 @@ SOURCE_FORMATS = (
         "runner.sources.tables.csv:CsvSource", (".csv", ".tsv"), extra="parquet", has_nulls=True, is_typed=True
     ),
     SourceFormat(
-        "runner.sources.tables.jsonl:JsonLinesSource",
+        REQUESTS,
         (".jsonl", ".ndjson"),
         extra="parquet",
         has_nulls=True,

@@ -26,8 +26,9 @@ from runner.core.imports import import_extra
 from runner.core.messages import tell
 from runner.host.environment import set_default, set_variable
 from runner.models.images.processor import PROCESSOR_FILES, open_processor
-from runner.models.language.decoding import Asked
+from runner.models.language.asked import Asked
 from runner.models.language.generator import given_settings, what_is_asked
+from runner.models.language.request_encoder import make_request_encoder
 from runner.models.language.settings import other_decoding, read_settings, without_effect
 from runner.models.transformers.adapters import Adapter, find_adapter, import_peft
 from runner.models.transformers.architecture import GENERATES, Architecture, find_architecture, read_config
@@ -46,6 +47,7 @@ from runner.models.transformers.pretrained import Pretrained
 from runner.models.transformers.tokenizer import TOKENIZER_FILES, FolderTokenizer
 from runner.models.weights.broadcast import spread
 from runner.models.weights.files import broadcast_small_files
+from runner.sources import are_requests
 
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _WEIGHTS = (*SAFETENSORS, "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -131,7 +133,8 @@ def open_folder(config: Config, comm: Comm) -> Folder:
     architecture = comm.on_each(
         lambda: find_architecture(transformers, config_json, folder, small, config.trust_code, wanted)
     )
-    comm.on_each(lambda: check_options(config.model_args, architecture))
+    has_requests = comm.on_root(lambda: are_requests(config.data, config.columns, config.keep, config.types_by_column))
+    comm.on_each(lambda: check_options(config.model_args, architecture, has_requests))
     generation = comm.on_each(lambda: _generation(transformers, small, folder, architecture))
     generates = architecture.role == GENERATES and not config.model_args.get("score")
     asked = comm.on_each(lambda: what_is_asked(generation, config.model_args)) if generates else None
@@ -139,6 +142,7 @@ def open_folder(config: Config, comm: Comm) -> Folder:
         _warn_of_settings(config, generation, asked)
     dtype, has_pooler = comm.on_root(lambda: _look_at_weights(folder, architecture))
     tokenize_texts = FolderTokenizer(transformers, small, config)
+    requests = make_request_encoder(config, generation, tokenize_texts) if has_requests else None
     images = open_processor(
         comm,
         transformers,
@@ -154,7 +158,9 @@ def open_folder(config: Config, comm: Comm) -> Folder:
         adapter,
         gguf,
         lambda: build_like(architecture, dtype, has_pooler, generation),
-        lambda model: comm.on_each(lambda: Pretrained(model, asked, config.model_args, tokenize_texts, images)),
+        lambda model: comm.on_each(
+            lambda: Pretrained(model, asked, config.model_args, tokenize_texts, images, requests)
+        ),
     )
 
 

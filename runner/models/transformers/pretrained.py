@@ -10,8 +10,11 @@ import torch
 from runner.core.errors import ModelError
 from runner.models.images.outputs import pick_output
 from runner.models.images.processor import ImageProcessor
-from runner.models.language.decoding import Asked
-from runner.models.language.generator import Generator, logits_of_new
+from runner.models.language.asked import Asked
+from runner.models.language.decoding import logits_of_new
+from runner.models.language.generator import Generator
+from runner.models.language.request_encoder import RequestEncoder
+from runner.models.language.requests import Request
 from runner.models.transformers.heads_and_pooling import pick, pool
 from runner.models.transformers.lengths import BY_LENGTH, PADDED, call_apart, find_way
 from runner.models.transformers.scoring import log_likelihoods
@@ -31,8 +34,10 @@ class Pretrained:
             likelihood of the given text.
         tokenize_texts: maps one or several columns of text to the model's arguments.
         images: prepares images for the model.
+        requests: makes prompts of rows that are requests; None where they are none.
 
     Attributes:
+        requests: see above.
         tokenize_texts: see above.
         count_tokens: maps columns of text to the number of tokens of each row.
         truncate: what happens by default to texts that are too long; see `Config.truncate`.
@@ -51,7 +56,9 @@ class Pretrained:
         options: dict[str, Any],
         tokenize_texts: FolderTokenizer,
         images: ImageProcessor,
+        requests: RequestEncoder | None = None,
     ) -> None:
+        self.requests = requests
         self._images = images
         self.tokenize_texts = tokenize_texts
         self.count_tokens = tokenize_texts.lengths
@@ -64,9 +71,9 @@ class Pretrained:
         self._text_settings = self._bare.config.get_text_config()
         self._generator: Generator | None = None
         if asked is not None:
-            self._generator = Generator(self._bare, asked, options, lambda: tokenize_texts.library)
+            self._generator = Generator(self._bare, asked, options, tokenize_texts.copy)
         self.truncate = "refuse" if self._generator else None
-        self.wants_row_numbers = self._generator is not None and self._generator.samples
+        self.wants_row_numbers = self._generator is not None and (self._generator.samples or requests is not None)
 
     @property
     def inspected_module(self) -> Any:
@@ -77,7 +84,13 @@ class Pretrained:
         """Return the model's arguments for a batch of images; see `ImageProcessor.__call__`."""
         return self._images(batch, ids, self.model.dtype)
 
-    def __call__(self, *inputs: torch.Tensor, row_numbers: torch.Tensor | None = None, **named: torch.Tensor) -> Any:
+    def __call__(
+        self,
+        *inputs: torch.Tensor,
+        row_numbers: torch.Tensor | None = None,
+        requests: Sequence[Request] | None = None,
+        **named: torch.Tensor,
+    ) -> Any:
         main = self._bare.main_input_name
         names = (main, "attention_mask") if len(inputs) == 2 else (main,)
         arguments = dict(zip(names, inputs, strict=not named)) | named
@@ -90,8 +103,14 @@ class Pretrained:
             ids = arguments["input_ids"]
             arguments.setdefault("attention_mask", torch.ones_like(ids))
             numbers = range(len(ids)) if row_numbers is None else row_numbers.tolist()
+            if requests is not None:
+                return self._generator.respond(self._in_batches, arguments, requests, numbers)
             return self._generator(self._in_batches, arguments, numbers)
         return self._in_batches(self._predict, arguments)
+
+    def take_counts(self) -> dict[str, list[int]]:
+        """Return what was counted in each row of the last batch, by name; nothing where nothing was."""
+        return {} if self._generator is None else self._generator.counts
 
     def _in_batches(self, call: Callable[..., Any], arguments: dict[str, torch.Tensor]) -> Any:
         """Call a function with all rows of a batch, or with those that do not affect each other."""

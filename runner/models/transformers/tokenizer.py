@@ -1,5 +1,6 @@
 """Conversion of text to the arguments of a Transformers model, by the tokenizer of its folder."""
 
+import copy
 import functools
 import threading
 from pathlib import Path
@@ -68,15 +69,24 @@ class FolderTokenizer:
         encode = self._loaded
         return to_be_scored(encode.tokenizer, encode.max_length, *texts, keeps_start=self._truncate == "right")
 
-    def decode(self, tokens: torch.Tensor) -> list[str]:
-        """Return the text of token ids `(batch, length)`, without special tokens.
+    @property
+    def room(self) -> int | None:
+        """The most tokens of a row and of the answer to it together; None for no limit.
 
         Raises:
             ModelError: there is no tokenizer in the folder.
         """
         with self._lock:
-            texts: list[str] = self._loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return texts
+            return self._room if self._loaded and self._room < _NO_LIMIT else None
+
+    def copy(self) -> Any:
+        """Return a copy of the tokenizer object, for another thread.
+
+        Raises:
+            ModelError: there is no tokenizer in the folder.
+        """
+        with self._lock:
+            return copy.deepcopy(self._loaded.tokenizer)
 
     @property
     def library(self) -> Any:
@@ -107,7 +117,10 @@ class FolderTokenizer:
         if self._truncate in ("left", "right"):
             tokenize_texts.truncation_side = self._truncate
         positions = getattr(settings, "max_position_embeddings", None) or _NO_LIMIT
-        limits = [self._max_length, tokenize_texts.model_max_length, max(1, positions - self._max_new_tokens)]
+        self._room = min(positions, tokenize_texts.model_max_length)
+        if not getattr(settings, "is_encoder_decoder", False):  # whose answer has positions of its own
+            positions = max(1, positions - self._max_new_tokens)
+        limits = [self._max_length, tokenize_texts.model_max_length, positions]
         known = [limit for limit in limits if limit and limit < _NO_LIMIT - self._max_new_tokens]
         limit = min(known, default=None)
         return self._chat(tokenize_texts, limit) or Encoder(tokenize_texts, limit)
