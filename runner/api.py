@@ -118,7 +118,7 @@ def predict(
         preprocess: function from a batch of rows (a CPU tensor; a list of them where lengths differ) to the model's
             input.
         truncate: for texts with more tokens than the model takes: truncate them at this side, or refuse them; by
-            default as the model's tokenizer does. Truncation is counted.
+            default as the model's tokenizer does, and prompts are refused. Truncation is counted.
         postprocess: argmax, softmax, topk:K (class indices, best first) or a function from the model's output to a
             tensor.
         stateful: for a model with another answer to the same row at the next call: refuse it, call its method

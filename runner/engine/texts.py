@@ -12,7 +12,7 @@ from runner.data.tensors import Tokens, is_text
 
 @dataclass(frozen=True)
 class Cut:
-    """What became of the texts of a batch, by the numbers of their rows.
+    """Texts of a batch that are cut or refused, and what the model counts in them, by the numbers of their rows.
 
     Attributes:
         lost: number of tokens cut off, where a text was longer than the model takes.

@@ -1,4 +1,4 @@
-"""What is asked for a row, and the logits processors that do it."""
+"""Settings of the answer to a row, and the logits processors that follow them."""
 
 import copy
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from runner.models.language.settings import reads_each_row
 
 @dataclass(frozen=True)
 class Asked:
-    """What is asked for one row, or for several.
+    """Settings of the answer to one row, or to several.
 
     Attributes:
         settings: resolved generation settings, `GenerationConfig`.

@@ -51,7 +51,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Served:
-    """What serves requests.
+    """The model that serves requests, and its defaults.
 
     Attributes:
         names: the names of the model; a request for another is refused.
