@@ -51,7 +51,7 @@ class Answers:
         self._lengths: list[int] = tensors["attention_mask"].long().sum(dim=1).tolist()
         self._groups: list[_Group] = []
         self._criteria = [self._criterion(one.settings) for one in asked]
-        self._ends = [_end_tokens(one.settings) for one in asked]
+        self._ends = [one.ends for one in asked]
 
     def choose(self, ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
         """Return the next token of each row, int64 `(batch,)`; any token where an answer has ended."""
@@ -116,7 +116,7 @@ class Answers:
                 padding, prompt = self._padding(row), None
                 if self._model.config.is_encoder_decoder:
                     prompt = self._prompts[row : row + 1, : self._lengths[row]]
-                processors = make_processors(self._model, asked, start - padding, prompt)
+                processors = make_processors(self._model, asked, start - padding, prompt, self._tokenizer)
                 groups.append(_Group([row], processors, bool(asked.settings.do_sample), padding))
             else:
                 together.setdefault(id(asked), []).append(row)
@@ -138,8 +138,3 @@ def cut_at_stop(text: str, stops: Sequence[str]) -> str | None:
     """Return the text before the first of these strings in it; None where none is in it."""
     places = [place for stop in stops if (place := text.find(stop)) >= 0]
     return text[: min(places)] if places else None
-
-
-def _end_tokens(settings: Any) -> frozenset[int]:
-    tokens = settings.eos_token_id
-    return frozenset([] if tokens is None else [tokens] if isinstance(tokens, int) else tokens)

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from runner.models.language.grammars import GrammarProcessor
 from runner.models.language.settings import reads_each_row
 
 
@@ -20,6 +21,7 @@ class Asked:
         frequency_penalty, presence_penalty: taken off the logit of a token for each time it is in the answer, or once.
         num_logprobs: number of likely tokens whose log-probabilities are told at each position, beside that of the
             token itself; None for none at all.
+        grammar: that the answer follows, see `grammars.grammar_of`; "" for none.
     """
 
     settings: Any
@@ -28,14 +30,28 @@ class Asked:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     num_logprobs: int | None = None
+    grammar: str = ""
 
     @property
     def reads_each_row(self) -> bool:
         """Whether a row must be processed by itself, without its padding."""
-        return bool(self.frequency_penalty or self.presence_penalty) or reads_each_row(self.settings)
+        return bool(self.frequency_penalty or self.presence_penalty or self.grammar) or reads_each_row(self.settings)
+
+    @property
+    def needs_tokenizer(self) -> bool:
+        """Whether anything of it is text."""
+        return bool(self.stop or self.settings.stop_strings or self.grammar)
+
+    @property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end the answer."""
+        tokens = self.settings.eos_token_id
+        return frozenset([] if tokens is None else [tokens] if isinstance(tokens, int) else tokens)
 
 
-def make_processors(model: Any, asked: Asked, start: int, prompt: torch.Tensor | None = None) -> Any:
+def make_processors(
+    model: Any, asked: Asked, start: int, prompt: torch.Tensor | None = None, tokenizer: Any = None
+) -> Any:
     """Return the logits processors of Transformers for settings.
 
     Args:
@@ -43,6 +59,7 @@ def make_processors(model: Any, asked: Asked, start: int, prompt: torch.Tensor |
         asked: holds the settings.
         start: number of tokens before the first new one.
         prompt: what the encoder of the model gets, `(1, length)`; None where the model has no encoder.
+        tokenizer: tokenizer of the model, where there is a grammar.
 
     Raises:
         ValueError: a setting is not valid.
@@ -50,12 +67,14 @@ def make_processors(model: Any, asked: Asked, start: int, prompt: torch.Tensor |
     settings = copy.copy(asked.settings)
     settings.max_length = start + asked.max_new_tokens
     model._prepare_special_tokens(settings, True, device=model.device)
-    penalties = [_Penalties(asked, start)] if asked.frequency_penalty or asked.presence_penalty else []
+    own: list[Any] = [_Penalties(asked, start)] if asked.frequency_penalty or asked.presence_penalty else []
+    if asked.grammar:
+        own.append(GrammarProcessor(asked.grammar, tokenizer, sorted(asked.ends), start))
     return model._get_logits_processor(
         settings,
         input_ids_seq_length=start,
         encoder_input_ids=prompt,
-        logits_processor=penalties,
+        logits_processor=own,
         device=model.device,
     )
 

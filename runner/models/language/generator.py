@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,10 +12,11 @@ from runner.data.tensors import JsonList
 from runner.models.language.answers import REASONS, cut_at_stop
 from runner.models.language.asked import Asked, make_processors
 from runner.models.language.decoding import generate, neutral_settings
+from runner.models.language.grammars import grammar_of, wanted
 from runner.models.language.requests import Request
 from runner.models.language.responses import Answer, respond
 from runner.models.language.sampling import Key
-from runner.models.language.settings import SETTINGS, resolve
+from runner.models.language.settings import SETTINGS, given_settings, resolve
 
 DEFAULT_SEED = 0
 Tensors = Mapping[str, torch.Tensor]
@@ -36,11 +38,6 @@ def what_is_asked(settings: Any, options: Mapping[str, Any]) -> Asked:
         raise UsageError(f"--model-args: {describe(error)}") from error
     stop = options.get("stop", ())
     return Asked(resolved, options.get("max_new_tokens", 1), (stop,) if isinstance(stop, str) else tuple(stop))
-
-
-def given_settings(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the generation settings among `--model-args`."""
-    return {name: options[name] for name in SETTINGS if name in options}
 
 
 class Generator:
@@ -70,7 +67,12 @@ class Generator:
         self._make_tokenizer = make_tokenizer
         self.counts: dict[str, list[int]] = {}
         try:
-            make_processors(model, asked, 1, torch.zeros((1, 1), dtype=torch.long, device=model.device))
+            if grammar := wanted(options):
+                self._asked = asked = replace(asked, grammar=grammar_of(*grammar, self._tokenizer))
+            if asked.grammar and not asked.ends:
+                raise ValueError("a grammar needs a token that ends the answer, and the settings name none")
+            prompt = torch.zeros((1, 1), dtype=torch.long, device=model.device)
+            make_processors(model, asked, 1, prompt, self._tokenizer if asked.needs_tokenizer else None)
         except (TypeError, ValueError) as error:
             raise UsageError(f"--model-args: {describe(error)}") from error
 
@@ -132,12 +134,20 @@ class Generator:
         texts = {name: [str(row[name]) for row in rows] for name in ("id", "custom_id")}
         return {**texts, **{name: JsonList(row[name] for row in rows) for name in ("response", "error")}}
 
+    def facts(self) -> dict[str, str]:
+        """Return the generation settings that are not the defaults of Transformers, in words."""
+        settings = self._asked.settings
+        usual = settings._get_default_generation_params()
+        values = {name: getattr(settings, name, None) for name in SETTINGS}
+        own = [f"{name} {value!r}" for name, value in values.items() if value not in (None, usual.get(name))]
+        return {"answers": ", ".join([*own, f"max_new_tokens {self._asked.max_new_tokens}"])}
+
     def _generate(
         self, call: Callable[..., Any], arguments: Tensors, asked: Sequence[Asked], keys: Sequence[Key]
     ) -> dict[str, torch.Tensor]:
         width = max(one.max_new_tokens for one in asked)
         num_logprobs = max((-1 if one.num_logprobs is None else one.num_logprobs for one in asked), default=-1)
-        needs_text = any(one.stop or one.settings.stop_strings for one in asked)
+        needs_text = any(one.needs_tokenizer for one in asked)
 
         def generate_some(places: torch.Tensor, **tensors: torch.Tensor) -> dict[str, torch.Tensor]:
             rows = places.tolist()

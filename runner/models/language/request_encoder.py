@@ -7,7 +7,6 @@ import torch
 
 from runner.config.options import Config
 from runner.data.tensors import Tokens
-from runner.models.language.generator import given_settings
 from runner.models.language.requests import Request, Served, parse_request
 from runner.models.transformers.tokenizer import FolderTokenizer
 
@@ -75,15 +74,7 @@ def make_request_encoder(config: Config, generation: Any, tokenizer: FolderToken
     """
 
     def serve() -> Served:
-        options = config.model_args
-        return Served(
-            names_of(str(config.model), options.get("served_model_name")),
-            generation,
-            given_settings(options),
-            options.get("max_new_tokens"),
-            tokenizer.room,
-            tokenizer.library,
-            options.get("chat_template_kwargs", {}),
-        )
+        names = names_of(str(config.model), config.model_args.get("served_model_name"))
+        return Served(names, generation, tokenizer.room, tokenizer.library, config.model_args)
 
     return RequestEncoder(serve)

@@ -7,7 +7,7 @@ from runner.core.nearest import nearest_name
 
 _SHARED = (
     *("model", "max_tokens", "temperature", "top_p", "n", "stop", "seed", "logprobs"),
-    *("frequency_penalty", "presence_penalty", "logit_bias"),
+    *("frequency_penalty", "presence_penalty", "logit_bias", "response_format", "structured_outputs"),
     *("top_k", "min_p", "repetition_penalty", "min_tokens", "ignore_eos", "stop_token_ids"),
 )
 _OF_CHAT = ("messages", "max_completion_tokens", "top_logprobs", "chat_template_kwargs", "add_generation_prompt")
@@ -22,7 +22,6 @@ _NOTHING: dict[str, tuple[Any, ...]] = {
     "tools": ([],),
     "tool_choice": ("none",),
     "parallel_tool_calls": (True, False),
-    "response_format": ({"type": "text"},),
 }
 
 
@@ -136,6 +135,33 @@ class Body:
                 raise BadRequest(f"logit_bias must be numbers from -100 to 100, not {bias!r}")
             biases[int(token)] = float(bias)
         return biases
+
+
+def grammar_fields(body: Body) -> dict[str, Any]:
+    """Return the fields that ask for a grammar, by the names of `grammars.KINDS`.
+
+    Raises:
+        BadRequest: they are not valid.
+    """
+    form, structure = body.fields.get("response_format", {"type": "text"}), body.fields.get("structured_outputs", {})
+    if not isinstance(form, dict) or not isinstance(structure, dict):
+        raise BadRequest("response_format and structured_outputs must be objects")
+    names = {"json": "json_schema", "regex": "regex", "choice": "choice", "grammar": "grammar"}
+    for name in structure:
+        if name not in names:
+            raise BadRequest(f"structured_outputs: {name} is not one of {', '.join(names)}")
+    fields = {names[name]: value for name, value in structure.items()}
+    kind = form.get("type")
+    if kind == "json_object":
+        return {**fields, "json_schema": {"type": "object"}}
+    if kind == "json_schema":
+        schema = form.get("json_schema")
+        if not isinstance(schema, dict) or not isinstance(schema.get("schema"), dict):
+            raise BadRequest("response_format: json_schema must be an object with a schema")
+        return {**fields, "json_schema": schema["schema"]}
+    if kind != "text":
+        raise BadRequest(f"response_format: type {kind!r} is not one of text, json_object, json_schema")
+    return fields
 
 
 def check_known(body: Body, is_chat: bool) -> None:

@@ -7,7 +7,7 @@ from runner.core.errors import describe
 from runner.models.language.request_fields import BadRequest, Body
 
 
-def chat_prompt(body: Body, tokenizer: Any, template_values: Mapping[str, Any]) -> tuple[list[int], str]:
+def chat_prompt(body: Body, tokenizer: Any, options: Mapping[str, Any]) -> tuple[list[int], str]:
     """Return the token ids of a conversation; its text is never repeated.
 
     Raises:
@@ -30,7 +30,7 @@ def chat_prompt(body: Body, tokenizer: Any, template_values: Mapping[str, Any]) 
             tokenize=True,
             add_generation_prompt=body.flag("add_generation_prompt", True),
             return_dict=True,
-            **{**template_values, **more},
+            **{**options.get("chat_template_kwargs", {}), **more},
         )
     except Exception as error:
         raise BadRequest(f"the chat template of the model's tokenizer failed: {describe(error)}") from error

@@ -10,9 +10,10 @@ from typing import Any
 
 from runner.core.errors import describe
 from runner.models.language.asked import Asked
-from runner.models.language.request_fields import BadRequest, Body, check_known
+from runner.models.language.grammars import grammar_of, wanted
+from runner.models.language.request_fields import BadRequest, Body, check_known, grammar_fields
 from runner.models.language.request_prompts import chat_prompt, completion_prompt
-from runner.models.language.settings import resolve
+from runner.models.language.settings import given_settings, resolve
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"
 _URLS = (CHAT, COMPLETION)
@@ -56,21 +57,17 @@ class Served:
     Attributes:
         names: the names of the model; a request for another is refused.
         settings: generation settings of the folder.
-        given: generation settings of the options.
-        max_new_tokens: the most tokens of an answer where a request does not say; None for as many as there is room.
         room: the most tokens of prompt and answer together; None for no limit.
         tokenizer: tokenizer of the model.
-        template_values: values for its chat template.
+        options: `--model-args`, which hold for what a request does not say.
         resolved: generation settings of earlier requests, by what they ask.
     """
 
     names: tuple[str, ...]
     settings: Any
-    given: Mapping[str, Any]
-    max_new_tokens: int | None
     room: int | None
     tokenizer: Any
-    template_values: Mapping[str, Any]
+    options: Mapping[str, Any]
     resolved: dict[str, Any] = field(default_factory=dict)
 
 
@@ -121,7 +118,7 @@ def _parse_body(body: Body, known: dict[str, Any], served: Served) -> Request:
             404,
         )
     check_known(body, is_chat)
-    tokens, prompt = (chat_prompt if is_chat else completion_prompt)(body, served.tokenizer, served.template_values)
+    tokens, prompt = (chat_prompt if is_chat else completion_prompt)(body, served.tokenizer, served.options)
     settings = _settings(body, served)
     asked = Asked(
         settings,
@@ -130,6 +127,7 @@ def _parse_body(body: Body, known: dict[str, Any], served: Served) -> Request:
         body.number("frequency_penalty", -2, 2, 0.0),
         body.number("presence_penalty", -2, 2, 0.0),
         _num_logprobs(body, is_chat),
+        _grammar(body, served, settings),
     )
     num_answers = body.whole("n", 1, 128, 1)
     if num_answers > 1 and not settings.do_sample:
@@ -146,7 +144,7 @@ def _parse_body(body: Body, known: dict[str, Any], served: Served) -> Request:
 
 def _settings(body: Body, served: Served) -> Any:
     """Return the generation settings: the body's, else those of the options, of the folder, of OpenAI's API."""
-    folder, given = served.settings, served.given
+    folder, given = served.settings, given_settings(served.options)
 
     def default(name: str, otherwise: Any) -> Any:
         value = given.get(name, getattr(folder, name, None))
@@ -183,9 +181,22 @@ def _settings(body: Body, served: Served) -> Any:
     return served.resolved[key]
 
 
+def _grammar(body: Body, served: Served, settings: Any) -> str:
+    try:
+        kind_and_value = wanted(grammar_fields(body)) or wanted(served.options)
+        if kind_and_value is None:
+            return ""
+        if not settings.eos_token_id:
+            raise ValueError("a grammar needs a token that ends the answer")
+        return grammar_of(*kind_and_value, served.tokenizer)
+    except ValueError as error:
+        raise BadRequest(str(error)) from error
+
+
 def _max_new_tokens(body: Body, num_prompt: int, is_chat: bool, served: Served) -> int:
     names = ("max_completion_tokens", "max_tokens")
-    asked = next((n for name in names if (n := body.whole(name, 1, 2**31, None)) is not None), served.max_new_tokens)
+    given = [n for name in names if (n := body.whole(name, 1, 2**31, None)) is not None]
+    asked = given[0] if given else served.options.get("max_new_tokens")
     if asked is None and not is_chat:
         asked = _COMPLETION_TOKENS
     room = None if served.room is None else served.room - num_prompt

@@ -120,6 +120,11 @@ def resolve(settings: Any, given: Mapping[str, Any]) -> Any:
     return resolved
 
 
+def given_settings(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the generation settings among `--model-args`."""
+    return {name: options[name] for name in SETTINGS if name in options}
+
+
 def without_effect(settings: Any, given: Mapping[str, Any]) -> list[str]:
     """Return the names among the given settings that do nothing while decoding is greedy."""
     return [] if settings.do_sample else [name for name in _OF_SAMPLING if given.get(name) is not None]

@@ -27,9 +27,9 @@ from runner.core.messages import tell
 from runner.host.environment import set_default, set_variable
 from runner.models.images.processor import PROCESSOR_FILES, open_processor
 from runner.models.language.asked import Asked
-from runner.models.language.generator import given_settings, what_is_asked
+from runner.models.language.generator import what_is_asked
 from runner.models.language.request_encoder import make_request_encoder
-from runner.models.language.settings import other_decoding, read_settings, without_effect
+from runner.models.language.settings import given_settings, other_decoding, read_settings, without_effect
 from runner.models.transformers.adapters import Adapter, find_adapter, import_peft
 from runner.models.transformers.architecture import GENERATES, Architecture, find_architecture, read_config
 from runner.models.transformers.gguf import find_gguf, unpack_settings

@@ -5,11 +5,12 @@ from typing import Any
 
 from runner.core.errors import UsageError
 from runner.core.nearest import nearest_name
+from runner.models.language.grammars import KINDS
 from runner.models.language.settings import SETTINGS
 from runner.models.transformers.architecture import ENCODER, GENERATES, HEAD, Architecture
 
 POOLING = ("mean", "mean_tokens", "cls", "last", "max")
-_CHOICES = ("chat_template", "chat_template_kwargs", "served_model_name", "seed", "stop")
+_CHOICES = ("chat_template", "chat_template_kwargs", "served_model_name", "seed", "stop", *KINDS)
 _APPLIES = {
     GENERATES: (*("class", "max_new_tokens", "max_length", "decode", "score"), *_CHOICES, *SETTINGS),
     ENCODER: ("class", "pooling", "max_length"),

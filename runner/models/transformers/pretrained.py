@@ -80,6 +80,10 @@ class Pretrained:
         """The module that `inspect` describes."""
         return self.model
 
+    def inspected_facts(self) -> dict[str, str]:
+        """Return what `inspect` tells beside the module: how answers are generated."""
+        return {} if self._generator is None else self._generator.facts()
+
     def prepare_images(self, batch: Any, ids: Sequence[int]) -> dict[str, torch.Tensor] | None:
         """Return the model's arguments for a batch of images; see `ImageProcessor.__call__`."""
         return self._images(batch, ids, self.model.dtype)

@@ -1,6 +1,7 @@
 """Files of requests in OpenAI's batch format: responses in its format, the same on any number of ranks."""
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ GOOD = [
     request(5, max_tokens=8, temperature=0, frequency_penalty=2, presence_penalty=1, logit_bias={"40": -100}),
     request(6, max_tokens=8, top_k=3, min_p=0.01, repetition_penalty=1.2, ignore_eos=True, stream=False),
     request(7, messages=[{"role": "user", "content": [{"type": "text", "text": "node 0"}]}], **GREEDY),
+    request(9, max_tokens=20, seed=3, structured_outputs={"choice": ["yes", "not at all"]}),
+    request(10, max_tokens=20, seed=3, structured_outputs={"regex": "[a-c]{3}-[0-9]"}),
     request(8, temperature=0, stop=["e"], chat_template_kwargs={"thinking": "x"}),
 ]  # fmt: skip
 # each with the status and a part of the message
@@ -50,7 +53,9 @@ BAD: list[tuple[Any, int, str]] = [
     (request(0, messages=[{"role": "user", "content": [{"type": "image_url"}]}]), 400, "takes text alone"),
     (request(0, TEXT, prompt=[99999]), 400, "prompt must be one text"),
     (request(0, tools=[{"type": "function"}]), 400, "is not served"),
-    (request(0, response_format={"type": "json_object"}), 400, "is not served"),
+    (request(0, response_format={"type": "xml"}), 400, "type 'xml' is not one of text, json_object, json_schema"),
+    (request(0, structured_outputs={"regex": "["}), 400, "regex: "),
+    (request(0, structured_outputs={"regex": "a", "choice": ["b"]}), 400, "cannot be combined"),
     (request(0, logit_bias={"x": 1}), 400, "'x' is no token id"),
     (request(0, top_logprobs=2), 400, "top_logprobs needs logprobs true"),
 ]
@@ -102,7 +107,9 @@ def test_responses_are_those_of_the_api(alone: str, folder: Path) -> None:
     assert len(said[3][0]["logprobs"]["tokens"]) == 7
     likely = said[2][0]["logprobs"]["content"]
     assert all(token["logprob"] == token["top_logprobs"][0]["logprob"] for token in likely)  # greedy
-    assert "e" not in said[8][0]["message"]["content"]
+    assert said[8][0]["message"]["content"] in ("yes", "not at all")
+    assert re.fullmatch("[a-c]{3}-[0-9]", said[9][0]["message"]["content"])
+    assert "e" not in said[10][0]["message"]["content"]
     report = json.loads((folder / "one.jsonl.run/report.json").read_text())
     assert (report["counts"]["prompt_tokens"], report["counts"]["completion_tokens"]) == (prompts, answers)
 
@@ -119,7 +126,7 @@ def test_a_request_that_cannot_be_served_is_told_in_its_response(alone: str, fol
             assert row["custom_id"] == asked["custom_id"]
 
 
-@pytest.mark.parametrize("ranks", ["mpirun-2", "horovodrun"])
+@pytest.mark.parametrize("ranks", ["mpirun-2", "horovodrun-2"])
 def test_the_same_bytes_on_any_number_of_ranks(ranks: str, alone: str, folder: Path) -> None:
     more = ["--schedule", "dynamic", "--chunk-size", "4"]
     outcome = run(predict_command(*options(f"{ranks}.jsonl", *more), launcher=LAUNCHERS[ranks]), folder)

@@ -132,6 +132,18 @@ def test_stop_strings(folder: Path) -> None:
     assert library[0]["text"].startswith(first["text"] + inner)
 
 
+def test_answers_follow_a_schema(folder: Path) -> None:
+    names = {"type": "string", "enum": ["yes", "no"]}
+    schema = {"type": "array", "items": names, "minItems": 1, "maxItems": 2}
+    found = answers(folder, "llama", max_new_tokens=60, do_sample=True, json_schema=schema)
+    for row in found:
+        if row["finish_reason"] == "stop":  # small models like white space better
+            assert set(json.loads(row["text"])) <= {"yes", "no"}
+    assert any(row["finish_reason"] == "stop" for row in found)
+    chosen = answers(folder, "gpt2", choice=["rank", "node"])
+    assert {row["text"] for row in chosen} <= {"rank", "node"}
+
+
 @pytest.mark.parametrize("size", ["1", "4"])
 def test_a_sample_depends_on_seed_and_row_alone(size: str, folder: Path) -> None:
     args = {"do_sample": True, "temperature": 1.3, "top_p": 0.95, "seed": 7}
