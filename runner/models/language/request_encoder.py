@@ -18,7 +18,12 @@ class RequestEncoder:
 
     Args:
         make_served: returns what serves the requests; called once, where it is first needed.
+
+    Attributes:
+        new_tokens: about how many tokens an answer has.
     """
+
+    new_tokens = 64
 
     def __init__(self, make_served: Callable[[], Served]) -> None:
         self._make_served = make_served
@@ -43,9 +48,13 @@ class RequestEncoder:
         )
 
     def lengths(self, lines: Sequence[str]) -> list[int]:
-        """Return the number of tokens of each prompt."""
+        """Return the most tokens that each prompt and the answer to it have together: a batch waits for the longest."""
         self._parsed = {line: self._parse(line) for line in lines}
-        return [len(self._parsed[line].tokens) for line in lines]
+        return [
+            len(one.tokens) + (one.asked.max_new_tokens if one.asked else 0)
+            for one in map(self._parsed.get, lines)
+            if one
+        ]
 
     def _parse(self, line: str) -> Request:
         if self._served is None:
