@@ -28,6 +28,9 @@ def predict(
     share_weights: bool = False,
     stack: bool = False,
     input: dict[str, Any] | None = None,
+    prompt: str | None = None,
+    system: str | None = None,
+    messages: str | None = None,
     columns: Sequence[str] | str = (),
     keep: Sequence[str] | str = (),
     types: Sequence[str] | str = (),
@@ -93,6 +96,10 @@ def predict(
         share_weights: hold a module's weights once per host instead of once per rank; on the CPU.
         stack: stack columns of numbers into one matrix (rows, columns).
         input: constant value of an input: JSON, or the path of a .npy file; may be repeated.
+        prompt: text for the model, with columns by name in braces, such as 'Summarize: {text}'.
+        system: system message before each text, by the chat template of the model's tokenizer.
+        messages: column with the messages of a conversation, a list of objects with role and content, for the chat
+            template.
         columns: columns of the data for the model, separated by commas; by default all.
         keep: passthrough columns, kept beside the predictions, such as ids.
         types: types of columns of CSV and JSON lines, such as id=string,x=float32; NAME=list: lists of any length.
@@ -111,7 +118,7 @@ def predict(
         preprocess: function from a batch of rows (a CPU tensor; a list of them where lengths differ) to the model's
             input.
         truncate: for texts with more tokens than the model takes: truncate them at this side, or refuse them; by
-            default as the model's tokenizer does. Truncation is counted.
+            default as the model's tokenizer does, and prompts are refused. Truncation is counted.
         postprocess: argmax, softmax, topk:K (class indices, best first) or a function from the model's output to a
             tensor.
         stateful: for a model with another answer to the same row at the next call: refuse it, call its method

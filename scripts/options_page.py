@@ -35,6 +35,7 @@ _OPTIONS_OF = {
     "models.md": "model model_args device preprocess postprocess stateful",
     "checkpoints.md": "weights weights_key strip_prefix ignore_keys trust_pickle",
     "hugging-face.md": "trust_code",
+    "language-models.md": "prompt system messages",
     "data.md": "data columns keep types null data_args skip limit",
     "outputs.md": "output overwrite collect",
     "resume-and-failures.md": "fresh on_error on_nonfinite max_bad time_limit stall_timeout",

@@ -18,11 +18,12 @@ class Commit:
         began: start of the computation, in seconds since the start of the job.
         nonfinite: number of its rows that hold a NaN or an infinity, bad rows not counted.
         bad: its rows that failed, each with `row`, `error`, `traceback` and, if there are passthrough columns, their
-            values, `kept`; the predictions there are the fill value.
+            values, `kept`; the predictions there are the fill value, or a response that tells the error.
         halved: `[first, last]` of each batch that was computed in smaller pieces, because it ran out of memory.
         cut_rows: number of its rows that are texts cut by the model's tokenizer, bad rows not counted.
         cut_tokens: number of tokens that these rows lost.
         token_limit: the most tokens a row may have; 0 where none was cut.
+        counts: sums over its rows of what the model counts, by name, bad rows not counted.
     """
 
     chunk: int
@@ -39,6 +40,7 @@ class Commit:
     cut_rows: int = 0
     cut_tokens: int = 0
     token_limit: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def rows(self) -> int:

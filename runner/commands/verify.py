@@ -69,7 +69,7 @@ def verify(output: str, data: str | None = None) -> str:
     if expected != num_rows:
         raise InputError(f"{ledger.path}: {row_range(expected, num_rows)} not accounted for")
     bad = sum(len(commit.bad) for commit in ledger.commits.values())
-    aside = f"; {bad:,} of them bad, with fill values: see {folder}/quarantine.jsonl" if bad else ""
+    aside = f"; {bad:,} of them bad: see {folder}/quarantine.jsonl" if bad else ""
     read_from = f"; {_compare_data(ledger, folder, data)}" if data is not None else ""
     return f"{output}: all {plural(num_rows, 'row')} present once, in order, as computed{aside}{read_from}"
 

@@ -54,7 +54,7 @@ class BatchesOptions:
         None,
         "work",
         "for texts with more tokens than the model takes: truncate them at this side, or refuse them; by "
-        "default as the model's tokenizer does. Truncation is counted",
+        "default as the model's tokenizer does, and prompts are refused. Truncation is counted",
         affects=ANSWER,
         choices=("left", "right", "refuse"),
     )

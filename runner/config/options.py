@@ -14,6 +14,7 @@ from runner.config.model_options import NO_WEIGHTS, ModelOptions
 from runner.config.parallel_options import ParallelOptions
 from runner.config.removed import refuse_removed
 from runner.config.run_options import RunOptions
+from runner.config.text_options import TextOptions
 from runner.config.validate import validate
 from runner.config.watching_options import WatchingOptions
 from runner.core.errors import UsageError
@@ -26,7 +27,7 @@ _LISTS = ("ignore_keys", "columns", "keep", "types", "split_points")  # options 
 
 # a dataclass has the fields of its last base first
 @dataclass(frozen=True, kw_only=True)
-class Config(WatchingOptions, RunOptions, ParallelOptions, BatchesOptions, DataOptions, ModelOptions):
+class Config(WatchingOptions, RunOptions, ParallelOptions, BatchesOptions, DataOptions, TextOptions, ModelOptions):
     """Options of one prediction job.
 
     On the command line every value is text or a number. In Python, `model` may also be a function that returns an

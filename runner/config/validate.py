@@ -33,6 +33,7 @@ def validate(config: "Config") -> None:
     _check_output(config)
     _check_groups(config)
     _check_batches(config)
+    _check_texts(config)
     if config.stateful == "reset" and config.model_parallel > 1:
         raise UsageError("--stateful reset and --model-parallel cannot be combined")
     if config.offload is not None:
@@ -129,6 +130,17 @@ def _check_batches(config: "Config") -> None:
         )
     if config.verbose not in range(3):
         raise UsageError(f"--verbose must be 0, 1 or 2, not {config.verbose!r}")
+
+
+def _check_texts(config: "Config") -> None:
+    for name in ("prompt", "system", "messages"):
+        value = getattr(config, name)
+        if value is not None and (not isinstance(value, str) or not value):
+            raise UsageError(f"--{name} must be text, not {value!r}")
+    if config.prompt is not None:
+        _exclude(config, "--prompt", ("preprocess", "stack"))
+    if config.messages is not None:
+        _exclude(config, "--messages", ("prompt", "system", "preprocess", "stack", "columns"))
 
 
 def _exclude(config: "Config", option: str, names: tuple[str, ...]) -> None:

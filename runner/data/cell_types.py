@@ -23,6 +23,14 @@ def cell_dtype(kind: Any) -> np.dtype[Any]:
     return np.dtype([(f"{_MARK}{kind}{_BETWEEN}{base64.b64encode(schema).decode()}", np.uint8)])
 
 
+@functools.cache
+def json_dtype() -> np.dtype[Any]:
+    """Return the dtype of cells of JSON."""
+    import pyarrow as pa
+
+    return cell_dtype(pa.json_())
+
+
 def cell_name(dtype: np.dtype[Any]) -> str:
     """Return the type of cells in words; "" for other dtypes."""
     if dtype.names is None or not dtype.names[0].startswith(_MARK):

@@ -1,6 +1,7 @@
 """Cells in JSON."""
 
 import base64
+import json
 import math
 from typing import Any
 
@@ -17,6 +18,8 @@ def _json_rows(array: Any) -> list[Any]:
     import pyarrow as pa
 
     types, kind = pa.types, array.type
+    if isinstance(kind, pa.JsonType):
+        return [None if text is None else json.loads(text) for text in array.to_pylist()]
     if types.is_struct(kind):
         names = [field.name for field in kind]
         if len(set(names)) < len(names):

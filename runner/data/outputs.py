@@ -9,11 +9,12 @@ import torch
 
 from runner.core.errors import ModelError, UsageError
 from runner.core.text import plural
+from runner.data.cell_types import json_dtype
 from runner.data.columns import UNNAMED, joined, types_by_name
 from runner.data.rows import RAGGED, TEXT, Column, Ragged, RowType, RowTypes, describe_type, name_rows
-from runner.data.tensors import RaggedTensor, TextTensor, map_tensors
+from runner.data.tensors import JsonList, JsonTensor, RaggedTensor, TextTensor, map_tensors
 
-Output = torch.Tensor | RaggedTensor | TextTensor
+Output = torch.Tensor | RaggedTensor | TextTensor | JsonTensor
 Outputs = Output | dict[str, Output]
 
 
@@ -141,15 +142,20 @@ def arrived(waiting: Any) -> Any:
 def _as_output(value: Any) -> Output | None:
     if isinstance(value, torch.Tensor):
         return _unnest(value) if value.is_nested else value
-    if isinstance(value, RaggedTensor | TextTensor):
+    if isinstance(value, RaggedTensor | TextTensor | JsonTensor):
         return value
+    if isinstance(value, JsonList):
+        return JsonTensor(*_texts_as_tensors([b"" if text is None else b"\1" + text.encode() for text in value]))
     if isinstance(value, np.ndarray) and value.dtype.kind in "biufc":
         return torch.from_numpy(value.copy())
     if isinstance(value, list | np.ndarray) and len(value) and all(isinstance(item, str) for item in value):
-        encoded = [item.encode() for item in value]
-        values = np.frombuffer(b"".join(encoded), np.uint8)
-        return TextTensor(torch.from_numpy(values.copy()), torch.tensor([len(item) for item in encoded]))
+        return TextTensor(*_texts_as_tensors([item.encode() for item in value]))
     return None
+
+
+def _texts_as_tensors(encoded: Sequence[bytes]) -> tuple[torch.Tensor, torch.Tensor]:
+    values = np.frombuffer(b"".join(encoded), np.uint8)
+    return torch.from_numpy(values.copy()), torch.tensor([len(item) for item in encoded])
 
 
 def _unnest(nested: torch.Tensor) -> RaggedTensor:
@@ -162,6 +168,8 @@ def _type_of(output: Output) -> RowType:
         return RowType(tuple(output.shape[1:]), _stored_dtype(output))
     if isinstance(output, TextTensor):
         return RowType(RAGGED, TEXT)
+    if isinstance(output, JsonTensor):
+        return RowType(RAGGED, json_dtype())
     return RowType((-1, *output.values.shape[1:]), _stored_dtype(output.values))
 
 
@@ -170,7 +178,9 @@ def _as_column(output: Output) -> Column:
         return _as_array(output)
     values = _as_array(output.values)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(output.lengths.cpu().numpy(), dtype=np.int64)])
-    return Ragged(values.view(TEXT) if isinstance(output, TextTensor) else values, offsets)
+    if isinstance(output, TextTensor | JsonTensor):
+        values = values.view(TEXT if isinstance(output, TextTensor) else json_dtype())
+    return Ragged(values, offsets)
 
 
 def _as_array(tensor: torch.Tensor) -> np.ndarray:

@@ -1,11 +1,14 @@
 """Rows as PyTorch tensors, on their way into a model and out of it."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from runner.data.cell_types import cell_name
+from runner.data.json_cells import json_values
 from runner.data.rows import FILE, TEXT, Column, Rows, texts_of
 
 Batch = torch.Tensor | list[torch.Tensor] | list[str]
@@ -29,6 +32,17 @@ class TextTensor(NamedTuple):
     lengths: torch.Tensor
 
 
+class JsonTensor(NamedTuple):
+    """Rows of JSON: `values` 1-D uint8, one row after another, as cells have text, and `lengths`, 1-D int64."""
+
+    values: torch.Tensor
+    lengths: torch.Tensor
+
+
+class JsonList(list[str | None]):
+    """Rows of JSON as an output of a model: the text of each, or None for null."""
+
+
 class Tokens(NamedTuple):
     """A batch of texts from a tokenizer.
 
@@ -36,15 +50,19 @@ class Tokens(NamedTuple):
         inputs: the model's arguments by name.
         lost: number of tokens cut off, for each row.
         limit: the most tokens a row may have; None where there is no limit.
+        refused: why each row is answered with an error, "" where it is not; empty where none is.
     """
 
     inputs: Mapping[str, Any]
     lost: Sequence[int]
     limit: int | None
+    refused: Sequence[str] = ()
 
 
 def as_batch(rows: Rows) -> Batch | dict[str, Batch]:
     """Convert rows for PyTorch: a tensor, a list of tensors or of strings; a dict of these if there are columns.
+
+    Cells become strings of JSON.
 
     Raises:
         UnicodeDecodeError: text is not UTF-8.
@@ -61,6 +79,8 @@ def _as_batch(column: Column) -> Batch:
         return torch.from_numpy(column)
     if column.values.dtype == TEXT:
         return texts_of(column)
+    if cell_name(column.values.dtype):
+        return [json.dumps(value, ensure_ascii=False) for value in json_values(column)]
     lengths = column.lengths.tolist()
     if column.values.dtype == FILE:
         return FileList(torch.split(torch.from_numpy(column.values.view(np.uint8)), lengths))

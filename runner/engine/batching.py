@@ -81,6 +81,7 @@ class ByLength:
         self._most = config.batch_tokens
         self._predictor = predictor
         new_tokens = config.model_args.get("max_new_tokens", 0) if is_path(config.model) else 0
+        new_tokens = new_tokens or getattr(predictor.tokenize_texts, "new_tokens", 0)
         self._call_tokens = call_tokens * (1 + new_tokens)  # each generated token takes another call
         self._count = predictor.count_tokens
         self._is_text = has_text(source.row_type, predictor.ignored)

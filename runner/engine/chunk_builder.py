@@ -87,9 +87,10 @@ class ChunkBuilder:
         if on_nonfinite == "quarantine":
             self._bad += [BadRow(chunk.start + row, "the prediction is not finite", "") for row in nonfinite_rows]
             nonfinite_rows = set()
-        self._bad.sort(key=lambda row: row.row)
         rows = self._rows.finish([row.row - chunk.start for row in self._bad], self._kept)
         kept = self._rows.kept(self._kept)
+        self._bad += [BadRow(row, why, "") for row, why in self._cut.refused.items()]  # whose predictions tell it
+        self._bad.sort(key=lambda row: row.row)
         records = []
         for row in self._bad:
             values = as_json(kept, row.row - chunk.start, self._unread.get(row.row, ()))
@@ -111,6 +112,10 @@ class ChunkBuilder:
             cut_rows=len(lost),
             cut_tokens=sum(lost),
             token_limit=self._cut.limit if lost else 0,
+            counts={
+                name: sum(number for row, number in by_row.items() if row not in bad)
+                for name, by_row in self._cut.counts.items()
+            },
         )
         return commit, rows
 

@@ -16,7 +16,7 @@ from runner.engine.failed_batch import failure_of
 from runner.engine.gradients import Mode, computing_in
 from runner.engine.hints import find_hint
 from runner.engine.resets import find_reset
-from runner.engine.texts import Cut, find_cut, tokenized
+from runner.engine.texts import Cut, count, find_cut, tokenized
 from runner.engine.transfer import make_transfer
 from runner.engine.transforms import Transform
 
@@ -36,14 +36,12 @@ class Predictor:
         model: from a batch to its predictions, a tensor or an array; a module is in evaluation mode, on `device`.
         calling: binds a batch to the arguments of the model.
         device: where the model wants its batches.
-        preprocess: from a CPU tensor of rows `(batch, *row_shape)`, a list of tensors where rows are ragged, or a dict
-            of these by column, to the model's input; None pads ragged rows and leaves others unchanged. The items of a
-            tuple or dict become the model's arguments. Text goes through the model's tokenizer, where it has one.
+        preprocess: from a batch, as `given` returns it, to the model's input; None pads ragged rows and leaves others
+            unchanged. The items of a tuple or dict become arguments. Text goes through the model's tokenizer.
         postprocess: from the model's output to what `as_outputs` takes, or None.
         dtype: dtype of floating-point inputs; None leaves it unchanged.
         channels_last: whether inputs with four axes get the channels-last memory format.
-        columns: columns that the model gets; empty for all that are not in `keep`.
-        keep: passthrough columns.
+        columns, keep: columns that the model gets, empty for all others than the passthrough columns; these.
         resets: whether the model's state is reset before each batch.
         truncate: `refuse` if no text may be cut; see `Config.truncate`.
         may_keep_tensors: whether the model is code of the user's, which may keep tensors from one call to another.
@@ -52,12 +50,11 @@ class Predictor:
         num_behind: see `Transfer.num_behind`.
         ignored: columns that the model does not get.
         mode: mode in which preprocess, model and postprocess are called; the first row decides.
-        can_have_gradients: whether the model can be called with gradients.
+        can_have_gradients: whether the model can be called with them.
         tokenize_texts: the model's tokenizer, from columns of text to `Tokens`; None where it has none.
         count_tokens: from columns of text to the number of tokens of each row; None where the model cannot count.
         batching: see `make_batching`.
-        text_options: the user's options that are about text alone.
-        pads: see `Binding.pads`.
+        text_options, pads: the user's options that are about text alone; see `Binding.pads`.
         called_with: the arguments of the first call of the model, in words; "" before that.
         reset_name: name of the model's method that resets its state; empty where it has none.
 
@@ -128,6 +125,8 @@ class Predictor:
             cut = find_cut(inputs, ids, self.truncate == "refuse")
             inputs = dict(inputs.inputs)
         arguments = self._calling.bind(inputs, ids, are_columns=self.preprocess is None and not is_text)
+        if getattr(self._model, "wants_row_numbers", False):
+            arguments = Arguments(arguments.positional, arguments.named | {"row_numbers": torch.tensor(ids)})
         try:
             staged = self._transfer.stage(map_tensors(arguments, self._convert))
         except Exception as error:
@@ -135,7 +134,7 @@ class Predictor:
         return Prepared(staged, cut, is_text)
 
     def given(self, rows: Rows, ids: Sequence[int]) -> Any:
-        """Return a batch in the form that `preprocess` gets.
+        """Return a batch: a CPU tensor of rows `(batch, *row_shape)`, a list where rows are ragged, or these by column.
 
         Raises:
             InputError: a text is not UTF-8.
@@ -175,6 +174,7 @@ class Predictor:
                 if self._reset is not None:
                     self._reset()
                 output = self._calling.call(self._model, inputs, len(ids))
+                count(self._model, prepared.cut, ids)
             except Exception as error:
                 hint = find_hint(self._model, inputs, self._calling.describe(inputs))
                 raise failure_of("the model", ids, error, hint) from error

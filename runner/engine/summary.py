@@ -137,6 +137,7 @@ def _make_report(
         cut_rows=recorder.cut_rows,
         cut_tokens=recorder.cut_tokens,
         token_limit=recorder.token_limit,
+        counts=dict(recorder.counts),
         canary=outcome.canary,
         warnings=take_warnings(),
         world_size=comm.world.world_size,

@@ -12,19 +12,26 @@ from runner.data.tensors import Tokens, is_text
 
 @dataclass(frozen=True)
 class Cut:
-    """The rows of a batch whose text was longer than the model takes.
+    """Texts of a batch that are cut or refused, and what the model counts in them, by the numbers of their rows.
 
     Attributes:
-        lost: number of tokens cut off, by the number of the row.
+        lost: number of tokens cut off, where a text was longer than the model takes.
         limit: the most tokens a row may have; 0 where nothing was cut.
+        refused: why a row is answered with an error; nothing for other rows.
+        counts: what the model counts, such as tokens, by name and row; filled in when the model is called.
     """
 
     lost: Mapping[int, int] = field(default_factory=dict)
     limit: int = 0
+    refused: Mapping[int, str] = field(default_factory=dict)
+    counts: dict[str, dict[int, int]] = field(default_factory=dict)
 
     def joined(self, other: "Cut") -> "Cut":
-        """Return the cut rows of both."""
-        return Cut({**self.lost, **other.lost}, max(self.limit, other.limit))
+        """Return the rows of both."""
+        counts = {
+            name: {**self.counts.get(name, {}), **other.counts.get(name, {})} for name in self.counts | other.counts
+        }
+        return Cut({**self.lost, **other.lost}, max(self.limit, other.limit), {**self.refused, **other.refused}, counts)
 
 
 def text_columns(inputs: Any) -> list[list[str]] | None:
@@ -58,13 +65,21 @@ def find_cut(tokens: Tokens, ids: Sequence[int], refuses: bool) -> Cut:
         InputError: a text was cut, and `refuses` forbids it.
     """
     lost = {row: number for row, number in zip(ids, tokens.lost, strict=True) if number}
+    refused = {row: why for row, why in zip(ids, tokens.refused, strict=False) if why}
     if not lost or tokens.limit is None:
-        return Cut()
+        return Cut(refused=refused)
     if refuses:
         row = min(lost)
         raise InputError(
             f"row {row}: its text has {tokens.limit + lost[row]:,} tokens, and the model takes {tokens.limit:,}. "
-            "--truncate refuse does not cut it: shorten it, quarantine it with --on-error quarantine, or cut it with "
-            "--truncate left or right"
+            "It is not cut: shorten it, quarantine it with --on-error quarantine, or cut it with --truncate left or "
+            "right"
         )
-    return Cut(lost, tokens.limit)
+    return Cut(lost, tokens.limit, refused)
+
+
+def count(model: Any, cut: Cut, ids: Sequence[int]) -> None:
+    """Add what a model has counted in its last batch; rows that only fill it come last."""
+    counts = model.take_counts() if hasattr(model, "take_counts") else {}
+    for name, numbers in counts.items():
+        cut.counts[name] = dict(zip(ids, numbers, strict=False))

@@ -86,6 +86,9 @@ def open_column(config: Config, name: str) -> Source:
 def _open(config: Config, columns: Sequence[str], keep: Sequence[str] = ()) -> Source:
     most_rows = None if config.limit is None else config.skip + config.limit
     cells = cells_of(config.output, config.columns, config.keep)
+    if config.messages is not None and columns == config.columns:
+        columns = (config.messages,)
+        cells += columns
     options = ReadOptions(
         [name for name in cells if name in (*columns, *keep)],
         config.null == "nan",

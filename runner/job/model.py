@@ -16,13 +16,14 @@ from runner.data.columns import types_by_name
 from runner.data.rows import RowType, RowTypes, named_types
 from runner.engine.batching import has_text, make_batching
 from runner.engine.predictor import Predictor
-from runner.engine.transforms import find_postprocess, find_preprocess
+from runner.engine.prompts import prompt_maker
+from runner.engine.transforms import Transform, find_postprocess, find_preprocess
 from runner.host.devices import return_freed_memory
 from runner.job.context import LoadedModel, Session
 from runner.job.session import heed_stop
 from runner.models import build_model, input_device
 from runner.models.signatures import signature_of
-from runner.sources import Source, inner_name
+from runner.sources import Source, are_requests, inner_name
 from runner.telemetry.log import describe_broadcast
 from runner.telemetry.terminal import tell_on_terminal
 
@@ -41,13 +42,18 @@ def load_model(session: Session, source: Source) -> LoadedModel:
     if comm.world.rank == 0:
         tell_on_terminal(f"loading the model {name_of(config.model)} ...")
     session.phases.begin("model", "building the model")
-    preprocess = comm.on_each(lambda: find_preprocess(config.preprocess))
+    preprocess = comm.on_each(lambda: _find_preprocess(config, source))
     postprocess = comm.on_each(lambda: find_postprocess(config.postprocess))
     return_freed_memory()
     model, digest = group.build() if group else build_model(config, comm, session.device)
-    columns = config.columns or [name for name in inner_name(config.data) if name in named_types(source.row_type)]
+    columns = (
+        config.columns
+        or ((config.messages,) if config.messages else ())
+        or [name for name in inner_name(config.data) if name in named_types(source.row_type)]
+    )
     to = input_device(model, session.device)
-    comm.on_each(lambda: _check_truncate(config, model))
+    comm.on_each(lambda: _check_text_options(config, model))
+    comm.on_root(lambda: _check_requests(config, model))
     constants = comm.on_root(lambda: read_constants(config.input))
     # not a compiled model, which would be compiled once more; nor a split or offloaded one, which takes long for a row
     is_users = not is_path(config.model) and group is None
@@ -64,9 +70,11 @@ def load_model(session: Session, source: Source) -> LoadedModel:
             columns,
             config.keep,
             resets=config.stateful == "reset",
-            truncate=config.truncate,
+            truncate=config.truncate or getattr(model, "truncate", None),
             may_keep_tensors=is_users and not config.compile and config.offload is None,
         )
+        if (requests := getattr(model, "requests", None)) is not None:
+            predictor.tokenize_texts, predictor.count_tokens = requests, requests.lengths
         predictor.text_options += [f"--truncate {config.truncate}"] * (config.truncate is not None)
         if config.batch_tokens is not None and has_text(source.row_type, predictor.ignored):
             predictor.text_options.append(f"--batch-tokens {config.batch_tokens}")
@@ -76,6 +84,20 @@ def load_model(session: Session, source: Source) -> LoadedModel:
     predictor = comm.on_each(make)
     session.phases.end(f"model{describe_broadcast(comm)}")
     return LoadedModel(predictor, digest)
+
+
+def _find_preprocess(config: Config, source: Source) -> Transform | None:
+    """Return what is called with each batch of rows before the model is.
+
+    Raises:
+        ModelError, UsageError: the function cannot be imported, or the prompt is not valid.
+    """
+    if config.messages is not None:
+        return lambda batch: batch  # which is text, for the chat template
+    if config.prompt is None:
+        return find_preprocess(config.preprocess)
+    known = [name for name in named_types(source.row_type) if name not in config.keep or name in config.columns]
+    return prompt_maker(config.prompt, known)
 
 
 def _make_calling(
@@ -108,9 +130,22 @@ def _make_calling(
     return Binding(signature, types, is_raw, constants, config.dtype, config.stack, device)
 
 
-def _check_truncate(config: Config, model: Callable[..., Any]) -> None:
-    if config.truncate is not None and not hasattr(model, "tokenize_texts"):
+def _check_requests(config: Config, model: Callable[..., Any]) -> None:
+    if (
+        is_path(config.model)
+        and getattr(model, "requests", None) is None
+        and are_requests(config.data, config.columns, config.keep, config.types_by_column)
+    ):
         raise UsageError(
-            f"--truncate {config.truncate} applies to texts for a model's tokenizer, and this model has none: leave it "
-            "out"
+            f"--data {config.data} holds requests of OpenAI's batch format, and --model {config.model} answers none: "
+            "that takes a folder of Transformers that generates. With --columns, its lines are a table"
         )
+
+
+def _check_text_options(config: Config, model: Callable[..., Any]) -> None:
+    for name in ("truncate", "prompt", "system", "messages"):
+        if getattr(config, name) is not None and not hasattr(model, "tokenize_texts"):
+            raise UsageError(
+                f"--{name} {getattr(config, name)} applies to texts for a model's tokenizer, and this model has none: "
+                "leave it out"
+            )

@@ -9,6 +9,12 @@ from torch.distributed.tensor import DTensor
 from runner.data.tensors import map_tensors
 from runner.parallel.group_timer import GroupTimer
 
+# attributes of a model that the leader's engine asks for
+_OF_THE_MODEL = (
+    *("tokenize_texts", "count_tokens", "prepare_images", "requests", "truncate", "wants_row_numbers"),
+    "take_counts",
+)
+
 
 class Replica:
     """A callable that takes a batch like the complete model would.
@@ -36,7 +42,7 @@ class Replica:
         self._check = check
         self._device = device
         self._group_timer = group_timer
-        for name in ("tokenize_texts", "count_tokens", "prepare_images"):
+        for name in _OF_THE_MODEL:
             if hasattr(model, name):
                 setattr(self, name, getattr(model, name))
 

@@ -176,7 +176,9 @@ def _commit(record: dict[str, Any]) -> Commit | None:
         return None
     if not all(isinstance(seconds, int | float) for seconds in (commit.began, commit.seconds)):
         return None
-    numbers += [bad.get("row") for bad in commit.bad]
+    if not isinstance(commit.counts, dict):
+        return None
+    numbers += [bad.get("row") for bad in commit.bad] + list(commit.counts.values())
     return commit if all(type(number) is int for number in numbers) else None
 
 

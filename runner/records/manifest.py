@@ -1,6 +1,7 @@
 """Certificate of a complete output, `NAME.run/manifest.json`: its origin, and checksums to verify it by."""
 
 import json
+from collections import Counter
 
 from runner.core.checksum import checksum_of_text
 from runner.data.columns import types_by_name
@@ -28,6 +29,7 @@ def make_manifest(output: str, row_type: RowTypes, ledger: Ledger, bad_rows: int
                 "cut_rows": sum(commit.cut_rows for commit in ledger.commits.values()),
                 "cut_tokens": sum(commit.cut_tokens for commit in ledger.commits.values()),
                 "token_limit": max((commit.token_limit for commit in ledger.commits.values()), default=0),
+                "counts": dict(sum((Counter(commit.counts) for commit in ledger.commits.values()), Counter())),
                 "halved_batches": sorted(batch for commit in ledger.commits.values() for batch in commit.halved),
                 "chunks": len(ledger.commits),
                 "chunks_checksum": chunks_checksum(ledger),

@@ -1,6 +1,7 @@
 """Rank 0's side of the output: what every kind of output has in common."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,7 @@ class Recorder(ABC):
         nonfinite_rows: rows with a NaN or an infinity in their predictions, by this job and earlier ones.
         split_rows: rows in batches that were computed in smaller pieces, by this job and earlier ones.
         cut_rows, cut_tokens, token_limit: texts that the tokenizer cut, by this job and earlier ones; see `Commit`.
+        counts: what the model counted, by name, likewise.
         predictions: see `MemorySink.predictions`, once finished, if there is no output file; else None.
     """
 
@@ -67,6 +69,7 @@ class Recorder(ABC):
         self._progress: Progress | None = None
         self.resumed_rows = self.bad_rows = self.nonfinite_rows = self.split_rows = 0
         self.cut_rows = self.cut_tokens = self.token_limit = 0
+        self.counts: Counter[str] = Counter()
         self.predictions: Any = None
 
     def __enter__(self) -> Self:
@@ -213,6 +216,7 @@ class Recorder(ABC):
         self.cut_rows += commit.cut_rows
         self.cut_tokens += commit.cut_tokens
         self.token_limit = max(self.token_limit, commit.token_limit)
+        self.counts.update(commit.counts)
 
     @abstractmethod
     def _keep(self, commit: Commit) -> None:

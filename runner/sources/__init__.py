@@ -14,6 +14,7 @@ from runner.sources.contents import hint_of_contents
 from runner.sources.registry import (
     DATASET_FUNCTION,
     OBJECT,
+    REQUESTS,
     SourceFormat,
     find_source_format,
     is_compressed_text,
@@ -27,6 +28,7 @@ __all__ = [
     "ReadOptions",
     "Scanned",
     "Source",
+    "are_requests",
     "compressed_files",
     "inner_name",
     "is_dataset",
@@ -92,6 +94,28 @@ def compressed_files(data: Any) -> list[str]:
         path = data.partition("::")[0]
         return list(filter(is_compressed_text, _files_of(path) or [path]))
     return [path for path in map(os.fspath, data) if is_compressed_text(path)] if _are_paths(data) else []
+
+
+def are_requests(data: Any, columns: Sequence[str], keep: Sequence[str], types: Mapping[str, str]) -> bool:
+    """Return whether the rows of data are requests in the batch format of OpenAI's API.
+
+    Args:
+        data: see `open_source`.
+        columns, keep, types: columns that are chosen, and their types; where there are any, rows are those of a table.
+
+    Raises:
+        InputError: the data cannot be read.
+    """
+    if isinstance(data, list | tuple) and _are_paths(data):
+        data = os.fspath(data[0])
+    if not isinstance(data, str) or inner_name(data) or columns or keep or types:
+        return False
+    path = (_files_of(data) or [data])[0]
+    if find_source_format(path).reader != REQUESTS:
+        return False
+    from runner.sources.tables.requests import holds_requests
+
+    return holds_requests(path)
 
 
 def is_dataset(data: Any) -> bool:

@@ -56,6 +56,7 @@ class SourceFormat:
         return path.startswith(self.schemes) or any(os.path.exists(os.path.join(path, name)) for name in self.members)
 
 
+REQUESTS = "runner.sources.tables.requests:open_json_lines"  # the reader of files that may hold such
 SOURCE_FORMATS = (
     SourceFormat(
         "runner.sources.tables.database:DatabaseSource",
@@ -105,7 +106,7 @@ SOURCE_FORMATS = (
         may_be_compressed=True,
     ),
     SourceFormat(
-        "runner.sources.tables.jsonl:JsonLinesSource",
+        REQUESTS,
         (".jsonl", ".ndjson"),
         extra="parquet",
         has_nulls=True,

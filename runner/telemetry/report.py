@@ -50,6 +50,7 @@ class Report:
         cut_rows: rows whose text was cut at `token_limit` tokens, output complete or not; without bad rows.
         cut_tokens: number of tokens that these rows lost.
         token_limit: the most tokens a row may have; 0 where none was cut.
+        counts: what the model counted, by name, such as tokens; by this job and earlier ones.
         canary: how the ranks' answers to the same rows compare; empty where one rank has nothing to tell, or no row
             could be computed.
         warnings: warnings of the job, as they were printed.
@@ -85,6 +86,7 @@ class Report:
     cut_rows: int
     cut_tokens: int
     token_limit: int
+    counts: dict[str, int]
     canary: str
     warnings: list[str]
     world_size: int
@@ -130,6 +132,8 @@ class Report:
         if self.cut_rows:
             texts, limit = plural(self.cut_rows, "text"), plural(self.token_limit, "token")
             notes += f", {texts} truncated at {limit}, {plural(self.cut_tokens, 'token')} lost"
+        if new := self.counts.get("completion_tokens"):
+            notes += f", {plural(new, 'token')} from {plural(self.counts['prompt_tokens'], 'token')} of prompts"
         bad = f", {self.quarantined_rows:,} of them in quarantine" if self.quarantined_rows else ""
         resumed = f", {self.resumed_rows:,} resumed" if self.resumed_rows else ""
         return (

@@ -118,9 +118,9 @@ def make_generators(cases: Cases, tokens: list[list[int]]) -> None:
     plain.generation_config.pad_token_id = 0
     rows = generated(plain, tokens)
     (cases.folder / "llama/generation_config.json").write_text(
-        json.dumps({"do_sample": True, "temperature": 0.6, "pad_token_id": 0, "eos_token_id": 2})
+        json.dumps({"do_sample": True, "num_beams": 3, "pad_token_id": 0, "eos_token_id": 2})
     )
-    cases.add("sampling", "llama", rows, **options)
+    cases.add("sampling", "llama", rows, model_args={**options["model_args"], "do_sample": False})
     rwkv = save(cases.folder / "rwkv", "RwkvForCausalLM", **RWKV)
     rwkv.generation_config.pad_token_id = 0
     rwkv.save_pretrained(cases.folder / "rwkv")

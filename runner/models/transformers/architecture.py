@@ -95,7 +95,9 @@ def find_architecture(
     is_causal = _is_causal(transformers, model_class, config)
     is_both = bool(getattr(settings, "is_encoder_decoder", False))
     can_generate = is_causal or bool(getattr(model_class, "can_generate", bool)())
-    if is_both and not is_causal and (can_generate or _needs_decoder_inputs(transformers, model_class, settings)):
+    from_text = can_generate and getattr(model_class, "main_input_name", "") == "input_ids"
+    needs_more = can_generate or _needs_decoder_inputs(transformers, model_class, settings)
+    if is_both and not is_causal and not from_text and needs_more:
         raise ModelError(f"--model {folder}: {_why_not_both(transformers, model_class, settings)}")
     role = GENERATES if can_generate else HEAD if has_head(model_class.__name__) else ENCODER
     return Architecture(model_class, settings, role)

@@ -26,9 +26,12 @@ from runner.core.imports import import_extra
 from runner.core.messages import tell
 from runner.host.environment import set_default, set_variable
 from runner.models.images.processor import PROCESSOR_FILES, open_processor
+from runner.models.language.asked import Asked
+from runner.models.language.generator import what_is_asked
+from runner.models.language.request_encoder import make_request_encoder
+from runner.models.language.settings import given_settings, other_decoding, read_settings, without_effect
 from runner.models.transformers.adapters import Adapter, find_adapter, import_peft
 from runner.models.transformers.architecture import GENERATES, Architecture, find_architecture, read_config
-from runner.models.transformers.generation import other_decoding, read_settings
 from runner.models.transformers.gguf import find_gguf, unpack_settings
 from runner.models.transformers.loading import (
     build_like,
@@ -44,6 +47,7 @@ from runner.models.transformers.pretrained import Pretrained
 from runner.models.transformers.tokenizer import TOKENIZER_FILES, FolderTokenizer
 from runner.models.weights.broadcast import spread
 from runner.models.weights.files import broadcast_small_files
+from runner.sources import are_requests
 
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 _WEIGHTS = (*SAFETENSORS, "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -129,11 +133,16 @@ def open_folder(config: Config, comm: Comm) -> Folder:
     architecture = comm.on_each(
         lambda: find_architecture(transformers, config_json, folder, small, config.trust_code, wanted)
     )
-    comm.on_each(lambda: check_options(config.model_args, architecture))
+    has_requests = comm.on_root(lambda: are_requests(config.data, config.columns, config.keep, config.types_by_column))
+    comm.on_each(lambda: check_options(config.model_args, architecture, has_requests))
     generation = comm.on_each(lambda: _generation(transformers, small, folder, architecture))
-    _warn_of_other_decoding(comm, config, generation)
+    generates = architecture.role == GENERATES and not config.model_args.get("score")
+    asked = comm.on_each(lambda: what_is_asked(generation, config.model_args)) if generates else None
+    if asked is not None and comm.world.rank == 0:
+        _warn_of_settings(config, generation, asked)
     dtype, has_pooler = comm.on_root(lambda: _look_at_weights(folder, architecture))
     tokenize_texts = FolderTokenizer(transformers, small, config)
+    requests = make_request_encoder(config, generation, tokenize_texts) if has_requests else None
     images = open_processor(
         comm,
         transformers,
@@ -143,14 +152,15 @@ def open_folder(config: Config, comm: Comm) -> Folder:
         architecture.settings,
         config.trust_code,
     )
-    generates = architecture.role == GENERATES
     return Folder(
         folder,
         architecture,
         adapter,
         gguf,
         lambda: build_like(architecture, dtype, has_pooler, generation),
-        lambda model: Pretrained(model, generates, config.model_args, tokenize_texts, images),
+        lambda model: comm.on_each(
+            lambda: Pretrained(model, asked, config.model_args, tokenize_texts, images, requests)
+        ),
     )
 
 
@@ -195,12 +205,17 @@ def _generation(transformers: Any, small: str, folder: Path, architecture: Archi
         raise ModelError(f"--model {folder}: {_GENERATION} cannot be used: {describe(error)}") from error
 
 
-def _warn_of_other_decoding(comm: Comm, config: Config, generation: Any) -> None:
-    asked = other_decoding(generation) if generation is not None and not config.model_args.get("score") else ""
-    if asked and comm.world.rank == 0:
+def _warn_of_settings(config: Config, generation: Any, asked: Asked) -> None:
+    """Name the settings that do nothing."""
+    if others := other_decoding(generation):
         tell(
-            f"runner: warning: {_GENERATION} of --model {config.model} asks for {asked}; decoding is greedy, with one "
-            "answer per row, and ignores it"
+            f"runner: warning: {_GENERATION} of --model {config.model} asks for {others}; it has no effect: each row "
+            "gets one answer, of greedy choices or samples"
+        )
+    if idle := without_effect(asked.settings, given_settings(config.model_args)):
+        tell(
+            f'runner: warning: --model-args: {", ".join(idle)} has no effect without "do_sample": true, as decoding is '
+            "greedy"
         )
 
 

@@ -12,9 +12,9 @@ from torch import nn
 
 from runner.config.options import Config
 from runner.core.errors import ModelError, UsageError, describe
+from runner.models.language.settings import drop_other_decoding
 from runner.models.transformers.adapters import Adapter, apply_adapter, without_adapter
 from runner.models.transformers.architecture import GENERATES, Architecture
-from runner.models.transformers.generation import make_greedy
 
 LOGGER = logging.getLogger("runner")
 # the module that Transformers imports for each kind of quantized weights; below, its package where the name differs
@@ -76,7 +76,7 @@ def load_model(architecture: Architecture, folder: Path, adapter: Adapter | None
 def complete(model: Any, architecture: Architecture) -> None:
     """Set the attributes of a model that batches of several rows need, and single rows do not."""
     if architecture.role == GENERATES:
-        make_greedy(model.generation_config)
+        drop_other_decoding(model.generation_config)
     settings = model.config.get_text_config() if hasattr(model.config, "get_text_config") else model.config
     if type(model).__name__.endswith("ForSequenceClassification") and getattr(settings, "pad_token_id", 0) is None:
         settings.pad_token_id = _NO_TOKEN  # without any, some refuse batches; then the last token is a row's last

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -10,7 +10,11 @@ import torch
 from runner.core.errors import ModelError
 from runner.models.images.outputs import pick_output
 from runner.models.images.processor import ImageProcessor
-from runner.models.transformers.generation import generate, logits_of_new, reads_the_prompt
+from runner.models.language.asked import Asked
+from runner.models.language.decoding import logits_of_new
+from runner.models.language.generator import Generator
+from runner.models.language.request_encoder import RequestEncoder
+from runner.models.language.requests import Request
 from runner.models.transformers.heads_and_pooling import pick, pool
 from runner.models.transformers.lengths import BY_LENGTH, PADDED, call_apart, find_way
 from runner.models.transformers.scoring import log_likelihoods
@@ -25,15 +29,22 @@ class Pretrained:
 
     Args:
         model: the model.
-        generates: whether it is used to generate tokens.
-        options: `pooling` for a model without a head; `max_new_tokens` for a causal model, and `decode` for text
-            instead of tokens; or `score`, for the likelihood of the given text.
+        asked: what is asked of each row, where it generates tokens; else None.
+        options: `pooling` for a model without a head; `decode` for text instead of tokens; or `score`, for the
+            likelihood of the given text.
         tokenize_texts: maps one or several columns of text to the model's arguments.
         images: prepares images for the model.
+        requests: makes prompts of rows that are requests; None where they are none.
 
     Attributes:
+        requests: see above.
         tokenize_texts: see above.
         count_tokens: maps columns of text to the number of tokens of each row.
+        truncate: what happens by default to texts that are too long; see `Config.truncate`.
+        wants_row_numbers: whether it is called with the numbers of the rows, as `row_numbers`.
+
+    Raises:
+        UsageError: a generation setting is not valid for the model.
     """
 
     takes_device_tensors = True
@@ -41,34 +52,49 @@ class Pretrained:
     def __init__(
         self,
         model: Any,
-        generates: bool,
+        asked: Asked | None,
         options: dict[str, Any],
         tokenize_texts: FolderTokenizer,
         images: ImageProcessor,
+        requests: RequestEncoder | None = None,
     ) -> None:
+        self.requests = requests
         self._images = images
         self.tokenize_texts = tokenize_texts
-        self._decodes = bool(options.get("decode"))
         self.count_tokens = tokenize_texts.lengths
         self.model = model
         self._options = options
         self._pooling = options.get("pooling", "mean")
         self._scores = bool(options.get("score"))
-        self._max_new_tokens = options["max_new_tokens"] if generates and not self._scores else None
         self._bare = getattr(model, "_orig_mod", model)  # without the wrapper of torch.compile
         self._parameters = inspect.signature(self._bare.forward).parameters
         self._text_settings = self._bare.config.get_text_config()
+        self._generator: Generator | None = None
+        if asked is not None:
+            self._generator = Generator(self._bare, asked, options, tokenize_texts.copy)
+        self.truncate = "refuse" if self._generator else None
+        self.wants_row_numbers = self._generator is not None and (self._generator.samples or requests is not None)
 
     @property
     def inspected_module(self) -> Any:
         """The module that `inspect` describes."""
         return self.model
 
+    def inspected_facts(self) -> dict[str, str]:
+        """Return what `inspect` tells beside the module: how answers are generated."""
+        return {} if self._generator is None else self._generator.facts()
+
     def prepare_images(self, batch: Any, ids: Sequence[int]) -> dict[str, torch.Tensor] | None:
         """Return the model's arguments for a batch of images; see `ImageProcessor.__call__`."""
         return self._images(batch, ids, self.model.dtype)
 
-    def __call__(self, *inputs: torch.Tensor, **named: torch.Tensor) -> Any:
+    def __call__(
+        self,
+        *inputs: torch.Tensor,
+        row_numbers: torch.Tensor | None = None,
+        requests: Sequence[Request] | None = None,
+        **named: torch.Tensor,
+    ) -> Any:
         main = self._bare.main_input_name
         names = (main, "attention_mask") if len(inputs) == 2 else (main,)
         arguments = dict(zip(names, inputs, strict=not named)) | named
@@ -77,14 +103,24 @@ class Pretrained:
             arguments["attention_mask"] = mask.long()  # some models do arithmetic with it
         if self._scores:
             return self._score(**arguments)
-        call = self._generate if self._max_new_tokens else self._predict
-        if mask is None and self._max_new_tokens:
-            arguments["attention_mask"] = torch.ones_like(arguments["input_ids"])
+        if self._generator is not None:
+            ids = arguments["input_ids"]
+            arguments.setdefault("attention_mask", torch.ones_like(ids))
+            numbers = range(len(ids)) if row_numbers is None else row_numbers.tolist()
+            if requests is not None:
+                return self._generator.respond(self._in_batches, arguments, requests, numbers)
+            return self._generator(self._in_batches, arguments, numbers)
+        return self._in_batches(self._predict, arguments)
+
+    def take_counts(self) -> dict[str, list[int]]:
+        """Return what was counted in each row of the last batch, by name; nothing where nothing was."""
+        return {} if self._generator is None else self._generator.counts
+
+    def _in_batches(self, call: Callable[..., Any], arguments: dict[str, torch.Tensor]) -> Any:
+        """Call a function with all rows of a batch, or with those that do not affect each other."""
         if "attention_mask" in arguments and self._way != PADDED:
-            result = call_apart(call, self._way, arguments)
-        else:
-            result = call(**arguments)
-        return self.tokenize_texts.decode(result) if self._max_new_tokens and self._decodes else result
+            return call_apart(call, self._way, arguments)
+        return call(**arguments)
 
     def _predict(self, **arguments: torch.Tensor) -> Any:
         mask = arguments.get("attention_mask")
@@ -113,11 +149,6 @@ class Pretrained:
             arguments.pop("attention_mask", None)
         return model(**arguments, return_dict=True)
 
-    def _generate(self, **arguments: torch.Tensor) -> torch.Tensor:
-        tokenizer = self.tokenize_texts.library if getattr(self._bare.generation_config, "stop_strings", None) else None
-        assert self._max_new_tokens is not None
-        return generate(self.model, self._max_new_tokens, arguments, tokenizer)
-
     @functools.cached_property
     def _special_ids(self) -> list[int]:
         """The token ids that are not part of a text, without those for unknown words and masks, which are."""
@@ -130,12 +161,12 @@ class Pretrained:
     @functools.cached_property
     def _way(self) -> str:
         """The kind of batches whose rows do not affect each other: PADDED, BY_LENGTH or ALONE."""
-        generates = bool(self._max_new_tokens)
+        generates = self._generator is not None
         names = self._parameters
         if "input_ids" not in names:
             return BY_LENGTH  # sound: normalization and convolutions see padding, whatever the mask
         ways = [PADDED, BY_LENGTH]
-        if "attention_mask" not in names or (generates and reads_the_prompt(self._bare.generation_config)):
+        if "attention_mask" not in names:
             ways = [BY_LENGTH]
 
         def answer(**arguments: torch.Tensor) -> Any:

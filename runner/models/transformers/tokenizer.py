@@ -1,5 +1,6 @@
 """Conversion of text to the arguments of a Transformers model, by the tokenizer of its folder."""
 
+import copy
 import functools
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from runner.config.options import Config
 from runner.core.errors import ModelError, describe
 from runner.data.tensors import Tokens
+from runner.models.language.chat import ChatEncoder
 from runner.models.transformers.token_encoding import Encoder
 
 _VOCABULARY = ("tokenizer.json", "vocab*", "*.model", "*.tiktoken")  # without one, a tokenizer has no words
@@ -19,6 +21,7 @@ TOKENIZER_FILES = (
     "special_tokens_map.json",
     "added_tokens.json",
     "merges.txt",
+    "chat_template.*",
 )
 _NO_LIMIT = 1 << 20  # tokenizers without a length limit report a huge one
 
@@ -39,6 +42,7 @@ class FolderTokenizer:
         self._max_new_tokens: int = config.model_args.get("max_new_tokens", 0)
         self._scores = bool(config.model_args.get("score"))
         self._truncate = config.truncate
+        self._config = config
         self._lock = threading.Lock()  # the reader's thread and the search for bad rows; tokenizers are not thread-safe
 
     def __call__(self, *texts: list[str]) -> Tokens:
@@ -65,15 +69,24 @@ class FolderTokenizer:
         encode = self._loaded
         return to_be_scored(encode.tokenizer, encode.max_length, *texts, keeps_start=self._truncate == "right")
 
-    def decode(self, tokens: torch.Tensor) -> list[str]:
-        """Return the text of token ids `(batch, length)`, without special tokens.
+    @property
+    def room(self) -> int | None:
+        """The most tokens of a row and of the answer to it together; None for no limit.
 
         Raises:
             ModelError: there is no tokenizer in the folder.
         """
         with self._lock:
-            texts: list[str] = self._loaded.tokenizer.batch_decode(tokens, skip_special_tokens=True)
-        return texts
+            return self._room if self._loaded and self._room < _NO_LIMIT else None
+
+    def copy(self) -> Any:
+        """Return a copy of the tokenizer object, for another thread.
+
+        Raises:
+            ModelError: there is no tokenizer in the folder.
+        """
+        with self._lock:
+            return copy.deepcopy(self._loaded.tokenizer)
 
     @property
     def library(self) -> Any:
@@ -104,9 +117,32 @@ class FolderTokenizer:
         if self._truncate in ("left", "right"):
             tokenize_texts.truncation_side = self._truncate
         positions = getattr(settings, "max_position_embeddings", None) or _NO_LIMIT
-        limits = [self._max_length, tokenize_texts.model_max_length, max(1, positions - self._max_new_tokens)]
+        self._room = min(positions, tokenize_texts.model_max_length)
+        if not getattr(settings, "is_encoder_decoder", False):  # whose answer has positions of its own
+            positions = max(1, positions - self._max_new_tokens)
+        limits = [self._max_length, tokenize_texts.model_max_length, positions]
         known = [limit for limit in limits if limit and limit < _NO_LIMIT - self._max_new_tokens]
-        return Encoder(tokenize_texts, min(known, default=None))
+        limit = min(known, default=None)
+        return self._chat(tokenize_texts, limit) or Encoder(tokenize_texts, limit)
+
+    def _chat(self, tokenizer: Any, limit: int | None) -> Encoder | None:
+        """Return the encoder of conversations, where texts are part of some; None where they go in as they are."""
+        config = self._config
+        needs_one = [f"--{name}" for name in ("system", "messages") if getattr(config, name) is not None]
+        wanted = config.model_args.get("chat_template")
+        if wanted:
+            needs_one.append('"chat_template": true')
+        if self._scores or not self._max_new_tokens:
+            if needs_one:
+                raise ModelError(f"{needs_one[0]} is for a model that generates, and this one does not")
+            return None
+        if needs_one and (wanted is False or not tokenizer.chat_template):
+            why = "--model-args leaves it out" if wanted is False else f"--model {self._name} has none"
+            raise ModelError(f"{needs_one[0]} needs the chat template of the model's tokenizer, and {why}")
+        if wanted is False or not tokenizer.chat_template:
+            return None
+        more = config.model_args.get("chat_template_kwargs", {})
+        return ChatEncoder(tokenizer, limit, config.system, config.messages is not None, more)
 
 
 def to_be_scored(tokenize_texts: Any, max_length: int | None, *texts: list[str], keeps_start: bool = False) -> Tokens:

@@ -78,7 +78,7 @@ def test_a_prompt_that_leaves_no_room_is_cut(tmp_path: Path) -> None:
     tokenize_texts = save_tokenizer(tmp_path, eos_token="[EOS]")
     texts = [" ".join(["node"] * 100), "rank queue"]
     (tmp_path / "d.txt").write_text("\n".join(texts))
-    outcome = predict(tmp_path, "d.txt", "--model-args", '{"max_new_tokens": 5}')
+    outcome = predict(tmp_path, "d.txt", "--model-args", '{"max_new_tokens": 5}', "--truncate", "right")
     assert outcome.code == 0, outcome.output
     inputs = tokenize_texts(texts[0], truncation=True, max_length=19, return_tensors="pt")
     expected = model.generate(**inputs, max_new_tokens=5, do_sample=False, pad_token_id=99)
@@ -93,7 +93,7 @@ def test_text_from_text(tmp_path: Path) -> None:
     options = ["--model-args", '{"max_new_tokens": 5, "decode": true}', "--output", "p.jsonl"]
     outcome = predict(tmp_path, "d.txt", *options)
     assert outcome.code == 0, outcome.output
-    found = [json.loads(line)["predictions"] for line in (tmp_path / "p.jsonl").read_text().splitlines()]
+    found = [json.loads(line)["text"] for line in (tmp_path / "p.jsonl").read_text().splitlines()]
     assert len(found) == NUM_ROWS
     for row in range(0, NUM_ROWS, 20):
         inputs = tokenize_texts(texts[row], return_tensors="pt")

@@ -54,7 +54,12 @@ def make_cases(folder: Path) -> dict[str, Case]:
         "a prompt": Case({**text, "preprocess": "texts:asked"}, [(row,) for row in asked(TEXTS)]),
         "pairs": Case({**text, "preprocess": "texts:in_pairs"}, pairs),
         "pairs by name": Case({**text, "preprocess": "texts:by_name", "batch_tokens": 40}, pairs),
-        "generated": Case({**text, "model_args": {"max_new_tokens": ROOM}}, alone, limit=LIMIT - ROOM, model="gpt"),
+        "generated": Case(
+            {**text, "model_args": {"max_new_tokens": ROOM}, "truncate": "right"},
+            alone,
+            limit=LIMIT - ROOM,
+            model="gpt",
+        ),
         "scored": Case({**text, **score}, alone, "left", model="gpt"),
         "scored from the start": Case({**text, **score, "truncate": "right"}, alone, model="gpt"),
     }

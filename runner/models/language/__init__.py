@@ -1,0 +1,1 @@
+"""Text generation: settings, sampling, the choice of each token, prompts and answers."""
