@@ -28,7 +28,8 @@ AT_LOADING = (
     "PYTORCH",
     "CUDA",
 )
-FREE = {"PYTHONPATH", "PYTHONUNBUFFERED", "LD_LIBRARY_PATH"}  # the fork sees to two; mpirun sets the third, for itself
+# the fork sees to two of these; mpirun sets the third, for itself; the last is read with the first look for a GPU
+FREE = {"PYTHONPATH", "PYTHONUNBUFFERED", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}
 PASSED_ON = tuple(getattr(signal, f"SIG{name}") for name in ("TERM", "INT", "HUP", "USR1", "USR2", "QUIT", "XCPU"))
 LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
