@@ -18,7 +18,7 @@ from runner.core.errors import ModelError, UsageError
 from runner.parallel.stages import cut_into_stages
 
 NUM_ROWS = 203
-JOB = ["--model", "split:Chain", "--data", "d.npy", "--batch-size", "10", "--chunk-size", "20"]
+JOB = ["--model", "split:Chain", "--data", "d.npy", "--batch-size", "20", "--chunk-size", "20"]
 STAGES = ["--model-parallel", "2", "--pipeline-stages", "2"]
 
 
