@@ -28,8 +28,10 @@ AT_LOADING = (
     "PYTORCH",
     "CUDA",
 )
-# the fork sees to two of these; mpirun sets the third, for itself; the last is read with the first look for a GPU
+# the fork sees to two of these; mpirun sets the third, for itself; the fourth is read with the first look for a GPU
 FREE = {"PYTHONPATH", "PYTHONUNBUFFERED", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}
+# libraries set these when they are imported, also in the process of the tests: its ranks would be no forks from then on
+FREE |= {"TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
 PASSED_ON = tuple(getattr(signal, f"SIG{name}") for name in ("TERM", "INT", "HUP", "USR1", "USR2", "QUIT", "XCPU"))
 LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 

@@ -181,7 +181,6 @@ if __name__ == "__main__":
     variables = at_loading(os.environ)
     for name in LIBRARIES:
         importlib.import_module(name)
-        os.environ.pop("TORCHINDUCTOR_CACHE_DIR", None)  # pipelining sets it; each fork has its own
         assert at_loading(os.environ) == variables, f"{name} sets a variable: no rank would be a fork"
     gc.freeze()  # or the first collection of each fork would copy every page of objects
     run(**Server(sys.argv[1]).serve())
