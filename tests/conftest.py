@@ -14,7 +14,6 @@ import torchvision_ops  # noqa: F401
 TESTS = Path(__file__).parent
 DURATIONS = TESTS / "durations.json"  # seconds of each file; written by --update-durations
 MARKERS = {"jobs": "launch", "cluster": "cluster", "browser": "browser"}  # by folder
-COLD = ("tests/cluster", "tests/jobs/failures", "tests/jobs/scale")  # for signals, limits, memory and times
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -28,8 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         folder = item.path.relative_to(TESTS).parts[0]
         if folder in MARKERS:
             item.add_marker(MARKERS[folder])
-        if item.nodeid.startswith(COLD) and not item.get_closest_marker("preloaded"):
-            item.add_marker("cold")
     items.sort(key=lambda item: -seconds.get(_name(item.path), float("inf")))  # new files first
 
 

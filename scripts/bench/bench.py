@@ -127,8 +127,10 @@ def measure(command: list[str], folder: Path, python_path: str, bin_folder: Path
     )
 
 
-def commands(workload: str, data: Path, peers_python: Path | None) -> dict[str, tuple[list[str], Path]]:
-    """Each system's command, with OUTPUT for its output, and the folder of its programs."""
+def commands(
+    workload: str, data: Path, peers_python: Path | None, only: list[str]
+) -> dict[str, tuple[list[str], Path]]:
+    """The command of each system, or only of some, with OUTPUT for its output, and the folder of its programs."""
     from workloads import WORKLOADS
 
     job = WORKLOADS[workload]
@@ -137,10 +139,12 @@ def commands(workload: str, data: Path, peers_python: Path | None) -> dict[str, 
     if job.preprocess and not job.is_ragged:  # the runner pads by itself
         options += ["--preprocess", f"workloads:{job.preprocess.__name__}"]
     for name, way in WAYS.items():
+        if only and f"runner, {name}" not in only:
+            continue
         predict = [sys.executable, "-m", "runner", "predict", *options, "--data", str(data), "--output", "OUTPUT"]
         found[f"runner, {name}"] = ([*MPIRUN, *predict, *way], own)
     for name, (script, package, word) in PEERS.items():
-        if word == "sorted" and not job.is_ragged:
+        if (only and name not in only) or (word == "sorted" and not job.is_ragged):
             continue
         # the same MPI as the runner's, for a fair start
         python = Path(sys.executable) if script.startswith("mpi4py") else peers_python or Path(sys.executable)
@@ -189,7 +193,7 @@ def run_workload(
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         data = WORKLOADS[name].write(num_rows, folder / "data")
-        systems = {k: v for k, v in commands(name, data, peers_python).items() if not only or k in only}
+        systems = commands(name, data, peers_python, only)
         expected = folder / "expected.npy"
         env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(HERE), "BENCH_MARKS": str(folder)}
         plain = [sys.executable, str(HERE / "peers/plain.py"), name, str(data), str(expected)]

@@ -1,6 +1,5 @@
 """Batch scripts under a real Slurm: submit one, look at its job, wait for its end."""
 
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +40,9 @@ class Patient(nn.Module):
 
 def start(slurm: Any, log: Path, *script: object, **env: str) -> str:
     """Submit a batch script that writes to `log`; returns the number of its job."""
-    code, said = slurm.run("head", "sbatch", "--parsable", f"--output={log}", *script, RUNNER_VENV=sys.prefix, **env)
+    code, said = slurm.run(
+        "head", "sbatch", "--parsable", f"--output={log}", *script, RUNNER_VENV=slurm.job.venv(), **env
+    )
     assert code == 0, said
     return said.strip()
 

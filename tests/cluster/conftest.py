@@ -10,17 +10,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import launch
 import numpy as np
 import pytest
-from launch import patience
+from launch import BIN, HELPERS, commands, environment, patience, preloaded
 
 HERE = Path(__file__).parent
+PRELOADING = Path("/run/preloading")  # on each host, of its own
 
 # "Fails" raises on a row below zero; any other whole batch keeps it busy for far longer than a test may take. It lets
 # fewer rows through: rank 0 tries one before the ranks start, and a batch that fails is halved to find the bad row. It
 # also lets the first whole batch through, by which the ranks are compared. "Slow" gives the predictions of build, and
-# takes a second for a batch as long as a file is there, so that something can happen to it half-way.
+# takes a second for a batch, or as many as a file says, as long as that is there, so that something can happen to it
+# half-way.
 MODEL = """
+import contextlib
 import os
 import time
 import torch
@@ -49,7 +53,8 @@ class Slow(nn.Module):
         self.model, self.flag = build(), flag
 
     def forward(self, rows):
-        time.sleep(os.path.exists(self.flag))
+        with contextlib.suppress(FileNotFoundError):
+            time.sleep(float(open(self.flag).read() or 1))
         return self.model(rows)
 
 def ends_at_once():
@@ -58,7 +63,7 @@ def ends_at_once():
 NUM_ROWS = 211  # several chunks for each of four ranks, the last one not full
 
 
-def launch(command: Iterable[object], timeout: float, **options: object) -> tuple[int, str]:
+def run_to_end(command: Iterable[object], timeout: float, **options: object) -> tuple[int, str]:
     """Run a command to its end, and all of its process group with it when time is out.
 
     Returns:
@@ -103,7 +108,15 @@ class Job:
 
     def command(self, output: Path, **options: str) -> list[object]:
         """The whole command, for a launcher to be put before."""
-        return [sys.executable, "-m", "runner", "predict", *self.arguments(output, **options)]
+        return [*self.python(), "-m", "runner", "predict", *self.arguments(output, **options)]
+
+    def python(self) -> list[object]:
+        """The beginning of a command that runs Python on any host; see `launch.python`."""
+        return [commands(PRELOADING) / "python"] if launch.is_preloaded else [sys.executable]
+
+    def venv(self) -> str:
+        """The virtual environment, for scripts that activate it."""
+        return str(self.folder / "venv") if launch.is_preloaded else sys.prefix
 
     def hosts(self, output: Path) -> list[str]:
         """The host of each rank, as a finished job reports it."""
@@ -111,7 +124,7 @@ class Job:
 
     def run(self, *command: object, timeout: float = 150) -> tuple[int, str]:
         """Run a command on this machine; returns exit code and output."""
-        return launch(command, timeout, cwd=self.folder, env=self.env)
+        return run_to_end(command, timeout, cwd=self.folder, env=self.env)
 
 
 @dataclass(frozen=True)
@@ -123,7 +136,7 @@ class Cluster:
 
     def run(self, host: str, *command: object, timeout: float = 150, **env: str) -> tuple[int, str]:
         """Run a command on a host in the job's folder; returns exit code and output."""
-        return launch(self.on(host, *command), timeout, cwd=self.job.folder, env=self.env | env)
+        return run_to_end(self.on(host, *command), timeout, cwd=self.job.folder, env=self.env | env)
 
     @property
     def env(self) -> dict[str, str]:
@@ -154,11 +167,15 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     launchers = ("OMPI_", "PMI", "PRTE_", "SLURM_", "SRUN_", "HOROVOD_")
     env = {name: value for name, value in os.environ.items() if not name.startswith(launchers)}
     env |= {
-        "PATH": f"{Path(sys.executable).parent}:{env['PATH']}",
+        "PATH": f"{commands(PRELOADING)}:{BIN}:{env['PATH']}",
+        "OMP_NUM_THREADS": "1",
         **patience(),
         "HOME": str(tmp_path_factory.mktemp("home")),  # horovodrun remembers in it which hosts ssh can reach
         **{f"{name}_ALLOW_RUN_AS_ROOT{suffix}": "1" for name in ("OMPI", "PRTE") for suffix in ("", "_CONFIRM")},
     }
+    activate = folder / "venv/bin/activate"
+    activate.parent.mkdir(parents=True)
+    activate.write_text(f"export PATH={commands(PRELOADING)}:{BIN}:$PATH VIRTUAL_ENV={sys.prefix}\n")
     alone = Job(folder, env, b"")
     output = folder / "expected.npy"
     code, said = alone.run(*alone.command(output))
@@ -180,7 +197,20 @@ def _cluster(folder: Path, job: Job, num_nodes: int, *command: object) -> Iterat
         if process.stdout.readline() != "ready\n":
             assert process.wait() == 77, log.read_text()
             pytest.skip(log.read_text().strip())
-        yield Cluster(folder, job)
+        with contextlib.ExitStack() as servers:
+            for pid in folder.glob("*.pid"):
+                servers.enter_context(_preloading(pid.stem, pid.read_text().strip(), Cluster(folder, job)))
+            yield Cluster(folder, job)
+
+
+@contextlib.contextmanager
+def _preloading(host: str, pid: str, cluster: Cluster) -> Iterator[None]:
+    """A server on a host of which ranks there are forks, as long as its stdin is open; see `preloading.py`."""
+    command = [*preloaded(), sys.executable, HELPERS / "preloading_host.py", pid, PRELOADING]
+    with subprocess.Popen(command, env=environment(PYTHONPATH=""), stdin=subprocess.PIPE):
+        code, said = cluster.run(host, "sh", "-c", f"until [ -S {PRELOADING} ]; do sleep 0.01; done")
+        assert code == 0, said
+        yield
 
 
 @pytest.fixture(scope="session")

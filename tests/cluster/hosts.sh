@@ -61,7 +61,7 @@ StrictModes no
 UsePAM no
 UseDNS no
 MaxStartups 100
-SetEnv TMPDIR=/run/tmp ${LD_PRELOAD:+LD_PRELOAD=$LD_PRELOAD}
+SetEnv TMPDIR=/run/tmp ${LD_PRELOAD:+LD_PRELOAD=$LD_PRELOAD} OMP_NUM_THREADS=${OMP_NUM_THREADS-}
 CONFIG
 
 # With a host's first process all others of it end. Where this script is killed, --pdeathsig and --kill-child do it.

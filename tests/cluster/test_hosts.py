@@ -2,7 +2,6 @@
 
 import shutil
 import socket
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -87,7 +86,7 @@ def test_a_model_that_two_hosts_hold_together(hosts, job, tmp_path):
         (split.Chain(), 2, stages, False),
     ):
         output = tmp_path / f"{slots}.npy"
-        predict = [sys.executable, "-m", "runner", "predict", *options, "--data", "wide.npy", "--output", output]
+        predict = [*job.python(), "-m", "runner", "predict", *options, "--data", "wide.npy", "--output", output]
         predict += ["--batch-size", 4, "--model-parallel", 2 * slots, "--threads", 1]
         code, said = hosts.run("head", *MPIRUN, "-np", 2 * slots, "--host", f"node1:{slots},node2:{slots}", *predict)
         assert code == 0, said

@@ -2,21 +2,20 @@
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from launch import PROGRAMS
 
-DOCTOR = [sys.executable, PROGRAMS / "impatient.py", "doctor", "--comm", "mpi"]
+DOCTOR = [PROGRAMS / "impatient.py", "doctor", "--comm", "mpi"]
 ONE_EACH = ["mpirun", "-np", 2, "--host", "node1:1,node2:1"]
 
 
 def doctor(hosts, tmp_path: Path, *options: object) -> tuple[int, str, dict[str, dict[str, object]]]:
     """One rank on each of two hosts: exit code, output, the findings by check."""
     path = tmp_path / "found.json"
-    code, said = hosts.run("head", *ONE_EACH, *DOCTOR, "--json", path, *options)
+    code, said = hosts.run("head", *ONE_EACH, *hosts.job.python(), *DOCTOR, "--json", path, *options)
     assert path.exists(), said
     return code, said, {finding["check"]: finding for finding in json.loads(path.read_text())["findings"]}
 
@@ -60,13 +59,15 @@ def test_an_address_that_both_hosts_have(hosts, job, tmp_path, on_each):
     on_each("ip", "address", "add", "172.17.0.1/16", "dev", "docker0", undo=("true",))
     on_each("ip", "link", "set", "docker0", "up", undo=("true",))
     soon = ["--stall-timeout", 15]
-    for command in ([*DOCTOR, *soon], [*job.command(tmp_path / "p.npy"), *soon]):
-        code, said = hosts.run("head", *ONE_EACH, *command)
+    for command in ([*job.python(), *DOCTOR], job.command(tmp_path / "p.npy")):
+        code, said = hosts.run("head", *ONE_EACH, *command, *soon)
         assert code != 0, said
         failed, hung = "connect() to 172.17.0.1", "Addresses of this host: eth0 10.231.0.11, docker0 172.17.0.1. "
         assert failed in said or hung in said, said
-        assert ("docker0 172.17.0.1: a bridge inside this host" in said) == (command[: len(DOCTOR)] == DOCTOR), said
-    code, said = hosts.run("head", *ONE_EACH, "--mca", "btl_tcp_if_include", "eth0", *DOCTOR, "--folder", tmp_path)
+        assert ("docker0 172.17.0.1: a bridge inside this host" in said) == ("doctor" in command), said
+    code, said = hosts.run(
+        "head", *ONE_EACH, "--mca", "btl_tcp_if_include", "eth0", *job.python(), *DOCTOR, "--folder", tmp_path
+    )
     assert code == 0, said
     assert "warning network   node1, node2 all have the address docker0 172.17.0.1" in said
 
@@ -75,7 +76,7 @@ def test_hosts_of_one_name(hosts, tmp_path, on_each):
     """MPI takes them for one; how it fails differs from launch to launch."""
     on_each("hostname", "localhost", undo=("true",))
     try:
-        code, said = hosts.run("head", *ONE_EACH, *DOCTOR, "--stall-timeout", 10)
+        code, said = hosts.run("head", *ONE_EACH, *hosts.job.python(), *DOCTOR, "--stall-timeout", 10)
     finally:
         for host in ("node1", "node2"):
             hosts.run(host, "hostname", host)
@@ -90,7 +91,7 @@ def test_shared_memory_that_is_too_little_for_mpi(hosts, tmp_path, on_each):
     on_each("mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", "/dev/shm", undo=("umount", "/dev/shm"))
     path = tmp_path / "found.json"
     two_each = ["mpirun", "-np", 4, "--host", "node1:2,node2:2"]
-    code, said = hosts.run("head", *two_each, *DOCTOR, "--json", path, "--folder", tmp_path)
+    code, said = hosts.run("head", *two_each, *hosts.job.python(), *DOCTOR, "--json", path, "--folder", tmp_path)
     assert code == 0, said
     findings = [found for found in json.loads(path.read_text())["findings"] if found["check"] == "network"]
     for host, finding in zip(("node1", "node2"), findings, strict=True):
@@ -101,7 +102,7 @@ def test_worlds_of_one(slurm, tmp_path):
     """Open MPI 5 under --mpi=none starts as many jobs of one rank."""
     path = tmp_path / "found.json"
     ranks = ["srun", "-K1", "--mpi=none", "--nodes=2", "--ntasks-per-node=1"]
-    code, said = slurm.run("head", *ranks, *DOCTOR, "--json", path, "--folder", tmp_path)
+    code, said = slurm.run("head", *ranks, *slurm.job.python(), *DOCTOR, "--json", path, "--folder", tmp_path)
     assert code == 64, said
     finding = json.loads(path.read_text())["findings"][0]
     assert finding["verdict"] == "WRONG"

@@ -5,9 +5,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -46,7 +45,7 @@ def start(cluster, output: Path, *before: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             cluster.on("head", *before, SCRIPT, *where, "--", *arguments),
             cwd=cluster.job.folder,
-            env=cluster.env | {"RUNNER_VENV": sys.prefix},
+            env=cluster.env | {"RUNNER_VENV": cluster.job.venv()},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -67,11 +66,17 @@ def log_of(output: Path) -> Path:
 def await_chunks(process: subprocess.Popen[bytes], output: Path, number: int, job: int = 1) -> None:
     """Return when the first, second, ... job on an output has committed so many chunks."""
     ledger = Path(f"{output}.run/ledger.jsonl")
-    give_up = time.monotonic() + 150
-    while True:
+
+    def are_there() -> bool:
         jobs = ledger.read_text().split('{"job": ')[1:] if ledger.exists() else []
-        if len(jobs) >= job and jobs[job - 1].count('"chunk": ') >= number:
-            return
+        return len(jobs) >= job and jobs[job - 1].count('"chunk": ') >= number
+
+    await_that(process, output, are_there)
+
+
+def await_that(process: subprocess.Popen[bytes], output: Path, what: Callable[[], bool]) -> None:
+    give_up = time.monotonic() + 150
+    while not what():
         assert process.poll() is None, log_of(output).read_text()
         assert time.monotonic() < give_up
         time.sleep(0.02)
@@ -118,9 +123,13 @@ def test_a_lost_host_is_named_and_the_others_go_on(request, job, tmp_path, clust
 def test_a_dead_launcher_and_a_stop_on_purpose(own_hosts, job, tmp_path):
     output = tmp_path / "predictions.npy"
     with half_way(own_hosts, output) as process:
+        slow(output).write_text("20")  # or on a busy machine all may be done before the next step
         kill(own_hosts, "node1", "STOP", "[^ ]*/prted ")  # which would end rank 0; then the next try must
         kill(own_hosts, "head", "KILL", "prterun ")  # Open MPI 5's mpirun
+        await_that(process, output, lambda: "run_until_done: going on with " in log_of(output).read_text())
+        slow(output).write_text("1")
         await_chunks(process, output, 1, job=2)
+        slow(output).write_text("5")
         kill(own_hosts, "head", "TERM", f"bash {SCRIPT}")
         code, said = end(process, output, timeout=150)
     slow(output).unlink()
@@ -137,7 +146,7 @@ def test_a_dead_launcher_and_a_stop_on_purpose(own_hosts, job, tmp_path):
 def test_it_gives_up_where_a_try_adds_nothing(job, tmp_path):
     (tmp_path / "hosts").write_text("localhost slots=2\n")
     arguments = job.arguments(tmp_path / "p.npy", model="ends_at_once")
-    code, said = job.run("env", f"RUNNER_VENV={sys.prefix}", SCRIPT, "--hostfile", tmp_path / "hosts", "--", *arguments)
+    code, said = job.run("env", f"RUNNER_VENV={job.venv()}", SCRIPT, "--hostfile", tmp_path / "hosts", "--", *arguments)
     assert code not in (0, 75), said
     assert said.endswith("run_until_done: giving up: the last try has added nothing, and all its hosts are alive\n")
     assert said.count("run_until_done: mpirun has ended with ") == 1
@@ -157,6 +166,6 @@ def test_it_gives_up_where_a_try_adds_nothing(job, tmp_path):
 def test_what_it_refuses(job, arguments, message):
     variables = ("SLURM_JOB_NODELIST", "PBS_NODEFILE", "LSB_DJOB_HOSTFILE", "LSB_MCPU_HOSTS")
     outside = [word for name in variables for word in ("-u", name)]
-    code, said = job.run("env", *outside, f"RUNNER_VENV={sys.prefix}", SCRIPT, *arguments)
+    code, said = job.run("env", *outside, f"RUNNER_VENV={job.venv()}", SCRIPT, *arguments)
     assert code == 64, said
     assert message in said

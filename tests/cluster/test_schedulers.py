@@ -47,7 +47,7 @@ def test_a_script_that_submits_itself(hosts, job, tmp_path, scheduler, script):
     stand_in.write_text(f"#!{sys.executable}\n{stand_in.read_text()}")
     stand_in.chmod(0o755)
     output = tmp_path / 'it\'s, "so" to $say.npy'
-    env = {"RUNNER_VENV": sys.prefix, "PATH": f"{tmp_path}:{job.env['PATH']}"}
+    env = {"RUNNER_VENV": job.venv(), "PATH": f"{tmp_path}:{job.env['PATH']}"}
     code, said = hosts.run("head", SCRIPTS / script, *job.arguments(output), **env)
     assert code == 0, said
     assert output.read_bytes() == job.expected
@@ -59,7 +59,7 @@ def test_mpirun_over_ssh(hosts, job, tmp_path):
     output = tmp_path / "predictions.npy"
     hostfile = SCRIPTS.parents[1] / "hostfiles/two-hosts"
     command = [SCRIPTS / "mpirun.sh", hostfile, *job.arguments(output)]
-    code, said = hosts.run("head", *command, RUNNER_VENV=sys.prefix)
+    code, said = hosts.run("head", *command, RUNNER_VENV=job.venv())
     assert code == 0, said
     assert output.read_bytes() == job.expected
     assert job.hosts(output) == RANKS
@@ -80,7 +80,7 @@ def test_the_launcher_of_kubernetes(hosts, job, tmp_path):
     save_tiny_model = (
         "import tiny_model; from safetensors.torch import save_model; save_model(tiny_model.build(), {!r})"
     )
-    code, said = job.run(sys.executable, "-c", save_tiny_model.format(str(tmp_path / "weights.safetensors")))
+    code, said = job.run(*job.python(), "-c", save_tiny_model.format(str(tmp_path / "weights.safetensors")))
     assert code == 0, said
 
     [launcher] = spec["mpiReplicaSpecs"]["Launcher"]["template"]["spec"]["containers"]

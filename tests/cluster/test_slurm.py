@@ -5,7 +5,6 @@ import json
 import os
 import pty
 import shlex
-import sys
 
 import numpy as np
 import pytest
@@ -59,7 +58,7 @@ def test_a_job_of_two_tasks_without_srun(slurm, job, tmp_path):
 def test_allocations_as_users_make_them(slurm, job, tmp_path, allocation, ranks, warnings):
     """As many ranks as tasks, as many threads as CPUs, or a warning; these nodes do not bind tasks to CPUs."""
     output = tmp_path / "predictions.npy"
-    command = [sys.executable, "-m", "runner", "predict", *job.arguments(output)[:-2]]  # without --threads
+    command = [*job.python(), "-m", "runner", "predict", *job.arguments(output)[:-2]]  # without --threads
     words = [part for word in allocation for part in (command if word == "COMMAND" else [word])]
     code, said = slurm.run("head", "env", "-u", "OMP_NUM_THREADS", *words)
     assert code == 0, said
@@ -69,6 +68,7 @@ def test_allocations_as_users_make_them(slurm, job, tmp_path, allocation, ranks,
     assert report["warnings"] == warnings, said
 
 
+@pytest.mark.cold
 def test_a_shell_that_srun_has_started(slurm, job, tmp_path):
     """The command is one process there; srun alone would wait for the end of that shell."""
     first, second = tmp_path / "first.npy", tmp_path / "second.npy"

@@ -19,6 +19,7 @@ static int fails(const char *call, const char *path) {
 }
 
 static int fails_on(const char *call, int fd) {
+    if (!getenv("FAULT_CALL")) return 0;  /* what follows is not allowed in the sandbox of sshd */
     char link[64], path[4096];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, sizeof path - 1);

@@ -52,9 +52,10 @@ def environment(**extra: str) -> dict[str, str]:
 
 @functools.cache
 def patience() -> dict[str, str]:
-    """Return variables with which ranks that wait leave the processors to others."""
+    """Return variables with which ranks that wait leave the processors to others; storage can fail, see `faults.c`."""
     library = f"{_TEMPORARY.name}/patience.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, HELPERS / "patience.c"], check=True)
+    sources = [HELPERS / "patience.c", HELPERS / "faults.c"]  # one library, or ranks of faults would not be forks
+    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, *sources, "-ldl"], check=True)
     return {"LD_PRELOAD": library, "OMPI_MCA_mpi_yield_when_idle": "1"}
 
 
@@ -67,8 +68,11 @@ def start(
     """A command in a session of its own, so that it can be ended with all its children.
 
     And with a folder of its own for temporary files: what Open MPI leaves there when it is killed keeps a launch that
-    gets the same process id from starting.
+    gets the same process id from starting. horovodrun is preloaded in any test: it imports PyTorch just to ask Horovod
+    how it was built.
     """
+    if command[0] == "horovodrun":
+        command = [*preloaded(), sys.executable, BIN / "horovodrun", *command[1:]]
     return subprocess.Popen(
         [str(word) for word in command],
         cwd=cwd,
@@ -158,21 +162,34 @@ def predict_here(*options: str | Path, folder: Path) -> Outcome:
 
 def python() -> list[str | Path]:
     """The beginning of a command that runs Python, preloaded unless the test is marked `cold`."""
-    return [*_preloaded(), sys.executable] if is_preloaded else [sys.executable]
+    return [*preloaded(), sys.executable] if is_preloaded else [sys.executable]
+
+
+def script(path: Path, *words: str) -> list[str | Path]:
+    """A command that runs a script, which starts Python by `sys.executable`: preloaded."""
+    program = "import runpy, sys; sys.executable, *sys.argv = sys.argv[1:]; runpy.run_path(sys.argv[0], {}, '__main__')"
+    return [sys.executable, "-c", program, commands() / "python", path, *words]
 
 
 @functools.cache
-def commands() -> Path:
-    """A folder with `python` and `hvd-runner`, preloaded, to be put before PATH."""
+def commands(socket: Path | None = None) -> Path:
+    """A folder with `python`, `hvd-runner` and `horovodrun`, preloaded, to be put before PATH.
+
+    Args:
+        socket: of the server where there is one, as on a host of its own; else it is that of these tests.
+    """
     folder = Path(tempfile.mkdtemp(dir=_TEMPORARY.name))
-    for name, words in (("python", [sys.executable]), ("hvd-runner", [sys.executable, BIN / "hvd-runner"])):
-        (folder / name).write_text(f'#!/bin/sh\nexec {shlex.join(map(str, [*_preloaded(), *words]))} "$@"\n')
+    *proxy, own = map(str, preloaded())
+    where = f"socket={own}\n" + (f"[ -S {socket} ] && socket={socket}\n" if socket else "")
+    for name, program in (("python", []), ("hvd-runner", [BIN / "hvd-runner"]), ("horovodrun", [BIN / "horovodrun"])):
+        words = shlex.join(map(str, [sys.executable, *program]))
+        (folder / name).write_text(f'#!/bin/sh\n{where}exec {shlex.join(proxy)} "$socket" {words} "$@"\n')
         (folder / name).chmod(0o755)
     return folder
 
 
 @functools.cache
-def _preloaded() -> list[str | Path]:
+def preloaded() -> list[str | Path]:
     path = Path(_TEMPORARY.name) / "preloading"
     command = [sys.executable, HELPERS / "preloading.py", path]
     server = subprocess.Popen(command, env={**environment(), "PYTHONPATH": str(HELPERS)}, stdin=subprocess.PIPE)

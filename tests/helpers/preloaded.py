@@ -8,6 +8,7 @@ signals on, and ends as the fork ends. Whatever a fork could not take over is ru
 import array
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -27,8 +28,12 @@ AT_LOADING = (
     "PYTORCH",
     "CUDA",
 )
-FREE = {"PYTHONPATH", "PYTHONUNBUFFERED", "LD_LIBRARY_PATH"}  # the fork sees to two; mpirun sets the third, for itself
-PASSED_ON = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
+# the fork sees to two of these; mpirun sets the third, for itself; the fourth is read with the first look for a GPU
+FREE = {"PYTHONPATH", "PYTHONUNBUFFERED", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"}
+# libraries set these when they are imported, also in the process of the tests: its ranks would be no forks from then on
+FREE |= {"TORCHINDUCTOR_CACHE_DIR", "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}
+PASSED_ON = tuple(getattr(signal, f"SIG{name}") for name in ("TERM", "INT", "HUP", "USR1", "USR2", "QUIT", "XCPU"))
+LIMITS = [getattr(resource, name) for name in dir(resource) if name.startswith("RLIMIT_")]
 
 
 def at_loading(env: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
@@ -37,10 +42,12 @@ def at_loading(env: "os._Environ[str] | dict[str, str]") -> dict[str, str]:
 
 
 def main(path: str, python: str, *words: str) -> None:
+    if words[words[0] == "-P"] != "-m" and words[0][0] == "-":
+        os.execv(python, [python, *words])
     connection = socket.socket(socket.AF_UNIX)
     connection.connect(path)
     with connection.makefile("r") as answers:
-        if json.loads(answers.readline()) != at_loading(os.environ) or not (words[0] == "-m" or words[0][0] != "-"):
+        if json.loads(answers.readline()) != at_loading(os.environ):
             connection.close()
             os.execv(python, [python, *words])
         call = {
@@ -48,15 +55,15 @@ def main(path: str, python: str, *words: str) -> None:
             "folder": os.getcwd(),
             "env": dict(os.environ),
             "cpus": sorted(os.sched_getaffinity(0)),
+            "limits": {number: resource.getrlimit(number) for number in LIMITS},
             "ignored": [number for number in PASSED_ON if signal.getsignal(number) is signal.SIG_IGN],
         }
         files = array.array("i", range(3))
         connection.sendmsg([b"."], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, files)])
         connection.sendall(json.dumps(call).encode() + b"\n")
         child = int(answers.readline())
-        for number in PASSED_ON:
-            if number not in call["ignored"]:
-                signal.signal(number, lambda number, _: os.kill(child, number))
+        for number in PASSED_ON:  # the ignored, too: a program may take them up again
+            signal.signal(number, lambda number, _: os.kill(child, number))
         for file in files:  # or who reads from a pipe would wait for this process, too
             os.dup2(os.open(os.devnull, os.O_RDWR), file)
         status = int(answers.readline() or signal.SIGKILL)

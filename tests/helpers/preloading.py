@@ -1,26 +1,32 @@
 """The server behind `preloaded.py`: a process that has imported PyTorch and Horovod, and is forked for each rank.
 
-A fork differs from an interpreter of its own in its parent, in its name, in what its address space held before, and
-in that it starts in a fifth of the time.
+A fork differs from an interpreter of its own in its parent, in its name, in what its address space held before and
+holds at its end, and in that it takes a fifth of the time.
 """
 
 import array
+import atexit
 import contextlib
 import gc
 import importlib
 import json
 import os
 import random
+import resource
 import runpy
 import selectors
 import signal
 import socket
 import sys
 import tempfile
+import threading
 from typing import Any
 
 from preloaded import PASSED_ON, at_loading
 
+# not Transformers and the like, which read variables when they are imported, but what takes the longest of them
+LIBRARIES = ["horovod.torch", "torch.distributed.tensor.parallel", "torch.distributed.pipelining", "scipy.optimize"]
+LIBRARIES += ["pandas", "pyarrow.parquet", "jinja2", "rich.console"]
 OWN_PATH = [folder for folder in sys.path if folder != os.path.dirname(os.path.abspath(__file__))]
 
 
@@ -107,9 +113,18 @@ class Server:
         os._exit(0)
 
 
-def run(words: list[str], folder: str, env: dict[str, str], cpus: list[int], ignored: list[int]) -> None:
+def run(
+    words: list[str],
+    folder: str,
+    env: dict[str, str],
+    cpus: list[int],
+    limits: dict[str, tuple[int, int]],
+    ignored: list[int],
+) -> None:
     """Become the interpreter that was asked for."""
     os.setsid()
+    for number, limit in limits.items():
+        resource.setrlimit(int(number), limit)
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)
@@ -124,23 +139,47 @@ def run(words: list[str], folder: str, env: dict[str, str], cpus: list[int], ign
     tempfile.tempdir = None
     sys.stdout.reconfigure(line_buffering=sys.stdout.isatty(), write_through=bool(env.get("PYTHONUNBUFFERED")))
     sys.orig_argv = [sys.executable, *words]
-    first = folder if words[0] == "-m" else os.path.dirname(os.path.abspath(words[0]))
-    sys.path[:] = [first, *filter(None, env.get("PYTHONPATH", "").split(os.pathsep)), *OWN_PATH]
+    sys.path[:] = [*filter(None, env.get("PYTHONPATH", "").split(os.pathsep)), *OWN_PATH]
     importlib.invalidate_caches()
-    if words[0] == "-m":
-        sys.argv = words[1:]
-        runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+    sys.modules.pop("sitecustomize", None)  # those of the tests are of other folders
+    with contextlib.suppress(ModuleNotFoundError):
+        importlib.import_module("sitecustomize")
+    if words[0] == "-P":
+        words = words[1:]
     else:
-        sys.argv = words
-        runpy.run_path(words[0], run_name="__main__")
+        sys.path.insert(0, folder if words[0] == "-m" else os.path.dirname(os.path.abspath(words[0])))
+    try:
+        if words[0] == "-m":
+            sys.argv = words[1:]
+            runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = words
+            runpy.run_path(words[0], run_name="__main__")
+    except SystemExit as end:
+        if not isinstance(end.code or 0, int):
+            raise
+        leave(end.code or 0)
+    leave(0)
+
+
+def leave(code: int) -> None:
+    """End as interpreters do, but for freeing modules: each page of them would be copied first, which takes long."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi and mpi.Is_initialized() and not mpi.Is_finalized():
+        mpi.Finalize()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":
     with open("/proc/self/comm", "w") as own_name:
         own_name.write("mpirun-forks")  # else ranks of tests would pass for commands typed in the shell of pytest
     variables = at_loading(os.environ)
-    # not Transformers and the like, which read variables when they are imported, nor pipelining, which sets one
-    for name in ("horovod.torch", "torch.distributed.tensor.parallel", "rich.console"):
+    for name in LIBRARIES:
         importlib.import_module(name)
         assert at_loading(os.environ) == variables, f"{name} sets a variable: no rank would be a fork"
     gc.freeze()  # or the first collection of each fork would copy every page of objects

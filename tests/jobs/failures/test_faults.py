@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import zoo
 from launch import (
-    HELPERS,
     LAUNCHERS,
     PATIENCE,
     Outcome,
@@ -30,14 +29,6 @@ from reference import plain_loop, random_rows
 
 NUM_ROWS, BATCH_SIZE = 1797, 32
 OPTIONS = ["--model", "zoo:mlp", "--data", "d.npy", "--output", "out/p.npy", "--batch-size", str(BATCH_SIZE)]
-
-
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Makes system calls fail."""
-    path = tmp_path_factory.mktemp("faults") / "faults.so"
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", path, HELPERS / "faults.c", "-ldl"], check=True)
-    return path
 
 
 @pytest.fixture
@@ -75,12 +66,10 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("path", "call", "after", "error", "goes_on"), FAULTS)
-def test_storage_that_fails(
-    path: str, call: str, after: int, error: int, goes_on: bool, folder: Path, library: Path
-) -> None:
+def test_storage_that_fails(path: str, call: str, after: int, error: int, goes_on: bool, folder: Path) -> None:
     launcher = "mpirun-2" if error == errno.EROFS else "alone"
     fault = {"FAULT_PATH": path, "FAULT_CALL": call, "FAULT_ERROR": str(error)}
-    outcome = predict(folder, launcher, LD_PRELOAD=str(library), FAULT_AFTER=str(after), **fault)
+    outcome = predict(folder, launcher, FAULT_AFTER=str(after), **fault)
     assert outcome.code == 73, outcome.output
     assert outcome.output.count("runner: error") == 1
     assert "Traceback" not in outcome.output
@@ -97,14 +86,14 @@ def test_storage_that_fails(
 
 
 @pytest.mark.parametrize(("path", "call"), [("p.npy.partial", "pwrite"), ("ledger.jsonl", "write")])
-def test_short_writes_are_completed(path: str, call: str, folder: Path, library: Path) -> None:
+def test_short_writes_are_completed(path: str, call: str, folder: Path) -> None:
     fault = {"FAULT_PATH": path, "FAULT_CALL": call, "FAULT_ERROR": "0", "FAULT_AFTER": "1"}
-    outcome = predict(folder, LD_PRELOAD=str(library), **fault)
+    outcome = predict(folder, **fault)
     assert outcome.code == 0, outcome.output
     assert is_right(folder)
 
 
-def test_lock_of_a_dead_job_on_storage_that_is_read_only(folder: Path, library: Path) -> None:
+def test_lock_of_a_dead_job_on_storage_that_is_read_only(folder: Path) -> None:
     slowly = predict_command(*OPTIONS, "--model", "zoo:DiesOnce", launcher=LAUNCHERS["alone"])
     arguments = {"value": 1e9, "flag": "none", "seconds": 0.5, "slowly": "slowly"}
     slowly += ["--model-args", json.dumps(arguments)]
@@ -115,7 +104,7 @@ def test_lock_of_a_dead_job_on_storage_that_is_read_only(folder: Path, library: 
     finish(process, PATIENCE)
     (folder / "slowly").unlink()
     fault = {"FAULT_PATH": "", "FAULT_CALL": "rename", "FAULT_ERROR": str(errno.EROFS), "FAULT_AFTER": "1"}
-    outcome = run(slowly, folder, env=environment(LD_PRELOAD=str(library), **fault))
+    outcome = run(slowly, folder, env=environment(**fault))
     assert outcome.code == 73, outcome.output
     assert outcome.output.count("runner: error") == 1
     assert "p.npy.run/lock: Read-only file system" in outcome.output

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from launch import HELPERS, LAUNCHERS, PATIENCE, await_that, environment, finish, predict_command, start
+from launch import LAUNCHERS, PATIENCE, await_that, environment, finish, predict_command, start
 
 from runner.cli.main import main
 from runner.reports.pages import make_page
@@ -152,7 +152,6 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     base = tmp_path_factory.mktemp("ended")
     rows = np.arange(NUM_ROWS, dtype=np.float32).repeat(8).reshape(-1, 8)
     np.save(base / "d.npy", rows)
-    subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", base / "f.so", HELPERS / "faults.c", "-ldl"], check=True)
     folders = {name: base / str(number) for number, name in enumerate(JOBS)}
     with ThreadPoolExecutor(3) as pool:  # there are few cores
         list(pool.map(lambda name: run_job(JOBS[name], folders[name]), JOBS))
@@ -164,10 +163,7 @@ def run_job(job: Job, folder: Path) -> None:
     if job.flag:
         (folder / "flag").touch()
     options = [*job.options, "--data", "../d.npy", "--output", "p.npy"]
-    env = {"LD_PRELOAD": str(folder / "../f.so")} if "FAULT_PATH" in dict(job.env) else {}
-    process = start(
-        predict_command(*options, launcher=LAUNCHERS[job.launcher]), folder, environment(**dict(job.env), **env)
-    )
+    process = start(predict_command(*options, launcher=LAUNCHERS[job.launcher]), folder, environment(**dict(job.env)))
     if job.kill:
         await_lines(folder / "p.npy.run/ledger.jsonl", 3, process)
         job.kill(process)
@@ -210,6 +206,7 @@ def copy(ended: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     return make
 
 
+@pytest.mark.cold  # its process is named
 def test_a_job_after_another(copy: Callable[[str], Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder = copy("a signal")
     process = start(predict_command("--config", folder / "config.toml"), Path.cwd())

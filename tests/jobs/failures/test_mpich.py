@@ -16,6 +16,7 @@ from launch import PATIENCE, await_chunks, environment, finish, predict_command,
 from reference import plain_loop, random_rows
 from wheels import unpack_wheel
 
+pytestmark = pytest.mark.cold  # forks have loaded the library of Open MPI
 MPICH = "mpich==5.0.2"
 NUM_ROWS, BATCH_SIZE, DEADLY = 1797, 32, 1e9
 # once: it deletes the file "die"; half a minute's work as long as the file "slowly" is there

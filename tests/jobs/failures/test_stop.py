@@ -107,6 +107,7 @@ def test_each_signal(number: signal.Signals, folder: Path) -> None:
     assert_stopped(folder, outcome.output, "a signal")
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize(("launcher", "number"), [("alone", each) for each in ALL] + [("mpirun-2", signal.SIGUSR2)])
 def test_while_python_imports(launcher: str, number: signal.Signals, folder: Path) -> None:
     """PyTorch takes its time, on a cold file system minutes; here the first module that it imports does."""
@@ -155,6 +156,7 @@ def test_a_job_that_outlives_its_terminal(folder: Path) -> None:
     assert (folder / "p.npy").read_bytes() == (folder / "expected.npy").read_bytes()
 
 
+@pytest.mark.cold
 def test_the_same_command_right_after_its_launcher_is_killed(folder: Path) -> None:
     """It waits for the rank that is about to stop."""
     process = start(predict_command(*OPTIONS, launcher=LAUNCHERS["mpirun-1"]), folder)
@@ -164,6 +166,7 @@ def test_the_same_command_right_after_its_launcher_is_killed(folder: Path) -> No
     finish(process, PATIENCE)
 
 
+@pytest.mark.cold
 def test_a_rank_whose_launcher_is_killed(folder: Path) -> None:
     """One rank does not use MPI, which ends the ranks of larger jobs."""
     process = start(predict_command(*OPTIONS, launcher=LAUNCHERS["mpirun-1"]), folder)
@@ -183,6 +186,7 @@ SLEEP = (
 )
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize(
     ("module", "launcher"),
     [
@@ -214,6 +218,7 @@ def test_ranks_that_import_or_load_when_their_launcher_is_killed(
     assert outcome.code == 0, outcome.output
 
 
+@pytest.mark.cold
 def test_a_signal_at_which_the_launcher_kills_its_ranks(folder: Path) -> None:
     """It drops what ranks print from then on, so that the notice goes past it into the log."""
     with (folder / "log").open("w") as log:
@@ -225,6 +230,7 @@ def test_a_signal_at_which_the_launcher_kills_its_ranks(folder: Path) -> None:
     assert said.count("runner: stopping. What is recorded is kept; the same command resumes.") == 1, said
 
 
+@pytest.mark.cold
 def test_a_terminal_that_is_closed(folder: Path) -> None:
     """Nothing can be printed any more, which is no reason to fail."""
     relay = (
@@ -249,6 +255,7 @@ def test_a_terminal_that_is_closed(folder: Path) -> None:
     assert not (folder / "p.npy.run/failure.json").exists()
 
 
+@pytest.mark.cold
 @pytest.mark.parametrize("launcher", ["alone", "mpirun-2", "horovodrun-2"])
 def test_an_interrupt_at_a_terminal(launcher: str, folder: Path) -> None:
     """Launchers drop what ranks print after it, and kill them after half a second."""

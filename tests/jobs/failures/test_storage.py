@@ -251,7 +251,7 @@ def test_fuzz_of_what_a_run_leaves(
     damages: list[Callable[[Path, random.Random], None]] = [flip, truncate, delete, empty, swap_lines, grow]
     rng = random.Random(20)
     ends = {0: 0, 65: 0}
-    arguments = [str(word) for word in predict_command(*OPTIONS)[3:]]
+    arguments = ["predict", "--threads", "1", *OPTIONS]
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # the model's slowness is of no use here
     for _ in range(120):
         shutil.rmtree(work, ignore_errors=True)

@@ -73,6 +73,7 @@ def begin(tmp_path: Path) -> Callable[[str], "subprocess.Popen[str]"]:
     return begin
 
 
+@pytest.mark.cold  # its process is named
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_beside_a_job_at_work(moment: str, begin: Callable[[str], "subprocess.Popen[str]"], tmp_path: Path) -> None:
     first = begin(moment)

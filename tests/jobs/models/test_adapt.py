@@ -18,8 +18,9 @@ def predict(folder: Path, output: str, *options: str, launcher: str, **variables
     command = ["--model", "zoo:Pixels", "--data", "d.npy", "--output", output, *options]
     if launcher == "here":
         outcome = predict_here(*command, folder=folder)
-    else:  # by itself, torch.compile starts a process for each CPU to compile with
-        env = environment(TORCHINDUCTOR_COMPILE_THREADS="1", **variables)
+    else:  # by itself, torch.compile starts a process for each CPU to compile with, and compiles headers for later
+        fewer = {"TORCHINDUCTOR_COMPILE_THREADS": "1", "TORCHINDUCTOR_CPP_CACHE_PRECOMPILE_HEADERS": "0"}
+        env = environment(**fewer, **variables) if "--compile" in options else environment()
         outcome = run(predict_command(*command, launcher=LAUNCHERS[launcher]), folder, timeout=400, env=env)
     assert outcome.code == 0, outcome.output
     return np.load(folder / output)

@@ -8,7 +8,7 @@ import forces
 import numpy as np
 import pytest
 import torch
-from launch import LAUNCHERS, PROGRAMS, predict_command, run
+from launch import LAUNCHERS, PROGRAMS, predict_command, python, run
 
 import runner
 
@@ -54,7 +54,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
         for number, (name, options) in enumerate(jobs.items())
     ]
     (folder / "jobs.json").write_text(json.dumps(several))
-    command = [*LAUNCHERS["mpirun-3"], "python", PROGRAMS / "several.py", folder / "jobs.json"]
+    command = [*LAUNCHERS["mpirun-3"], *python(), PROGRAMS / "several.py", folder / "jobs.json"]
     outcome = run(command, folder)
     assert outcome.code == 0, outcome.output
     results = {}

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from launch import LAUNCHERS, PROGRAMS, predict_here, run
+from launch import LAUNCHERS, PROGRAMS, predict_here, python, run
 from transformer_folders import SMALL, save, save_tokenizer, sentences
 
 import runner
@@ -92,7 +92,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     jobs = make_jobs(folder)
     several = [options_of(folder, options, f"{name}-2") for name, options in jobs.items()]
     (folder / "jobs.json").write_text(json.dumps(several))
-    outcome = run([*LAUNCHERS["mpirun-2"], "python", PROGRAMS / "several.py", folder / "jobs.json"], folder)
+    outcome = run([*LAUNCHERS["mpirun-2"], *python(), PROGRAMS / "several.py", folder / "jobs.json"], folder)
     assert outcome.code == 0, outcome.output
     (folder / "said").write_text(outcome.output)
     for name, options in jobs.items():

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 import torch
-from launch import LAUNCHERS, PROGRAMS, predict_here, run
+from launch import LAUNCHERS, PROGRAMS, predict_here, python, run
 from texts import asked
 from transformer_folders import SMALL, SMALL_GPT, save, save_tokenizer, sentences
 
@@ -122,7 +122,7 @@ def cases(folder: Path, library: Library) -> dict[str, Case]:
     cases = make_cases(folder)
     jobs = [options_of(folder, case, f"2-{number}") for number, case in enumerate(cases.values())]
     (folder / "jobs.json").write_text(json.dumps(jobs))
-    outcome = run([*LAUNCHERS["mpirun-2"], "python", PROGRAMS / "several.py", folder / "jobs.json"], folder)
+    outcome = run([*LAUNCHERS["mpirun-2"], *python(), PROGRAMS / "several.py", folder / "jobs.json"], folder)
     assert outcome.code == 0, outcome.output
     for number, case in enumerate(cases.values()):
         runner.predict(**options_of(folder, case, f"1-{number}"), threads=1)

@@ -1,13 +1,14 @@
 """Models whose layers are cut into stages: what one rank alone gives, and one failure of the group as a whole."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import split
 import torch
-from launch import horovodrun, mpirun, predict_command, run
+from launch import horovodrun, mpirun, predict_command, predict_here, run
 from reference import random_rows
 from safetensors.torch import save_model
 from torch import nn
@@ -17,7 +18,7 @@ from runner.core.errors import ModelError, UsageError
 from runner.parallel.stages import cut_into_stages
 
 NUM_ROWS = 203
-JOB = ["--model", "split:Chain", "--data", "d.npy", "--batch-size", "10", "--chunk-size", "20"]
+JOB = ["--model", "split:Chain", "--data", "d.npy", "--batch-size", "20", "--chunk-size", "20"]
 STAGES = ["--model-parallel", "2", "--pipeline-stages", "2"]
 
 
@@ -29,8 +30,13 @@ def rows(tmp_path: Path) -> np.ndarray:
     return rows
 
 
-def predict(folder: Path, output: str, *options: str, launcher: list[str]) -> np.ndarray:
-    outcome = run(predict_command(*JOB, "--output", output, *options, launcher=launcher), folder, timeout=120)
+def predict(folder: Path, output: str, *options: str, launcher: Sequence[str] = ()) -> np.ndarray:
+    """Run a job by a launcher, or in this process."""
+    options = (*JOB, "--output", output, *options)
+    if launcher:
+        outcome = run(predict_command(*options, launcher=launcher), folder, timeout=120)
+    else:
+        outcome = predict_here(*options, folder=folder)
     assert outcome.code == 0, outcome.output
     return np.load(folder / output)
 
@@ -150,11 +156,11 @@ def test_language_models_generate_and_score_as_on_one_rank(tmp_path: Path) -> No
     split.causal_model(tmp_path / "untied", num_hidden_layers=4)
     np.save(tmp_path / "d.npy", np.random.default_rng(0).integers(3, 200, (30, 7)))
     generate = ["--model", "./tied", "--model-args", '{"max_new_tokens": 5}']
-    alone = predict(tmp_path, "a.npy", *generate, launcher=[])
+    alone = predict(tmp_path, "a.npy", *generate)
     assert len(np.unique(alone)) > 5
     options = ["--model-parallel", "4", "--pipeline-stages", "2"]
     assert np.array_equal(predict(tmp_path, "b.npy", *generate, *options, launcher=mpirun(4)), alone)
     score = ["--model", "./untied", "--model-args", '{"score": true}']
-    alone = predict(tmp_path, "c.npy", *score, launcher=[])
+    alone = predict(tmp_path, "c.npy", *score)
     options = ["--model-parallel", "3", "--pipeline-stages", "3", "--micro-batches", "2"]
     assert np.allclose(predict(tmp_path, "e.npy", *score, *options, launcher=mpirun(3)), alone, atol=1e-4)

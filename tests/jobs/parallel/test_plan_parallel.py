@@ -3,14 +3,13 @@
 import json
 import os
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 import split
-from launch import mpirun, predict_command, run
+from launch import mpirun, predict_command, python, run
 from plan_text import fact, number
 from reference import random_rows
 
@@ -138,7 +137,7 @@ def test_a_model_that_this_host_cannot_hold(folder: Path, capsys: pytest.Capture
 
 def test_doctor_computes_a_batch_with_the_group(folder: Path) -> None:
     words = ["--model", "split:Stack", "--data", "d.npy", "--threads", "1", *SPLIT, "2", "--json", "found.json"]
-    outcome = run([*mpirun(2), sys.executable, "-m", "runner", "doctor", *words], folder, timeout=240)
+    outcome = run([*mpirun(2), *python(), "-m", "runner", "doctor", *words], folder, timeout=240)
     assert outcome.code == 0, outcome.output
     found = {finding["check"]: finding for finding in json.loads((folder / "found.json").read_text())["findings"]}
     assert found["batch"]["message"].endswith("together, by groups of 2 ranks; answers: equal")

@@ -30,6 +30,7 @@ def peak_of_rank_0(num_rows: int, folder: Path) -> int:
     return peak
 
 
+@pytest.mark.cold
 @pytest.mark.timeout(400)
 def test_memory_does_not_grow_with_the_output(tmp_path: Path) -> None:
     small = peak_of_rank_0(100 * MB // (4 * WIDTH), tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zoo
-from launch import ROOT, environment, horovodrun, mpirun, predict_command, run
+from launch import ROOT, environment, horovodrun, mpirun, predict_command, run, script
 from reference import plain_loop, random_rows
 
 BENCH = ROOT / "scripts/bench"
@@ -23,7 +23,6 @@ sys.path.insert(0, str(BENCH))
     ],
     ids=["mpirun-32", "horovodrun-16"],
 )
-@pytest.mark.preloaded
 @pytest.mark.timeout(700)
 def test_more_ranks_than_chunks(launcher, ranks: int, num_rows: int, options: list[str], tmp_path: Path) -> None:
     rows = random_rows(num_rows, 8)
@@ -42,7 +41,7 @@ def test_more_ranks_than_chunks(launcher, ranks: int, num_rows: int, options: li
 
 @pytest.mark.timeout(300)
 def test_the_benchmark(tmp_path: Path) -> None:
-    command = [sys.executable, BENCH / "scale.py", "--ranks", "1", "2", "3", "--repeats", "1", "--wide-chunks", "1"]
+    command = script(BENCH / "scale.py", "--ranks", "1", "2", "3", "--repeats", "1", "--wide-chunks", "1")
     outcome = run(command, tmp_path, timeout=280, env=environment())
     assert outcome.code == 0, outcome.output
     runs = json.loads((tmp_path / "scale/scale.json").read_text())

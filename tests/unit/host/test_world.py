@@ -84,7 +84,6 @@ def test_a_command_that_is_typed_is_one_process(tmp_path: Path) -> None:
 
 @pytest.mark.launch
 @pytest.mark.cold
-@pytest.mark.skipif(os.readlink("/proc/self/ns/pid") != "pid:[4026531836]", reason="a launcher may be outside")
 def test_what_an_earlier_job_has_left_is_told_and_stops_nothing(tmp_path: Path) -> None:
     """The processes' parents have ended, as in tmux; none is a launcher or a daemon of Slurm's."""
     np.save(tmp_path / "d.npy", np.zeros((9, 3), "f4"))
@@ -104,6 +103,10 @@ def test_what_an_earlier_job_has_left_is_told_and_stops_nothing(tmp_path: Path) 
             "runner: warning: Slurm's variables are left over from job 7, of which this process is no part",
         ),
     }
+    if os.readlink("/proc/self/ns/pid") != "pid:[4026531836]":  # a launcher may be outside, or Slurm
+        del cases["mpirun"], cases["gone"]  # its rank 0 would tell
+        cases["torchrun"] = (*cases["torchrun"][:2], "started by torchrun, which starts no MPI: ")
+        cases["Slurm"] = (*cases["Slurm"][:2], "Slurm gave this job 4 tasks, and one process is at work; put srun")
     for name, (variables, *_) in cases.items():
         options = ("--model", "zoo:Identity", "--data", "d.npy", "--output", f"{name}.npy", "--comm", "mpi")
         script = f'("$@" >{name}.log 2>&1; echo $? >{name}.part; mv {name}.part {name}.code) &'

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Array2D, ClassLabel, Features, Image, List, Value
-from launch import LAUNCHERS, predict_command, predict_here, run
+from launch import LAUNCHERS, predict_command, predict_here, python, run
 from torch.utils.data import Dataset, IterableDataset, Subset, TensorDataset
 
 from runner.core.errors import InputError, ModelError, UsageError
@@ -425,6 +425,6 @@ def test_a_data_set_given_from_python(tmp_path: Path) -> None:
         "if report.predictions is not None:\n"
         "    print('equal:', numpy.array_equal(report.predictions, expected.predictions))\n"
     )
-    outcome = run([*LAUNCHERS["mpirun-2"], sys.executable, "script.py"], tmp_path)
+    outcome = run([*LAUNCHERS["mpirun-2"], *python(), "script.py"], tmp_path)
     assert outcome.code == 0, outcome.output
     assert outcome.output.count("equal: True") == 1
