@@ -146,22 +146,23 @@ def test_parts_of_a_model_answer_alike(alone: str, folder: Path) -> None:
     assert found == expected
 
 
-def test_killed_and_resumed(alone: str, folder: Path) -> None:
+def test_stopped_and_resumed(alone: str, folder: Path) -> None:
     (folder / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in GOOD * 15))
-    words = options("killed.jsonl", "--chunk-size", "4", "--data", "many.jsonl")
+    words = options("stopped.jsonl", "--chunk-size", "4", "--data", "many.jsonl")
     process = start(predict_command(*words, launcher=LAUNCHERS["mpirun-2"]), folder)
-    await_chunks(folder / "killed.jsonl.run", 1, process)
-    process.send_signal(signal.SIGKILL)
-    finish(process, 60)
+    await_chunks(folder / "stopped.jsonl.run", 1, process)
+    process.send_signal(signal.SIGTERM)
+    stopped = finish(process, 60)
+    assert stopped.code != 0, stopped.output
     outcome = predict_here(*words, folder=folder)
     assert outcome.code == 0, outcome.output
-    rows = [json.loads(line) for line in (folder / "killed.jsonl").read_text().splitlines()]
-    assert json.loads((folder / "killed.jsonl.run/report.json").read_text())["resumed_rows"] > 0
+    rows = [json.loads(line) for line in (folder / "stopped.jsonl").read_text().splitlines()]
+    assert json.loads((folder / "stopped.jsonl.run/report.json").read_text())["resumed_rows"] > 0
     first = [json.loads(line)["response"]["body"]["choices"] for line in alone.splitlines()[: len(GOOD)]]
     assert [row["response"]["body"]["choices"] for row in rows[: len(GOOD)]] == first
     again = predict_here(*options("again.jsonl", "--data", "many.jsonl", "--chunk-size", "4"), folder=folder)
     assert again.code == 0, again.output
-    assert (folder / "killed.jsonl").read_text() == (folder / "again.jsonl").read_text()
+    assert (folder / "stopped.jsonl").read_text() == (folder / "again.jsonl").read_text()
 
 
 def test_requests_need_a_model_that_answers(folder: Path) -> None:
