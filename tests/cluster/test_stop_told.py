@@ -7,7 +7,10 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.cold  # ranks whose launcher is above them
 def test_a_signal_to_mpirun_with_all_ranks_on_other_hosts(hosts, job, tmp_path):
     log, slow = tmp_path / "log", tmp_path / "slow"
     slow.touch()

@@ -39,6 +39,7 @@ def test_a_log_on_a_full_disk(folder: Path) -> None:
     )
 
 
+@pytest.mark.cold  # which finds no folder to start in
 def test_a_folder_that_is_gone(folder: Path) -> None:
     command = predict_command(*OPTIONS)
     outcome = in_shell('mkdir gone && cd gone && rmdir ../gone && "$@"', folder, *command)
