@@ -1,6 +1,7 @@
 """Parser of the command line and of TOML files: arguments become a Config and the options of each command."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,5 +105,11 @@ def _read_toml(path: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"--config {path} is not TOML: {error}") from error
     options = {name.replace("-", "_"): value for name, value in values.items()}
+    for name in ("model_args", "data_args"):
+        if isinstance(text := options.get(name), str):  # as records have values with a null
+            try:
+                options[name] = json.loads(text)
+            except ValueError as error:
+                raise UsageError(f"--config {path}: {name} is no JSON: {error}") from error
     # the record of a run by an earlier version has options that are gone, most of them not set
     return {name: value for name, value in options.items() if value or name not in REMOVED}

@@ -1,6 +1,7 @@
 """The options of one job: a frozen dataclass, checked on construction. It opens nothing."""
 
 import dataclasses
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,9 @@ class Config(WatchingOptions, RunOptions, ParallelOptions, BatchesOptions, DataO
         values["input"] = {
             name: v if isinstance(v, str | int | float | list) else str(v) for name, v in self.input.items()
         }
+        for name in ("model_args", "data_args"):
+            if "None" in repr(values[name]):  # TOML has no null, and JSON has
+                values[name] = json.dumps(hide_in(values[name]), default=str)
         values |= {name: list(getattr(self, name)) or None for name in _LISTS}
         return {name.replace("_", "-"): hide_in(value) for name, value in values.items() if value is not None}
 

@@ -80,6 +80,10 @@ class ChunkError(InputError):
     """Rows of a chunk that cannot be read or cut into batches together; which of them are bad is not known."""
 
 
+class RowError(InputError):
+    """An error in what one row holds, without the number of the row."""
+
+
 class ModelError(InputError):
     """A model, its weights, or a user's function that cannot be used."""
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from runner.calls.binding import Arguments, Binding
-from runner.core.errors import InputError, ModelError
+from runner.core.errors import InputError, ModelError, RowError
 from runner.data.columns import Columns
 from runner.data.outputs import Outputs, arrived, as_outputs, check_num_rows
 from runner.data.rows import Rows, name_rows
@@ -22,7 +22,7 @@ from runner.engine.transforms import Transform
 
 
 class Prepared(NamedTuple):
-    """A batch ready for the model: its input, the rows that a tokenizer has cut, and whether it was text."""
+    """A batch ready for the model: its input, what became of its texts, and whether it was text."""
 
     inputs: Any
     cut: Cut
@@ -39,11 +39,9 @@ class Predictor:
         preprocess: from a batch, as `given` returns it, to the model's input; None pads ragged rows and leaves others
             unchanged. The items of a tuple or dict become arguments. Text goes through the model's tokenizer.
         postprocess: from the model's output to what `as_outputs` takes, or None.
-        dtype: dtype of floating-point inputs; None leaves it unchanged.
-        channels_last: whether inputs with four axes get the channels-last memory format.
+        dtype, channels_last: dtype of floating-point inputs, None for theirs; whether four axes get channels-last.
         columns, keep: columns that the model gets, empty for all others than the passthrough columns; these.
-        resets: whether the model's state is reset before each batch.
-        truncate: `refuse` if no text may be cut; see `Config.truncate`.
+        resets, truncate: whether the model's state is reset before each batch; see `Config.truncate`.
         may_keep_tensors: whether the model is code of the user's, which may keep tensors from one call to another.
 
     Attributes:
@@ -110,15 +108,17 @@ class Predictor:
             MemoryShortage: the batch does not fit the memory of the device.
         """
         inputs = self.given(rows, ids)
-        if self.preprocess is None:
-            try:
+        try:
+            if self.preprocess is None:
                 inputs = self._as_inputs(inputs, ids)
-            except InputError:  # it says itself what is wrong
-                raise
-            except Exception as error:
-                raise failure_of("making the model's input", ids, error) from error
-        else:
-            inputs = tokenized(self.preprocessed(inputs, ids), self.tokenize_texts, ids)
+            else:
+                inputs = tokenized(self.preprocessed(inputs, ids), self.tokenize_texts, ids)
+        except RowError as error:
+            raise InputError(f"{name_rows(ids)}: {error.message}", error.details) from error
+        except InputError:  # it says itself what is wrong
+            raise
+        except Exception as error:
+            raise failure_of("making the model's input", ids, error) from error
         cut = Cut()
         is_text = isinstance(inputs, Tokens)
         if isinstance(inputs, Tokens):

@@ -16,7 +16,7 @@ def prompt_maker(template: str, columns: Sequence[str]) -> Callable[[Any], list[
 
     Args:
         template: text with names of columns in braces; `{{` and `}}` stand for braces.
-        columns: the columns that the function will get; empty where rows have no names, and any name stands for them.
+        columns: the columns that the function will get; empty where the only one has no name, and any stands for it.
 
     Raises:
         UsageError: the template is not valid, or names a column that there is not.
@@ -28,6 +28,8 @@ def prompt_maker(template: str, columns: Sequence[str]) -> Callable[[Any], list[
             near = nearest_name(name, columns)
             meant = f"; did you mean {near}?" if near else ""
             raise UsageError(f"--prompt {template!r}: no column {name!r} among {', '.join(columns)}{meant}")
+    if not columns and not all(name.isidentifier() for name in names):
+        raise UsageError(f"--prompt {template!r}: braces hold the name of a column and no more, such as {{text}}")
     if len(set(names)) > 1 and not columns:
         raise UsageError(f"--prompt {template!r} has {' and '.join(dict.fromkeys(names))}, and the data has one column")
 
@@ -59,5 +61,6 @@ def _parse(template: str) -> list[tuple[str, str | None]]:
 def _as_texts(column: Any) -> list[str]:
     if is_text(column):
         return list(column)
-    values = column.tolist() if isinstance(column, torch.Tensor) else [row.tolist() for row in column]
-    return [str(value) for value in values]
+    if isinstance(column, torch.Tensor) and column.ndim == 1:
+        return [str(value) for value in column.numpy()]  # with the digits that tell its numbers apart, not float64's
+    return [f"[{', '.join(map(str, row.reshape(-1).numpy()))}]" for row in column]

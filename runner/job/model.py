@@ -96,7 +96,8 @@ def _find_preprocess(config: Config, source: Source) -> Transform | None:
         return lambda batch: batch  # which is text, for the chat template
     if config.prompt is None:
         return find_preprocess(config.preprocess)
-    known = [name for name in named_types(source.row_type) if name not in config.keep or name in config.columns]
+    names = [*named_types(source.row_type)] or config.columns or inner_name(config.data)
+    known = [name for name in names if name not in config.keep or name in config.columns]
     return prompt_maker(config.prompt, known)
 
 

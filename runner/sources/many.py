@@ -197,4 +197,13 @@ class ManySource:
         return self._open_with(index, self._spec)
 
     def _open_with(self, index: int, spec: DataSpec) -> Source:
-        return open_source(self._paths[index] + self._suffix, spec.columns, spec.keep, spec.most_rows, spec.options)
+        source = open_source(self._paths[index] + self._suffix, spec.columns, spec.keep, spec.most_rows, spec.options)
+        holds_requests = getattr(source, "holds_requests", False)
+        if index == 0:
+            self._holds_requests = holds_requests
+        elif holds_requests != self._holds_requests:
+            which = [self._paths[0], self._paths[index]][:: -1 if holds_requests else 1]
+            raise InputError(
+                f"--data {self._spec.path}: {which[0]} holds requests of OpenAI's batch format, and {which[1]} does not"
+            )
+        return source

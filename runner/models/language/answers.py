@@ -13,8 +13,10 @@ import torch
 from runner.models.language.asked import Asked, make_processors
 from runner.models.language.sampling import Key, sample
 
-LENGTH, STOP = "length", "stop"
-REASONS = (LENGTH, STOP)
+LENGTH = "length"
+STOP = "stop"
+FAILED = "error"  # no token is left to choose
+REASONS = (LENGTH, STOP, FAILED)
 
 
 class Answers:
@@ -57,12 +59,14 @@ class Answers:
         """Return the next token of each row, int64 `(batch,)`; any token where an answer has ended."""
         if not self._groups:
             self._groups = self._grouped(ids.shape[1])
+        active = [row for row, reason in enumerate(self.reasons) if not reason]
+        if bool(torch.isnan(logits[active]).any()):
+            raise ValueError("the model gave logits that are not a number")
         chosen = logits.argmax(dim=1)
         for group in self._groups:
             rows = [row for row in group.rows if not self.reasons[row]]
             if rows and (group.processors or group.samples):
-                scores = group.processors(ids[rows, group.padding :], logits[rows])
-                chosen[rows] = self._sample(rows, scores) if group.samples else scores.argmax(dim=1)
+                chosen[rows] = self._pick(group, rows, ids[rows, group.padding :], logits[rows])
         if self._num_logprobs >= 0:
             logprobs = torch.log_softmax(logits, dim=1)
             tokens = torch.cat([chosen[:, None], logprobs.topk(self._num_logprobs, dim=1).indices], dim=1)
@@ -70,9 +74,16 @@ class Answers:
             self.logprobs.append(logprobs.gather(1, tokens))
         return chosen
 
-    def _sample(self, rows: list[int], scores: torch.Tensor) -> torch.Tensor:
-        tokens = [sample(scores[i], self._keys[row], len(self.tokens[row])) for i, row in enumerate(rows)]
-        return torch.tensor(tokens, device=scores.device)
+    def _pick(self, group: "_Group", rows: list[int], ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """Return the next tokens of rows that are processed alike; a row for which none is left has failed."""
+        scores: torch.Tensor = group.processors(ids, logits)
+        chosen = scores.argmax(dim=1)
+        for index, (row, most) in enumerate(zip(rows, scores.amax(dim=1).tolist(), strict=True)):
+            if most == -torch.inf:
+                self.reasons[row] = FAILED
+            elif group.samples:
+                chosen[index] = sample(scores[index], self._keys[row], len(self.tokens[row]))
+        return chosen
 
     def end(self, ids: torch.Tensor) -> list[bool]:
         """Add the last tokens of `ids` to the answers; return for each whether it has ended."""
@@ -86,7 +97,8 @@ class Answers:
         asked = self._asked[row]
         if token in self._ends[row]:
             return STOP
-        if asked.stop and cut_at_stop(self._text(row), asked.stop) is not None:
+        is_long_enough = len(self.tokens[row]) >= (asked.settings.min_new_tokens or 0)
+        if asked.stop and is_long_enough and cut_at_stop(self._text(row), asked.stop) is not None:
             return STOP
         criterion = self._criteria[row]
         if criterion is not None and bool(criterion(ids[row : row + 1, self._padding(row) :], None)):
@@ -113,9 +125,7 @@ class Answers:
         groups = []
         for row, asked in enumerate(self._asked):
             if asked.reads_each_row:
-                padding, prompt = self._padding(row), None
-                if self._model.config.is_encoder_decoder:
-                    prompt = self._prompts[row : row + 1, : self._lengths[row]]
+                padding, prompt = self._padding(row), self._prompts[row : row + 1, : self._lengths[row]]
                 processors = make_processors(self._model, asked, start - padding, prompt, self._tokenizer)
                 groups.append(_Group([row], processors, bool(asked.settings.do_sample), padding))
             else:

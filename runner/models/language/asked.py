@@ -1,7 +1,7 @@
 """Settings of the answer to a row, and the logits processors that follow them."""
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -49,6 +49,17 @@ class Asked:
         return frozenset([] if tokens is None else [tokens] if isinstance(tokens, int) else tokens)
 
 
+def with_special_stops(asked: Asked, tokenizer: Any) -> Asked:
+    """Return the same with tokens that end the answer for stop strings that are special tokens, which no text shows."""
+    known = tokenizer.get_added_vocab()
+    special = {known[text] for text in asked.stop if text in known}
+    if not special:
+        return asked
+    settings = copy.copy(asked.settings)
+    settings.eos_token_id = sorted(asked.ends | special)
+    return replace(asked, settings=settings)
+
+
 def make_processors(
     model: Any, asked: Asked, start: int, prompt: torch.Tensor | None = None, tokenizer: Any = None
 ) -> Any:
@@ -58,7 +69,7 @@ def make_processors(
         model: model of Transformers.
         asked: holds the settings.
         start: number of tokens before the first new one.
-        prompt: what the encoder of the model gets, `(1, length)`; None where the model has no encoder.
+        prompt: the prompt of the row, `(1, length)`; None for several rows, where no setting looks at it.
         tokenizer: tokenizer of the model, where there is a grammar.
 
     Raises:

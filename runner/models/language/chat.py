@@ -1,10 +1,11 @@
 """Conversations as tokens, by the chat template of a tokenizer."""
 
+import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from runner.core.errors import InputError, ModelError, describe
+from runner.core.errors import ModelError, RowError, UsageError, describe
 from runner.models.transformers.token_encoding import Encoder
 
 
@@ -26,6 +27,8 @@ class ChatEncoder(Encoder):
         self, tokenizer: Any, max_length: int | None, system: str | None, are_messages: bool, more: dict[str, Any]
     ) -> None:
         super().__init__(tokenizer, max_length)
+        if why := not_of_template(tokenizer, more):
+            raise UsageError(f"--model-args: {why}")
         self._before = [] if system is None else [{"role": "system", "content": system}]
         self._are_messages = are_messages
         self._more = more
@@ -57,7 +60,7 @@ class ChatEncoder(Encoder):
                 conversations, tokenize=True, add_generation_prompt=True, return_dict=True, **self._more
             )
         except Exception as error:
-            raise InputError(f"the chat template of the model's tokenizer failed: {describe(error)}") from error
+            raise RowError(f"the chat template of the model's tokenizer failed: {describe(error)}") from error
         return list(encoded["input_ids"])
 
     def _cut(self, text: str, limit: int) -> list[int]:
@@ -71,19 +74,26 @@ class ChatEncoder(Encoder):
         return row[:limit]
 
 
+def not_of_template(tokenizer: Any, values: Mapping[str, Any]) -> str:
+    """Return why some values are not for the chat template, but arguments of the function that applies it; else ""."""
+    own = [name for name in values if name in inspect.signature(tokenizer.apply_chat_template).parameters]
+    return f"chat_template_kwargs: {' and '.join(own)} is not for the template" if own else ""
+
+
 def _messages(text: str) -> list[dict[str, Any]]:
     """Return the messages of a conversation.
 
     Raises:
-        InputError: the text is none.
+        RowError: the text is none.
     """
     try:
         messages = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"a conversation is no JSON: {error}") from error
+        messages = json.loads(messages) if isinstance(messages, str) else messages  # a column of text that is JSON
+    except (ValueError, RecursionError) as error:
+        raise RowError(f"a conversation is no JSON: {error}") from error
     if not isinstance(messages, list) or not messages:
-        raise InputError("a conversation must be a list of messages, of one at least")
+        raise RowError("a conversation must be a list of messages, of one at least")
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("role"), str) or "content" not in message:
-            raise InputError("each message of a conversation must be an object with role and content")
+            raise RowError("each message of a conversation must be an object with role and content")
     return [{name: value for name, value in message.items() if value is not None} for message in messages]

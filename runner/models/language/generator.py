@@ -9,14 +9,14 @@ import torch
 
 from runner.core.errors import UsageError, describe
 from runner.data.tensors import JsonList
-from runner.models.language.answers import REASONS, cut_at_stop
-from runner.models.language.asked import Asked, make_processors
+from runner.models.language.answers import FAILED, REASONS, cut_at_stop
+from runner.models.language.asked import Asked, make_processors, with_special_stops
 from runner.models.language.decoding import generate, neutral_settings
 from runner.models.language.grammars import grammar_of, wanted
 from runner.models.language.requests import Request
 from runner.models.language.responses import Answer, respond
 from runner.models.language.sampling import Key
-from runner.models.language.settings import SETTINGS, given_settings, resolve
+from runner.models.language.settings import SETTINGS, check_token_ids, check_types, given_settings, resolve
 
 DEFAULT_SEED = 0
 Tensors = Mapping[str, torch.Tensor]
@@ -33,6 +33,7 @@ def what_is_asked(settings: Any, options: Mapping[str, Any]) -> Asked:
         UsageError: a setting is not valid.
     """
     try:
+        check_types(given_settings(options))
         resolved = resolve(settings, given_settings(options))
     except (TypeError, ValueError) as error:
         raise UsageError(f"--model-args: {describe(error)}") from error
@@ -67,6 +68,9 @@ class Generator:
         self._make_tokenizer = make_tokenizer
         self.counts: dict[str, list[int]] = {}
         try:
+            check_token_ids(asked.settings, model.config.get_text_config().vocab_size)
+            if asked.stop:
+                self._asked = asked = with_special_stops(asked, self._tokenizer)
             if grammar := wanted(options):
                 self._asked = asked = replace(asked, grammar=grammar_of(*grammar, self._tokenizer))
             if asked.grammar and not asked.ends:
@@ -88,8 +92,14 @@ class Generator:
             Tokens, int64 `(batch, max_new_tokens)`, padded after the end; or by name the texts, why they ended, and
             the numbers of tokens of prompts and answers, int64 `(batch,)`.
         """
+        lengths = arguments["attention_mask"].sum(dim=1).tolist()
+        if 0 in lengths:
+            raise ValueError(f"row {numbers[lengths.index(0)]} has no tokens, and an answer needs one at least")
         asked = [self._asked] * len(numbers)
         result = self._generate(call, arguments, asked, [Key(self._seed, row) for row in numbers])
+        failed = (result["reasons"] == REASONS.index(FAILED)).nonzero()[:, 0].tolist()
+        if failed:
+            raise ValueError(f"the answer to row {numbers[failed[0]]} cannot go on: the settings exclude every token")
         self._count(range(len(numbers)), len(numbers), arguments, result)
         if not self._gives_text:
             return result["tokens"]

@@ -28,6 +28,7 @@ def grammar_of(kind: str, value: Any, tokenizer: Any) -> str:
     """
     library = import_extra("llguidance", f'"{kind}"', EXTRA)
     matcher = library.LLMatcher
+    _check(kind, value)
     try:
         if kind == "json_schema":
             grammar = matcher.grammar_from_json_schema(value if isinstance(value, str) else json.dumps(value))
@@ -42,6 +43,15 @@ def grammar_of(kind: str, value: Any, tokenizer: Any) -> str:
     if why := matcher.validate_grammar(grammar, _wrapped(tokenizer, len(tokenizer), ())):
         raise ValueError(f"{kind}: {why.splitlines()[0]}")
     return str(grammar)
+
+
+def _check(kind: str, value: Any) -> None:
+    """Raise ValueError where a value is of a type that its kind does not have."""
+    if kind == "choice":
+        if not isinstance(value, list) or not value or not all(isinstance(text, str) and text for text in value):
+            raise ValueError(f"choice must be a list of texts, not {value!r}")
+    elif not isinstance(value, str if kind != "json_schema" else (dict, str, bool)):
+        raise ValueError(f"{kind} must be {'an object' if kind == 'json_schema' else 'text'}, not {value!r}")
 
 
 class GrammarProcessor:
@@ -68,8 +78,8 @@ class GrammarProcessor:
         self._matcher.consume_tokens(input_ids[0, self._seen :].tolist())
         self._seen = input_ids.shape[1]
         bits = np.frombuffer(self._matcher.compute_bitmask(), np.uint8)
-        if self._matcher.is_error():
-            raise ValueError(f"the grammar failed: {self._matcher.get_error()}")
+        if self._matcher.is_error():  # other settings have excluded what it allows
+            return torch.full_like(scores, -torch.inf)
         allowed = np.unpackbits(bits, bitorder="little", count=scores.shape[1]).astype(bool)
         return scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), -torch.inf)
 

@@ -84,6 +84,6 @@ def make_request_encoder(config: Config, generation: Any, tokenizer: FolderToken
 
     def serve() -> Served:
         names = names_of(str(config.model), config.model_args.get("served_model_name"))
-        return Served(names, generation, tokenizer.room, tokenizer.library, config.model_args)
+        return Served(names, generation, *tokenizer.room, tokenizer.library, config.model_args)
 
     return RequestEncoder(serve)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from runner.core.errors import describe
+from runner.models.language.chat import not_of_template
 from runner.models.language.request_fields import BadRequest, Body
 
 
@@ -24,6 +25,8 @@ def chat_prompt(body: Body, tokenizer: Any, options: Mapping[str, Any]) -> tuple
     more = body.get("chat_template_kwargs") or {}
     if not isinstance(more, dict):
         raise BadRequest("chat_template_kwargs must be an object")
+    if why := not_of_template(tokenizer, more):
+        raise BadRequest(why)
     try:
         encoded = tokenizer.apply_chat_template(
             [_plain(message) for message in messages],

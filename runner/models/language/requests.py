@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from runner.core.errors import describe
-from runner.models.language.asked import Asked
+from runner.core.printable import printable
+from runner.models.language.asked import Asked, with_special_stops
 from runner.models.language.grammars import grammar_of, wanted
 from runner.models.language.request_fields import BadRequest, Body, check_known, grammar_fields
 from runner.models.language.request_prompts import chat_prompt, completion_prompt
@@ -57,7 +58,9 @@ class Served:
     Attributes:
         names: the names of the model; a request for another is refused.
         settings: generation settings of the folder.
-        room: the most tokens of prompt and answer together; None for no limit.
+        room: the most tokens of prompt and answer together, or of each where the model has an encoder; None for no
+            limit.
+        has_encoder: whether it has one.
         tokenizer: tokenizer of the model.
         options: `--model-args`, which hold for what a request does not say.
         resolved: generation settings of earlier requests, by what they ask.
@@ -66,6 +69,7 @@ class Served:
     names: tuple[str, ...]
     settings: Any
     room: int | None
+    has_encoder: bool
     tokenizer: Any
     options: Mapping[str, Any]
     resolved: dict[str, Any] = field(default_factory=dict)
@@ -89,13 +93,15 @@ def parse_request(line: str, served: Served) -> Request:
         known["model"] = body.text("model") or ""
         return _parse_body(body, known, served)
     except BadRequest as error:
-        return Request(**known, error=str(error), status=error.status)
+        return Request(**known, error=printable(str(error)), status=error.status)
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:  # such as half a character of UTF-16
+        return Request(**known, error=printable(f"the request cannot be read: {describe(error)}"), status=400)
 
 
 def _load(line: str) -> dict[str, Any]:
     try:
         request = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BadRequest(f"the line is no JSON: {error}") from error
     if not isinstance(request, dict):
         raise BadRequest("the line is no JSON object")
@@ -106,6 +112,7 @@ def _custom_id(request: Mapping[str, Any]) -> str:
     custom_id = request.get("custom_id")
     if not isinstance(custom_id, str) or not custom_id:
         raise BadRequest(f"custom_id must be text, not {custom_id!r}")
+    custom_id.encode()  # half a character of UTF-16 is no text
     return custom_id
 
 
@@ -119,6 +126,8 @@ def _parse_body(body: Body, known: dict[str, Any], served: Served) -> Request:
         )
     check_known(body, is_chat)
     tokens, prompt = (chat_prompt if is_chat else completion_prompt)(body, served.tokenizer, served.options)
+    if not tokens:
+        raise BadRequest("the prompt has no tokens, and an answer needs one at least")
     settings = _settings(body, served)
     asked = Asked(
         settings,
@@ -129,6 +138,9 @@ def _parse_body(body: Body, known: dict[str, Any], served: Served) -> Request:
         _num_logprobs(body, is_chat),
         _grammar(body, served, settings),
     )
+    asked = with_special_stops(asked, served.tokenizer)
+    if (settings.min_new_tokens or 0) > asked.max_new_tokens:
+        raise BadRequest(f"min_tokens {settings.min_new_tokens} is more than max_tokens {asked.max_new_tokens}")
     num_answers = body.whole("n", 1, 128, 1)
     if num_answers > 1 and not settings.do_sample:
         raise BadRequest(f"n {num_answers} with temperature 0: all answers would be the same")
@@ -199,7 +211,9 @@ def _max_new_tokens(body: Body, num_prompt: int, is_chat: bool, served: Served) 
     asked = given[0] if given else served.options.get("max_new_tokens")
     if asked is None and not is_chat:
         asked = _COMPLETION_TOKENS
-    room = None if served.room is None else served.room - num_prompt
+    room = served.room if served.room is None or served.has_encoder else served.room - num_prompt
+    if served.room is not None and served.room < num_prompt:
+        room = 0
     if asked is None and room is None:
         raise BadRequest("max_tokens is missing, and the model names no limit of its own")
     if room is not None and room < (1 if asked is None else asked):

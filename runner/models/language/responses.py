@@ -3,11 +3,14 @@
 Identifiers are those of the row and times are 0, so that the same file gives the same bytes on any number of ranks.
 """
 
+import functools
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runner.models.language.answers import FAILED
 from runner.models.language.requests import CHAT, Request
 
 _KINDS = {400: "invalid_request_error", 404: "not_found_error"}
@@ -40,11 +43,14 @@ def respond(request: Request, row: int, answers: Sequence[Answer], tokenizer: An
         tokenizer: tokenizer of the model.
     """
     body = error = None
-    if request.error:
-        error = {"message": request.error, "type": _KINDS[request.status], "param": None, "code": request.status}
+    status, why = request.status, request.error
+    if any(answer.reason == FAILED for answer in answers):
+        status, why = 400, "an answer cannot go on: what is asked excludes every token"
+    if why:
+        error = {"message": why, "type": _KINDS[status], "param": None, "code": status}
     else:
         body = _body(request, row, answers, tokenizer)
-    response = {"status_code": request.status, "request_id": f"request-{row}", "body": body}
+    response = {"status_code": status, "request_id": f"request-{row}", "body": body}
     return {
         "id": f"batch_req_{row}",
         "custom_id": request.custom_id,
@@ -96,7 +102,7 @@ def _completion_choice(index: int, answer: Answer, request: Request, tokenizer: 
         logprobs = {
             "tokens": words,
             "token_logprobs": [own[1] for own, *_ in answer.likely],
-            "top_logprobs": [{tokenizer.decode([i]): value for i, value in others} for _, *others in answer.likely],
+            "top_logprobs": [_by_text(others, tokenizer) for _, *others in answer.likely],
             "text_offset": ends[:-1],
         }
     return {
@@ -107,9 +113,36 @@ def _completion_choice(index: int, answer: Answer, request: Request, tokenizer: 
     }
 
 
+def _by_text(others: Sequence[tuple[int, float]], tokenizer: Any) -> dict[str, float]:
+    """Return log-probabilities by the text of tokens, the likeliest first; of tokens that look alike, the likeliest."""
+    texts: dict[str, float] = {}
+    for token, logprob in others:
+        texts.setdefault(tokenizer.decode([token]), logprob)
+    return texts
+
+
 def _token(token: int, logprob: float, tokenizer: Any) -> dict[str, Any]:
     text = tokenizer.decode([token])
-    return {"token": text, "logprob": logprob, "bytes": list(text.encode())}
+    return {"token": text, "logprob": logprob, "bytes": _bytes_of(token, text, tokenizer)}
+
+
+def _bytes_of(token: int, text: str, tokenizer: Any) -> list[int] | None:
+    """Return the bytes of a token, which may be a part of a character; None where the tokenizer does not tell."""
+    if "\ufffd" not in text:
+        return list(text.encode())
+    piece = tokenizer.convert_ids_to_tokens(token)
+    if found := re.fullmatch(r"<0x([0-9A-F]{2})>", piece):
+        return [int(found[1], 16)]
+    letters = _byte_letters()
+    return [letters[letter] for letter in piece] if all(letter in letters for letter in piece) else None
+
+
+@functools.cache
+def _byte_letters() -> dict[str, int]:
+    """Return the byte that each letter stands for in byte-level tokenizers, as GPT-2's has them."""
+    shown = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    hidden = [byte for byte in range(256) if byte not in shown]
+    return {chr(byte): byte for byte in shown} | {chr(256 + index): byte for index, byte in enumerate(hidden)}
 
 
 def _dumps(value: Any) -> str:

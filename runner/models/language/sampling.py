@@ -29,17 +29,17 @@ class Key(NamedTuple):
     sample: int = 0
 
 
-def gumbel_noise(key: Key, position: int, size: int) -> np.ndarray:
-    """Return Gumbel noise for each token of the vocabulary, float64 `(size,)`.
+def gumbel_noise(key: Key, position: int, tokens: np.ndarray) -> np.ndarray:
+    """Return Gumbel noise for some tokens, float64, as many.
 
     Args:
         key: the answer that it is for.
         position: number of tokens in the answer so far.
-        size: number of tokens in the vocabulary.
+        tokens: token ids, ascending, one at least.
     """
     bits = np.random.Philox(
         key=np.array([key.seed % _WORD, key.row], np.uint64), counter=[0, position, key.sample, 0]
-    ).random_raw(size)
+    ).random_raw(int(tokens[-1]) + 1)[tokens]
     uniform = ((bits >> np.uint64(64 - _FRACTION_BITS)).astype(np.float64) + 0.5) * 2.0**-_FRACTION_BITS
     noise: np.ndarray = -np.log(-np.log(uniform))
     return noise
@@ -59,5 +59,5 @@ def sample(scores: torch.Tensor, key: Key, position: int) -> int:
     candidates = np.flatnonzero(np.isfinite(logits))
     if not len(candidates):
         raise ValueError("no token has a finite score: the logits are not finite, or the settings exclude every token")
-    noise = gumbel_noise(key, position, len(logits))
-    return int(candidates[np.argmax(logits[candidates] + noise[candidates])])
+    noise = gumbel_noise(key, position, candidates)
+    return int(candidates[np.argmax(logits[candidates] + noise)])

@@ -34,6 +34,14 @@ SETTINGS = (
     "eos_token_id",
     "stop_strings",
 )
+# Their types, where these are simple.
+FLAGS = ("do_sample", "renormalize_logits", "remove_invalid_values")
+COUNTS = ("top_k", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "min_length", "min_new_tokens")
+NUMBERS = (
+    *("temperature", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"),
+    *("repetition_penalty", "encoder_repetition_penalty", "guidance_scale"),
+)
+TOKEN_IDS = ("suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "eos_token_id")
 # Settings that ask for another way of decoding, with the value that asks for none.
 _OTHER_DECODING = {
     "num_beams": 1,
@@ -123,6 +131,33 @@ def resolve(settings: Any, given: Mapping[str, Any]) -> Any:
 def given_settings(options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the generation settings among `--model-args`."""
     return {name: options[name] for name in SETTINGS if name in options}
+
+
+def check_types(given: Mapping[str, Any]) -> None:
+    """Raise ValueError where a given setting is of another type than it has."""
+    for name, value in given.items():
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if name in FLAGS and not isinstance(value, bool):
+            raise ValueError(f"{name} must be true or false, not {value!r}")
+        if name in NUMBERS and not is_number:
+            raise ValueError(f"{name} must be a number, not {value!r}")
+        if name in COUNTS and (not is_number or value != int(value) or value < 0):
+            raise ValueError(f"{name} must be a whole number, not {value!r}")
+        ids = value if isinstance(value, list) else [value]
+        if name in TOKEN_IDS and not all(type(token) is int for token in ids):
+            raise ValueError(f"{name} must be a token id or a list of them, not {value!r}")
+
+
+def check_token_ids(settings: Any, size: int) -> None:
+    """Raise ValueError where a setting names a token that the vocabulary, of so many, does not have."""
+    biased = settings.sequence_bias or []
+    named = {name: getattr(settings, name, None) for name in TOKEN_IDS}
+    named["bad_words_ids"] = [token for word in settings.bad_words_ids or [] for token in word]
+    named["sequence_bias"] = [t for pair in biased for t in (pair[0] if isinstance(biased, list) else pair)]
+    for name, ids in named.items():
+        for token in ids if isinstance(ids, list | tuple) else [ids]:
+            if token is not None and not 0 <= token < size:
+                raise ValueError(f"{name}: {token} is no token id from 0 to {size - 1}")
 
 
 def without_effect(settings: Any, given: Mapping[str, Any]) -> list[str]:

@@ -70,14 +70,14 @@ class FolderTokenizer:
         return to_be_scored(encode.tokenizer, encode.max_length, *texts, keeps_start=self._truncate == "right")
 
     @property
-    def room(self) -> int | None:
-        """The most tokens of a row and of the answer to it together; None for no limit.
+    def room(self) -> tuple[int | None, bool]:
+        """The most tokens of a row and of the answer to it together, None for no limit; and whether each has as many.
 
         Raises:
             ModelError: there is no tokenizer in the folder.
         """
         with self._lock:
-            return self._room if self._loaded and self._room < _NO_LIMIT else None
+            return self._room if self._loaded and self._room < _NO_LIMIT else None, self._has_encoder
 
     def copy(self) -> Any:
         """Return a copy of the tokenizer object, for another thread.
@@ -118,7 +118,8 @@ class FolderTokenizer:
             tokenize_texts.truncation_side = self._truncate
         positions = getattr(settings, "max_position_embeddings", None) or _NO_LIMIT
         self._room = min(positions, tokenize_texts.model_max_length)
-        if not getattr(settings, "is_encoder_decoder", False):  # whose answer has positions of its own
+        self._has_encoder = bool(getattr(settings, "is_encoder_decoder", False))
+        if not self._has_encoder:  # with one, the answer has positions of its own
             positions = max(1, positions - self._max_new_tokens)
         limits = [self._max_length, tokenize_texts.model_max_length, positions]
         known = [limit for limit in limits if limit and limit < _NO_LIMIT - self._max_new_tokens]

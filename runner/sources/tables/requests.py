@@ -14,6 +14,7 @@ from runner.sources.tables.lines import TextSource
 _FIELDS = {"custom_id", "method", "url", "body"}
 _HEAD_BYTES = 4 << 20
 _HEAD_ROWS = 8
+_LONGEST = 1 << 30  # bytes of a line
 
 
 def open_json_lines(spec: DataSpec) -> Source:
@@ -31,15 +32,20 @@ def is_whole(spec: DataSpec) -> bool:
 def holds_requests(path: str) -> bool:
     """Return whether one of the first lines of a file is a request."""
     file, _ = open_text(path)
-    head = read_range(file, 0, min(file.size, _HEAD_BYTES))
-    lines = head.removeprefix(b"\xef\xbb\xbf").splitlines()
-    return any(_is_request(line) for line in lines[:_HEAD_ROWS])
+    size = _HEAD_BYTES
+    while True:
+        head = read_range(file, 0, min(file.size, size)).removeprefix(b"\xef\xbb\xbf").lstrip(b"\r\n")
+        if b"\n" in head or size >= min(file.size, _LONGEST):
+            lines = [line for line in head.splitlines() if line.strip()]
+            return any(_is_request(line) for line in lines[:_HEAD_ROWS])
+        size *= 4  # the first line is a long one
 
 
 class RequestSource(TextSource):
     """A `.jsonl` file of requests, each a row of text; empty lines are no rows."""
 
     skips_blank = True
+    holds_requests = True
 
     def parse(self, block: bytes, first: int, count: int) -> Rows:
         lines: Sequence[bytes] = self._split(block)
@@ -54,7 +60,7 @@ class RequestSource(TextSource):
 
 def _is_request(line: bytes) -> bool:
     try:
-        request: Any = json.loads(line)
-    except ValueError:
+        request: Any = json.loads(line.decode(errors="replace"))
+    except (ValueError, RecursionError):
         return False
     return isinstance(request, dict) and request.keys() >= _FIELDS and isinstance(request["body"], dict)

@@ -34,6 +34,7 @@ GOOD = [
     request(7, messages=[{"role": "user", "content": [{"type": "text", "text": "node 0"}]}], **GREEDY),
     request(9, max_tokens=20, seed=3, structured_outputs={"choice": ["yes", "not at all"]}),
     request(10, max_tokens=20, seed=3, structured_outputs={"regex": "[a-c]{3}-[0-9]"}),
+    request(11, max_tokens=20, structured_outputs={"choice": ["表é"]}, logprobs=True),
     request(8, temperature=0, stop=["e"], chat_template_kwargs={"thinking": "x"}),
 ]  # fmt: skip
 # each with the status and a part of the message
@@ -58,6 +59,14 @@ BAD: list[tuple[Any, int, str]] = [
     (request(0, structured_outputs={"regex": "a", "choice": ["b"]}), 400, "cannot be combined"),
     (request(0, logit_bias={"x": 1}), 400, "'x' is no token id"),
     (request(0, top_logprobs=2), 400, "top_logprobs needs logprobs true"),
+    ("[" * 100_000, 400, "the line is no JSON"),
+    ({**request(0), "custom_id": "a\ud800"}, 400, "surrogates not allowed"),
+    (request(0, TEXT, prompt="\ud800"), 400, "the request cannot be read"),
+    (request(0, logit_bias={"9" * 5000: 1}), 400, "the request cannot be read"),
+    (request(0, structured_outputs={"choice": "yes"}), 400, "choice must be a list of texts, not 'yes'"),
+    (request(0, structured_outputs={"choice": []}), 400, "choice must be a list of texts"),
+    (request(0, min_tokens=9, max_tokens=3), 400, "min_tokens 9 is more than max_tokens 3"),
+    (request(0, chat_template_kwargs={"truncation": True}), 400, "truncation is not for the template"),
 ]
 
 
@@ -109,9 +118,30 @@ def test_responses_are_those_of_the_api(alone: str, folder: Path) -> None:
     assert all(token["logprob"] == token["top_logprobs"][0]["logprob"] for token in likely)  # greedy
     assert said[8][0]["message"]["content"] in ("yes", "not at all")
     assert re.fullmatch("[a-c]{3}-[0-9]", said[9][0]["message"]["content"])
-    assert "e" not in said[10][0]["message"]["content"]
+    assert bytes(byte for token in said[10][0]["logprobs"]["content"][:-1] for byte in token["bytes"]).decode() == "表é"
+    assert "e" not in said[11][0]["message"]["content"]
     report = json.loads((folder / "one.jsonl.run/report.json").read_text())
     assert (report["counts"]["prompt_tokens"], report["counts"]["completion_tokens"]) == (prompts, answers)
+
+
+def test_an_answer_that_cannot_go_on_is_told_in_its_response(folder: Path) -> None:
+    """A grammar that is at its end, and settings that allow no end."""
+    stuck = request(0, structured_outputs={"choice": ["a"]}, min_tokens=9, max_tokens=20)
+    rows = [{**request(number, **GREEDY), "custom_id": f"r{number}"} for number in range(2)]
+    (folder / "stuck.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [rows[0], stuck, rows[1]]))
+    outcome = predict_here(*options("stuck-out.jsonl", "--data", "stuck.jsonl"), folder=folder)
+    assert outcome.code == 0, outcome.output
+    found = [json.loads(line) for line in (folder / "stuck-out.jsonl").read_text().splitlines()]
+    assert [row["response"]["status_code"] for row in found] == [200, 400, 200]
+    assert found[1]["error"]["message"] == "an answer cannot go on: what is asked excludes every token"
+
+
+def test_files_of_requests_and_of_rows_are_not_mixed(folder: Path) -> None:
+    (folder / "mixed-1.jsonl").write_text('{"text": "a"}\n')
+    (folder / "mixed-2.jsonl").write_text("\n" * 9 + json.dumps(GOOD[0]) + "\n")
+    outcome = predict_here(*options("mixed.jsonl", "--data", "mixed-[12].jsonl"), folder=folder)
+    assert outcome.code == 65
+    assert "mixed-2.jsonl holds requests of OpenAI's batch format, and mixed-1.jsonl does not" in outcome.output
 
 
 def test_a_request_that_cannot_be_served_is_told_in_its_response(alone: str, folder: Path) -> None:
@@ -122,7 +152,7 @@ def test_a_request_that_cannot_be_served_is_told_in_its_response(alone: str, fol
         assert said in row["error"]["message"], number
         assert json.loads(line)["row"] == len(GOOD) + number
         assert json.loads(line)["error"] == row["error"]["message"]
-        if isinstance(asked, dict) and asked["custom_id"]:
+        if isinstance(asked, dict) and asked["custom_id"] and asked["custom_id"].isprintable():
             assert row["custom_id"] == asked["custom_id"]
 
 
@@ -141,7 +171,7 @@ def test_parts_of_a_model_answer_alike(alone: str, folder: Path) -> None:
     assert outcome.code == 0, outcome.output
     found = [json.loads(line) for line in (folder / "split.jsonl").read_text().splitlines()]
     expected = [json.loads(line) for line in alone.splitlines()]
-    for row in (found[2], expected[2], found[3], expected[3]):  # whose last bits may differ
+    for row in (*found[2:4], found[10], *expected[2:4], expected[10]):  # whose last bits may differ
         del row["response"]["body"]["choices"][0]["logprobs"]
     assert found == expected
 

@@ -12,6 +12,7 @@ import transformers
 from language_models import DECODERS, ENCODER_DECODERS, TEXTS, save_language_model
 from launch import Outcome, predict_here
 
+from runner.engine.prompts import prompt_maker
 from runner.models.language.sampling import Key, gumbel_noise, sample
 
 NUM_NEW = 10
@@ -23,9 +24,9 @@ SETTINGS: list[dict[str, Any]] = [
     {"bad_words_ids": [[40], [41, 42]], "eos_token_id": [2, 44, 260]},
     {"exponential_decay_length_penalty": [2, 1.9], "renormalize_logits": True},
     {"sequence_bias": [[[50], 3.0]], "forced_eos_token_id": 2},
+    {"encoder_repetition_penalty": 1.5, "encoder_no_repeat_ngram_size": 2},  # of a decoder: its prompt
 ]
 OF_ENCODERS: list[dict[str, Any]] = [
-    {"encoder_repetition_penalty": 1.5, "encoder_no_repeat_ngram_size": 2},
     {"forced_bos_token_id": 60},
 ]
 
@@ -156,7 +157,8 @@ def test_samples_are_distributed_as_softmax_says() -> None:
     logits = torch.tensor([2.0, 1.0, 0.0, -1.0, 0.5, -torch.inf, 3.0, 0.0])
     number = 20_000
     drawn = [sample(logits, Key(3, row // 10, row % 2), row // 2 % 5) for row in range(number)]
-    assert len({tuple(gumbel_noise(Key(3, r, s), p, 2)) for r in range(5) for s in range(2) for p in range(5)}) == 50
+    both = np.arange(2)
+    assert len({tuple(gumbel_noise(Key(3, r, s), p, both)) for r in range(5) for s in range(2) for p in range(5)}) == 50
     expected = torch.softmax(logits.double(), 0).numpy() * number
     counts = np.bincount(drawn, minlength=len(logits))
     assert counts[5] == 0
@@ -167,8 +169,8 @@ def test_samples_are_distributed_as_softmax_says() -> None:
 
 def test_noise_stays_what_it_is() -> None:
     """A resumed run must draw what the run before it would have drawn, whatever the version of NumPy."""
-    noise = gumbel_noise(Key(5, 2**40, 1), 3, 4)
-    assert noise.round(9).tolist() == NOISE
+    assert gumbel_noise(Key(5, 2**40, 1), 3, np.arange(4)).round(9).tolist() == NOISE
+    assert gumbel_noise(Key(5, 2**40, 1), 3, np.array([1, 3])).round(9).tolist() == NOISE[1::2]
 
 
 NOISE = [-0.648172022, 0.762024883, -0.712586158, 0.57044523]
@@ -187,9 +189,46 @@ def test_messages_and_texts_go_through_the_template_once(folder: Path) -> None:
         ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
         assert ids.count(1) == 1
         assert row["prompt_tokens"] == len(ids)
+    rows = [{"chat": json.dumps([{"role": "user", "content": text}])} for text in TEXTS]
+    (folder / "as-json.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert answers(folder, "llama", "--messages", "chat", "--data", "as-json.jsonl") == texts
     more = answers(folder, "llama", chat_template_kwargs={"thinking": "a b c"})
     assert [row["prompt_tokens"] > before["prompt_tokens"] for row, before in zip(more, texts, strict=True)]
     assert more != texts
+
+
+def test_conversations_that_are_none_are_bad_rows(folder: Path) -> None:
+    rows = [[{"role": "user", "content": "node"}], [{"role": "user", "content": "a"}], []]
+    (folder / "bad.jsonl").write_text("".join(json.dumps({"chat": row}) + "\n" for row in rows))
+    outcome = predict(folder, "llama", "--messages", "chat", "--data", "bad.jsonl")
+    assert outcome.code == 65
+    assert "row 2: a conversation must be a list of messages, of one at least" in outcome.output
+    sampled = {"do_sample": True, "temperature": 1.2}
+    found = answers(folder, "llama", "--messages", "chat", "--data", "bad.jsonl", "--on-error", "quarantine", **sampled)
+    (folder / "good.jsonl").write_text("".join(json.dumps({"chat": row}) + "\n" for row in rows[:2]))
+    assert found[:2] == answers(folder, "llama", "--messages", "chat", "--data", "good.jsonl", **sampled)
+    assert found[2]["text"] == ""
+
+
+def test_stops_that_are_special_tokens_and_logits_that_are_none(folder: Path, tmp_path: Path) -> None:
+    save_language_model(tmp_path / "model", "llama")
+    (tmp_path / "rows.jsonl").write_bytes((folder / "rows.jsonl").read_bytes())
+    tokenizer, model = load(tmp_path / "model")
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    bias = [[[end], 100.0]]
+    (first, *_) = answers(tmp_path, "model", sequence_bias=bias, stop="<|im_end|>")
+    assert (first["text"], first["finish_reason"], first["completion_tokens"]) == ("", "stop", 1)
+    model.lm_head.weight.data.fill_(torch.nan)
+    model.save_pretrained(tmp_path / "model")
+    outcome = predict(tmp_path, "model")
+    assert outcome.code == 65
+    assert "the model gave logits that are not a number" in outcome.output
+
+
+def test_numbers_in_a_prompt_have_the_digits_of_their_type() -> None:
+    make = prompt_maker("{x}: {y}", ["x", "y"])
+    batch = {"x": torch.tensor([0.1, 2.0]), "y": [torch.tensor([1, 2]), torch.tensor([3])]}
+    assert make(batch) == ["0.1: [1, 2]", "2.0: [3]"]
 
 
 def test_a_model_without_a_template_takes_text_as_it_is(folder: Path) -> None:
@@ -212,6 +251,13 @@ def test_a_model_without_a_template_takes_text_as_it_is(folder: Path) -> None:
         (64, "strictly positive", [], {"do_sample": True, "temperature": -1.0}),
         (64, "stop must be a string or a list of strings", [], {"stop": [3]}),
         (64, "seed -1 is not a whole number", [], {"seed": -1}),
+        (64, "do_sample must be true or false, not 'false'", [], {"do_sample": "false"}),
+        (64, "repetition_penalty must be a number, not '1.2'", [], {"repetition_penalty": "1.2"}),
+        (64, "eos_token_id must be a token id or a list of them, not None", [], {"eos_token_id": None}),
+        (64, "bad_words_ids: 99999 is no token id from 0 to 319", [], {"bad_words_ids": [[99999]]}),
+        (64, "choice must be a list of texts, not 'yes'", [], {"choice": "yes"}),
+        (64, "no column 'txt' among text; did you mean text?", ["--columns", "text", "--prompt", "{txt}"], {}),
+        (64, "no column 'text.__class__'", ["--columns", "text", "--prompt", "{text.__class__}"], {}),
         (64, "--messages and --columns cannot be combined", ["--messages", "chat", "--columns", "text"], {}),
     ],
 )  # fmt: skip
