@@ -4,6 +4,7 @@
 chunks are there, the format's own library writes them in row order to `NAME.writing`, which is then renamed to NAME.
 """
 
+import contextlib
 import os
 import shutil
 import struct
@@ -221,14 +222,19 @@ def write_in_order(
     Raises:
         OSError, OutputError: the storage failed.
     """
+    out: Writer | None = None
     try:
-        out: Writer = writer(path, types, num_rows)
+        out = writer(path, types, num_rows)
         for start in range(0, num_rows, chunk_size):
             out.write(spool.columns(start, min(start + chunk_size, num_rows)))
         out.close()
-    except (OSError, OutputError):
-        raise
-    except Exception as error:  # HDF5 has an exception of its own for a full disk
+    except Exception as error:
+        if out is not None:
+            with contextlib.suppress(Exception):  # it may fail for the same reason, and the file is of no use
+                out.close()
+        if isinstance(error, OSError | OutputError):
+            raise
+        # HDF5 has an exception of its own for a full disk
         raise OutputError(f"--output: writing {path} failed: {describe(error)}", traceback_of(error)) from error
     files = files_of(path)
     if len(files) > _MOST_FLUSHED:  # flushing them one by one would take longer than writing them

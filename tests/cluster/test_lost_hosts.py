@@ -127,9 +127,8 @@ def test_a_dead_launcher_and_a_stop_on_purpose(own_hosts, job, tmp_path):
         kill(own_hosts, "node1", "STOP", "[^ ]*/prted ")  # which would end rank 0; then the next try must
         kill(own_hosts, "head", "KILL", "prterun ")  # Open MPI 5's mpirun
         await_that(process, output, lambda: "run_until_done: going on with " in log_of(output).read_text())
-        slow(output).write_text("1")
+        slow(output).write_text("5")  # some 20 s for what is left, so that the stop comes before the end
         await_chunks(process, output, 1, job=2)
-        slow(output).write_text("5")
         kill(own_hosts, "head", "TERM", f"bash {SCRIPT}")
         code, said = end(process, output, timeout=150)
     slow(output).unlink()

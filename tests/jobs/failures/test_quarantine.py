@@ -52,7 +52,7 @@ def test_a_thousand_bad_rows_in_a_hundred_thousand(tmp_path: Path) -> None:
         files.append((tmp_path / "p.npy").read_bytes())
         verified = run_here("verify", "p.npy", folder=tmp_path)
         assert verified.code == 0
-        assert f"as computed; {len(bad):,} of them bad, with fill values: see p.npy.run/quar" in verified.output
+        assert f"as computed; {len(bad):,} of them bad: see p.npy.run/quar" in verified.output
     assert files[0] == files[1]
     predictions = np.load(tmp_path / "p.npy")
     assert np.isnan(predictions[bad]).all()
