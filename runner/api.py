@@ -4,8 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from runner.host.cpus import prevent_binding
-
 if TYPE_CHECKING:
     from runner.telemetry.report import Report
 
@@ -161,6 +159,8 @@ def predict(
     options = dict(locals())
     options |= options.pop("unknown")  # for an error that names the nearest option
     options |= {"model_args": model_args or {}, "data_args": data_args or {}, "input": input or {}}
+    from runner.host.cpus import prevent_binding  # what is imported when it is used makes `import runner` quick
+
     prevent_binding()
     from runner.job.run import predict as run_job  # PyTorch and MPI take their time to import
 
