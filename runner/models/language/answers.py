@@ -97,17 +97,12 @@ class Answers:
         asked = self._asked[row]
         if token in self._ends[row]:
             return STOP
-        is_long_enough = len(self.tokens[row]) >= (asked.settings.min_new_tokens or 0)
-        if asked.stop and is_long_enough and cut_at_stop(self._text(row), asked.stop) is not None:
+        if asked.stop and cut_at_stop(self.tokens[row], asked, self._tokenizer)[1]:
             return STOP
         criterion = self._criteria[row]
         if criterion is not None and bool(criterion(ids[row : row + 1, self._padding(row) :], None)):
             return STOP
         return LENGTH if len(self.tokens[row]) == asked.max_new_tokens else ""
-
-    def _text(self, row: int) -> str:
-        text: str = self._tokenizer.decode(self.tokens[row], skip_special_tokens=True)
-        return text
 
     def _criterion(self, settings: Any) -> Any:
         if not settings.stop_strings:
@@ -144,7 +139,13 @@ class _Group:
     padding: int
 
 
-def cut_at_stop(text: str, stops: Sequence[str]) -> str | None:
-    """Return the text before the first of these strings in it; None where none is in it."""
-    places = [place for stop in stops if (place := text.find(stop)) >= 0]
-    return text[: min(places)] if places else None
+def cut_at_stop(tokens: Sequence[int], asked: Asked, tokenizer: Any) -> tuple[str, bool]:
+    """Return the text of tokens before the first stop string in it, and whether there is one.
+
+    Where so many tokens are asked for at least, strings within these do not count.
+    """
+    text: str = tokenizer.decode(tokens, skip_special_tokens=True)
+    least = asked.settings.min_new_tokens or 0
+    start = len(tokenizer.decode(tokens[:least], skip_special_tokens=True)) if least else 0
+    places = [place for stop in asked.stop if (place := text.find(stop, start)) >= 0]
+    return (text[: min(places)], True) if places else (text, False)

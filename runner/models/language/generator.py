@@ -197,7 +197,7 @@ class Generator:
         texts = self._tokenizer.batch_decode(tokens, skip_special_tokens=True)
         answers = []
         for row, (one, text, reason) in enumerate(zip(asked, texts, result["reasons"].tolist(), strict=True)):
-            cut = cut_at_stop(text, one.stop) if one.stop else None
+            before_stop = cut_at_stop(tokens[row], one, self._tokenizer)[0] if one.stop else text
             likely = None
             if one.num_logprobs is not None:
                 count = 1 + one.num_logprobs
@@ -205,5 +205,5 @@ class Generator:
                     result[name][row, : len(tokens[row]), :count].tolist() for name in ("likely", "logprobs")
                 )
                 likely = [list(zip(*pair, strict=True)) for pair in zip(ids, values, strict=True)]
-            answers.append(Answer(text if cut is None else cut, REASONS[reason], tokens[row], likely))
+            answers.append(Answer(before_stop, REASONS[reason], tokens[row], likely))
         return answers

@@ -121,11 +121,13 @@ def test_what_has_no_effect_is_named(folder: Path) -> None:
 
 
 def test_stop_strings(folder: Path) -> None:
-    (whole,) = {row["text"] for row in answers(folder, "llama")[:1]}
+    whole_row = answers(folder, "llama", min_new_tokens=NUM_NEW)[0]
+    whole = whole_row["text"]
     inner = whole[3:5]
-    first = answers(folder, "llama", stop=["never there", inner])[0]
+    first = answers(folder, "llama", stop=["never there", inner], min_new_tokens=0)[0]
     assert first["text"] == whole[: whole.index(inner)]
     assert first["finish_reason"] == "stop"
+    assert answers(folder, "llama", stop=inner, min_new_tokens=NUM_NEW)[0] == {**whole_row, "finish_reason": "length"}
     library = answers(folder, "llama", stop_strings=[inner])
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "llama")
     expected = [of_library(folder, "llama", t, stop_strings=[inner], tokenizer=tokenizer)["text"] for t in TEXTS]
