@@ -119,6 +119,7 @@ def test_a_lost_host_is_named_and_the_others_go_on(request, job, tmp_path, clust
     assert job.hosts(output) == left
 
 
+@pytest.mark.cold  # the death of a launcher and its daemon, as its own ranks see it
 @pytest.mark.timeout(400)
 def test_a_dead_launcher_and_a_stop_on_purpose(own_hosts, job, tmp_path):
     output = tmp_path / "predictions.npy"
