@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from runner.core.errors import UsageError
-from runner.core.nearest import nearest_name
+from runner.core.nearest import did_you_mean
 from runner.data.tensors import is_text
 
 
@@ -25,9 +25,9 @@ def prompt_maker(template: str, columns: Sequence[str]) -> Callable[[Any], list[
     names = [name for _, name in pieces if name is not None]
     for name in names:
         if columns and name not in columns:
-            near = nearest_name(name, columns)
-            meant = f"; did you mean {near}?" if near else ""
-            raise UsageError(f"--prompt {template!r}: no column {name!r} among {', '.join(columns)}{meant}")
+            raise UsageError(
+                f"--prompt {template!r}: no column {name!r} among {', '.join(columns)}{did_you_mean(name, columns)}"
+            )
     if not columns and not all(name.isidentifier() for name in names):
         raise UsageError(f"--prompt {template!r}: braces hold the name of a column and no more, such as {{text}}")
     if len(set(names)) > 1 and not columns:

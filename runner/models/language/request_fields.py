@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from runner.core.nearest import nearest_name
+from runner.core.nearest import did_you_mean
 
 _SHARED = (
     *("model", "max_tokens", "temperature", "top_p", "n", "stop", "seed", "logprobs"),
@@ -171,8 +171,6 @@ def check_known(body: Body, is_chat: bool) -> None:
         if name in known or name in _IGNORED:
             continue
         if name not in _NOTHING:
-            near = nearest_name(name, known)
-            meant = f"; did you mean {near}?" if near else ""
-            raise BadRequest(f"{name} is not a known field{meant}")
+            raise BadRequest(f"{name} is not a known field{did_you_mean(name, known)}")
         if value not in _NOTHING[name]:
             raise BadRequest(f"{name} {value!r} is not served")

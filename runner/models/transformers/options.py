@@ -4,7 +4,7 @@ import inspect
 from typing import Any
 
 from runner.core.errors import UsageError
-from runner.core.nearest import nearest_name
+from runner.core.nearest import did_you_mean
 from runner.models.language.grammars import KINDS
 from runner.models.language.settings import SETTINGS
 from runner.models.transformers.architecture import ENCODER, GENERATES, HEAD, Architecture
@@ -32,9 +32,7 @@ def check_values(options: dict[str, Any]) -> None:
     known = tuple(dict.fromkeys(name for names in _APPLIES.values() for name in names))
     for name, value in options.items():
         if name not in known:
-            near = nearest_name(name, known)
-            meant = f"; did you mean {near}?" if near else ""
-            raise UsageError(f"--model-args: {name!r} is not one of {', '.join(known)}{meant}")
+            raise UsageError(f"--model-args: {name!r} is not one of {', '.join(known)}{did_you_mean(name, known)}")
         if name in _COUNTS and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise UsageError(f"--model-args: {name} {value!r} is not a number of tokens")
         if name in _FLAGS and not isinstance(value, bool):

@@ -9,9 +9,7 @@ from runner.core.imports import import_extra
 from runner.data.rows import FILE, RAGGED, Column, RowType, ragged
 from runner.sources.media.decode import Size, decode, pixels_of, too_much_for_a_batch
 from runner.sources.media.image_reader import in_threads
-
-BYTES = "bytes"
-PATH = "path"
+from runner.sources.tables.embedded import content_of, first_content
 
 
 def are_pictures(kind: Any, sample: Any) -> bool:
@@ -21,12 +19,9 @@ def are_pictures(kind: Any, sample: Any) -> bool:
         kind: its Arrow type.
         sample: its first rows, chunked; None where they are not known.
     """
-    import pyarrow as pa
-
-    if not pa.types.is_struct(kind) or {field.name for field in kind} != {BYTES, PATH} or sample is None:
+    content = first_content(kind, sample)
+    if content is None:
         return False
-    contents = (row[BYTES] for row in sample.to_pylist() if row and row[BYTES])
-    content = next(contents, b"")
     import_extra("PIL", "decoding images", "images")
     return pixels_of(content) > 0
 
@@ -99,12 +94,7 @@ class Pictures:
         return image
 
     def _content(self, row: Any, number: int) -> bytes:
-        content: bytes | None = row and row[BYTES]
-        if not content:
-            path = row and row[PATH]
-            where = f", only the path {path!r}: embed the files when the data set is saved" if path else ""
-            raise InputError(f"{self._name(number)} holds no image{where}")
-        return content
+        return content_of(row, self._name(number), "image")
 
     def _name(self, row: int) -> str:
         return f"{self._what}: row {row}"

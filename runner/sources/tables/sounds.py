@@ -10,7 +10,7 @@ from runner.data.rows import RAGGED, Column, Ragged, RowType, ragged
 from runner.sources.media.decode import Size
 from runner.sources.media.image_reader import in_threads
 from runner.sources.media.sound import Sound, decode_sound, described_sound
-from runner.sources.tables.pictures import BYTES, PATH
+from runner.sources.tables.embedded import content_of, first_content
 
 _MAGIC = (b"RIFF", b"RF64", b"fLaC", b"OggS")
 
@@ -22,12 +22,7 @@ def are_sounds(kind: Any, sample: Any) -> bool:
         kind: its Arrow type.
         sample: its first rows, chunked; None where they are not known.
     """
-    import pyarrow as pa
-
-    if not pa.types.is_struct(kind) or {field.name for field in kind} != {BYTES, PATH} or sample is None:
-        return False
-    contents = (row[BYTES] for row in sample.to_pylist() if row and row[BYTES])
-    return bytes(next(contents, b"")).startswith(_MAGIC)
+    return (first_content(kind, sample) or b"").startswith(_MAGIC)
 
 
 class Sounds:
@@ -93,12 +88,7 @@ class Sounds:
         return sound
 
     def _content(self, row: Any, number: int) -> bytes:
-        content: bytes | None = row and row[BYTES]
-        if not content:
-            path = row and row[PATH]
-            where = f", only the path {path!r}: embed the files when the data set is saved" if path else ""
-            raise InputError(f"{self._name(number)} holds no sound{where}")
-        return content
+        return content_of(row, self._name(number), "sound")
 
     def _name(self, row: int) -> str:
         return f"{self._what}: row {row}"
